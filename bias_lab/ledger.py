@@ -1,0 +1,128 @@
+"""What a sweep's folder holds, and how it is written: file names, atomic writes, the claim, the state of a run.
+
+The folder is the truth (DESIGN 3.1): a run is finished when, and only when, its `result.json` is there, and that file
+appears by rename. Everything else (the table, the report, W&B) is made from it and can be made again.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bias_lab.definition import Run, from_json
+from bias_lab.errors import UserError
+
+RUN, RESULT, FAILURE = "run.json", "result.json", "failure.json"
+METRICS, LOG, WEIGHTS, PREDICTIONS = "metrics.jsonl", "log.txt", "weights.safetensors", "predictions.parquet"
+CHECKPOINT = "checkpoint.ckpt"
+TABLE, REPORT, EXPERIMENT, PLACES, TUNED = "results.parquet", "report.html", "experiment.json", "places.json", "tuned.json"
+
+COLUMNS = tuple(
+    "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention budget "
+    "regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 train_loss loss_slope "
+    "steps samples_seen seconds attempts classes test_images dataset_fingerprint learning_rate correct commit device "
+    "versions".split()
+)
+
+
+def run_folder(folder: Path, run_id: str) -> Path:
+    return folder / "runs" / run_id
+
+
+def state(folder: Path, run_id: str) -> str:
+    """`finished`, `failed`, `diverged` (never tried again), `started` (resumable) or `missing`."""
+    here = run_folder(folder, run_id)
+    if (here / RESULT).is_file():
+        return "finished"
+    if (here / FAILURE).is_file():
+        return "diverged" if read_json(here / FAILURE).get("reason") == "diverged" else "failed"
+    return "started" if (here / RUN).is_file() else "missing"
+
+
+def read_run(folder: Path, run_id: str) -> Run:
+    return from_json(read_json(run_folder(folder, run_id) / RUN))
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content. Raises UserError that names the file if it is damaged (ours are written whole)."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error.msg}, line {error.lineno})", remedy="restore or remove it") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted keys, one byte sequence for one value; NaN is refused, since JSON has none."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; on leaving, it takes `path`'s place whole, or, after an error, vanishes.
+
+    Temporary file in the target folder, flush, fsync, `os.replace`, fsync of the folder: a kill at any moment leaves the
+    old file or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp gives 0600, and a published result must be readable
+        _fsync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the folder for one sweep. Raises UserError if another holds it; the kernel frees it when a holder dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise UserError(f"another sweep is at work on {folder} (process {holder})", remedy="wait for it, or use another --out") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def attempts(folder: Path, run_id: str) -> int:
+    """How many times the run was begun: a line each in `attempts`, so that a kill is counted too."""
+    path = run_folder(folder, run_id) / "attempts"
+    return len(path.read_bytes()) if path.is_file() else 0
+
+
+def begin_attempt(folder: Path, run_id: str) -> int:
+    """Count one more attempt; returns its number, from 1."""
+    path = run_folder(folder, run_id) / "attempts"
+    with path.open("ab") as file:
+        file.write(b".")
+        file.flush()
+        os.fsync(file.fileno())
+    return attempts(folder, run_id)
