@@ -1,0 +1,50 @@
+"""Random draws without a generator: a value is a hash of (seed, purpose, where), so nothing drawn before can move it.
+
+The hash is SplitMix64's finaliser (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195), chained over the counters in
+numpy's wrapping 64-bit integers: the same bits on every platform and library version.
+"""
+
+import hashlib
+from functools import cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * _FIRST
+    z = (z ^ (z >> np.uint64(27))) * _SECOND
+    return z ^ (z >> np.uint64(31))
+
+
+@cache
+def _start(seed: int, purpose: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {purpose}".encode(), digest_size=8).digest(), "little")
+
+
+def bits(seed: int, purpose: str, *counters: ArrayLike) -> NDArray[np.uint64]:
+    """64 random bits for each combination of the counters (step, sample, …), which broadcast like arrays."""
+    state = np.array([_start(seed, purpose)], np.uint64)  # an array: its overflow wraps in silence
+    for counter in counters:
+        state = _mix(state ^ (np.atleast_1d(counter).astype(np.uint64) + np.uint64(1)) * _GAMMA)
+    return state
+
+
+def uniform(seed: int, purpose: str, *counters: ArrayLike) -> NDArray[np.float64]:
+    """Draws from [0, 1), each a multiple of 2^-53."""
+    return (bits(seed, purpose, *counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def integers(high: int, seed: int, purpose: str, *counters: ArrayLike) -> NDArray[np.int64]:
+    """Draws from 0 … high - 1; the bias of the modulus is below high / 2^64."""
+    if high < 1:
+        raise ValueError(f"no integers below {high}")
+    return (bits(seed, purpose, *counters) % np.uint64(high)).astype(np.int64)
+
+
+def permutation(n: int, seed: int, purpose: str, *counters: int) -> NDArray[np.int64]:
+    """A permutation of 0 … n - 1: the order of n hashes (a tie, of chance 2^-64 a pair, goes to the lower index)."""
+    return np.argsort(bits(seed, purpose, *counters, np.arange(n)), kind="stable")

@@ -1,0 +1,31 @@
+"""What an image is and what a dataset is, as hashes: numpy and hashlib, nothing else.
+
+An image is its decoded pixels and their shape, so that the same picture in another file, folder or format is found
+again. A dataset is its images with their classes and splits: an image moved, changed or added makes another one.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def content_hash(pixels: NDArray[np.uint8]) -> str:
+    """BLAKE2b-128 of one image's decoded pixels (H, W, C) and their shape, as 32 hex digits."""
+    if pixels.ndim != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"an image is (H, W, C) of uint8, not {pixels.shape} of {pixels.dtype}")
+    hasher = hashlib.blake2b("x".join(map(str, pixels.shape)).encode() + b":", digest_size=16)
+    hasher.update(np.ascontiguousarray(pixels).data)
+    return hasher.hexdigest()
+
+
+def fingerprint(images: Iterable[tuple[str, str, str]]) -> str:
+    """BLAKE2b-64 over the sorted (split, class, content hash) triples of a dataset, as 16 hex digits.
+
+    Paths play no part: renaming a file, or unpacking the dataset elsewhere, gives the same dataset.
+    """
+    hasher = hashlib.blake2b(digest_size=8)
+    for triple in sorted(images):
+        hasher.update("\0".join(triple).encode() + b"\n")
+    return hasher.hexdigest()
