@@ -28,11 +28,14 @@ class Run:
     dataset: str  # a catalogue name, or `folder:<fingerprint>`, `table:<fingerprint>`
     backbone: str  # a lab name, a timm name, or `module:factory`
     backbone_source: str = ""  # hash of an own backbone's source file; empty for the lab's and timm's
-    task: str = "classify"  # classify: test read once. tune: judged on the hold-out, test never read. pretrain: encoder only
+    task: str = (
+        "classify"  # classify: test read once. tune: judged on the hold-out, test never read. pretrain: encoder only
+    )
     size: int = 0  # N labelled training images; 0: none (a pretraining on the whole pool)
     image_size: int | None = None  # side in pixels; None: the dataset's own
     draw: int = 0  # which order of the pool
     seed: int = 0  # initialisation, batch order, augmentation
+    monitor: int = 0  # how often over the run the hold-out is measured; 0: never
     regime: str = "scratch"
     protocol: str = "finetune"
     source: str = ""  # where a pretraining looks: pool, subset, a dataset's name; empty for scratch
@@ -177,20 +180,19 @@ def from_json(values: Mapping[str, Any]) -> Run:
     missing = {"dataset", "backbone"} - set(values)
     if missing:
         raise UserError(f"a run without {' and '.join(sorted(missing))}")
-    types = {"int": int, "float": float, "str": str, "bool": bool}
     checked = dict(values)
     for field in fields(Run):
-        if field.name in checked and field.type is float and type(checked[field.name]) is int:
+        if field.name not in checked or not isinstance(field.type, type):
+            continue
+        if field.type is float and type(checked[field.name]) is int:
             checked[field.name] = float(checked[field.name])  # 1 and 1.0 are one run
-        value = checked.get(field.name)
-        wanted = field.type if isinstance(field.type, type) else None
-        if field.name in checked and wanted in types.values() and type(value) is not wanted:
-            raise UserError(f"field {field.name}={value!r} is not of type {wanted.__name__}")
+        if type(checked[field.name]) is not field.type:
+            raise UserError(f"field {field.name}={checked[field.name]!r} is not of type {field.type.__name__}")
     return Run(**checked)
 
 
 def run_id(run: Run) -> str:
-    """First 12 hex digits of the SHA-256 of the run's canonical JSON (sorted keys, defaults left out, schema number)."""
+    """First 12 hex digits of the SHA-256 of the run's canonical JSON: sorted keys, defaults left out, schema number."""
     canonical = {"schema": SCHEMA, **to_json(run)}
     for name, value in canonical.items():
         if isinstance(value, float) and value.is_integer() and name != "schema":

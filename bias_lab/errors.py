@@ -1,4 +1,4 @@
-"""A user's mistake is one line and exit code 2; our own faults keep their traceback (`UserError` marks the difference)."""
+"""A user's mistake is one line and exit code 2; our own faults keep their traceback. `UserError` is the difference."""
 
 import difflib
 from collections.abc import Iterable

@@ -6,6 +6,7 @@ appears by rename. Everything else (the table, the report, W&B) is made from it 
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import tempfile
@@ -19,13 +20,19 @@ from bias_lab.errors import UserError
 RUN, RESULT, FAILURE = "run.json", "result.json", "failure.json"
 METRICS, LOG, WEIGHTS, PREDICTIONS = "metrics.jsonl", "log.txt", "weights.safetensors", "predictions.parquet"
 CHECKPOINT = "checkpoint.ckpt"
-TABLE, REPORT, EXPERIMENT, PLACES, TUNED = "results.parquet", "report.html", "experiment.json", "places.json", "tuned.json"
+TABLE, REPORT, EXPERIMENT, PLACES, TUNED = (
+    "results.parquet",
+    "report.html",
+    "experiment.json",
+    "places.json",
+    "tuned.json",
+)
 
 COLUMNS = tuple(
-    "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention budget "
-    "regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 train_loss loss_slope "
-    "steps samples_seen seconds attempts classes test_images dataset_fingerprint learning_rate correct commit device "
-    "versions".split()
+    "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention "
+    "budget regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 "
+    "train_loss loss_slope steps samples_seen seconds attempts classes test_images dataset_fingerprint "
+    "learning_rate correct commit device versions".split()
 )
 
 
@@ -52,12 +59,16 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON ({error.msg}, line {error.lineno})", remedy="restore or remove it") from error
+        raise UserError(
+            f"{path} is not JSON ({error.msg}, line {error.lineno})", remedy="restore or remove it"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
     """Sorted keys, one byte sequence for one value; NaN is refused, since JSON has none."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_bytes(
+        path, (json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -69,8 +80,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; on leaving, it takes `path`'s place whole, or, after an error, vanishes.
 
-    Temporary file in the target folder, flush, fsync, `os.replace`, fsync of the folder: a kill at any moment leaves the
-    old file or the new one.
+    Temporary file in the target folder, fsync, rename, fsync of the folder: a kill at any moment leaves the old file or
+    the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -80,7 +91,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)  # mkstemp gives 0600, and a published result must be readable
         _fsync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -105,7 +116,9 @@ def claim(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise UserError(f"another sweep is at work on {folder} (process {holder})", remedy="wait for it, or use another --out") from error
+            raise UserError(
+                f"another sweep is at work on {folder} (process {holder})", remedy="wait for it, or use another --out"
+            ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -126,3 +139,30 @@ def begin_attempt(folder: Path, run_id: str) -> int:
         file.flush()
         os.fsync(file.fileno())
     return attempts(folder, run_id)
+
+
+def code_hash() -> str:
+    """Hash of the lab's own source where it can change a result; results carry it, so that other code is noticed."""
+    root = Path(__file__).parent
+    rooms = ("data", "backbones", "training")
+    files = [root / "definition.py", *(file for room in rooms for file in (root / room).glob("*.py"))]
+    digest = hashlib.blake2b(digest_size=8)
+    for file in sorted(files):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def commit() -> str:
+    """The commit of the lab's checkout, read from git's own files (no git needed); empty when installed elsewhere."""
+    git = Path(__file__).parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        if (git / ref).is_file():
+            return (git / ref).read_text().strip()
+        packed = (git / "packed-refs").read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return next((line.split()[0] for line in packed if line.endswith(" " + ref)), "")

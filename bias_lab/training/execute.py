@@ -1,0 +1,423 @@
+"""One run, from its definition to its result: all that a worker calls.
+
+Read top to bottom: `execute` tells the story; its parts stand below in the order in which they are needed.
+"""
+
+import importlib
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers.logger import Logger
+from numpy.typing import NDArray
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from bias_lab import __version__, ledger
+from bias_lab.backbones import build, create
+from bias_lab.catalogue import REGIMES
+from bias_lab.data import batches, store, subsets
+from bias_lab.definition import Run, Settings, run_id, steps, to_json
+from bias_lab.errors import UserError
+from bias_lab.training import recording
+from bias_lab.training import weights as starting
+from bias_lab.training.classification import Classifier, judge, logits_of
+from bias_lab.training.randomness import StepSeeds, reseed
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # banners of every Trainer, a hundred times a sweep
+
+
+def execute(run: Run, folder: Path, settings: Settings) -> None:
+    """Train a run and leave `result.json` in its folder, as the last thing that happens.
+
+    folder: the sweep's. A run that was interrupted goes on from its checkpoint and ends in the same bytes. Raises
+    Diverged for a loss that is no number, UserError for a user's mistake; what it raises, the caller records.
+    """
+    here = ledger.run_folder(folder, run_id(run))
+    here.mkdir(parents=True, exist_ok=True)
+    ledger.write_json(here / ledger.RUN, to_json(run))
+    attempts = ledger.begin_attempt(folder, run_id(run))
+    with recording.log_to(here / ledger.LOG):
+        began = time.perf_counter()
+        torch.set_num_threads(1)  # one thread a worker: the number of threads changes the order of sums
+        job = prepare(run, folder, settings)
+        rows = fit(job, here, settings)
+        metrics = measure(job, here, rows)
+        save_weights(job.module.encoder, here / ledger.WEIGHTS)
+        ledger.write_json(
+            here / ledger.RESULT,
+            {
+                "run": to_json(run),
+                "run_id": run_id(run),
+                "metrics": metrics,
+                "weights": job.started_from,
+                "facts": job.facts,
+                "steps": steps(run),
+                "samples_seen": steps(run) * run.batch_size,
+                "seconds": round(time.perf_counter() - began, 3),
+                "attempts": attempts,
+                "device": device_name(job.device),
+                "versions": versions(),
+                "commit": ledger.commit(),
+                "command": settings.command,
+            },
+        )
+        tidy(here)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run made concrete: images chosen, backbone built, module ready. The labelled images are its subset, in order."""
+
+    run: Run
+    device: torch.device
+    images: store.Images
+    selection: subsets.Selection
+    module: LightningModule
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: int
+    started_from: dict[str, Any]
+    facts: dict[str, Any]
+
+    def labelled(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        return self.images.train[self.selection.indices], self.selection.labels
+
+    def judged(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The images that judge the run: test, or for tuning the hold-out, so that tuning never sees test."""
+        if self.run.task == "tune":
+            return self.holdout()
+        return self.images.test, self.images.test_labels
+
+    def holdout(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        if self.images.holdout is not None and self.images.holdout_labels is not None:
+            return self.images.holdout, self.images.holdout_labels
+        if self.selection.holdout is None:
+            raise UserError(
+                f"size {self.run.size} reaches into the hold-out of {self.run.dataset}",
+                remedy="tune and monitor at a size that leaves the last min(1,000, 20 %) of the pool alone",
+            )
+        return self.images.train[self.selection.holdout], self.images.train_labels[self.selection.holdout]
+
+
+def prepare(run: Run, folder: Path, settings: Settings) -> Job:
+    """Images, backbone, starting weights and module of a run, on its device."""
+    device = choose_device(settings.device)
+    images = open_images(run.dataset, run, folder, settings)
+    selection = subsets.select(run, images.train_labels, images.fingerprint)
+    size, channels = images.train.shape[1], images.train.shape[3]
+    classes = 0 if run.task == "pretrain" else len(images.classes)
+    reseed(run.seed, "initialisation")
+    backbone = create(
+        run.backbone,
+        image_size=size,
+        channels=channels,
+        classes=classes,
+        patch=run.patch,
+        window=run.window,
+        stem=run.stem,
+        drop_path=run.drop_path,
+    )
+    started_from, mean, std = start(run, backbone, folder, images)
+    backbone = backbone.to(memory_format=torch.channels_last)
+    facts = {
+        **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
+        "parameters": build.parameters(backbone),
+        "flops": build.flops(backbone, size, channels),
+        "image_size": size,
+        "classes": len(images.classes),
+        "class_names": list(images.classes),
+        "test_images": len(images.test_labels),
+        "dataset_fingerprint": images.fingerprint,
+        "mean": list(mean),
+        "std": list(std),
+        "subset_hash": subset_hash(selection),
+        "code": ledger.code_hash(),
+    }
+    reseed(run.seed, "module")
+    module = module_of(run, backbone)
+    return Job(
+        run=run,
+        device=device,
+        images=images,
+        selection=selection,
+        module=module,
+        mean=mean,
+        std=std,
+        classes=classes,
+        started_from=started_from,
+        facts=facts,
+    )
+
+
+def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> store.Images:
+    """A dataset's images at the run's size; a user's own lies where FOLDER/places.json says."""
+    places = folder / ledger.PLACES
+    place = ledger.read_json(places).get(dataset) if places.is_file() else None
+    return store.open_images(dataset, image_size=run.image_size, data_root=settings.data_root, place=place)
+
+
+def start(
+    run: Run, backbone: nn.Module, folder: Path, images: store.Images
+) -> tuple[dict[str, Any], tuple[float, ...], tuple[float, ...]]:
+    """Load the weights that a run starts from; returns what was loaded, and the mean and std that images take.
+
+    A run that starts from an in-lab pretraining keeps the normalisation that the encoder was pretrained with.
+    """
+    nothing: dict[str, Any] = {"loaded": [], "skipped": [], "resampled": [], "name": ""}
+    if run.task == "pretrain" or run.regime == "scratch":
+        return nothing, images.mean, images.std
+    if run.pretraining:
+        there = ledger.run_folder(folder, run.pretraining)
+        if not (there / ledger.RESULT).is_file():
+            raise UserError(f"the pretraining {run.pretraining} is not finished", remedy="run the sweep again")
+        found = starting.load(backbone, str(there / ledger.WEIGHTS))
+        facts = ledger.read_json(there / ledger.RESULT)["facts"]
+        mean, std = tuple(facts["mean"]), tuple(facts["std"])
+        name = run.pretraining
+    elif run.weights:
+        places = folder / ledger.PLACES
+        place = ledger.read_json(places).get(run.weights) if places.is_file() else None
+        found = starting.load(backbone, place["path"] if place else run.weights)
+        mean, std = found.mean or images.mean, found.std or images.std
+        name = run.weights
+    else:
+        raise UserError(
+            f"a run of regime '{run.regime}' names neither weights nor a pretraining", remedy="--weights NAME"
+        )
+    listed = {"loaded": list(found.loaded), "skipped": list(found.skipped), "resampled": list(found.resampled)}
+    return {**listed, "name": name}, mean, std
+
+
+def module_of(run: Run, backbone: nn.Module) -> LightningModule:
+    """The Lightning module that trains the backbone: the classifier, or the regime's pretraining."""
+    if run.task != "pretrain":
+        return Classifier.from_run(run, backbone, steps=steps(run))
+    where, _, name = REGIMES[run.regime].module.partition(":")
+    kind = getattr(importlib.import_module(where), name)
+    module: LightningModule = kind.from_run(run, backbone, steps=steps(run))
+    return module
+
+
+def loader_of(job: Job, first_step: int) -> Iterable[Any]:
+    """Batches from a step on: labelled ones of the subset, or, for a pretraining, images alone."""
+    run = job.run
+    if run.task == "pretrain":
+        everything = run.source != "subset"
+        chosen = job.images.train if everything else job.images.train[job.selection.indices]
+        labels = None
+    else:
+        chosen, labels = job.labelled()
+    return batches.Batches(
+        chosen,
+        labels,
+        run,
+        classes=job.classes,
+        mean=job.mean,
+        std=job.std,
+        steps=steps(run),
+        first_step=first_step,
+        device=job.device,
+    )
+
+
+def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
+    """Train to the last step, from a checkpoint if an attempt left one; returns the rows of metrics."""
+    run, path = job.run, here / ledger.CHECKPOINT
+    checkpoint = recording.read_checkpoint(path)
+    first = 0 if checkpoint is None else int(checkpoint["global_step"])
+    if checkpoint is None:
+        (here / ledger.METRICS).unlink(missing_ok=True)  # rows of an attempt that is begun anew
+    rows = recording.JsonLines(here / ledger.METRICS)
+    wandb = recording.wandb_logger(run, here.parent.parent, settings)
+    loggers: list[Logger] = [rows] if wandb is None else [rows, wandb]
+    trainer = Trainer(
+        accelerator="gpu" if job.device.type == "cuda" else "cpu",
+        devices=1,
+        max_steps=steps(run),
+        max_epochs=1,  # one endless epoch: batches are keyed by the global step
+        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
+        gradient_clip_val=run.clip or None,
+        logger=loggers,
+        callbacks=[StepSeeds(run.seed), recording.Intervals(steps(run)), *monitors(job), recording.Checkpoints(path)],
+        plugins=[recording.CheckedCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    resume = None if checkpoint is None else path
+    trainer.fit(job.module, train_dataloaders=loader_of(job, first), ckpt_path=resume, weights_only=False)
+    job.module.to(job.device)
+    if trainer.global_step != steps(run):
+        raise RuntimeError(f"stopped at step {trainer.global_step} of {steps(run)}")
+    if wandb is not None:
+        recording.finish_wandb(wandb)
+    return rows.rows()
+
+
+def monitors(job: Job) -> list[recording.Monitor]:
+    """The hold-out's accuracy over the run, where the run asks for it and its subset leaves a hold-out."""
+    run = job.run
+    if not run.monitor or run.task == "pretrain" or (job.images.holdout is None and job.selection.holdout is None):
+        return []
+    images, labels = job.holdout()
+    return [
+        recording.Monitor(lambda module: top1(job, module, images, labels), every=max(1, steps(run) // run.monitor))
+    ]
+
+
+def top1(job: Job, module: LightningModule, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+    logits, labels_ = logits_of(module.trained, plain(job, images, labels))
+    return (logits.argmax(1) == labels_).double().mean().item()
+
+
+def plain(job: Job, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterable[tuple[Tensor, Tensor]]:
+    return batches.plain(images, labels, job.run, mean=job.mean, std=job.std, device=job.device)
+
+
+def measure(job: Job, here: Path, rows: list[dict[str, float]]) -> dict[str, Any]:
+    """The metrics of a trained module. Test images are read here, after the last step, and once."""
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    if job.run.task == "pretrain":
+        return {"loss": losses[-1], "loss_slope": slope(losses), **pretraining_metrics(job, here)}
+    module = job.module
+    train_logits, train_labels = logits_of(module.trained, plain(job, *job.labelled()))
+    train = judge(train_logits, train_labels)
+    logits, labels = logits_of(module.trained, plain(job, *job.judged()))
+    if job.run.task == "classify":
+        save_predictions(logits, labels, here / ledger.PREDICTIONS)
+    holdout = [row["holdout/top1"] for row in rows if "holdout/top1" in row]
+    return {
+        **judge(logits, labels),
+        "train_top1": train["top1"],
+        "train_loss": train["loss"],
+        "loss_slope": slope(losses),
+        "holdout_top1": holdout[-1] if holdout else None,
+    }
+
+
+def pretraining_metrics(job: Job, here: Path) -> dict[str, Any]:
+    """What the method says of its encoder, and its pictures, saved beside the result."""
+    module = job.module
+    pictures = getattr(module, "pictures", None)
+    if pictures is not None:
+        from PIL import Image
+
+        few = job.images.train[:8]
+        images = next(iter(plain(job, few, np.zeros(len(few), dtype=np.int64))))[0]
+        for name, picture in pictures(images).items():
+            Image.fromarray(np.asarray(picture)).save(here / f"{name}.png")
+    said: dict[str, Any] = module.diagnostics()
+    return said
+
+
+def slope(losses: list[float]) -> float | None:
+    """Relative change of the training loss over the last quarter of its rows; -0.1: it still fell by a tenth.
+
+    The mean of the last eighth against that of the eighth before it; None with fewer than 8 rows.
+    """
+    eighth = len(losses) // 8
+    if eighth < 1:
+        return None
+    last, before = np.mean(losses[-eighth:]), np.mean(losses[-2 * eighth : -eighth])
+    return float((last - before) / max(abs(before), 1e-12))
+
+
+def save_predictions(logits: Tensor, labels: Tensor, path: Path) -> None:
+    """One row a test image: index, label, predicted, confidence (the largest probability)."""
+    confidence, predicted = logits.softmax(1).max(1)
+    table = pd.DataFrame(
+        {
+            "index": np.arange(len(labels), dtype=np.int32),
+            "label": labels.numpy().astype(np.int32),
+            "predicted": predicted.numpy().astype(np.int32),
+            "confidence": confidence.numpy(),
+        }
+    )
+    with ledger.replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def save_weights(encoder: nn.Module, path: Path) -> None:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    ledger.write_bytes(path, to_safetensors(tensors))
+
+
+def subset_hash(selection: subsets.Selection) -> str:
+    import hashlib
+
+    data = selection.indices.astype("<i8").tobytes() + selection.labels.astype("<i8").tobytes()
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def tidy(here: Path) -> None:
+    """Remove what only an unfinished run needs, and the mark of an earlier failure."""
+    path = here / ledger.CHECKPOINT
+    for file in (path, recording.previous(path), here / ledger.FAILURE):
+        file.unlink(missing_ok=True)
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device '{name}' is not there", "cpu", "leave --device away to use what there is")
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
+
+
+def versions() -> dict[str, str]:
+    return {
+        "bias_lab": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
+    """What only torch or pixels can refuse, before the first run: a backbone that can't be built, images not there.
+
+    Builds each (backbone, image size) once, on torch's meta device where it allows. Returns warnings, a line each.
+    """
+    warnings: list[str] = []
+    seen: set[tuple[Any, ...]] = set()
+    opened: dict[tuple[str, int | None], store.Images] = {}
+    for run in runs:
+        where = (run.dataset, run.image_size)
+        if where not in opened:
+            opened[where] = open_images(run.dataset, run, folder, settings)
+        images = opened[where]
+        key = (run.backbone, *where, run.patch, run.window, run.stem)
+        if key not in seen:
+            seen.add(key)
+            create(
+                run.backbone,
+                image_size=images.train.shape[1],
+                channels=images.train.shape[3],
+                classes=len(images.classes),
+                patch=run.patch,
+                window=run.window,
+                stem=run.stem,
+                drop_path=run.drop_path,
+            )
+    return warnings

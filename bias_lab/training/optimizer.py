@@ -1,0 +1,83 @@
+"""AdamW with the right parameter groups, warm-up and cosine per step, and a moving average of weights."""
+
+import math
+from typing import Any
+
+import torch
+from timm.optim._param_groups import param_groups_layer_decay
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+_UNDECAYED = ("pos_embed", "cls_token", "mask_token", "dist_token", "relative_position_bias_table")
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Names that weight decay must not touch: norms, biases, position embeddings, class and mask tokens.
+
+    What a (sub)module names in its own `no_weight_decay()` is believed too, under its full name.
+    """
+    names = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim <= 1 or name.rsplit(".", 1)[-1] in _UNDECAYED
+    }
+    for prefix, part in model.named_modules():
+        own = getattr(part, "no_weight_decay", None)
+        if callable(own):
+            names |= {f"{prefix}.{name}".lstrip(".") for name in own()}
+    return names
+
+
+def groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """Parameter groups: decayed and undecayed; with layer_decay below 1, one pair a layer, each with its `lr_scale`.
+
+    layer_decay d gives a parameter k layers below the head the learning rate times d**k (timm's grouping).
+    """
+    still = undecayed(model)
+    if layer_decay != 1.0:
+        made: list[dict[str, Any]] = param_groups_layer_decay(
+            model, weight_decay=weight_decay, no_weight_decay_list=tuple(still), layer_decay=layer_decay
+        )
+        return made
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    decayed = [parameter for name, parameter in named if name not in still]
+    spared = [parameter for name, parameter in named if name in still]
+    both = [dict(params=decayed, weight_decay=weight_decay), dict(params=spared, weight_decay=0.0)]
+    return [group for group in both if group["params"]]
+
+
+def warmup_cosine(step: int, *, steps: int, warmup: float) -> float:
+    """Factor on the learning rate at a step (from 0): linear up over the warm-up's share, then half a cosine to 0.
+
+    The first step is never 0 and the last never quite 0, so that no step is wasted.
+    """
+    rise = round(warmup * steps)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def configure(
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    steps: int,
+    warmup: float,
+    layer_decay: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> dict[str, Any]:
+    """What `configure_optimizers` returns: AdamW over `groups`, `warmup_cosine` stepped at every step."""
+    parameters = groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
+    for group in parameters:
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: warmup_cosine(step, steps=steps, warmup=warmup)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the model that follows it: average <- decay * average + (1 - decay) * weights, buffers too."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
