@@ -1,0 +1,219 @@
+"""The shortfall: how far one group of backbones lies below another at each size, and what may be said about it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bias_lab.analysis import curves, intervals
+from bias_lab.analysis import replicates as rep
+
+ALPHA = 0.05
+SHORTFALL = ["size", "shortfall", "low", "high", "low_any", "high_any", "n"]
+_CHUNK = 2048  # rows of `correct` unpacked at a time: bounds the memory at any number of runs
+
+
+def shortfall(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
+    """Δ(N): mean accuracy of `against` minus that of `of` at each size, paired over replicates.
+
+    of, against: a backbone, an architecture or a family; a group is averaged over its backbones within a replicate.
+    Columns size, shortfall, low, high, low_any, high_any, n, all differences as fractions, intervals of 95 %:
+    `low, high` by Student's t over replicates, on this test set (over draws where a draw has several seeds); `low_any,
+    high_any` with the sampling of test images too, all models resampled on the same images (column `correct`; NaN
+    without it). n counts pairs; n = 1 gives NaN. Runs that collapsed stay in.
+    Raises UserError for a table that mixes datasets, image sizes or recipes, lacks a column, or holds percents.
+    """
+    return gaps(table, of=of, against=against)[SHORTFALL]
+
+
+def gaps(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
+    """`shortfall`, and what stands behind it.
+
+    Further columns: units (independent values: draws, or seeds of one draw), unit, sd (of a unit), test_se (from the
+    sampling of test images), collapsed (runs among them), p (two-sided; with test images where known), p_holm (over
+    sizes), p_permutation (sign flips of units), p_smallest (the least that this many units can reach).
+    """
+    rows = rep.comparable(table)
+    rep.known_name(table, of)
+    rep.known_name(table, against)
+    ours, theirs = rep.select(rows, of), rep.select(rows, against)
+    paired = rep.pairs(ours, theirs)
+    made = [_gap(size, part, ours, theirs) for size, part in paired.groupby("size")]
+    columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "p", "p_permutation", "p_smallest"]
+    result = pd.DataFrame(made, columns=columns)
+    result["p_holm"] = intervals.holm(result["p"].to_numpy(dtype=float))
+    if len(result) and result["test_se"].isna().all() and (result["n"] > 1).any():
+        rep.say_once(
+            "no predictions per test image (column 'correct'): low_any, high_any are NaN, intervals hold for this test set"
+        )
+    return result
+
+
+def _gap(size: Any, paired: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
+    unit = rep.unit_of(paired)
+    values = paired.groupby(unit)["difference"].mean().to_numpy(dtype=float)
+    of = intervals.mean(values)
+    used = [_used(part, paired, size) for part in (ours, theirs)]
+    test_se, images = _test_noise(used[0], used[1], paired, unit)
+    half = intervals.both_noises(of, test_se)
+    permutation, smallest = intervals.sign_flips(values)
+    return {
+        "size": int(size), "shortfall": of.value, "low": of.low, "high": of.high,
+        "low_any": of.value - half, "high_any": of.value + half, "n": len(paired), "units": of.k, "unit": unit,
+        "sd": of.sd, "test_se": test_se, "collapsed": sum(_collapsed(part) for part in used),
+        "p": intervals.p_value(of, test_se, 1 / images if images else 0.0),
+        "p_permutation": permutation, "p_smallest": smallest,
+    }  # fmt: skip
+
+
+def _used(rows: pd.DataFrame, paired: pd.DataFrame, size: Any) -> pd.DataFrame:
+    """The runs behind the pairs of one size, each with its pair's weight in its group's mean."""
+    here = rows[rows["size"] == size].merge(paired[["draw", "seed"]], on=["draw", "seed"])
+    return here.assign(weight=1.0 / max(1, here["backbone"].nunique()))
+
+
+def _collapsed(rows: pd.DataFrame) -> int:
+    return int(rows["collapsed"].fillna(False).astype(bool).sum()) if "collapsed" in rows else 0
+
+
+def _test_noise(ours: pd.DataFrame, theirs: pd.DataFrame, paired: pd.DataFrame, unit: str) -> tuple[float, int]:
+    """Standard error from the sampling of test images, and their number; (NaN, 0) where it can't be known."""
+    runs = pd.concat([theirs.assign(sign=1.0), ours.assign(sign=-1.0)], ignore_index=True)
+    if not {"correct", "test_images"} <= set(runs.columns):
+        return math.nan, 0
+    images = runs["test_images"].dropna().unique()
+    if len(images) != 1 or runs["test_images"].isna().any():
+        return math.nan, 0
+    T = int(images[0])
+    if runs["correct"].isna().any() or paired[unit].nunique() < 2:
+        return math.nan, T
+    width = (T + 7) // 8
+    if any(len(bits) != width for bits in runs["correct"]):
+        return math.nan, T
+    names = {name: place for place, name in enumerate(sorted(paired[unit].unique()))}
+    of_unit = runs[unit].map(names).to_numpy(dtype=np.intp)
+    a_unit = np.bincount(paired[unit].map(names).to_numpy(dtype=np.intp))  # pairs in each unit
+    weight = (runs["sign"] * runs["weight"]).to_numpy(dtype=float) / a_unit[of_unit]
+    difference = np.zeros((len(names), T))
+    for start in range(0, len(runs), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        packed = np.frombuffer(b"".join(runs["correct"].iloc[part]), np.uint8).reshape(-1, width)
+        right = np.unpackbits(packed, axis=1, count=T) * weight[part, None]
+        np.add.at(difference, of_unit[part], right)
+    return intervals.image_noise(difference), T
+
+
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the table says about the question. sizes: those at which the claim of the verdict is made.
+
+    verdict: `shortfall` (the claim holds at `sizes`), `crossover` (a shortfall at `sizes`, a lead at larger ones),
+    `lead` (the other way round), `none` (no difference is shown at any size), `unknown` (too few replicates to say).
+    """
+
+    verdict: str
+    sizes: tuple[int, ...]
+    text: str
+
+
+def answer(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Answer:
+    """The sentence at the top of the report: claims Holm-corrected over sizes, so that at most 1 null table in 20 errs.
+
+    A size is claimed if its Holm-adjusted p is at most 0.05; p includes the sampling of test images where it is known.
+    """
+    found = gaps(table, of=of, against=against)
+    names = (NAMES.get(of, of), NAMES.get(against, against))
+    if not len(found):
+        return Answer("unknown", (), f"No pair of finished runs of {names[0]} and {names[1]} yet: nothing can be said.")
+    if found["p"].isna().all():
+        told = "; ".join(f"{points(row.shortfall)} points at N = {row.size:,}" for row in found.itertuples())
+        return Answer(
+            "unknown",
+            (),
+            f"One replicate a size gives no interval, so nothing is claimed; {names[0]} lies below by {told}.",
+        )
+    claimed = found["p_holm"] <= ALPHA
+    below, above = found[claimed & (found["shortfall"] > 0)], found[claimed & (found["shortfall"] < 0)]
+    rest = found[~claimed]
+    parts = [_claim(below, names, "falls short of"), _claim(above, names, "is ahead of")]
+    verdict = "none"
+    if len(below):
+        verdict = "crossover" if len(above) and above["size"].min() > below["size"].max() else "shortfall"
+    elif len(above):
+        verdict = "lead"
+    parts.append(_rest(rest, names, alone=verdict == "none"))
+    if verdict in ("crossover", "shortfall"):
+        parts.append(_meeting(table, of, against, names, verdict, len(rest)))
+    parts.append(_method(found))
+    sizes = below if len(below) else above
+    return Answer(verdict, tuple(int(size) for size in sizes["size"]), " ".join(part for part in parts if part))
+
+
+NAMES = {"vit": "plain ViT", "cnn": "the CNN family", "resnet": "ResNet", "hybrid": "the hybrids", "swin": "Swin"}
+
+
+def points(fraction: float) -> str:
+    """A difference in points of accuracy: 0.1234 → '12.3'."""
+    return f"{100 * fraction:.1f}".replace("-", "−")
+
+
+def _span(row: Any) -> str:
+    low, high = (row.low, row.high) if math.isnan(row.low_any) else (row.low_any, row.high_any)
+    return f"{points(row.shortfall)} points at N = {row.size:,} (95 % interval {points(low)} to {points(high)}, n = {row.n})"
+
+
+def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str) -> str:
+    if not len(rows):
+        return ""
+    shown = rows.assign(
+        shortfall=rows["shortfall"].abs(),
+        low=rows[["low", "high"]].abs().min(axis=1),
+        high=rows[["low", "high"]].abs().max(axis=1),
+        low_any=rows[["low_any", "high_any"]].abs().min(axis=1),
+        high_any=rows[["low_any", "high_any"]].abs().max(axis=1),
+    )
+    told = [_span(row) for row in shown.itertuples()]
+    listed = told[0] if len(told) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
+    return f"{names[0][0].upper()}{names[0][1:]} {verb} {names[1]} by {listed}."
+
+
+def _rest(rows: pd.DataFrame, names: tuple[str, str], *, alone: bool) -> str:
+    if not len(rows):
+        return ""
+    seen = rows[rows["p"].notna()]
+    sizes = ", ".join(f"{size:,}" for size in seen["size"])
+    single = ", ".join(f"{size:,}" for size in rows.loc[rows["p"].isna(), "size"])
+    parts = []
+    if len(seen):
+        low = seen["low_any"].fillna(seen["low"]).min()
+        high = seen["high_any"].fillna(seen["high"]).max()
+        bounds = f"intervals there reach from {points(low)} to {points(high)} points"
+        what = f"between {names[0]} and {names[1]} " if alone else ""
+        parts.append(f"No difference {what}is shown at N = {sizes} ({bounds}).")
+    if single:
+        parts.append(f"One replicate alone at N = {single}: no interval, no claim.")
+    return " ".join(parts)
+
+
+def _meeting(table: pd.DataFrame, of: str, against: str, names: tuple[str, str], verdict: str, undecided: int) -> str:
+    if verdict == "shortfall" and not undecided:
+        return ""
+    where = curves.crossover(table, of=of, against=against).iloc[0]
+    if verdict == "crossover":
+        return f"The curves meet at {where['text']}."
+    return ""
+
+
+def _method(found: pd.DataFrame) -> str:
+    tested = found[found["p"].notna()]
+    one = len(tested) == 1
+    correction = "" if one else f", Holm-corrected over {len(tested)} sizes"
+    least = tested["p_smallest"].max()
+    noise = " and test images" if tested["test_se"].notna().all() else ", on this test set"
+    reach = f"sign flips of {int(tested['units'].min())} {tested['unit'].iloc[0]}s can't go below p = {least:.2g}"
+    return f"(Student's t over replicates{noise}{correction}; {reach}.)"

@@ -1,0 +1,180 @@
+"""A folder becomes one table: every run a row, every state of the folder readable, nothing read twice."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted import write_failure, write_plan, write_run
+
+from bias_lab import ledger
+from bias_lab.analysis import collect
+from bias_lab.definition import Run, grid
+from bias_lab.errors import UserError
+
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=0.001)
+
+
+def test_columns_types_and_values(tmp_path: Path) -> None:
+    write_run(tmp_path, ONE, 0.55)
+    table = collect.collect(tmp_path)
+    assert tuple(table.columns) == ledger.COLUMNS
+    row = table.iloc[0]
+    assert (row["backbone"], row["architecture"], row["family"]) == ("vit_micro", "vit", "transformer")
+    assert (row["size"], row["draw"], row["seed"], row["budget"], row["status"]) == (100, 0, 0, 1.0, "finished")
+    assert (row["top1"], row["learning_rate"], row["image_size"], row["steps"]) == (0.55, 0.001, 28, 500)
+    right = np.unpackbits(np.frombuffer(row["correct"], np.uint8), count=int(row["test_images"]))
+    assert right.mean() == row["top1"]
+    assert right[0] == 1
+    assert right[-1] == 0
+
+
+def test_a_failed_run_is_a_row_and_keeps_its_reason(tmp_path: Path) -> None:
+    name = write_failure(tmp_path, ONE)
+    table = collect.collect(tmp_path)
+    assert table.loc[0, "status"] == "failed"
+    assert np.isnan(table.loc[0, "top1"])
+    assert table.loc[0, "attempts"] == 1
+    assert table.attrs["reasons"] == {name: "diverged: the loss is nan at step 12"}
+
+
+def test_a_started_run_is_no_row(tmp_path: Path) -> None:
+    ledger.write_json(ledger.run_folder(tmp_path, "0" * 12) / ledger.RUN, {"dataset": "x", "backbone": "y", "size": 1})
+    assert collect.collect(tmp_path).empty
+
+
+def test_a_pretraining_is_a_row_without_accuracy(tmp_path: Path) -> None:
+    write_run(
+        tmp_path, Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="pool")
+    )
+    row = collect.collect(tmp_path).iloc[0]
+    assert row["task"] == "pretrain"
+    assert np.isnan(row["top1"])
+    assert row["correct"] is None
+    assert row["loss"] == 0.2
+
+
+def test_rows_stand_in_the_plan_s_order_and_missing_names_the_rest(tmp_path: Path) -> None:
+    runs = grid(ONE, draw=(2, 0, 1))
+    write_plan(tmp_path, runs)
+    for run in runs[1:]:
+        write_run(tmp_path, run)
+    table = collect.collect(tmp_path)
+    assert list(table["draw"]) == [0, 1]
+    assert len(collect.missing(table)) == 1
+    assert table.attrs["experiment"]["labels"][collect.missing(table)[0]].endswith(
+        "draw 2 seed 0"
+    )
+
+
+def test_the_plan_s_family_wins(tmp_path: Path) -> None:
+    own = Run(dataset="fashion_mnist_12k", backbone="mine:net", size=100)
+    name = write_run(tmp_path, own)
+    assert collect.collect(tmp_path).loc[0, "family"] == "other"
+    ledger.write_json(
+        tmp_path / ledger.EXPERIMENT,
+        {
+            "experiment": "e",
+            "runs": [
+                {
+                    "run_id": name,
+                    "family": "cnn",
+                    "run": {"dataset": "fashion_mnist_12k", "backbone": "mine:net", "size": 100},
+                }
+            ],
+        },
+    )
+    assert collect.collect(tmp_path).loc[0, "family"] == "cnn"
+
+
+def test_the_table_alone_is_enough(tmp_path: Path) -> None:
+    write_plan(tmp_path, grid(ONE, draw=(0, 1, 2)))
+    write_run(tmp_path, ONE)
+    write_failure(tmp_path, grid(ONE, draw=(1,))[0])
+    before = collect.collect(tmp_path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(collect.write(tmp_path), alone)
+    after = collect.collect(alone)
+    pd.testing.assert_frame_equal(before, after)
+    assert after.attrs["reasons"] == before.attrs["reasons"]
+    assert len(collect.missing(after)) == 1
+    assert after.attrs["experiment"]["question"].startswith("How far")
+    assert collect.write(alone).is_file()
+    assert collect.collect(alone).attrs["experiment"] == before.attrs["experiment"]
+
+
+def test_only_new_results_are_read_and_a_changed_one_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = grid(ONE, draw=(0, 1, 2))
+    for run in runs[:2]:
+        write_run(tmp_path, run)
+    time.sleep(0.02)
+    collect.write(tmp_path)
+    read: list[str] = []
+    plain = ledger.read_json
+    monkeypatch.setattr(ledger, "read_json", lambda path: (read.append(path.parent.name), plain(path))[1])
+    time.sleep(0.02)
+    third = write_run(tmp_path, runs[2])
+    assert len(collect.collect(tmp_path)) == 3
+    assert read == [third]
+    changed = write_run(tmp_path, runs[0], 0.9)
+    assert collect.collect(tmp_path).set_index("run_id").loc[changed, "top1"] == 0.9
+
+
+def test_a_failed_run_that_succeeds_later_is_finished(tmp_path: Path) -> None:
+    name = write_failure(tmp_path, ONE)
+    collect.write(tmp_path)
+    (ledger.run_folder(tmp_path, name) / ledger.FAILURE).unlink()
+    write_run(tmp_path, ONE)
+    table = collect.collect(tmp_path)
+    assert list(table["status"]) == ["finished"]
+    assert table.attrs["reasons"] == {}
+
+
+def test_a_removed_run_leaves_the_table(tmp_path: Path) -> None:
+    first, second = (write_run(tmp_path, run) for run in grid(ONE, draw=(0, 1)))
+    collect.write(tmp_path)
+    shutil.rmtree(ledger.run_folder(tmp_path, first))
+    assert list(collect.collect(tmp_path)["run_id"]) == [second]
+
+
+def test_an_empty_folder_with_a_plan_gives_an_empty_table(tmp_path: Path) -> None:
+    write_plan(tmp_path, [ONE])
+    table = collect.collect(tmp_path)
+    assert table.empty
+    assert tuple(table.columns) == ledger.COLUMNS
+    assert len(collect.missing(table)) == 1
+    assert pd.read_parquet(collect.write(tmp_path)).empty
+
+
+def test_recipes_are_told_by_the_plan(tmp_path: Path) -> None:
+    write_plan(tmp_path, [ONE, *grid(ONE, recipe=("strong",), mixup=(0.2,))])
+    recipes = collect.collect(tmp_path).attrs["experiment"]["recipes"]
+    assert recipes["plain"]["mixup"] == [0.0]
+    assert recipes["strong"]["mixup"] == [0.2]
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder"):
+        collect.collect(tmp_path / "nowhere")
+    (tmp_path / ledger.TABLE).write_bytes(b"not a table")
+    with pytest.raises(UserError, match=r"results\.parquet is not a readable table"):
+        collect.collect(tmp_path)
+    pd.DataFrame({"run_id": ["a"]}).to_parquet(tmp_path / ledger.TABLE)
+    with pytest.raises(UserError, match="has no column 'experiment'"):
+        collect.collect(tmp_path)
+
+
+def test_predictions_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    name = write_run(tmp_path, ONE, 0.25)
+    path = ledger.run_folder(tmp_path, name) / ledger.PREDICTIONS
+    before = collect._correct(path)
+    pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
+    assert collect._correct(path) == before
+    os.unlink(path)
+    assert collect._correct(path) is None
