@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from bias_lab.backbones.shared import Block
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
@@ -72,6 +72,7 @@ class MAE(LightningModule):
     """
 
     feature_std: Tensor
+    positions: Tensor
 
     def __init__(
         self,
@@ -90,7 +91,9 @@ class MAE(LightningModule):
         encoder: Any = backbone
         self.encoder = encoder
         self.mask_ratio = mask_ratio
-        self.schedule = dict(learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps)
+        self.schedule: dict[str, Any] = dict(
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
+        )
         self.patch = int(encoder.patch_embed.patch_size[0])
         self.grid: tuple[int, int] = tuple(encoder.patch_embed.grid_size)
         width = int(encoder.embed_dim)
@@ -98,10 +101,9 @@ class MAE(LightningModule):
         self.embed = nn.Linear(width, narrow)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
         self.register_buffer("positions", sine_cosine(*self.grid, narrow)[None], persistent=False)  # (1, N, E)
-        self.blocks = nn.Sequential(*(Block(narrow, narrow // 16, qkv_bias=True) for _ in range(decoder_depth)))
+        self.blocks = nn.Sequential(*(Block(narrow, narrow // 16) for _ in range(decoder_depth)))
         self.norm = nn.LayerNorm(narrow)
-        channels = encoder.patch_embed.proj.in_channels if hasattr(encoder.patch_embed, "proj") else encoder.in_chans
-        self.paint = nn.Linear(narrow, self.patch**2 * channels)
+        self.paint = nn.Linear(narrow, self.patch**2 * int(encoder.in_chans))
         self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer, so that it survives a resume
         self.reset()
 
@@ -140,7 +142,8 @@ class MAE(LightningModule):
     def encode(self, images: Tensor, mask: Tensor) -> Tensor:
         """The backbone on the visible patches alone: (B, prefix + V, D), prefix being class and register tokens."""
         vit = self.encoder
-        x = vit.patch_embed(images)  # (B, N, D)
+        x: Tensor = vit.patch_embed(images)  # (B, h, w, D) from ours, (B, N, D) from timm's
+        x = x.flatten(1, -2)  # (B, N, D)
         B, N, D = x.shape
         x = x + vit.pos_embed[:, -N:]
         at = visible_places(mask, N - masked_count(N, self.mask_ratio))  # (B, V)
@@ -159,12 +162,13 @@ class MAE(LightningModule):
         """Every patch's painting, (B, N, P²·C), from the visible ones' tokens."""
         B, N = mask.shape
         V = N - masked_count(N, self.mask_ratio)
-        x = self.embed(tokens)  # (B, prefix + V, E)
+        x: Tensor = self.embed(tokens)  # (B, prefix + V, E)
         prefix, seen = x[:, :-V], x[:, -V:]
         at = visible_places(mask, V)[:, :, None].expand_as(seen)  # (B, V, E)
         x = self.mask_token.to(seen.dtype).expand(B, N, -1).scatter(1, at, seen) + self.positions  # (B, N, E)
         x = self.blocks(torch.cat([prefix, x], dim=1))  # (B, prefix + N, E)
-        return self.paint(self.norm(x[:, -N:]))  # (B, N, P²·C)
+        x = self.paint(self.norm(x[:, -N:]))  # (B, N, P²·C)
+        return x
 
     def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
         mask = self.mask(len(images)).to(images.device)
@@ -172,7 +176,7 @@ class MAE(LightningModule):
         self.feature_std.copy_(spread(tokens.mean(1)))
         return mae_loss(self.decode(tokens, mask), images, mask, patch=self.patch)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return optimizer.configure(self, betas=BETAS, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:

@@ -16,7 +16,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from timm.layers import resample_patch_embed
+from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
 from bias_lab.errors import UserError, unknown
@@ -69,7 +69,9 @@ def fit(model: nn.Module, weights: Weights, *, head: bool = False) -> Loaded:
     given = unprefixed(weights.tensors, model)
     own = model.state_dict()
     left_out = () if head else classifier_prefixes(model)
-    loaded, skipped, resampled = [], [], []
+    loaded: list[str] = []
+    skipped: list[str] = []
+    resampled: list[str] = []
     fitted: dict[str, Tensor] = {}
     for name, tensor in sorted(given.items()):
         wanted = own.get(name)
