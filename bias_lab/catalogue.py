@@ -3,7 +3,9 @@
 A row says what a thing is and what it can take; a function named in `factory` or `module` is imported only by a worker.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from bias_lab.errors import UserError, unknown
 
@@ -19,15 +21,21 @@ FAMILIES = {  # architecture → family (DESIGN 1)
     "efficientvit": "hybrid",
 }
 
+OPEN_BELOW = 96  # pixels; a stock stem leaves a 64-pixel image 2x2 at the end
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backbone:
-    """One architecture in one size. factory: `module:function` with timm's keyword arguments, or `timm:NAME`."""
+    """One architecture in one size. factory: `timm:NAME`, a name in timm's registry (the lab's begin with bias_lab_)."""
 
     name: str
     architecture: str
     factory: str
     image_size: int  # the side it was made for, in pixels
+    patch: int | None = None  # side of its patches at that image size; None: a CNN
+    window: int | None = None  # side of its attention windows, in tokens
+    halvings: int = 0  # of the map, after the patches
+    open_below: int = OPEN_BELOW  # image side under which a CNN's stem keeps the resolution
     about: str = ""
 
     @property
@@ -36,21 +44,48 @@ class Backbone:
 
 
 def _backbones() -> dict[str, Backbone]:
-    ours = "bias_lab.backbones"
-    rows = [
+    vit, swin = dict(architecture="vit"), dict(architecture="swin", window=7)
+    micro = dict(image_size=28, open_below=48)
+    rows: dict[str, dict[str, Any]] = {
         # micro: 28-64 px, within 2x of one another in parameters
-        ("vit_micro", "vit", f"{ours}.vit:vit_micro", 28),
-        ("swin_micro", "swin", f"{ours}.swin:swin_micro", 28),
-        ("mobilevit_micro", "mobilevit", f"{ours}.mobilevit:mobilevit_micro", 28),
-        ("resnet_micro", "resnet", f"{ours}.small:resnet_micro", 28),
-        ("efficientnet_micro", "efficientnet", f"{ours}.small:efficientnet_micro", 28),
-        ("mobilenetv3_micro", "mobilenetv3", f"{ours}.small:mobilenetv3_micro", 28),
-        ("efficientvit_micro", "efficientvit", f"{ours}.small:efficientvit_micro", 28),
-    ]
-    return {n: Backbone(name=n, architecture=a, factory=f, image_size=s) for n, a, f, s in rows}
+        "vit_micro": dict(vit, image_size=28, patch=4),
+        "swin_micro": dict(swin, image_size=28, patch=2, halvings=2),
+        "mobilevit_micro": dict(micro, architecture="mobilevit"),
+        "resnet_micro": dict(micro, architecture="resnet"),
+        "efficientnet_micro": dict(micro, architecture="efficientnet"),
+        "mobilenetv3_micro": dict(micro, architecture="mobilenetv3"),
+        "efficientvit_micro": dict(micro, architecture="efficientvit"),
+    }
+    return {name: Backbone(name=name, factory=f"timm:bias_lab_{name}", **row) for name, row in rows.items()}
 
 
 BACKBONES = _backbones()
+
+STEMS = ("resnet", "efficientnet", "mobilenetv3", "mobilevit", "efficientvit")  # architectures that begin with a stem
+
+
+def choose_stem(backbone: str, image_size: int) -> str:
+    """ "open" (stride 1, no max-pool) for images that are small for the backbone, else "stock" (stride 2)."""
+    row = BACKBONES.get(backbone)
+    return "open" if image_size < (row.open_below if row else OPEN_BELOW) else "stock"
+
+
+def choose_patch(image_size: int, made_for: int, patch: int, halvings: int = 0) -> int:
+    """The side of a patch: the published one while the map stays within 2x of the published map and patches fill the
+    image; else the divisor of the image size that leaves the last map nearest to the published one."""
+    published = made_for / patch
+    if image_size % patch == 0 and 0.5 <= image_size / patch / published <= 2:
+        return patch
+    wanted = published if halvings == 0 else 4 * 2**halvings
+    divisors = [p for p in range(1, image_size + 1) if image_size % p == 0]
+    return min(divisors, key=lambda p: abs(math.log(image_size / p / wanted)))
+
+
+def choose_window(side: int, window: int) -> int:
+    """The published window if it fills a map of `side` tokens, else the largest smaller one that does and is >= 4."""
+    filling = [w for w in range(4, window + 1) if side % w == 0]
+    return max(filling, default=min(window, side))
+
 
 _PREFIXES = {  # a timm name's beginning → architecture; used for names that have no row of their own
     "vit_": "vit",
@@ -71,7 +106,7 @@ _PREFIXES = {  # a timm name's beginning → architecture; used for names that h
 
 
 def architecture(backbone: str) -> str:
-    """The architecture of any name; an own backbone (`module:factory`) and a timm name of another kind are their own."""
+    """The architecture of any name; an own backbone and a timm name of another kind are their own."""
     if backbone in BACKBONES:
         return BACKBONES[backbone].architecture
     if is_own(backbone):
@@ -187,3 +222,33 @@ def dataset(name: str) -> Dataset:
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS, remedy="a folder of class folders is given with --data PATH")
     return DATASETS[name]
+
+
+# --- interventions ---------------------------------------------------------------------------------------------------
+
+INTERVENTIONS = {  # name → the value that it takes after a colon if none is given; done by data/interventions.py
+    "permute_pixels": 0.0,  # which permutation: one for all images, so that no neighbourhood is left
+    "permute_patches": 4.0,  # side of the patches in pixels; one permutation for all images
+    "shuffle_patches": 4.0,  # side of the patches in pixels; every image its own
+    "low_pass": 0.25,  # highest frequency kept, as a share of the Nyquist frequency
+    "high_pass": 0.25,  # lowest frequency kept
+    "occlude": 0.25,  # share of the area hidden behind one square
+    "shift": 4.0,  # pixels that an image moves by at most, in each direction
+}
+
+
+def intervention(text: str) -> tuple[str, float]:
+    """`name` or `name:value` of a run's intervention. Raises UserError for an unknown name or a value that can't be."""
+    name, _, given = text.partition(":")
+    if name not in INTERVENTIONS:
+        raise unknown("intervention", name, INTERVENTIONS)
+    try:
+        value = float(given) if given else INTERVENTIONS[name]
+    except ValueError as error:
+        raise UserError(f"intervention '{text}': '{given}' is no number", remedy=f"for example {name}:4") from error
+    share = name in ("low_pass", "high_pass", "occlude")
+    low = {"permute_patches": 1.0, "shuffle_patches": 1.0}.get(name, 0.0)
+    if not low <= value <= (1.0 if share else float(2**31)) or (not share and value != int(value)):
+        allowed = "a share from 0 to 1" if share else f"a whole number from {low:g}"
+        raise UserError(f"intervention '{text}': {given} is out of range", allowed)
+    return name, value

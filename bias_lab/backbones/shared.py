@@ -1,0 +1,225 @@
+"""What more than one backbone uses: patches, attention, MLP, stochastic depth, resampling.
+
+The letters of every shape comment in this room:
+
+    B  images of a batch            C  channels of a map, or of the input
+    H  rows, W columns of a map     N  tokens (patches; with the class token, N + 1)
+    D  width of a token             h  heads, d = D / h  width of a head
+    P  side of a patch, in pixels   K  classes
+    w  side of a window, A = w * w tokens in it, G windows in a map
+
+(B, N, D) are tokens; (B, C, H, W) maps; (B, H, W, C) maps with the channels last, as Swin keeps them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resample_patch_embed
+from torch import Tensor, nn
+
+Size = int | Sequence[int]
+
+
+def pair(size: Size) -> tuple[int, int]:
+    """A side, or (rows, columns), as (rows, columns)."""
+    if isinstance(size, int):
+        return size, size
+    rows, columns = size
+    return int(rows), int(columns)
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into P x P patches and project each to D values: (B, C, H, W) -> (B, H/P, W/P, D).
+
+    A convolution whose stride is its kernel; timm's name: PatchEmbed. norm: Swin has one, ViT has none.
+    """
+
+    def __init__(
+        self, img_size: Size, patch_size: Size, in_chans: int, width: int, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.img_size, self.patch_size = pair(img_size), pair(patch_size)
+        self.proj = nn.Conv2d(in_chans, width, kernel_size=self.patch_size, stride=self.patch_size)
+        self.norm = nn.Identity() if norm is None else norm
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches; what a patch does not fill is cut off, as timm does for Swin."""
+        return self.img_size[0] // self.patch_size[0], self.img_size[1] // self.patch_size[1]
+
+    @property
+    def num_patches(self) -> int:
+        return self.grid_size[0] * self.grid_size[1]
+
+    @torch.no_grad()
+    def set_input_size(self, img_size: Size | None = None, patch_size: Size | None = None) -> None:
+        """Take images of another size, and patches of another size (weights resampled as timm does)."""
+        if patch_size is not None and pair(patch_size) != self.patch_size:
+            old, self.patch_size = self.proj, pair(patch_size)
+            new = nn.Conv2d(old.in_channels, old.out_channels, kernel_size=self.patch_size, stride=self.patch_size)
+            self.proj = new.to(old.weight)
+            self.proj.weight.copy_(resample_patch_embed(old.weight, list(self.patch_size)))
+            if old.bias is not None and self.proj.bias is not None:
+                self.proj.bias.copy_(old.bias)
+        if img_size is not None:
+            self.img_size = pair(img_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[-2:]) != self.img_size:
+            raise ValueError(
+                f"images are {x.shape[-2]}x{x.shape[-1]}, the model was built for {self.img_size[0]}x{self.img_size[1]}: "
+                "resize them, or call set_input_size"
+            )
+        x = self.proj(x)  # (B, D, H/P, W/P)
+        x = x.permute(0, 2, 3, 1)  # (B, H/P, W/P, D)
+        return self.norm(x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over tokens, (B, N, D) -> (B, N, D) (Vaswani et al. 2017, arXiv:1706.03762)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads don't divide a width of {width}: choose a divisor")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value of every token, each (B, h, N, d)."""
+        B, N, D = x.shape
+        x = self.qkv(x)  # (B, N, 3D)
+        x = x.reshape(B, N, 3, self.heads, D // self.heads)  # (B, N, 3, h, d)
+        q, k, v = x.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, d)
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.query_key_value(x)  # each (B, h, N, d)
+        x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
+        x = x.transpose(1, 2).flatten(2)  # (B, N, D)
+        return self.proj(x)
+
+    def first_token(self, x: Tensor) -> Tensor:
+        """`forward(x)[:, :1]`, exactly, without the other tokens' queries and projections: (B, N, D) -> (B, 1, D)."""
+        B, N, D = x.shape
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(x[:, :1], weight[:D], bias[:D])  # (B, 1, D)
+        q = q.reshape(B, 1, self.heads, D // self.heads).transpose(1, 2)  # (B, h, 1, d)
+        kv = F.linear(x, weight[D:], bias[D:])  # (B, N, 2D)
+        kv = kv.reshape(B, N, 2, self.heads, D // self.heads)  # (B, N, 2, h, d)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, d)
+        x = F.scaled_dot_product_attention(q, k, v)  # (B, h, 1, d)
+        return self.proj(x.transpose(1, 2).flatten(2))  # (B, 1, D)
+
+
+def attention_map(attention: Attention, x: Tensor) -> Tensor:
+    """Who attends to whom, (B, h, N, N), rows sum to 1: what scaled_dot_product_attention never forms."""
+    q, k, _ = attention.query_key_value(x)  # each (B, h, N, d)
+    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)  # (B, h, N, N)
+
+
+class Mlp(nn.Module):
+    """Two layers on each token alone: `fc1`, activation, dropout, `fc2`, dropout; (..., D) -> (..., D)."""
+
+    def __init__(self, width: int, hidden: int, act: type[nn.Module] = nn.GELU, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = act()
+        self.fc2 = nn.Linear(hidden, width)
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.fc1(x))  # (..., hidden)
+        x = F.dropout(x, self.drop, self.training)
+        x = self.fc2(x)  # (..., D)
+        return F.dropout(x, self.drop, self.training)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: leave a residual branch out for whole samples (Huang et al. 2016, arXiv:1603.09382).
+
+    What stays is divided by the chance to stay, so that the expectation is kept. In evaluation: identity.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0 or not self.training:
+            return x
+        keep = 1 - self.rate
+        kept = torch.empty(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * (kept / keep)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: tokens exchange information, then each is thought over; (B, N, D) -> (B, N, D)."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        act: type[nn.Module] = nn.GELU,
+        eps: float = 1e-6,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, int(width * mlp_ratio), act)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def first_token(self, x: Tensor) -> Tensor:
+        """`forward(x)[:, :1]`, for a head that reads the class token alone: (B, N, D) -> (B, 1, D)."""
+        x = x[:, :1] + self.drop_path(self.attn.first_token(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Head(nn.Module):
+    """Dropout and classifier (timm's names: `head.fc`)."""
+
+    def __init__(self, width: int, classes: int, drop: float) -> None:
+        super().__init__()
+        self.width = width
+        self.drop = nn.Dropout(drop)
+        self.fc: nn.Module = nn.Linear(width, classes) if classes > 0 else nn.Identity()
+
+    def reset(self, classes: int, *, like: Tensor) -> None:
+        self.fc = nn.Linear(self.width, classes).to(like) if classes > 0 else nn.Identity()
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """Each block's rate: 0 at the first, `rate` at the last, linear between."""
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+def init_linear(module: nn.Module) -> None:
+    """timm's initialisation of a transformer: linear weights from a normal of std 0.02, cut at 2; biases 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def take(count: int, indices: int | Sequence[int] | None) -> list[int]:
+    """Which of `count` stages are meant: the last n, those named (from the end if negative), or all."""
+    if indices is None:
+        return list(range(count))
+    if isinstance(indices, int):
+        indices = range(count - indices, count)
+    taken = [count + i if i < 0 else i for i in indices]
+    if not taken or min(taken) < 0 or max(taken) >= count:
+        raise ValueError(
+            f"stages {list(indices)} of a model that has {count}: give a count up to it, or indices below it"
+        )
+    return taken

@@ -1,0 +1,404 @@
+"""The Swin transformer: attention within windows, windows that shift from block to block, and a pyramid of maps.
+
+Liu et al. 2021, "Swin Transformer", arXiv:2103.14030. In timm: `swin_transformer`.
+Where the official code goes beyond the paper, and timm with it: a window larger than the map shrinks to the map and is
+not shifted; the mask is -100, not minus infinity; a map that windows don't fill is padded with zeros *after* the
+shift, and the padding takes part in attention; timm merges patches at the start of a stage, the official code at the
+end. LayerNorm's epsilon is 1e-5. Maps are (B, H, W, D) throughout.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers import resize_rel_pos_bias_table
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bias_lab.backbones.shared import (
+    DropPath,
+    Head,
+    Mlp,
+    PatchEmbed,
+    Size,
+    drop_path_rates,
+    init_linear,
+    pair,
+    take,
+)
+
+
+class SwinTransformer(nn.Module):
+    """(B, C, H, W) -> logits (B, K). Keywords as timm's; sizes of the published models stand below, in `SIZES`."""
+
+    output_fmt = "NHWC"  # of forward_features, as timm's
+
+    def __init__(
+        self,
+        *,
+        img_size: Size = 224,
+        patch_size: Size = 4,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        embed_dim: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: Size = 7,
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool
+        self.embed_dim = embed_dim
+        self.num_features = self.head_hidden_size = embed_dim * 2 ** (len(depths) - 1)
+        self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim, norm=nn.LayerNorm(embed_dim))
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
+        stages = []
+        map_size = self.patch_embed.grid_size
+        for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+            stages.append(
+                Stage(
+                    embed_dim * 2**i,
+                    heads,
+                    map_size,
+                    merge=i > 0,
+                    window=pair(window_size),
+                    drop_path=[next(rates) for _ in range(depth)],
+                    mlp_ratio=mlp_ratio,
+                )
+            )
+            map_size = stages[-1].map_size
+        self.layers = nn.Sequential(*stages)
+        self.norm = nn.LayerNorm(self.num_features)
+        self.head = Head(self.num_features, num_classes, drop_rate)
+
+        reduction = max(self.patch_embed.patch_size)
+        self.feature_info = [
+            dict(module=f"layers.{i}", num_chs=embed_dim * 2**i, reduction=reduction * 2**i) for i in range(len(depths))
+        ]
+        self.apply(init_linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))  # (B, K)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the last stage's map after the norm, (B, H', W', D)."""
+        x = self.patch_embed(x)  # (B, H/P, W/P, D)
+        x = self.layers(x)  # (B, H', W', D')
+        return self.norm(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, H, W, D) -> logits (B, K), or with pre_logits what the classifier reads, (B, D)."""
+        if self.global_pool == "avg":
+            x = x.mean((1, 2))  # (B, D)
+        x = self.head.drop(x)
+        return x if pre_logits else self.head.fc(x)  # (B, K)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The stages' maps, (B, D, H, W) each; `norm` is for the last alone, whose width it has."""
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt '{output_fmt}' is unknown: 'NCHW'")
+        taken, maps = take(len(self.layers), indices), []
+        x = self.patch_embed(x)  # (B, H/P, W/P, D)
+        for i, stage in enumerate(self.layers):
+            x = stage(x)  # (B, H, W, D)
+            if i in taken:
+                y = self.norm(x) if norm and i == len(self.layers) - 1 else x
+                maps.append(y.permute(0, 3, 1, 2).contiguous())  # (B, D, H, W)
+        return maps if intermediates_only else (self.norm(x), maps)
+
+    # --- timm's contract ---------------------------------------------------------------------------------------------
+
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        if global_pool is not None:
+            self.global_pool = global_pool
+        self.num_classes = num_classes
+        self.head.reset(num_classes, like=self.layers[0].blocks[0].norm1.weight)
+
+    def no_weight_decay(self) -> set[str]:
+        return {name for name, _ in self.named_parameters() if "relative_position_bias_table" in name}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        blocks = (
+            r"^layers\.(\d+)"
+            if coarse
+            else [
+                (r"^layers\.(\d+).downsample", (0,)),
+                (r"^layers\.(\d+)\.\w+\.(\d+)", None),
+                (r"^norm", (99999,)),
+            ]
+        )
+        return dict(stem=r"^patch_embed", blocks=blocks)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        for stage in self.layers:
+            stage.grad_checkpointing = enable
+
+    def set_input_size(
+        self, img_size: Size | None = None, patch_size: Size | None = None, window_size: Size | None = None
+    ) -> None:
+        """Take images, patches, windows of another size; without window_size, windows keep their share of the map."""
+        old = self.patch_embed.grid_size
+        self.patch_embed.set_input_size(img_size, patch_size)
+        map_size = self.patch_embed.grid_size
+        scale = [new / was for new, was in zip(map_size, old, strict=True)]
+        for stage in self.layers:
+            target = pair(window_size) if window_size is not None else None
+            stage.set_input_size(map_size, target or _scaled(stage.window, scale))
+            map_size = stage.map_size
+
+
+def _scaled(window: tuple[int, int], scale: Sequence[float]) -> tuple[int, int]:
+    rows, columns = (max(1, int(w * s)) for w, s in zip(window, scale, strict=True))
+    return rows, columns
+
+
+class Stage(nn.Module):
+    """Blocks at one resolution, before them the merging that halves it (but in the first); map_size: (H, W) inside."""
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        map_size: tuple[int, int],
+        *,
+        merge: bool,
+        window: tuple[int, int],
+        drop_path: Sequence[float],
+        mlp_ratio: float,
+    ) -> None:
+        super().__init__()
+        self.window, self.grad_checkpointing = window, False
+        self.downsample = PatchMerging(width // 2) if merge else nn.Identity()
+        self.map_size = self._halved(map_size)
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    width, heads, self.map_size, window=window, shifted=i % 2 == 1, drop_path=rate, mlp_ratio=mlp_ratio
+                )
+                for i, rate in enumerate(drop_path)
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.downsample(x)  # (B, H, W, D)
+        for block in self.blocks:
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)  # (B, H, W, D)
+            else:
+                x = block(x)  # (B, H, W, D)
+        return x
+
+    def _halved(self, map_size: tuple[int, int]) -> tuple[int, int]:
+        if isinstance(self.downsample, nn.Identity):
+            return map_size
+        return (map_size[0] + 1) // 2, (map_size[1] + 1) // 2
+
+    def set_input_size(self, map_size: tuple[int, int], window: tuple[int, int]) -> None:
+        self.map_size, self.window = self._halved(map_size), window
+        for block in self.blocks:
+            block.set_input_size(self.map_size, window)
+
+
+class PatchMerging(nn.Module):
+    """Halve a map: 2x2 tokens side by side become one, (B, H, W, D) -> (B, H/2, W/2, 2D); an odd side is padded."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * width)
+        self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, H, W, D = x.shape
+        if H % 2 or W % 2:
+            x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))  # (B, H, W, D), H and W even now
+            B, H, W, D = x.shape
+        x = x.reshape(B, H // 2, 2, W // 2, 2, D)  # (B, H/2, 2, W/2, 2, D)
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, H/2, W/2, 4D): columns before rows, as the official weights
+        return self.reduction(self.norm(x))  # (B, H/2, W/2, 2D)
+
+
+class Block(nn.Module):
+    """Attention within windows, shifted by half a window in every second block, then the MLP; (B, H, W, D) in and out."""
+
+    attn_mask: Tensor | None
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        map_size: tuple[int, int],
+        *,
+        window: tuple[int, int],
+        shifted: bool,
+        drop_path: float,
+        mlp_ratio: float,
+    ) -> None:
+        super().__init__()
+        self.shifted = shifted
+        self.window, self.shift = window_and_shift(map_size, window, shifted)
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = WindowAttention(width, heads, self.window)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+        self.register_buffer("attn_mask", shift_mask(map_size, self.window, self.shift), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attend(self.norm1(x)))  # (B, H, W, D)
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # (B, H, W, D)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Shift, partition, attend, reverse, shift back: (B, H, W, D) -> (B, H, W, D)."""
+        B, H, W, D = x.shape
+        (rows, columns), (down, right) = self.window, self.shift
+        if down or right:
+            x = x.roll((-down, -right), (1, 2))  # (B, H, W, D)
+        x = F.pad(x, (0, 0, 0, -W % columns, 0, -H % rows))  # (B, H', W', D), windows fill it
+        padded = x.shape[1], x.shape[2]
+        x = window_partition(x, self.window).flatten(1, 2)  # (B*G, A, D)
+        x = self.attn(x, self.attn_mask)  # (B*G, A, D)
+        x = window_reverse(x.unflatten(1, self.window), self.window, *padded)  # (B, H', W', D)
+        x = x[:, :H, :W]  # (B, H, W, D)
+        return x.roll((down, right), (1, 2)) if down or right else x
+
+    def set_input_size(self, map_size: tuple[int, int], window: tuple[int, int]) -> None:
+        self.window, self.shift = window_and_shift(map_size, window, self.shifted)
+        self.attn.set_window_size(self.window)
+        mask = shift_mask(map_size, self.window, self.shift)
+        self.attn_mask = None if mask is None else mask.to(self.norm1.weight)
+
+
+def window_and_shift(
+    map_size: tuple[int, int], window: tuple[int, int], shifted: bool
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A window never exceeds its map, and where one window is the whole side there is nothing to shift."""
+    sides = [min(side, w) for side, w in zip(map_size, window, strict=True)]
+    shifts = [w // 2 if shifted and side > w else 0 for side, w in zip(map_size, window, strict=True)]
+    return (sides[0], sides[1]), (shifts[0], shifts[1])
+
+
+def window_partition(x: Tensor, window: Size) -> Tensor:
+    """Cut a map into windows: (B, H, W, D) -> (B*G, rows, columns, D)."""
+    B, H, W, D = x.shape
+    rows, columns = pair(window)
+    x = x.reshape(B, H // rows, rows, W // columns, columns, D)  # (B, H/rows, rows, W/columns, columns, D)
+    x = x.permute(0, 1, 3, 2, 4, 5)  # (B, H/rows, W/columns, rows, columns, D)
+    return x.reshape(-1, rows, columns, D)  # (B*G, rows, columns, D)
+
+
+def window_reverse(windows: Tensor, window: Size, H: int, W: int) -> Tensor:
+    """Put windows together again: (B*G, rows, columns, D) -> (B, H, W, D)."""
+    rows, columns = pair(window)
+    x = windows.reshape(-1, H // rows, W // columns, rows, columns, windows.shape[-1])  # (B, H/r, W/c, r, c, D)
+    x = x.permute(0, 1, 3, 2, 4, 5)  # (B, H/r, r, W/c, c, D)
+    return x.reshape(-1, H, W, windows.shape[-1])  # (B, H, W, D)
+
+
+def shift_mask(map_size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor | None:
+    """What a shifted window may not mix: (G, A, A), -100 between tokens that were not neighbours, else 0.
+
+    The roll brings the map's far edges together. Three slices a direction, (0, -w), (-w, -s), (-s, end), make nine
+    regions; tokens of different regions share a window, but must not attend to one another.
+    """
+    if not any(shift):
+        return None
+    H, W = (math.ceil(side / w) * w for side, w in zip(map_size, window, strict=True))
+    region = torch.zeros(1, H, W, 1)
+    count = 0
+    for rows in (slice(0, -window[0]), slice(-window[0], -shift[0]), slice(-shift[0], None)):
+        for columns in (slice(0, -window[1]), slice(-window[1], -shift[1]), slice(-shift[1], None)):
+            region[:, rows, columns] = count
+            count += 1
+    region = window_partition(region, window).flatten(1)  # (G, A)
+    apart = region.unsqueeze(1) != region.unsqueeze(2)  # (G, A, A)
+    return torch.zeros(apart.shape).masked_fill(apart, -100.0)
+
+
+class WindowAttention(nn.Module):
+    """Attention within windows, with a learned bias for each relative position; (B*G, A, D) in and out."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, width: int, heads: int, window: tuple[int, int]) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads don't divide a width of {width}: choose a divisor")
+        self.heads, self.window_size = heads, window
+        offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        B, A, D = x.shape  # here B counts windows
+        x = self.qkv(x).reshape(B, A, 3, self.heads, D // self.heads)  # (B, A, 3, h, d)
+        q, k, v = x.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, A, d)
+        attention = q * (D // self.heads) ** -0.5 @ k.transpose(-2, -1)  # (B, h, A, A)
+        bias = self.bias(mask)  # (1 or G, h, A, A)
+        attention = (attention.unflatten(0, (-1, len(bias))) + bias).flatten(0, 1)  # (B, h, A, A)
+        x = attention.softmax(-1) @ v  # (B, h, A, d)
+        return self.proj(x.transpose(1, 2).flatten(2))  # (B, A, D)
+
+    def bias(self, mask: Tensor | None) -> Tensor:
+        """What is added to the attention before its softmax: (1, h, A, A), or with the shift's mask (G, h, A, A)."""
+        bias = self.relative_position_bias_table[self.relative_position_index]  # (A, A, h)
+        bias = bias.permute(2, 0, 1).unsqueeze(0)  # (1, h, A, A)
+        return bias if mask is None else bias + mask.unsqueeze(1)  # (G, h, A, A)
+
+    def set_window_size(self, window: tuple[int, int]) -> None:
+        """Another window: the table of relative positions is resampled as timm does."""
+        if window == self.window_size:
+            return
+        table, self.window_size = self.relative_position_bias_table, window
+        shape = ((2 * window[0] - 1) * (2 * window[1] - 1), self.heads)
+        with torch.no_grad():
+            resampled = resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
+        self.relative_position_bias_table = nn.Parameter(resampled, requires_grad=table.requires_grad)
+        self.relative_position_index = relative_position_index(window).to(table.device)
+
+
+def relative_position_index(window: tuple[int, int]) -> Tensor:
+    """For each pair of a window's tokens, the row of the bias table: (A, A), by rows apart, then columns apart."""
+    rows, columns = window
+    at = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))  # (A, 2)
+    apart = at[:, None] - at[None, :]  # (A, A, 2)
+    return (apart[..., 0] + rows - 1) * (2 * columns - 1) + apart[..., 1] + columns - 1  # (A, A)
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "swin_micro": dict(
+        img_size=28, patch_size=2, embed_dim=32, depths=(2, 2, 1), num_heads=(1, 2, 4), drop_path_rate=0.0
+    ),
+    "swin_mini": dict(
+        img_size=32,
+        patch_size=2,
+        window_size=4,
+        embed_dim=64,
+        depths=(2, 2, 6),
+        num_heads=(2, 4, 8),
+        drop_path_rate=0.0,
+    ),
+    "swin_tiny_patch4_window7_224": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
+    "swin_small_patch4_window7_224": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),
+    "swin_base_patch4_window7_224": dict(embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)),
+    "swin_base_patch4_window12_384": dict(
+        img_size=384, window_size=12, embed_dim=128, depths=(2, 2, 18, 2), num_heads=(4, 8, 16, 32)
+    ),
+}

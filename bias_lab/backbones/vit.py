@@ -1,0 +1,215 @@
+"""The vision transformer: an image is a sequence of patches, and nothing else is assumed about it.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929. In timm: `vision_transformer`.
+The official code adds a position embedding to the class token too, and norms after the last block; LayerNorm's
+epsilon is 1e-6. DeiT (arXiv:2012.12877, without distillation) is the same model under other training.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bias_lab.backbones.shared import Block, PatchEmbed, Size, drop_path_rates, init_linear, pair, take
+
+
+class VisionTransformer(nn.Module):
+    """(B, C, H, W) -> logits (B, K). Keywords as timm's; sizes of the published models stand below, in `SIZES`."""
+
+    def __init__(
+        self,
+        *,
+        img_size: Size = 224,
+        patch_size: Size = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "token",
+        class_token: bool = True,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_grid(img_size, patch_size)
+        self.num_classes, self.in_chans = num_classes, in_chans
+        self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
+        self.num_prefix_tokens = int(class_token)
+        self.grad_checkpointing = False
+
+        self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + int(class_token), embed_dim))
+        rates = drop_path_rates(drop_path_rate, depth)
+        self.blocks = nn.Sequential(
+            *(Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, drop_path=rate) for rate in rates)
+        )
+        self._set_pool(global_pool)
+        pool_first = global_pool == "avg"  # then timm norms the mean, and calls that norm fc_norm
+        self.norm = nn.Identity() if pool_first else nn.LayerNorm(embed_dim, eps=1e-6)
+        self.fc_norm = nn.LayerNorm(embed_dim, eps=1e-6) if pool_first else nn.Identity()
+        self.head_drop = nn.Dropout(drop_rate)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+
+        reduction = max(self.patch_embed.patch_size)
+        self.feature_info = [dict(module=f"blocks.{i}", num_chs=embed_dim, reduction=reduction) for i in range(depth)]
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=1e-6)
+        self.apply(init_linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._head_reads_one_token():
+            x = self.embed(x)  # (B, N, D)
+            x = self.blocks[:-1](x)  # (B, N, D)
+            x = self.blocks[-1].first_token(x)  # (B, 1, D)
+            return self.forward_head(self.norm(x))  # (B, K)
+        return self.forward_head(self.forward_features(x))  # (B, K)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> all tokens after the last norm, (B, N, D), the class token first."""
+        x = self.embed(x)  # (B, N, D)
+        for block in self.blocks:
+            x = self._run(block, x)  # (B, N, D)
+        return self.norm(x)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Patches, class token, positions: (B, C, H, W) -> (B, N, D)."""
+        x = self.patch_embed(x).flatten(1, 2)  # (B, N, D)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, N + 1, D)
+        return x + self.pos_embed
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, N, D) -> logits (B, K), or with pre_logits what the classifier reads, (B, D)."""
+        if self.global_pool == "token":
+            x = x[:, 0]  # (B, D)
+        elif self.global_pool == "avg":
+            x = x[:, self.num_prefix_tokens :].mean(1)  # (B, D)
+        x = self.head_drop(self.fc_norm(x))
+        return x if pre_logits else self.head(x)  # (B, K)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """The blocks' outputs without the class token: (B, D, H/P, W/P) each, or (B, N, D) as "NLC"."""
+        taken, maps = take(len(self.blocks), indices), []
+        x = self.embed(x)  # (B, N, D)
+        for i, block in enumerate(self.blocks):
+            x = self._run(block, x)  # (B, N, D)
+            if i in taken:
+                maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])
+        if output_fmt == "NCHW":
+            maps = [y.transpose(1, 2).unflatten(2, self.patch_embed.grid_size).contiguous() for y in maps]
+        return maps if intermediates_only else (self.norm(x), maps)
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """A block's output; when memory is short, its insides are computed again in the backward pass."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            y: Tensor = checkpoint(block, x, use_reentrant=False)
+            return y
+        return block(x)
+
+    def _head_reads_one_token(self) -> bool:
+        """Whether the last block may compute the class token alone: not while a hook waits for the others."""
+        hooked = any(
+            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+            for m in self.blocks[-1].modules()
+        )
+        return self.global_pool == "token" and not self.grad_checkpointing and not hooked
+
+    def _set_pool(self, global_pool: str) -> None:
+        if global_pool not in ("token", "avg", ""):
+            raise ValueError(f"global_pool '{global_pool}' is unknown: 'token', 'avg', or '' for all tokens")
+        if global_pool == "token" and self.cls_token is None:
+            raise ValueError("global_pool 'token' needs a class token: choose 'avg', or class_token=True")
+        self.global_pool = global_pool
+
+    # --- timm's contract ---------------------------------------------------------------------------------------------
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A new head; where the norm stands (before or after pooling) stays as built, as in timm."""
+        if global_pool is not None:
+            self._set_pool(global_pool)
+        self.num_classes = num_classes
+        head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+        init_linear(head)
+        self.head = head.to(self.pos_embed)
+
+    def no_weight_decay(self) -> set[str]:
+        return {"pos_embed", "cls_token"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return dict(stem=r"^cls_token|pos_embed|patch_embed", blocks=[(r"^blocks\.(\d+)", None), (r"^norm", (99999,))])
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
+
+    def set_input_size(self, img_size: Size | None = None, patch_size: Size | None = None) -> None:
+        """Take images or patches of another size; the position embedding is resampled as timm does (bicubic)."""
+        check_grid(img_size or self.patch_embed.img_size, patch_size or self.patch_embed.patch_size)
+        old = self.patch_embed.grid_size
+        self.patch_embed.set_input_size(img_size, patch_size)
+        new = self.patch_embed.grid_size
+        if new != old:
+            with torch.no_grad():
+                resampled = resample_abs_pos_embed(
+                    self.pos_embed, list(new), list(old), num_prefix_tokens=self.num_prefix_tokens
+                )
+            self.pos_embed = nn.Parameter(resampled, requires_grad=self.pos_embed.requires_grad)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what `forward_intermediates(indices)` never reads; returns the indices as counted from the start."""
+        taken = take(len(self.blocks), indices)
+        self.blocks = self.blocks[: max(taken) + 1]
+        if prune_norm:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.fc_norm = nn.Identity()
+            self.reset_classifier(0, "")
+        return taken
+
+
+def check_grid(img_size: Size, patch_size: Size) -> None:
+    """Raises ValueError if patches don't fill the image (timm cuts the rest off without a word)."""
+    (H, W), (rows, columns) = pair(img_size), pair(patch_size)
+    if H % rows or W % columns:
+        near = [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
+        way_out = min(near, key=lambda p: abs(p - rows))
+        raise ValueError(f"patches of {rows}x{columns} don't fill a {H}x{W} image: a patch of {way_out} does")
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    tiny = dict(embed_dim=192, depth=12, num_heads=3)
+    small = dict(embed_dim=384, depth=12, num_heads=6)
+    base = dict(embed_dim=768, depth=12, num_heads=12)
+    sizes: dict[str, dict[str, Any]] = {
+        "vit_micro": dict(img_size=28, patch_size=4, embed_dim=96, depth=4, num_heads=3),
+        "vit_mini": dict(img_size=32, patch_size=4, embed_dim=192, depth=9, num_heads=3),
+        "vit_small_patch8_224": dict(patch_size=8, **small),
+    }
+    for name, size in (("tiny", tiny), ("small", small), ("base", base)):
+        sizes[f"vit_{name}_patch16_224"] = sizes[f"deit_{name}_patch16_224"] = dict(patch_size=16, **size)
+        sizes[f"vit_{name}_patch16_384"] = dict(patch_size=16, img_size=384, **size)
+        if name != "tiny":
+            sizes[f"vit_{name}_patch32_224"] = dict(patch_size=32, **size)
+            sizes[f"vit_{name}_patch32_384"] = dict(patch_size=32, img_size=384, **size)
+    return sizes
+
+
+SIZES = _sizes()
