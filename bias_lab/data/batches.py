@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from bias_lab.data import draws
+from bias_lab.data import augment, draws
+from bias_lab.data.interventions import EVALUATION, intervene
 from bias_lab.definition import Run
 
-IN_MEMORY = 64 * 2**20  # bytes of a padded copy of all images; where it would be larger, each batch is padded on its own
+IN_MEMORY = 64 * 2**20  # bytes of a padded copy of all images; were it larger, each batch is padded on its own
 
 
 class Order:
@@ -86,7 +87,7 @@ class Crops:
     def __call__(
         self, chosen: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], flip: NDArray[np.bool_]
     ) -> Tensor:
-        """The images `chosen`, cut at `top` and `left` of their padded frames, mirrored where `flip` (all (B,)): (B, H, W, C)."""
+        """The images `chosen`, cut at `top`, `left` of the padded frame and mirrored where `flip`: (B, H, W, C)."""
         H, W, C = self.shape
         B = len(chosen)
         if self.rows is None:
@@ -102,7 +103,9 @@ class Crops:
 
 
 def padding(run: Run, side: int) -> int:
-    """The padding of a run's random crop in pixels: `run.crop` up to 32 px, and in proportion above."""
+    """The padding of the random crop in pixels: `run.crop` up to 32 px, in proportion above; none if it is resized."""
+    if run.resized_crop:
+        return 0
     return run.crop if side <= 32 else round(run.crop * side / 32)
 
 
@@ -143,19 +146,34 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
 
     def batch(self, step: int) -> Tensor | tuple[Tensor, Tensor]:
         """The batch of one step, whatever was asked for before."""
-        chosen = self.order(step)
-        x = self.normalise(self.views(chosen, step))  # (B, C, H, W)
+        run, chosen = self.run, self.order(step)
+        at = augment.At(run.seed, step, np.arange(len(chosen)))
+        x = self.normalise(self.views(chosen, at))  # (B, C, H, W)
+        if run.erasing:
+            x = augment.erase(x, at, run.erasing)
         if self.labels is None:
-            return x
-        return x, self.labels[torch.from_numpy(chosen).to(self.device)]
+            return intervene(x, run.intervention, at)
+        target = self.labels[torch.from_numpy(chosen).to(self.device)]
+        if run.mixup or run.cutmix:
+            x, target = augment.mix(x, target, at, classes=self.classes, mixup=run.mixup, cutmix=run.cutmix)
+        return intervene(x, run.intervention, at), target
 
-    def views(self, chosen: NDArray[np.int64], step: int) -> Tensor:
+    def views(self, chosen: NDArray[np.int64], at: augment.At) -> Tensor:
         """One augmented view of each image: uint8 (B, H, W, C)."""
-        seed, slots = self.run.seed, np.arange(len(chosen))
-        top = draws.integers(2 * self.pad + 1, seed, "crop top", step, slots)
-        left = draws.integers(2 * self.pad + 1, seed, "crop left", step, slots)
-        flip = draws.uniform(seed, "flip", step, slots) < (0.5 if self.run.flip else 0.0)
-        return self.crops(chosen, top, left, flip)
+        run = self.run
+        flip = at.uniform("flip") < (0.5 if run.flip else 0.0)
+        top, left = at.integers(2 * self.pad + 1, "crop top"), at.integers(2 * self.pad + 1, "crop left")
+        x = self.crops(chosen, top, left, flip)
+        if run.resized_crop:
+            H, W = x.shape[1:3]
+            x = augment.resized_crops(x, augment.boxes(at, H, W, run.resized_crop), (H, W))
+        if run.trivial_augment:
+            x = augment.trivial_augment(x, at)
+        if run.randaugment:
+            x = augment.rand_augment(x, at, run.randaugment)
+        if run.colour_jitter:
+            x = augment.colour_jitter(x, at, run.colour_jitter)
+        return x
 
 
 def plain(
@@ -168,9 +186,14 @@ def plain(
     batch_size: int = 256,
     device: str | torch.device = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Un-augmented (x, labels) in index order, for tests, hold-outs and the training accuracy; the last may be short."""
+    """Un-augmented (x, labels) in index order, for test, hold-out and training accuracy; the last batch may be short.
+
+    A run's intervention stays: it belongs to the data.
+    """
     device = torch.device(device)
     normalise = Normalise(mean, std, images.shape[2], device)
     for start in range(0, len(images), batch_size):
         part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
-        yield normalise(part), torch.from_numpy(labels[start : start + batch_size].copy()).to(device)
+        at = augment.At(0, EVALUATION, np.arange(start, start + len(part)))
+        x = intervene(normalise(part), run.intervention, at)
+        yield x, torch.from_numpy(labels[start : start + batch_size].copy()).to(device)

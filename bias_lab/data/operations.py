@@ -1,0 +1,152 @@
+"""TrivialAugment's and RandAugment's fourteen operations on a batch, each image with its own: uint8 in, uint8 out.
+
+Images are (B, H, W, C), one or three channels. Geometric operations are one affine lookup (nearest pixel, black
+outside); all that treat a pixel by its value alone are one lookup table an image; saturation and sharpness, which look
+at channels or neighbours, remain. Results equal torchvision's per image (`tests/data/test_operations.py` compares).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+IDENTITY, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE, BRIGHTNESS, COLOUR, CONTRAST, SHARPNESS, POSTERIZE = (
+    range(11)
+)
+SOLARIZE, AUTOCONTRAST, EQUALIZE = range(11, 14)
+COUNT = 14
+
+Kinds = NDArray[np.int64]  # (B,) operation numbers
+Values = NDArray[np.float64]  # (B,)
+
+_GEOMETRY = (SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE)
+_TABLES = (BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE)
+
+
+def operate(x: Tensor, operation: Kinds, value: Values) -> Tensor:
+    """Apply to each image (B, H, W, C) its operation (B,) with its value (B,).
+
+    value: a shear as a tangent, a translation in pixels, a rotation in degrees; for brightness, colour, contrast and
+    sharpness the factor less one; for posterize the bits kept, for solarize the threshold; else unused.
+    """
+    x = _only(x, np.isin(operation, _GEOMETRY), operation, value, _geometry)
+    x = _only(x, np.isin(operation, _TABLES), operation, value, _tables)
+    if x.shape[-1] == 3:
+        x = _only(x, operation == COLOUR, operation, value, _colour)
+    if min(x.shape[1:3]) > 2:
+        x = _only(x, operation == SHARPNESS, operation, value, _sharpness)
+    return x
+
+
+def _only(
+    x: Tensor, here: NDArray[np.bool_], operation: Kinds, value: Values, do: Callable[[Tensor, Kinds, Values], Tensor]
+) -> Tensor:
+    """Do something to the images that `here` (B,) marks, and leave the others."""
+    if not here.any():
+        return x
+    at = torch.from_numpy(np.flatnonzero(here)).to(x.device)
+    return x.index_copy(0, at, do(x[at], operation[here], value[here]))
+
+
+def _matrices(operation: Kinds, value: Values, H: int, W: int) -> Values:
+    """Where an output pixel comes from: (B, 2, 3) from its centre (x, y, 1), counted from the image's centre."""
+    m = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (len(value), 1, 1))
+    at = {kind: operation == kind for kind in _GEOMETRY}
+    m[at[SHEAR_X], 0, 1] = value[at[SHEAR_X]]
+    m[at[SHEAR_X], 0, 2] = value[at[SHEAR_X]] * H / 2  # sheared about the upper left corner, as PIL does
+    m[at[SHEAR_Y], 1, 0] = value[at[SHEAR_Y]]
+    m[at[SHEAR_Y], 1, 2] = value[at[SHEAR_Y]] * W / 2
+    m[at[TRANSLATE_X], 0, 2] = -np.trunc(value[at[TRANSLATE_X]])
+    m[at[TRANSLATE_Y], 1, 2] = -np.trunc(value[at[TRANSLATE_Y]])
+    angle = np.radians(value[at[ROTATE]])
+    m[at[ROTATE], 0, 0] = m[at[ROTATE], 1, 1] = np.cos(angle)
+    m[at[ROTATE], 0, 1], m[at[ROTATE], 1, 0] = -np.sin(angle), np.sin(angle)
+    return m
+
+
+def _geometry(x: Tensor, operation: Kinds, value: Values) -> Tensor:
+    B, H, W, C = x.shape
+    m = torch.from_numpy(_matrices(operation, value, H, W)).to(x.device, torch.float32)
+    columns = torch.arange(W, device=x.device, dtype=torch.float32) - (W - 1) / 2
+    rows = torch.arange(H, device=x.device, dtype=torch.float32)[:, None] - (H - 1) / 2
+    from_x = (m[:, 0, 0, None, None] * columns + m[:, 0, 1, None, None] * rows + m[:, 0, 2, None, None]) + (W - 1) / 2
+    from_y = (m[:, 1, 0, None, None] * columns + m[:, 1, 1, None, None] * rows + m[:, 1, 2, None, None]) + (H - 1) / 2
+    from_x, from_y = from_x.round(), from_y.round()  # (B, H, W)
+    inside = (from_x >= 0) & (from_x < W) & (from_y >= 0) & (from_y < H)
+    place = (from_y.clamp(0, H - 1) * W + from_x.clamp(0, W - 1)).long().reshape(B, H * W, 1)
+    taken = x.reshape(B, H * W, C).gather(1, place.expand(B, H * W, C)).reshape(B, H, W, C)
+    return taken * inside[..., None]
+
+
+def _tables(x: Tensor, operation: Kinds, value: Values) -> Tensor:
+    """Look each pixel up in its image's own table (B, C, 256)."""
+    B, H, W, C = x.shape
+    levels = torch.arange(256, device=x.device, dtype=torch.float32)
+    table = levels.repeat(B, C, 1)
+    at = {kind: np.flatnonzero(operation == kind) for kind in _TABLES}
+    amount = torch.from_numpy(value).to(x.device, torch.float32)[:, None, None]  # (B, 1, 1)
+    if len(i := np.concatenate([at[BRIGHTNESS], at[CONTRAST]])):
+        ground = torch.zeros(len(i), 1, 1, device=x.device)
+        ground[len(at[BRIGHTNESS]) :, 0, 0] = grey(x[at[CONTRAST]]).float().mean((1, 2))
+        table[i] = ((1 + amount[i]) * levels - amount[i] * ground).expand(-1, C, -1)
+    if len(i := at[POSTERIZE]):
+        step = torch.from_numpy(2.0 ** (8 - value[i])).to(x.device, torch.float32)[:, None, None]
+        table[i] = ((levels / step).floor() * step).expand(-1, C, -1)
+    if len(i := at[SOLARIZE]):
+        table[i] = torch.where(levels >= amount[i], 255 - levels, levels).expand(-1, C, -1)
+    if len(i := at[AUTOCONTRAST]):
+        table[i] = _stretch(x[i], levels)
+    if len(i := at[EQUALIZE]):
+        table[i] = _equalize(x[i], levels)
+    table = table.clamp(0, 255).to(torch.uint8)  # towards zero, as torchvision does
+    flat = x.reshape(B, H * W, C).transpose(1, 2).long()  # (B, C, H*W)
+    return table.gather(2, flat).transpose(1, 2).reshape(B, H, W, C)
+
+
+def _stretch(x: Tensor, levels: Tensor) -> Tensor:
+    """Tables (B, C, 256) that spread each channel from its least and greatest value to 0 … 255."""
+    flat = x.reshape(len(x), -1, x.shape[-1])
+    low, high = flat.amin(1).float()[..., None], flat.amax(1).float()[..., None]  # (B, C, 1)
+    return torch.where(high > low, (levels - low) * (255 / (high - low).clamp(min=1)), levels)
+
+
+def _equalize(x: Tensor, levels: Tensor) -> Tensor:
+    """Tables (B, C, 256) that flatten each channel's histogram (PIL's rule, in integers)."""
+    B, _, _, C = x.shape
+    flat = x.permute(0, 3, 1, 2).reshape(B * C, -1).long()
+    first = torch.arange(B * C, device=x.device)[:, None] * 256
+    counts = torch.bincount((flat + first).reshape(-1), minlength=B * C * 256).reshape(B * C, 256)
+    last = flat.amax(1, keepdim=True)  # the highest level that occurs: its count is left out of the step
+    step = (counts.sum(1, keepdim=True) - counts.gather(1, last)) // 255  # (B*C, 1)
+    before = counts.cumsum(1) - counts
+    made = ((before + step // 2) // step.clamp(min=1)).clamp(max=255).float()
+    return torch.where(step > 0, made, levels).reshape(B, C, 256)
+
+
+def grey(x: Tensor) -> Tensor:
+    """Luma (B, H, W) of ITU-R 601-2, in whole levels; a single channel is its own."""
+    if x.shape[-1] == 1:
+        return x[..., 0]
+    weights = torch.tensor([0.2989, 0.587, 0.114], device=x.device)
+    return (x.float() * weights).sum(-1).to(torch.uint8)
+
+
+def _blend(x: Tensor, ground: Tensor, value: Values) -> Tensor:
+    factor = 1 + torch.from_numpy(value).to(x.device, torch.float32)[:, None, None, None]
+    return (factor * x.float() + (1 - factor) * ground).clamp(0, 255).to(torch.uint8)
+
+
+def _colour(x: Tensor, _: Kinds, value: Values) -> Tensor:
+    return _blend(x, grey(x)[..., None].float(), value)
+
+
+def _sharpness(x: Tensor, _: Kinds, value: Values) -> Tensor:
+    """Blend with the mean of the 3 x 3 neighbourhood, the centre counted five times; the border is kept as it is."""
+    whole = x.float()
+    rows = whole[:, :-2] + whole[:, 1:-1] + whole[:, 2:]
+    around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]  # (B, H-2, W-2, C)
+    ground = whole.clone()
+    ground[:, 1:-1, 1:-1] = ((around + 4 * whole[:, 1:-1, 1:-1]) / 13).round()
+    return _blend(x, ground, value)
