@@ -65,9 +65,7 @@ def test_rows_stand_in_the_plan_s_order_and_missing_names_the_rest(tmp_path: Pat
     table = collect.collect(tmp_path)
     assert list(table["draw"]) == [0, 1]
     assert len(collect.missing(table)) == 1
-    assert table.attrs["experiment"]["labels"][collect.missing(table)[0]].endswith(
-        "draw 2 seed 0"
-    )
+    assert table.attrs["experiment"]["labels"][collect.missing(table)[0]].endswith("draw 2 seed 0")
 
 
 def test_the_plan_s_family_wins(tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""Numbers → figures: what is drawn, in which colour, with which words. How it is drawn stands in `draw.py`.
+
+Families by hue, backbones by marker, regimes by line. The hues are Okabe and Ito's (2008), which stay apart under every
+common colour blindness and in grey; each has a lighter twin for dark mode.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bias_lab.analysis import intervals
+from bias_lab.analysis import replicates as rep
+
+HUES = {"cnn": "#0072B2", "transformer": "#D55E00", "hybrid": "#00805F", "other": "#9C4F8B", "ink": "#444444"}
+HUES_DARK = {"cnn": "#56B4E9", "transformer": "#FF8A4C", "hybrid": "#2CC79B", "other": "#E6A3D3", "ink": "#BBBBBB"}
+MARKERS = {
+    "vit": "circle",
+    "resnet": "square",
+    "efficientnet": "triangle",
+    "mobilenetv3": "diamond",
+    "swin": "pentagon",
+    "mobilevit": "down",
+    "efficientvit": "cross",
+}
+DASHES = {  # regime → the line's pattern, in pixels of a 1.6 px line
+    "scratch": (),
+    "mae": (7, 3),
+    "simmim": (2, 3),
+    "dino": (7, 3, 2, 3),
+    "weights": (12, 4),
+    "supervised": (12, 3, 2, 3),
+    "formula": (4, 4),
+}
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One value with its interval; `low_any, high_any` is the wider one, where there are two. tip: read on hovering."""
+
+    x: float
+    y: float
+    low: float = math.nan
+    high: float = math.nan
+    low_any: float = math.nan
+    high_any: float = math.nan
+    tip: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A line: hue is a family, marker a shape's name, dash a pattern, bold for what the figure is about."""
+
+    label: str
+    points: tuple[Point, ...]
+    hue: str
+    marker: str = "circle"
+    dash: tuple[int, ...] = ()
+    bold: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A figure over the number of labelled images. y in fractions, shown in `unit` (`%` or `points`)."""
+
+    name: str  # of its file
+    title: str
+    caption: str
+    series: tuple[Series, ...]
+    ylabel: str
+    xlabel: str = "labelled training images (log scale)"
+    unit: str = "%"
+    zero: bool = False  # a line at 0, and 0 within the axis
+    notes: tuple[str, ...] = field(default=())
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
+
+
+def span(low: float, high: float) -> str:
+    """An interval in points or percent: '70.1 to 73.5', with its infinite ends said in words."""
+    if math.isnan(low) or math.isnan(high):
+        return "–"
+    if math.isinf(low) and math.isinf(high):
+        return "unbounded"
+    if math.isinf(high):
+        return f"above {percent(low)}"
+    return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
+
+
+def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
+    """Mean accuracy of a group at each size, with Student's interval over replicates."""
+    points = []
+    for size, part in rep.wide(rows).items():
+        frame = part.to_frame("top1").dropna()
+        if not len(frame):
+            continue
+        of = intervals.mean(rep.units(frame)["top1"].to_numpy(dtype=float))
+        inside = f"95 %: {span(of.low, of.high)}, " if of.k > 1 else ""
+        tip = f"{label} · N = {int(str(size)):,} · {percent(of.value)} % ({inside}n = {len(frame)})"
+        points.append(Point(x=float(str(size)), y=of.value, low=of.low, high=of.high, tip=tip))
+    return tuple(points)
+
+
+def accuracy(rows: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Chart:
+    """The main figure: accuracy against labelled training images, CNN against ViT, by regime.
+
+    rows: comparable rows of every regime (`replicates.comparable(scratch=False)`).
+    """
+    scratch = rows[(rows["regime"] == SCRATCH) & (rows["protocol"] == "finetune")]
+    series = []
+    members = sorted(rep.select(scratch, against)["backbone"].unique())
+    if len(members) > 1:
+        label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
+        points = curve(rep.select(scratch, against), label)
+        series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
+    reference = set(rep.select(scratch, of)["backbone"])
+    for backbone, part in scratch.groupby("backbone"):
+        bold = backbone in reference or len(members) == 1 and backbone in members
+        series.append(_line(str(backbone), part, SCRATCH, "finetune", bold=bold))
+    others = rows[~rows.index.isin(scratch.index)]
+    for (backbone, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
+        series.append(_line(str(backbone), part, str(regime), str(protocol), bold=backbone in reference))
+    series = [line for line in series if line.points]
+    n = counted(rows)
+    caption = (
+        f"Mean test accuracy over {n} replicates (a draw of the labelled images and a seed each); bands: 95 % interval of "
+        "the mean, Student's t. Colour: family. Marker: backbone. Line: where the weights come from."
+    )
+    return Chart(
+        name="accuracy",
+        title="Accuracy against labelled training images, CNN against ViT, by regime",
+        caption=caption,
+        series=tuple(series),
+        ylabel="test accuracy, %",
+    )
+
+
+def _line(backbone: str, rows: pd.DataFrame, regime: str, protocol: str, *, bold: bool) -> Series:
+    first = rows.iloc[0]
+    label = short(backbone) + ("" if regime == SCRATCH else f" + {regime}")
+    label += "" if protocol == "finetune" else f" ({protocol.replace('_', ' ')})"
+    how = "from scratch" if regime == SCRATCH else f"{regime}, {protocol}"
+    return Series(
+        label=label,
+        points=curve(rows, f"{backbone}, {how}"),
+        hue=family(str(first["family"])),
+        marker=MARKERS.get(str(first["architecture"]), "star"),
+        dash=DASHES.get(regime, (3, 2)),
+        bold=bold,
+    )
+
+
+def short(backbone: str) -> str:
+    """A backbone's name for a label: an own factory without its package."""
+    return backbone.rsplit(":", 1)[-1] if ":" in backbone else backbone
+
+
+def family(name: str) -> str:
+    return name if name in HUES else "other"
+
+
+def counted(rows: pd.DataFrame) -> str:
+    """How many replicates the cells have: '5', or '3 to 5'."""
+    sizes = rows.groupby(["backbone", "regime", "protocol", "size"]).size()
+    if not len(sizes):
+        return "0"
+    least, most = int(sizes.min()), int(sizes.max())
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]]) -> Chart:
+    """Δ(N) with both intervals. found: (regime, table of `gaps`, label) a line."""
+    series = []
+    n: set[int] = set()
+    for regime, table, label in found:
+        points = []
+        for row in table.to_dict("records"):
+            n.add(int(row["n"]))
+            tip = f"{label} · N = {row['size']:,} · {percent(row['shortfall'])} points ({span(row['low'], row['high'])}"
+            wide = span(row["low_any"], row["high_any"])
+            tip += f"; with test images {wide}; n = {row['n']})" if wide != "–" else f"; n = {row['n']})"
+            points.append(
+                Point(
+                    x=float(row["size"]),
+                    y=row["shortfall"],
+                    low=row["low"],
+                    high=row["high"],
+                    low_any=row["low_any"],
+                    high_any=row["high_any"],
+                    tip=tip,
+                )
+            )
+        if points:
+            dash = DASHES.get(regime, (3, 2))
+            series.append(
+                Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=regime == SCRATCH)
+            )
+    pairs = "–".join(str(k) for k in sorted({min(n), max(n)})) if n else "0"
+    caption = (
+        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {pairs} replicates. Thick bars: 95 % interval "
+        "over replicates on this test set. Thin bars: with the sampling of test images too. Above 0: the CNNs lead."
+    )
+    return Chart(
+        name="shortfall",
+        title="The shortfall: how far plain ViT lies below the CNNs",
+        caption=caption,
+        series=tuple(series),
+        ylabel="shortfall, points",
+        unit="points",
+        zero=True,
+    )
