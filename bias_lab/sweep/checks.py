@@ -1,0 +1,151 @@
+"""What planning refuses or warns of, from the catalogue alone: sizes, regimes, overlaps, grids. No torch, no pixels."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bias_lab import catalogue
+from bias_lab.definition import Run
+from bias_lab.errors import UserError, unknown
+from bias_lab.sweep.rates import Rates
+
+FEW = 5  # labelled images a class, under which a size is warned of
+GRID = 4  # patches a side, under which a patch is warned of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What planning must know of a dataset. counts: training images of each class; side: pixels."""
+
+    name: str  # as the user knows it
+    counts: tuple[int, ...]
+    side: int
+    made_from: tuple[str, ...] = ()
+    own_holdout: bool = False  # a val/ beside test/
+
+    @property
+    def pool(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def classes(self) -> int:
+        return len(self.counts)
+
+    @property
+    def largest_tuned(self) -> int:
+        """The largest subset that leaves the hold-out alone."""
+        return self.pool if self.own_holdout else self.pool - min(1000, self.pool // 5)
+
+
+def known(runs: Iterable[Run], own: Mapping[str, Facts]) -> dict[str, Facts]:
+    """Facts of every dataset that the runs name. own: a user's data. Raises UserError for a name that nobody knows."""
+    facts = dict(own)
+    for name in dict.fromkeys(run.dataset for run in runs):
+        if name not in facts:
+            row = catalogue.dataset(name)
+            facts[name] = Facts(name=name, counts=row.class_counts, side=row.image_size, made_from=row.made_from)
+    return facts
+
+
+def fit_sizes(runs: Iterable[Run], facts: Mapping[str, Facts], *, typed: bool) -> tuple[list[Run], list[str]]:
+    """Runs whose size the pool can give, and a line for each size of a profile that was left out.
+
+    typed: the user typed the sizes; then one that doesn't fit raises UserError. It also does if none is left.
+    """
+    from bias_lab.data.subsets import smallest_size
+
+    runs = list(runs)
+    bounds: dict[str, tuple[int, int]] = {}
+    out: dict[str, dict[int, str]] = defaultdict(dict)
+    for dataset, size in dict.fromkeys((run.dataset, run.size) for run in runs if run.size):
+        about = facts[dataset]
+        if not about.pool or size * min(about.counts) >= about.pool >= size:
+            continue  # within one of its share, every class has an image
+        if dataset not in bounds:
+            bounds[dataset] = (smallest_size(list(about.counts)), about.pool)
+        low, high = bounds[dataset]
+        if low <= size <= high:
+            continue
+        if size > high:
+            why = f"size {size} exceeds the {high} training images of {about.name}"
+        elif size < about.classes:
+            why = f"size {size} is below the {about.classes} classes of {about.name}"
+        else:
+            why = f"size {size} leaves a class of {about.name} without an image"
+        if typed:
+            raise UserError(why, f"{low} to {high}")
+        out[dataset][size] = why
+    kept = [run for run in runs if run.size not in out[run.dataset]]
+    if runs and not any(run.size for run in kept) and any(run.size for run in runs):
+        dataset = next(iter(out))
+        low, high = bounds[dataset]
+        raise UserError(
+            f"no size of this profile fits {facts[dataset].name}: {', '.join(map(str, sorted(out[dataset])))}",
+            f"{low} to {high}; the largest that works is {high}",
+            f"--sizes {max(low, high // 10)},{high}" if high // 10 > low else f"--sizes {high}",
+        )
+    return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
+
+
+def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bool) -> None:
+    """Raises UserError for what can't be run: a regime that a backbone can't take, a leak that the catalogue sees."""
+    cells = dict.fromkeys((r.backbone, r.regime, r.protocol, r.dataset, r.source, r.weights) for r in runs)
+    for backbone, regime, protocol, dataset, source, weights in cells:
+        catalogue.check_regime(backbone, regime)
+        if protocol not in catalogue.PROTOCOLS:
+            raise unknown("protocol", protocol, catalogue.PROTOCOLS)
+        overlap = shared_origin(facts[dataset], source, weights)
+        if overlap and not allow_overlap:
+            raise UserError(
+                f"{weights or source} has seen images of {facts[dataset].name}: {overlap}",
+                remedy="choose another source, or add --allow-overlap, which the table then shows",
+            )
+
+
+def shared_origin(target: Facts, source: str, weights: str) -> str:
+    """Why a source or weights may hold the target's test images; empty if the catalogue knows no reason.
+
+    Hashes can't see an image after resizing; `made_from` can (DESIGN 3.3). Weights by a timm name count as ImageNet's.
+    """
+    if weights and not weights.startswith("file:") and "imagenet" in target.made_from:
+        return f"{target.name} is made from imagenet, and so are these weights"
+    if source in ("", "pool", "subset") or source not in catalogue.DATASETS or source == target.name:
+        return f"{source} is the target itself" if source and source == target.name else ""
+    theirs = {source, *catalogue.DATASETS[source].made_from}
+    common = sorted(theirs & {target.name, *target.made_from})
+    return f"both are made from {common[0]}" if common else ""
+
+
+def warnings(runs: Iterable[Run], facts: Mapping[str, Facts], rates: Rates) -> list[str]:
+    """What is likely to waste hours: too few labels a class, a patch grid too coarse, a rate that nobody tried."""
+    few: dict[str, set[int]] = defaultdict(set)
+    lines: dict[str, None] = {}
+    cells = dict.fromkeys(
+        (r.dataset, r.size, r.backbone, r.image_size, r.patch, r.learning_rate if r.task == "classify" else None)
+        for r in runs
+    )
+    spreads: dict[str, tuple[float, float] | None] = {}
+    for dataset, size, backbone, image_size, patch, rate in cells:
+        about = facts[dataset]
+        if 0 < size < FEW * about.classes:
+            few[dataset].add(size)
+        side = image_size or about.side
+        if patch and side // patch < GRID:
+            grid = side // patch
+            lines[
+                f"{backbone}: patch {patch} makes {grid}x{grid} tokens of {side} px; under {GRID}x{GRID} it sees little"
+            ] = None
+        if rate is not None:
+            if backbone not in spreads:
+                spreads[backbone] = rates.spread(backbone)
+            spread = spreads[backbone]
+            if spread and not spread[0] <= rate <= spread[1]:
+                lines[
+                    f"{backbone}: learning rate {rate:g} is outside of the tuned range, {spread[0]:g} to {spread[1]:g}"
+                ] = None
+    sparse = [
+        f"{facts[dataset].name}: N = {', '.join(map(str, sorted(sizes)))} "
+        f"{'is' if len(sizes) == 1 else 'are'} under {FEW} images a class; expect wide intervals"
+        for dataset, sizes in few.items()
+    ]
+    return [*sparse, *lines]

@@ -1,0 +1,79 @@
+"""A user's own backbone, `package.module:factory`: found and hashed without importing it."""
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from bias_lab.errors import UserError, unknown
+
+
+def source(name: str, here: Path | None = None) -> str:
+    """Hash of the source file that defines `package.module:factory`: part of a run, so that an edit makes new runs.
+
+    Looks in the current folder (`here`), then where Python does. Raises UserError if it isn't there.
+    """
+    module, _, factory = name.partition(":")
+    if not module or not factory or not all(part.isidentifier() for part in [*module.split("."), *factory.split(".")]):
+        raise UserError(f"backbone '{name}' is not package.module:factory", remedy="for example my_models.vit:my_vit")
+    path = _find(module, here or Path.cwd())
+    if path is None:
+        raise UserError(
+            f"backbone '{name}': no module '{module}' in {here or Path.cwd()} or on Python's path",
+            remedy="run bias-lab in the folder that holds it, or install its package",
+        )
+    text = path.read_bytes()
+    names = _names(text, path)
+    if names is not None and factory.split(".")[0] not in names:
+        raise unknown(f"factory in {path.name}", factory, names)
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _find(module: str, here: Path) -> Path | None:
+    """The module's file. Packages above it are walked through by path, not imported."""
+    top, *rest = module.split(".")
+    local = [here / top] if (here / top).is_dir() or (here / f"{top}.py").is_file() else []
+    places = local or _installed(top)
+    for place in places:
+        path = place.joinpath(*rest)
+        for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _installed(top: str) -> list[Path]:
+    """Where a top-level module lies, as a path without suffix; `find_spec` of a name without dots imports nothing."""
+    if top in sys.builtin_module_names:
+        return []
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations:
+        return [Path(place) for place in spec.submodule_search_locations]
+    return [Path(spec.origin).with_suffix("")] if spec.origin else []
+
+
+def _names(text: bytes, path: Path) -> set[str] | None:
+    """Names that the module binds at its top; None if a star import or a condition hides some."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
+    names: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                names.add(node.name)
+            case ast.Assign():
+                names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+            case ast.Import() | ast.ImportFrom():
+                names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
+            case ast.Expr():
+                pass
+            case _:
+                return None
+    return None if "*" in names else names

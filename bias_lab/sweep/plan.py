@@ -1,0 +1,249 @@
+"""An experiment and what the command line asks of it → the runs, in order. Pure but for reading files; no torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bias_lab import __version__, catalogue, ledger
+from bias_lab.definition import Experiment, Run, label, read_experiment, run_id, to_json
+from bias_lab.errors import UserError, unknown
+from bias_lab.sweep import checks, own, rates, reshape
+from bias_lab.sweep.checks import Facts
+from bias_lab.sweep.rates import Rates
+
+FAMILIES = ("cnn", "transformer", "hybrid", "other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A user's own images as planning sees them: their identity and facts, and where they lie (for places.json)."""
+
+    dataset: str  # `folder:<fingerprint>`, `table:<fingerprint>`
+    facts: Facts
+    place: Mapping[str, Any]
+    image_size: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks of an experiment; an empty one runs it as it stands."""
+
+    sizes: tuple[int, ...] | None = None
+    draws: tuple[int, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    backbones: tuple[str, ...] = ()  # to join, as typed
+    family: str = ""  # of the joined ones
+    data: Data | None = None
+    manifest: str = ""  # its content hash
+    manifest_length: int = 0
+    recipe: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    tune: bool | None = None  # True: all; False: nobody; None: joined backbones
+    allow_overlap: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The runs of a sweep, in the order in which they are begun. While there are trials, some rates are open."""
+
+    name: str
+    profile: str
+    question: str
+    note: str
+    runs: tuple[Run, ...]
+    trials: tuple[Run, ...]  # tuning runs that must finish before the rest is known
+    families: Mapping[str, str]  # of joined backbones
+    places: Mapping[str, Any]  # dataset or weights → where they lie
+    notes: tuple[str, ...]  # lines for the user
+    warnings: tuple[str, ...]
+
+    def all(self) -> tuple[Run, ...]:
+        return self.trials + self.runs
+
+
+def make(path: Path, profile: str, folder: Path, request: Request) -> Plan:
+    """The plan of an experiment file's profile. Learning rates come from FOLDER/tuned.json and the file's neighbour.
+
+    Raises UserError for everything that the catalogue can refuse.
+    """
+    try:
+        experiment = read_experiment(path, profile)
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
+    tables = rates.read(folder / ledger.TUNED, path.parent / ledger.TUNED)
+    return arrange(experiment, path.stem, profile, request, tables)
+
+
+def arrange(experiment: Experiment, name: str, profile: str, request: Request, tables: Rates) -> Plan:
+    """The plan of an experiment, given tuned learning rates."""
+    joined = {backbone: _source(backbone) for backbone in request.backbones}
+    if request.family and request.family not in FAMILIES:
+        raise unknown("family", request.family, FAMILIES)
+    runs = _reshaped(experiment.runs, request, joined)
+    data = request.data
+    facts = checks.known(runs, {data.dataset: data.facts} if data else {})
+    runs, notes = checks.fit_sizes(runs, _bounded(facts, request), typed=request.sizes is not None)
+    runs = _wanted(runs, experiment)
+    checks.refuse(runs, facts, allow_overlap=request.allow_overlap)
+    warned = checks.warnings(runs, facts, tables)
+    runs, trials, more = settle(runs, facts, tables, joined, tune=request.tune)
+    families = {backbone: request.family or catalogue.family(backbone) for backbone in joined}
+    return Plan(
+        name=name,
+        profile=profile,
+        question=experiment.question,
+        note=experiment.note,
+        runs=tuple(reshape.arrange(runs)),
+        trials=tuple(trials),
+        families=families,
+        places={data.dataset: dict(data.place)} if data else {},
+        notes=(*notes, *more),
+        warnings=tuple(warned),
+    )
+
+
+def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) -> list[Run]:
+    made = list(runs)
+    if request.data:
+        made = reshape.on_data(made, request.data.dataset, request.data.image_size)
+    if request.recipe:
+        made = reshape.with_recipe(made, request.recipe)
+    if request.fields:
+        made = reshape.with_fields(made, request.fields)
+    made = reshape.override(made, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
+    if request.manifest:
+        made = reshape.to_manifest(made, request.manifest)
+    return reshape.join(made, joined) if joined else made
+
+
+def _bounded(facts: Mapping[str, Facts], request: Request) -> Mapping[str, Facts]:
+    """With a manifest, its length is the pool that sizes must fit."""
+    if not request.manifest_length:
+        return facts
+    return {
+        name: replace(
+            about, name=f"{about.name} in the manifest", counts=_shrunk(about.counts, request.manifest_length)
+        )
+        for name, about in facts.items()
+    }
+
+
+def _shrunk(counts: tuple[int, ...], total: int) -> tuple[int, ...]:
+    share, rest = divmod(total, max(len(counts), 1))
+    return tuple(share + (place < rest) for place in range(len(counts)))
+
+
+def _wanted(runs: Sequence[Run], experiment: Experiment) -> list[Run]:
+    """Without pretrainings that nobody waits for any more; those that nobody ever named stand for themselves."""
+    if not any(run.pretraining for run in experiment.runs):
+        return list(runs)
+    waited = {run.pretraining for run in runs}
+    return [run for run in runs if run.task != "pretrain" or run_id(run) in waited]
+
+
+def _source(backbone: str) -> str:
+    return own.source(backbone) if catalogue.is_own(backbone) else ""
+
+
+# --- learning rates --------------------------------------------------------------------------------------------------
+
+
+def settle(
+    runs: Sequence[Run], facts: Mapping[str, Facts], tables: Rates, joined: Mapping[str, str], *, tune: bool | None
+) -> tuple[list[Run], list[Run], list[str]]:
+    """Runs with their learning rates, the trials that those still open need, and lines that say what was borrowed.
+
+    tune: True, every cell without a rate of its own dataset is tuned; None, joined backbones are; False, nobody is.
+    """
+    found: dict[tuple[Any, ...], float | None] = {}
+    notes: dict[str, None] = {}
+
+    def rate_of(run: Run) -> float | None:
+        key = (run.dataset, run.backbone, run.backbone_source, run.recipe, run.regime, run.intervention, run.size)
+        if key not in found:
+            row = tables.row(run, own_data=tune is True)
+            if row is not None:
+                found[key] = float(row["learning_rate"])
+            elif tune is True or (tune is None and run.backbone in joined):
+                found[key] = None  # to be tuned
+            elif tune is False:
+                found[key], whose = rates.borrow(run, tables)
+                notes[
+                    f"{run.backbone} ({run.regime}, {run.recipe}) is not tuned: learning rate {found[key]:g}, {whose}"
+                ] = None
+            else:
+                found[key] = rates.resolve(run, tables).learning_rate
+        return found[key]
+
+    open_runs: list[Run] = []
+
+    def change(run: Run) -> Run:
+        if not rates.needs_rate(run):
+            return run
+        rate = rate_of(run)
+        if rate is None:
+            open_runs.append(run)
+            return run
+        return replace(run, learning_rate=rate)
+
+    settled = reshape.rewrite(runs, change)
+    by_dataset: dict[str, list[Run]] = {}
+    for run in open_runs:
+        by_dataset.setdefault(run.dataset, []).append(run)
+    trials = [
+        trial
+        for dataset, group in by_dataset.items()
+        for trial in rates.trials(group, tables, largest=facts[dataset].largest_tuned)
+    ]
+    return settled, trials, list(notes)
+
+
+# --- what the folder keeps of it -------------------------------------------------------------------------------------
+
+
+def write(plan: Plan, folder: Path, command: str) -> None:
+    """`experiment.json`: the plan, a run a line. Runs of earlier plans that are finished here stay listed."""
+    entries = [
+        {
+            "run_id": run_id(run),
+            "family": plan.families.get(run.backbone, catalogue.family(run.backbone)),
+            "run": to_json(run),
+        }
+        for run in plan.all()
+    ]
+    there = {entry["run_id"] for entry in entries}
+    entries += [entry for entry in _earlier(folder) if entry["run_id"] not in there]
+    head = {
+        "experiment": plan.name,
+        "question": plan.question,
+        "note": plan.note,
+        "profile": plan.profile,
+        "command": command,
+        "version": __version__,
+    }
+    lines = ",\n".join(json.dumps(entry, sort_keys=True, ensure_ascii=False) for entry in entries)
+    start = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
+    ledger.write_bytes(folder / ledger.EXPERIMENT, f'{start},\n "runs": [\n{lines}\n]}}\n'.encode())
+
+
+def write_places(plan: Plan, folder: Path) -> None:
+    """`places.json`: where the user's data and weights lie, which workers need and no run holds."""
+    if plan.places:
+        path = folder / ledger.PLACES
+        old = ledger.read_json(path) if path.is_file() else {}
+        ledger.write_json(path, {**old, **plan.places})
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    path = folder / ledger.EXPERIMENT
+    if not path.is_file():
+        return []
+    entries: list[dict[str, Any]] = ledger.read_json(path)["runs"]
+    return [entry for entry in entries if (ledger.run_folder(folder, entry["run_id"]) / ledger.RESULT).is_file()]
+
+
+def open_rates(plan: Plan) -> list[str]:
+    """Runs whose learning rate is still open, in words (for a dry run)."""
+    return [label(run) for run in plan.runs if rates.needs_rate(run)]

@@ -1,0 +1,67 @@
+"""Stands in for `bias_lab.training.execute` in tests of the sweep: no torch, results that are a function of the run.
+
+What a run does is told by its weight decay, which means nothing here: see `execute`.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from bias_lab import ledger
+from bias_lab.definition import Run, Settings, run_id, to_json
+from bias_lab.errors import Diverged, UserError
+
+FAIL, DIVERGE, DIE, FULL, SLOW, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
+
+
+def execute(run: Run, folder: Path, settings: Settings) -> None:
+    here = ledger.run_folder(folder, run_id(run))
+    ledger.write_json(here / ledger.RUN, to_json(run))
+    attempts = ledger.begin_attempt(folder, run_id(run))
+    if run.pretraining:
+        assert ledger.state(folder, run.pretraining) == "finished", "began before its pretraining was there"
+    if run.weight_decay == FAIL:
+        raise ValueError("planted:\ntwo lines")
+    if run.weight_decay == DIVERGE:
+        raise Diverged("train/loss is nan at step 7")
+    if run.weight_decay == DIE:
+        print("last words", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if run.weight_decay == FULL:
+        raise OSError(28, os.strerror(28))
+    if run.weight_decay == SLOW:
+        time.sleep(0.3)
+    if run.weight_decay == PRINT:
+        os.system("echo from a child")
+    digest = int(run_id(run), 16)
+    best = run.task == "tune" and run.learning_rate == 1e-3
+    top1 = 0.99 if best else digest % 90 / 100
+    ledger.write_bytes(here / ledger.WEIGHTS, run_id(run).encode())
+    ledger.write_json(
+        here / ledger.RESULT,
+        {
+            "run": to_json(run),
+            "run_id": run_id(run),
+            "metrics": {"top1": None if run.task == "pretrain" else top1, "loss": 1.0, "per_class": [0.5]},
+            "weights": {},
+            "facts": {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]},
+            "steps": 1,
+            "samples_seen": run.samples_seen,
+            "seconds": 0.01,
+            "attempts": attempts,
+            "device": "none",
+            "versions": {},
+            "commit": "",
+            "command": settings.command,
+        },
+    )
+
+
+def preflight(runs: list[Run], folder: Path, settings: Settings) -> list[str]:
+    for run in runs:
+        if run.backbone == "refused_net":
+            raise UserError("unknown backbone 'refused_net'", "did you mean 'resnet_micro'?")
+        if run.backbone == "broken_net":
+            raise RuntimeError("planted")
+    return [f"{len(runs)} kinds of runs"]
