@@ -7,6 +7,7 @@ embeddings and first convolutions (another patch size or number of channels), an
 
 import math
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,9 @@ def read_pickle(path: Path) -> Weights:
     """A .pth, .pt or .bin file, read without running any code that it may carry."""
     present(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on the pickle's protocol: what can't be read raises anyway
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, and unpickling it could run code"
