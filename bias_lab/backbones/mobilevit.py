@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import Block, DropPath, Head, take
+from bias_lab.backbones.shared import Block, DropPath, Head, drop_path_rates, take
 
 
 class MobileViT(nn.Module):
@@ -42,8 +42,7 @@ class MobileViT(nn.Module):
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
         self.stem = ConvNormAct(in_chans, stem_width, 3, stride=stem_stride)
-        rows = [row for stage in stages for row in stage]
-        rates = iter(torch.linspace(0, drop_path_rate, len(rows)).tolist())
+        rates = iter(drop_path_rates(drop_path_rate, sum(len(stage) for stage in stages)))
         width, reduction, built = stem_width, stem_stride, []
         self.feature_info: list[dict[str, Any]] = []
         for i, stage in enumerate(stages):

@@ -1,0 +1,125 @@
+"""How a model of ours is held against its reference: one set of random weights, the same images, both directions."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+OUTPUTS = 1e-5  # of the tensor's largest value, at least 1
+GRADIENTS = 1e-4  # of the larger of a gradient's own largest value and 1e-3 of the model's
+
+
+def randomise(model: nn.Module) -> None:
+    """Weights at which every part matters: a fresh model's biases are 0 and its norms do nothing."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.ndim > 1:  # variance kept from layer to layer, so that deep models neither explode nor die out
+                p.normal_(std=(1 / max(p[0].numel(), 1)) ** 0.5)
+            else:
+                p.normal_(mean=float(name.endswith("weight")), std=0.2)
+        for name, b in model.named_buffers():
+            if name.endswith("running_var"):
+                b.uniform_(0.5, 2)
+            elif name.endswith("running_mean"):
+                b.normal_(std=0.2)
+
+
+def close(ours: Tensor, theirs: Tensor, what: str) -> None:
+    assert ours.shape == theirs.shape, f"{what}: {tuple(ours.shape)} for {tuple(theirs.shape)}"
+    error = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
+    assert error <= OUTPUTS, f"{what}: off by {error:.1e} of the largest value"
+
+
+def same_computation(ours: nn.Module, theirs: nn.Module, images: Tensor) -> None:
+    """Strict state dicts both ways; logits and stages in evaluation; gradients in training with drop rates 0."""
+    randomise(theirs)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    ours.eval()
+    theirs.eval()
+    with torch.no_grad():
+        close(ours(images), theirs(images), "logits")
+        close(ours.forward_features(images), theirs.forward_features(images), "features")
+        last, stages = ours.forward_intermediates(images)
+        their_last, their_stages = theirs.forward_intermediates(images)
+        close(last, their_last, "last")
+        assert len(stages) == len(their_stages)
+        for i, (stage, their_stage) in enumerate(zip(stages, their_stages, strict=True)):
+            close(stage, their_stage, f"stage {i}")
+    ours.train()
+    theirs.train()
+    weights = torch.randn_like(theirs(images))
+    theirs.load_state_dict(ours.state_dict())  # the forward above moved the running statistics
+    noisy = {name for name, error in gradient_errors(ours, theirs, images, weights).items() if error > GRADIENTS}
+    if noisy:  # perhaps 0 in exact arithmetic (a bias that the next batch norm removes): then float64 decides
+        copies = [copy.deepcopy(model).double() for model in (ours, theirs)]
+        errors = gradient_errors(*copies, images.double(), weights.double())
+        exact = {name: p.grad.abs().max().item() for name, p in copies[1].named_parameters() if p.grad is not None}
+        nonzero = {name for name in noisy if exact[name] > 1e-9 * max(exact.values())}
+        assert not nonzero, f"gradients differ: {sorted(nonzero)}"
+        assert max(errors.values()) <= 1e-9, max(errors, key=lambda name: errors[name])
+    for (name, ours_b), (_, theirs_b) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
+        if name.endswith(("running_mean", "running_var")):
+            close(ours_b, theirs_b, name)
+
+
+def gradient_errors(ours: nn.Module, theirs: nn.Module, images: Tensor, weights: Tensor) -> dict[str, float]:
+    """Each parameter's largest difference, over the larger of its own gradient and 1e-3 of the model's largest."""
+    for model in (ours, theirs):
+        model.zero_grad()
+        (model(images) * weights).sum().backward()
+    gradients = {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
+    assert set(gradients) == {name for name, p in ours.named_parameters() if p.grad is not None}
+    floor = 1e-3 * max(grad.abs().max().item() for grad in gradients.values())
+    errors = {}
+    for name, p in ours.named_parameters():
+        if name in gradients and p.grad is not None:
+            grad = gradients[name]
+            errors[name] = (p.grad - grad).abs().max().item() / max(grad.abs().max().item(), floor)
+    return errors
+
+
+def same_names(ours: nn.Module, theirs: nn.Module) -> None:
+    """Names, shapes and count of parameters."""
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
+@pytest.fixture(name="same_computation")
+def _same_computation() -> Callable[..., None]:
+    return same_computation
+
+
+@pytest.fixture(name="same_names")
+def _same_names() -> Callable[..., None]:
+    return same_names
+
+
+@pytest.fixture(name="randomise")
+def _randomise() -> Callable[..., None]:
+    return randomise
+
+
+@pytest.fixture
+def spread() -> Callable[[nn.Module], dict[str, tuple[float, float]]]:
+    """Mean and standard deviation of a model's parameters, by what kind they are (indices in the names left out)."""
+
+    def by_kind(model: nn.Module) -> dict[str, tuple[float, float]]:
+        kinds: dict[str, list[Tensor]] = {}
+        for name, p in model.named_parameters():
+            kind = ".".join(part for part in name.split(".") if not part.isdigit())
+            kinds.setdefault(f"{kind} {tuple(p.shape)}", []).append(p.detach().flatten())
+        joined = {kind: torch.cat(parts) for kind, parts in kinds.items()}
+        return {kind: (v.mean().item(), v.std().item() if len(v) > 1 else 0.0) for kind, v in joined.items()}
+
+    return by_kind
+
+
+@pytest.fixture
+def seeded() -> Any:
+    torch.manual_seed(0)
+    return torch.manual_seed
