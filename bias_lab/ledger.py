@@ -6,6 +6,7 @@ appears by rename. Everything else (the table, the report, W&B) is made from it 
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -141,6 +142,7 @@ def begin_attempt(folder: Path, run_id: str) -> int:
     return attempts(folder, run_id)
 
 
+@functools.cache  # a worker's first answer stands: edits made while it runs are not the code that it runs
 def code_hash() -> str:
     """Hash of the lab's own source where it can change a result; results carry it, so that other code is noticed."""
     root = Path(__file__).parent

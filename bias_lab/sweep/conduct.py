@@ -66,7 +66,7 @@ def conduct(
     if not todo:
         planning.write(plan, folder, settings.command)
         return _outcome(plan, folder)
-    with Local(folder, settings) as engine, _Publisher(publish) as publisher:
+    with _Publisher(publish) as publisher, Local(folder, settings) as engine:
         count = min(engine.most, len(todo))
         console.print(
             f"{plan.name}, {plan.profile}: {len(todo)} of {len(plan.all())} runs to do, {count} at a time; "

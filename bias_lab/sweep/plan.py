@@ -158,7 +158,7 @@ def settle(
     tune: True, every cell without a rate of its own dataset is tuned; None, joined backbones are; False, nobody is.
     """
     found: dict[tuple[Any, ...], float | None] = {}
-    notes: dict[str, None] = {}
+    borrowed: dict[str, dict[str, None]] = {}
 
     def rate_of(run: Run) -> float | None:
         key = (run.dataset, run.backbone, run.backbone_source, run.recipe, run.regime, run.intervention, run.size)
@@ -170,9 +170,7 @@ def settle(
                 found[key] = None  # to be tuned
             elif tune is False:
                 found[key], whose = rates.borrow(run, tables)
-                notes[
-                    f"{run.backbone} ({run.regime}, {run.recipe}) is not tuned: learning rate {found[key]:g}, {whose}"
-                ] = None
+                borrowed.setdefault(f"learning rate {found[key]:g}, {whose}", {})[f"{run.backbone} {cell_words(run)}"] = None
             else:
                 found[key] = rates.resolve(run, tables).learning_rate
         return found[key]
@@ -197,7 +195,12 @@ def settle(
         for dataset, group in by_dataset.items()
         for trial in rates.trials(group, tables, largest=facts[dataset].largest_tuned)
     ]
-    return settled, trials, list(notes)
+    return settled, trials, [f"not tuned ({rate}): {', '.join(cells)}" for rate, cells in borrowed.items()]
+
+
+def cell_words(run: Run) -> str:
+    """`scratch`, `mae strong`: what a learning rate depends on beside the backbone."""
+    return " ".join(part for part in (run.regime, run.recipe if run.recipe != "plain" else "", run.intervention) if part)
 
 
 # --- what the folder keeps of it -------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def main() -> None:
             answers.write(json.dumps(values) + "\n")
             answers.flush()
 
+        ledger.code_hash()  # of the source that is about to be imported, whatever is edited later
         module = importlib.import_module(arguments.module)
         answer({"kind": "ready"})
         while True:
