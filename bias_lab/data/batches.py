@@ -193,7 +193,7 @@ def plain(
     device = torch.device(device)
     normalise = Normalise(mean, std, images.shape[2], device)
     for start in range(0, len(images), batch_size):
-        part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+        part = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
         at = augment.At(0, EVALUATION, np.arange(start, start + len(part)))
         x = intervene(normalise(part), run.intervention, at)
         yield x, torch.from_numpy(labels[start : start + batch_size].copy()).to(device)

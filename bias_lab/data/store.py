@@ -1,17 +1,30 @@
-"""Images decoded once, and opened by every run: whole splits of uint8, on disk or in memory."""
+"""Images decoded once, and opened by every run: whole splits of uint8, memory-mapped, keyed by what they hold.
 
+A store is two files: `KEY.u8` (pixels of all splits, then labels) and `KEY.json` (shapes, classes, moments, checksum),
+which is written last, by rename: without it there is no store. One process builds, others wait for it. On opening, size
+and checksum must be as written; a store that fails is built again. A checksum that held is noted with the file's size
+and time in `KEY.checked`, so that the next run need not read it all.
+"""
+
+import contextlib
+import fcntl
 import hashlib
 import json
-import lzma
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bias_lab import ledger
+from bias_lab.data.decoding import Reference, Target, fill
 from bias_lab.errors import UserError
+
+RULE = "bilinear-centre-1"  # how images are brought to size (pictures.fit); part of every key
+SPLITS = ("train", "test", "holdout")
 
 Pixels = NDArray[np.uint8]  # (M, H, W, C)
 Labels = NDArray[np.int64]  # (M,)
@@ -31,17 +44,37 @@ class Images:
     fingerprint: str
     holdout: Pixels | None = None  # a user's val/ beside test/
     holdout_labels: Labels | None = None
+    unlabelled: Pixels | None = None  # images of no class, for pretraining (STL-10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a store is to hold: for each split its labels, and `write`, which puts the pixels into their rows."""
+
+    labels: Mapping[str, Labels]
+    shape: tuple[int, int, int]  # H, W, C
+    classes: Sequence[str]
+    fingerprint: str
+    write: Callable[[Path], None]  # gets a file of the right size; rows in the order of the splits
+
+
+def data_root(given: str | None) -> Path:
+    """Where datasets and stores lie: what was given, else BIAS_LAB_DATA, else ~/.cache/bias_lab/data."""
+    return Path(given or os.environ.get("BIAS_LAB_DATA") or Path.home() / ".cache" / "bias_lab" / "data")
 
 
 def open_images(
     dataset: str, *, image_size: int | None = None, data_root: str | None = None, place: dict[str, Any] | None = None
 ) -> Images:
-    """A dataset's images, decoded at `image_size` (None: its own). place: where a user's own data lie."""
-    if dataset == "fashion_mnist_12k":
-        if image_size not in (None, 28):
-            raise UserError(f"fashion_mnist_12k at {image_size} px", "28")
-        return embedded(dataset)
-    raise UserError(f"dataset '{dataset}' can't be opened yet")
+    """A dataset's images, decoded at `image_size` (None: its own). place: where a user's own data lie.
+
+    Raises UserError if the dataset is unknown, absent, or not what it was when it was indexed.
+    """
+    if dataset.startswith(("folder:", "table:")):
+        return _own(dataset, image_size, data_root, place)
+    from bias_lab.data import named
+
+    return named.open_named(dataset, image_size=image_size, data_root=data_root)
 
 
 def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -54,30 +87,164 @@ def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
         second += (chunk * chunk).sum(0, dtype=np.uint64)
         count += len(chunk)
     mean = first / count
-    std = np.sqrt(second / count - mean**2)
+    std = np.sqrt(np.maximum(second / count - mean**2, 0))
     return tuple((mean / 255).round(6).tolist()), tuple((std / 255).round(6).tolist())
 
 
-@cache
-def embedded(name: str) -> Images:
-    """The dataset that the package carries. Raises UserError if its file is damaged."""
-    folder = files("bias_lab.data.embedded")
-    about = json.loads(folder.joinpath(f"{name}.json").read_text(encoding="utf-8"))
-    packed = folder.joinpath(f"{name}.xz").read_bytes()
-    if hashlib.sha256(packed).hexdigest() != about["sha256"]:
-        raise UserError(f"the embedded dataset {name} is damaged: its SHA-256 differs", remedy="install bias_lab again")
-    raw = np.frombuffer(lzma.decompress(packed), np.uint8)
-    train, test = about["images"]["train"], about["images"]["test"]
-    labels = raw[: train + test].astype(np.int64)
-    pixels = raw[train + test :].reshape(train + test, 28, 28, 1)
-    mean, std = moments(pixels[:train])
+# --- the user's own --------------------------------------------------------------------------------------------------
+
+
+def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str, Any] | None) -> Images:
+    """The images that `sources.index` found, from the store of their fingerprint."""
+    if place is None:
+        raise UserError(f"nobody said where {dataset} lies", remedy="give its folder with --data")
+    mark = dataset.partition(":")[2]
+    if place["fingerprint"] != mark:
+        raise UserError(f"{place['path']} holds {place['fingerprint']}, the run wants {mark}", remedy="index it again")
+    side = image_size or int(place["image_size"])
+    channels = int(place["channels"])
+    key = key_of(mark, side, channels)
+    return open_or_build(stores(root), key, lambda: _content(place, side, channels))
+
+
+def _content(place: dict[str, Any], side: int, channels: int) -> Content:
+    import pandas as pd
+
+    table = pd.read_parquet(place["index"])
+    order = [table[table.split == split] for split in SPLITS]
+    together = pd.concat(order)
+    refs = zip(together.path, together.column, together.group, together.row, strict=True)
+    references = [Reference(path, column, int(group), int(row)) for path, column, group, row in refs]
+
+    def write(path: Path) -> None:
+        target = Target(str(path), (side, side), channels, side, list(range(len(references))), list(together.hash))
+        refuse(place["path"], list(together.name), fill(references, target))
+
+    labels = {split: part.label.to_numpy(np.int64) for split, part in zip(SPLITS, order, strict=True)}
+    return Content(
+        labels=labels,
+        shape=(side, side, channels),
+        classes=place["classes"],
+        fingerprint=place["fingerprint"],
+        write=write,
+    )
+
+
+def refuse(where: str, names: Sequence[str], problems: Sequence[str]) -> None:
+    """Raises UserError if a file could not be decoded, naming the first few."""
+    bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise UserError(f"{len(bad)} images of {where}: {', '.join(bad[:5])}{more}", remedy="start the sweep again")
+
+
+# --- stores ----------------------------------------------------------------------------------------------------------
+
+
+def stores(root: str | None) -> Path:
+    """The folder of stores: in the data root, or in the user's cache where that can't be written."""
+    folder = data_root(root) / "stores"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:  # a shared, read-only data root is no fault
+        pass
+    folder = Path.home() / ".cache" / "bias_lab" / "data" / "stores"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def key_of(*parts: object) -> str:
+    """A store's name: a hash of what it holds, at which size, by which rule."""
+    return hashlib.blake2b(" ".join(map(str, (*parts, RULE))).encode(), digest_size=12).hexdigest()
+
+
+def open_or_build(folder: Path, key: str, content: Callable[[], Content]) -> Images:
+    """The store of that key, built first if it is not there or not whole. Two processes at once build it once."""
+    images = _open(folder, key)
+    if images is not None:
+        return images
+    with _locked(folder / f".{key}.lock"):
+        images = _open(folder, key)  # another process may have built it while this one waited
+        if images is None:
+            _build(folder, key, content())
+            images = _open(folder, key)
+    if images is None:
+        raise UserError(f"the store {folder / key} was written and does not read back", remedy="is the disk sound?")
+    return images
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel, however the holder ends
+        yield
+
+
+def _build(folder: Path, key: str, content: Content) -> None:
+    count = sum(len(labels) for labels in content.labels.values())
+    H, W, C = content.shape
+    for left in folder.glob(f".{key}.u8.*.tmp"):  # of a builder that was killed: the lock says that none is at work
+        left.unlink()
+    with ledger.replacing(folder / f"{key}.u8") as temporary:
+        os.truncate(temporary, count * H * W * C)
+        content.write(temporary)
+        with temporary.open("ab") as file:
+            for split in SPLITS:
+                file.write(content.labels.get(split, np.zeros(0)).astype("<i8").tobytes())
+        pixels = np.memmap(temporary, np.uint8, mode="r", shape=(count, H, W, C))
+        mean, std = moments(pixels[: len(content.labels["train"])])
+        header = {
+            "splits": {split: len(content.labels.get(split, ())) for split in SPLITS},
+            "shape": [H, W, C],
+            "classes": list(content.classes),
+            "fingerprint": content.fingerprint,
+            "mean": mean,
+            "std": std,
+            "checksum": _checksum(temporary),
+        }
+    ledger.write_json(folder / f"{key}.json", header)
+
+
+def _checksum(path: Path) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _open(folder: Path, key: str) -> Images | None:
+    """The store, or None if it is not there, not whole, or not what was written."""
+    data, header = folder / f"{key}.u8", folder / f"{key}.json"
+    try:
+        about = json.loads(header.read_text(encoding="utf-8"))
+        stat = data.stat()
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    splits, (H, W, C) = about["splits"], about["shape"]
+    count = sum(splits.values())
+    if stat.st_size != count * (H * W * C + 8):
+        return None
+    stamp = f"{about['checksum']} {stat.st_size} {stat.st_mtime_ns}"
+    checked = folder / f"{key}.checked"
+    if not checked.is_file() or checked.read_text(encoding="utf-8") != stamp:
+        if _checksum(data) != about["checksum"]:
+            return None
+        ledger.write_bytes(checked, stamp.encode())
+    pixels = np.memmap(data, np.uint8, mode="r", shape=(count, H, W, C))
+    labels = np.fromfile(data, "<i8", offset=count * H * W * C).astype(np.int64)
+    a, b = splits["train"], splits["train"] + splits["test"]
     return Images(
-        pixels[:train],
-        labels[:train],
-        pixels[train:],
-        labels[train:],
-        tuple(about["classes"]),
-        mean,
-        std,
-        about["fingerprint"],
+        train=pixels[:a],
+        train_labels=labels[:a],
+        test=pixels[a:b],
+        test_labels=labels[a:b],
+        classes=tuple(about["classes"]),
+        mean=tuple(about["mean"]),
+        std=tuple(about["std"]),
+        fingerprint=about["fingerprint"],
+        holdout=pixels[b:] if splits["holdout"] else None,
+        holdout_labels=labels[b:] if splits["holdout"] else None,
     )

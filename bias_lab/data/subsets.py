@@ -7,7 +7,6 @@ same on every platform and version. Every prefix is a subset, hence subsets are 
 import hashlib
 import heapq
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,10 +176,3 @@ def _chosen(
         return order(fingerprint, labels, run.draw, balanced=True)[:size]
     shares = long_tail(counts, run.imbalance, size)
     return _take(by_class(fingerprint, labels, run.draw), interleave(shares, size))
-
-
-def subset_hash(selection: Selection) -> str:
-    """BLAKE2b-64 over the selection's indices and labels: what a result records of the images it was trained on."""
-    hasher: Any = hashlib.blake2b(digest_size=8)
-    hasher.update(selection.indices.astype("<i8").tobytes() + selection.labels.astype("<i8").tobytes())
-    return str(hasher.hexdigest())
