@@ -69,7 +69,12 @@ class Classifier(LightningModule):
         images, target = batch
         return F.cross_entropy(self.backbone(images), target, label_smoothing=self.label_smoothing)
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """A step, then the moving average: here and not in a later hook, so that a checkpoint holds both or neither."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.follow()
+
+    def follow(self) -> None:
         if self.average is not None:
             self.average.update_parameters(self.backbone)
 
@@ -109,13 +114,14 @@ def judge(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """
     classes = logits.shape[1]
     probabilities = logits.softmax(1)
-    accuracy = MulticlassAccuracy(classes, average="micro")
+    accuracy = MulticlassAccuracy(classes, average="micro", top_k=1)
+    top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
     f1 = MulticlassF1Score(classes, average="macro")
     recall = MulticlassAccuracy(classes, average="none")
     present = torch.bincount(labels, minlength=classes) > 0
     metrics: dict[str, Any] = {
-        "top1": accuracy(logits, labels).item(),
-        "top5": MulticlassAccuracy(classes, average="micro", top_k=5)(logits, labels).item() if classes > 5 else None,
+        "top1": fraction(accuracy(logits, labels), len(labels)),
+        "top5": fraction(top5(logits, labels), len(labels)) if classes > 5 else None,
         "macro_f1": f1(logits, labels).item(),
         "ece": calibration_error(probabilities, labels),
         "loss": F.cross_entropy(logits.double(), labels).item(),
@@ -123,6 +129,11 @@ def judge(logits: Tensor, labels: Tensor) -> dict[str, Any]:
         "collapsed": collapsed(logits),
     }
     return metrics
+
+
+def fraction(share: Tensor, images: int) -> float:
+    """A share of images as the nearest fraction k / images in double precision (torchmetrics counts in float32)."""
+    return round(share.item() * images) / images
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:

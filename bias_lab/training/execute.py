@@ -5,32 +5,26 @@ Read top to bottom: `execute` tells the story; its parts stand below in the orde
 
 import importlib
 import logging
-import os
-import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
-import pandas as pd
-import timm
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from numpy.typing import NDArray
-from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from bias_lab import __version__, ledger
+from bias_lab import ledger
 from bias_lab.backbones import build, create
-from bias_lab.catalogue import REGIMES
+from bias_lab.catalogue import REGIMES, is_own
 from bias_lab.data import batches, store, subsets
 from bias_lab.definition import Run, Settings, run_id, steps, to_json
 from bias_lab.errors import UserError
-from bias_lab.training import recording
+from bias_lab.training import recording, results
 from bias_lab.training import weights as starting
 from bias_lab.training.classification import Classifier, judge, logits_of
 from bias_lab.training.randomness import StepSeeds, reseed
@@ -54,7 +48,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
         job = prepare(run, folder, settings)
         rows = fit(job, here, settings)
         metrics = measure(job, here, rows)
-        save_weights(job.module.encoder, here / ledger.WEIGHTS)
+        results.save_weights(job.module.encoder, here / ledger.WEIGHTS)
         ledger.write_json(
             here / ledger.RESULT,
             {
@@ -67,8 +61,8 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
                 "samples_seen": steps(run) * run.batch_size,
                 "seconds": round(time.perf_counter() - began, 3),
                 "attempts": attempts,
-                "device": device_name(job.device),
-                "versions": versions(),
+                "device": results.device_name(job.device),
+                "versions": results.versions(),
                 "commit": ledger.commit(),
                 "command": settings.command,
             },
@@ -78,7 +72,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run made concrete: images chosen, backbone built, module ready. The labelled images are its subset, in order."""
+    """A run made concrete: images chosen, backbone built, module ready. Labelled images are its subset, in order."""
 
     run: Run
     device: torch.device
@@ -142,7 +136,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         "dataset_fingerprint": images.fingerprint,
         "mean": list(mean),
         "std": list(std),
-        "subset_hash": subset_hash(selection),
+        "subset_hash": results.subset_hash(selection),
         "code": ledger.code_hash(),
     }
     reseed(run.seed, "module")
@@ -210,6 +204,26 @@ def module_of(run: Run, backbone: nn.Module) -> LightningModule:
     return module
 
 
+class FromStep:
+    """Batches that begin where a checkpoint ended.
+
+    Lightning replays a resumed iterable from its start; these are keyed by the global step and were told their first
+    one, so there is no state to carry. The two empty methods are how Lightning asks.
+    """
+
+    def __init__(self, made: Iterable[Any]) -> None:
+        self.made = made
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.made)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        return None
+
+
 def loader_of(job: Job, first_step: int) -> Iterable[Any]:
     """Batches from a step on: labelled ones of the subset, or, for a pretraining, images alone."""
     run = job.run
@@ -252,13 +266,14 @@ def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
         logger=loggers,
         callbacks=[StepSeeds(run.seed), recording.Intervals(steps(run)), *monitors(job), recording.Checkpoints(path)],
         plugins=[recording.CheckedCheckpointIO()],
+        log_every_n_steps=1,  # nothing goes through `self.log`; a larger value only makes Lightning warn of short runs
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
     resume = None if checkpoint is None else path
-    trainer.fit(job.module, train_dataloaders=loader_of(job, first), ckpt_path=resume, weights_only=False)
+    trainer.fit(job.module, train_dataloaders=FromStep(loader_of(job, first)), ckpt_path=resume, weights_only=False)
     job.module.to(job.device)
     if trainer.global_step != steps(run):
         raise RuntimeError(f"stopped at step {trainer.global_step} of {steps(run)}")
@@ -291,19 +306,19 @@ def measure(job: Job, here: Path, rows: list[dict[str, float]]) -> dict[str, Any
     """The metrics of a trained module. Test images are read here, after the last step, and once."""
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     if job.run.task == "pretrain":
-        return {"loss": losses[-1], "loss_slope": slope(losses), **pretraining_metrics(job, here)}
+        return {"loss": losses[-1], "loss_slope": results.slope(losses), **pretraining_metrics(job, here)}
     module = job.module
     train_logits, train_labels = logits_of(module.trained, plain(job, *job.labelled()))
     train = judge(train_logits, train_labels)
     logits, labels = logits_of(module.trained, plain(job, *job.judged()))
     if job.run.task == "classify":
-        save_predictions(logits, labels, here / ledger.PREDICTIONS)
+        results.save_predictions(logits, labels, here / ledger.PREDICTIONS)
     holdout = [row["holdout/top1"] for row in rows if "holdout/top1" in row]
     return {
         **judge(logits, labels),
         "train_top1": train["top1"],
         "train_loss": train["loss"],
-        "loss_slope": slope(losses),
+        "loss_slope": results.slope(losses),
         "holdout_top1": holdout[-1] if holdout else None,
     }
 
@@ -323,45 +338,6 @@ def pretraining_metrics(job: Job, here: Path) -> dict[str, Any]:
     return said
 
 
-def slope(losses: list[float]) -> float | None:
-    """Relative change of the training loss over the last quarter of its rows; -0.1: it still fell by a tenth.
-
-    The mean of the last eighth against that of the eighth before it; None with fewer than 8 rows.
-    """
-    eighth = len(losses) // 8
-    if eighth < 1:
-        return None
-    last, before = np.mean(losses[-eighth:]), np.mean(losses[-2 * eighth : -eighth])
-    return float((last - before) / max(abs(before), 1e-12))
-
-
-def save_predictions(logits: Tensor, labels: Tensor, path: Path) -> None:
-    """One row a test image: index, label, predicted, confidence (the largest probability)."""
-    confidence, predicted = logits.softmax(1).max(1)
-    table = pd.DataFrame(
-        {
-            "index": np.arange(len(labels), dtype=np.int32),
-            "label": labels.numpy().astype(np.int32),
-            "predicted": predicted.numpy().astype(np.int32),
-            "confidence": confidence.numpy(),
-        }
-    )
-    with ledger.replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
-
-
-def save_weights(encoder: nn.Module, path: Path) -> None:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    ledger.write_bytes(path, to_safetensors(tensors))
-
-
-def subset_hash(selection: subsets.Selection) -> str:
-    import hashlib
-
-    data = selection.indices.astype("<i8").tobytes() + selection.labels.astype("<i8").tobytes()
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
 def tidy(here: Path) -> None:
     """Remove what only an unfinished run needs, and the mark of an earlier failure."""
     path = here / ledger.CHECKPOINT
@@ -375,23 +351,6 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device '{name}' is not there", "cpu", "leave --device away to use what there is")
     return torch.device(name)
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {os.cpu_count()} cores)"
-
-
-def versions() -> dict[str, str]:
-    return {
-        "bias_lab": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": lightning.__version__,
-        "timm": timm.__version__,
-        "numpy": np.__version__,
-    }
 
 
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
@@ -410,14 +369,28 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         key = (run.backbone, *where, run.patch, run.window, run.stem)
         if key not in seen:
             seen.add(key)
-            create(
-                run.backbone,
-                image_size=images.train.shape[1],
-                channels=images.train.shape[3],
-                classes=len(images.classes),
-                patch=run.patch,
-                window=run.window,
-                stem=run.stem,
-                drop_path=run.drop_path,
-            )
+            try_building(run, images)
     return warnings
+
+
+def try_building(run: Run, images: store.Images) -> None:
+    """Build a run's backbone once, for what only building can refuse. Raises UserError in one line."""
+    size, channels = images.train.shape[1], images.train.shape[3]
+    mistakes: tuple[type[Exception], ...] = (Exception,) if is_own(run.backbone) else (ValueError,)
+    try:
+        create(
+            run.backbone,
+            image_size=size,
+            channels=channels,
+            classes=len(images.classes),
+            patch=run.patch,
+            window=run.window,
+            stem=run.stem,
+            drop_path=run.drop_path,
+        )
+    except UserError:
+        raise
+    except mistakes as error:  # of the user's own code anything may come
+        raise UserError(
+            f"{run.backbone} can't be built for {size}x{size} images: {type(error).__name__}: {error}"
+        ) from error
