@@ -23,6 +23,7 @@ from bias_lab.training.shared import (
     random_mask,
     sine_cosine,
     spread,
+    vit_tokens,
 )
 
 LEARNING_RATE = 1.5e-3  # for small images and batches of 128, where a run names none; the paper has 1.5e-4 a 256
@@ -144,19 +145,12 @@ class MAE(LightningModule):
         vit = self.encoder
         x: Tensor = vit.patch_embed(images)  # (B, h, w, D) from ours, (B, N, D) from timm's
         x = x.flatten(1, -2)  # (B, N, D)
-        B, N, D = x.shape
+        N, D = x.shape[1:]
         x = x + vit.pos_embed[:, -N:]
         at = visible_places(mask, N - masked_count(N, self.mask_ratio))  # (B, V)
         x = x.gather(1, at[:, :, None].expand(-1, -1, D))  # (B, V, D)
-        tokens = [token for token in (getattr(vit, n, None) for n in ("cls_token", "reg_token")) if token is not None]
-        if tokens:
-            prefix = torch.cat(tokens, dim=1)  # (1, prefix, D)
-            if vit.pos_embed.shape[1] > N:
-                prefix = prefix + vit.pos_embed[:, :-N]
-            x = torch.cat([prefix.expand(B, -1, -1), x], dim=1)  # (B, prefix + V, D)
-        for name in ("norm_pre", "blocks", "norm", "fc_norm"):  # a ViT that pools has its last norm in fc_norm
-            x = getattr(vit, name)(x) if hasattr(vit, name) else x
-        return x
+        x = vit_tokens(vit, x, vit.pos_embed[:, :-N])  # (B, prefix + V, D)
+        return vit.fc_norm(x) if hasattr(vit, "fc_norm") else x  # where a ViT that pools has its last norm
 
     def decode(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Every patch's painting, (B, N, P²·C), from the visible ones' tokens."""

@@ -1,6 +1,7 @@
 """What the pretraining regimes share, each a plain function: positions, masks, the measure of collapse, pictures."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,11 +60,29 @@ def feature_diagnostics(feature_std: Tensor) -> dict[str, float | bool]:
     return {"feature_std": value, "collapsed": value < COLLAPSED} if math.isfinite(value) else {}
 
 
-def pooled(features: Tensor) -> Tensor:
-    """(B, D) from what a backbone's `forward_features` gives: (B, N, D) tokens, (B, C, H, W) maps, or (B, D)."""
-    if features.ndim == 4:
-        return features.mean((2, 3))
-    return features.mean(1) if features.ndim == 3 else features
+def feature_map(backbone: Any, features: Tensor) -> Tensor:
+    """(B, D, h, w) from what `forward_features` gives: tokens (B, N, D), maps (B, D, h, w), or Swin's (B, h, w, D)."""
+    if features.ndim == 3:
+        rows, columns = backbone.patch_embed.grid_size
+        return features[:, -rows * columns :].transpose(1, 2).reshape(len(features), -1, rows, columns)
+    channels_last = features.shape[1] != backbone.num_features or getattr(backbone, "output_fmt", "NCHW") == "NHWC"
+    return features.permute(0, 3, 1, 2) if channels_last else features
+
+
+def vit_tokens(vit: Any, x: Tensor, positions: Tensor) -> Tensor:
+    """A plain ViT from its patches on: (B, V, D), positions added, to (B, prefix + V, D) after the last norm.
+
+    positions: (1, prefix, D) or (1, 0, D), those of class and register tokens. A ViT that pools has its last norm in
+    fc_norm, which is the caller's to apply.
+    """
+    tokens = [token for token in (getattr(vit, n, None) for n in ("cls_token", "reg_token")) if token is not None]
+    if tokens:
+        prefix = torch.cat(tokens, dim=1)  # (1, prefix, D)
+        prefix = prefix + positions if positions.shape[1] else prefix
+        x = torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)  # (B, prefix + V, D)
+    for name in ("norm_pre", "blocks", "norm"):
+        x = getattr(vit, name)(x) if hasattr(vit, name) else x
+    return x
 
 
 def picture_grid(rows: list[Tensor], like: Tensor, *, least: int = 64) -> Picture:
