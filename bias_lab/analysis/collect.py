@@ -1,8 +1,8 @@
 """A folder → one table, a row a run (`ledger.COLUMNS`), pretraining and failed runs included. No torch.
 
-The run folders are the truth; `results.parquet` is made from them and serves as a cache: a row is read again only if its
-`result.json` is younger than the table. A folder that holds nothing but `results.parquet` is read from that alone, so
-what the report needs beyond the columns (the question, the plan's size, why runs failed) travels in the table's `attrs`.
+The run folders are the truth; `results.parquet` is made from them and serves as a cache: a row is read again only if
+its `result.json` is younger than the table. A folder that holds nothing but `results.parquet` is read from that alone,
+so what the report needs beyond the columns (the question, the plan, why runs failed) travels in the table's `attrs`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Along the sizes: how many times the labels one group needs for the other's accuracy, where curves meet, how they bend.
+"""Along the sizes: how many times the labels one group needs for another's accuracy; where curves meet; how they bend.
 
 Between sizes a curve is straight in log N; beyond the sizes that were run nothing is read off: what lies there is
 reported as a bound ('> 8.2×'), never as a number.
@@ -37,15 +37,16 @@ FIT = [
 def sample_efficiency(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
     """ρ(a): how many times the labels `of` needs to reach the accuracy a that `against` has at each size.
 
-    Columns: size and accuracy (of `against`), labels (that `of` needs), ratio = labels / size, `low, high` (95 %: every
-    number of labels at which the two can't be told apart, the inverted paired t-test; 0 and inf where that reaches the end
-    of the sizes run), bound ('>' or '<' where a lies outside `of`'s curve; labels and ratio are then the bound), n, text.
+    Columns size and accuracy (of `against`), labels (that `of` needs), ratio = labels / size, `low, high` (95 %: every
+    number of labels at which the two can't be told apart, the inverted paired t-test; 0 and inf where that reaches the
+    end of the sizes run), bound ('>' or '<' where a lies outside `of`'s curve; labels, ratio are then the bound), n,
+    text.
     """
     rows = rep.comparable(table)
     ours, theirs = rep.wide(rep.select(rows, of)), rep.wide(rep.select(rows, against))
     made = []
-    for size in theirs.columns:
-        target = theirs[size]
+    for column in theirs.columns:
+        target, size = theirs[column], int(str(column))
         nodes = {m: pd.concat({"target": target, "own": ours[m]}, axis=1) for m in ours.columns}
         gaps = {m: rep.units(part)["target"] - rep.units(part)["own"] for m, part in nodes.items()}
         gaps = {m: part for m, part in gaps.items() if len(part)}
@@ -53,15 +54,15 @@ def sample_efficiency(table: pd.DataFrame, *, of: str = "vit", against: str = "c
             continue
         at, low, high, bound, n = _zero(gaps, first=True)
         text = _times(at / size, bound, low / size, high / size)
-        made.append((int(size), float(target.mean()), at, at / size, low / size, high / size, bound, n, text))
+        made.append((size, float(target.mean()), at, at / size, low / size, high / size, bound, n, text))
     return pd.DataFrame(made, columns=EFFICIENCY)
 
 
 def crossover(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
     """N*: the size at which the two mean curves meet (the last meeting, if they meet more than once). One row.
 
-    Columns: size, `low, high` (95 %: every size at which the two can't be told apart; 0 and inf where that reaches the end
-    of the sizes run), bound ('>' : `of` stays behind at all sizes run, N* would be above; '<' : ahead at all), n, text.
+    Columns size, `low, high` (95 %: every size at which the two can't be told apart; 0 and inf where that reaches the
+    end of the sizes run), bound ('>': `of` stays behind at all sizes run, N* would be above; '<': ahead at all), n, text.
     """
     rows = rep.comparable(table)
     ours, theirs = rep.wide(rep.select(rows, of)), rep.wide(rep.select(rows, against))
@@ -114,7 +115,7 @@ def _settled(gaps: "dict[Any, pd.Series[float]]", sizes: Sequence[Any]) -> tuple
         both = gaps[a].index.intersection(gaps[b].index)
         if len(both) < 2:
             return math.nan, math.nan
-        left, right = gaps[a][both].to_numpy(float), gaps[b][both].to_numpy(float)
+        left, right = np.asarray(gaps[a][both], np.float64), np.asarray(gaps[b][both], np.float64)
         span = math.log(b) - math.log(a)
         found += [(math.log(a) + span * u, math.log(a) + span * v) for u, v in intervals.zero_set(left, right)]
     means = {size: float(gaps[size].mean()) for size in sizes}
@@ -146,11 +147,11 @@ def _size(size: float, edge: str) -> str:
 
 
 def learning_curve(table: pd.DataFrame) -> pd.DataFrame:
-    """accuracy(N) = limit − scale · N^(−exponent) for each backbone and regime, and how well it foretells the largest size.
+    """accuracy(N) = limit − scale · N^(−exponent) of each backbone and regime, and how well it foretells the largest N.
 
     Fitted by least squares to the mean at each size (limit in [0, 1], scale ≥ 0, exponent in [0.01, 2]); needs 4 sizes.
     held_out, predicted, observed, error: the largest size, what a fit to the others says there, what was measured, and
-    the difference in accuracy: the honest measure of how far the fit can be trusted, and NaN below 4 sizes.
+    the difference: the honest measure of how far the fit can be trusted; NaN below 4 sizes.
     Source of the form: Cortes et al. 1994, Hestness et al. 2017 (arXiv:1712.00409).
     """
     rows = rep.comparable(table, scratch=False)
@@ -164,8 +165,8 @@ def learning_curve(table: pd.DataFrame) -> pd.DataFrame:
         rmse = float(np.sqrt(np.mean((limit - scale * sizes**-exponent - values) ** 2)))
         predicted = math.nan
         if len(means) >= 4:
-            l, s, e = fit(sizes[:-1], values[:-1])
-            predicted = l - s * float(sizes[-1]) ** -e
+            level, slope, bend = fit(sizes[:-1], values[:-1])
+            predicted = level - slope * float(sizes[-1]) ** -bend
         made.append(
             (backbone, regime, protocol, len(means), limit, scale, exponent, rmse, int(sizes[-1]), predicted, values[-1],
              predicted - values[-1])

@@ -13,8 +13,8 @@ import pandas as pd
 from bias_lab.analysis import intervals
 from bias_lab.analysis import replicates as rep
 
-HUES = {"cnn": "#0072B2", "transformer": "#D55E00", "hybrid": "#00805F", "other": "#9C4F8B", "ink": "#444444"}
-HUES_DARK = {"cnn": "#56B4E9", "transformer": "#FF8A4C", "hybrid": "#2CC79B", "other": "#E6A3D3", "ink": "#BBBBBB"}
+HUES = {"cnn": "#0072B2", "transformer": "#D55E00", "hybrid": "#00805F", "other": "#9C4F8B"}
+HUES_DARK = {"cnn": "#56B4E9", "transformer": "#FF8A4C", "hybrid": "#2CC79B", "other": "#E6A3D3"}
 MARKERS = {
     "vit": "circle",
     "resnet": "square",
@@ -119,7 +119,7 @@ def accuracy(rows: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Ch
         series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
     reference = set(rep.select(scratch, of)["backbone"])
     for backbone, part in scratch.groupby("backbone"):
-        bold = backbone in reference or len(members) == 1 and backbone in members
+        bold = backbone in reference or (len(members) == 1 and backbone in members)
         series.append(_line(str(backbone), part, SCRATCH, "finetune", bold=bold))
     others = rows[~rows.index.isin(scratch.index)]
     for (backbone, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):

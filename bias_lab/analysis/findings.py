@@ -23,7 +23,7 @@ def findings(table: pd.DataFrame, tuned: Mapping[str, Any] | None = None) -> Rep
     for name, view in views:
         about = name if len(views) > 1 else ""
         found = statistics.answer(view)
-        answers.append((about, found.text, ""))
+        answers.append((about, found.finding, found.method))
         sections += _of_one(view, about)
         caveats += [f"{about}: {text}" if about else text for text in cautions(view)]
     sections += _of_all(table, experiment, missing, failed)

@@ -36,19 +36,23 @@ def gaps(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.Da
     sizes), p_permutation (sign flips of units), p_smallest (the least that this many units can reach).
     """
     rows = rep.comparable(table)
-    rep.known_name(table, of)
-    rep.known_name(table, against)
-    ours, theirs = rep.select(rows, of), rep.select(rows, against)
+    for name in (of, against):
+        rep.select(table, name)  # a name that even failed rows don't carry is a misspelling
+    found = between(rep.select(rows, of), rep.select(rows, against))
+    if len(found) and found["test_se"].isna().all() and (found["n"] > 1).any():
+        rep.say_once(
+            "no predictions per test image (column 'correct'): low_any, high_any are NaN, intervals hold on this test set"
+        )
+    return found
+
+
+def between(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """`gaps` of any two sets of comparable rows: theirs − ours at each size that both have."""
     paired = rep.pairs(ours, theirs)
     made = [_gap(size, part, ours, theirs) for size, part in paired.groupby("size")]
     columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "p", "p_permutation", "p_smallest"]
     result = pd.DataFrame(made, columns=columns)
-    result["p_holm"] = intervals.holm(result["p"].to_numpy(dtype=float))
-    if len(result) and result["test_se"].isna().all() and (result["n"] > 1).any():
-        rep.say_once(
-            "no predictions per test image (column 'correct'): low_any, high_any are NaN, intervals hold for this test set"
-        )
-    return result
+    return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 
 
 def _gap(size: Any, paired: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, Any]:
@@ -110,15 +114,24 @@ def _test_noise(ours: pd.DataFrame, theirs: pd.DataFrame, paired: pd.DataFrame, 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the table says about the question. sizes: those at which the claim of the verdict is made.
+    """What the table says about the question. sizes: those at which the verdict's claim is made.
 
-    verdict: `shortfall` (the claim holds at `sizes`), `crossover` (a shortfall at `sizes`, a lead at larger ones),
-    `lead` (the other way round), `none` (no difference is shown at any size), `unknown` (too few replicates to say).
+    verdict: `shortfall` (shown at `sizes`), `crossover` (a shortfall at `sizes`, a lead at larger ones), `lead` (`of` is
+    ahead at `sizes`, behind at none), `none` (no difference is shown at any size), `unknown` (too few replicates).
+    text: finding and method in words.
     """
 
     verdict: str
     sizes: tuple[int, ...]
     text: str
+    finding: str = ""
+    method: str = ""
+
+
+NAMES = {
+    "vit": "plain ViT", "cnn": "the CNN family", "resnet": "ResNet", "hybrid": "the hybrids", "swin": "Swin",
+    "transformer": "the transformers",
+}  # fmt: skip
 
 
 def answer(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Answer:
@@ -129,32 +142,35 @@ def answer(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Ans
     found = gaps(table, of=of, against=against)
     names = (NAMES.get(of, of), NAMES.get(against, against))
     if not len(found):
-        return Answer("unknown", (), f"No pair of finished runs of {names[0]} and {names[1]} yet: nothing can be said.")
+        return _unknown(f"No pair of finished runs of {names[0]} and {names[1]} yet: nothing can be said.")
     if found["p"].isna().all():
-        told = "; ".join(f"{points(row.shortfall)} points at N = {row.size:,}" for row in found.itertuples())
-        return Answer(
-            "unknown",
-            (),
-            f"One replicate a size gives no interval, so nothing is claimed; {names[0]} lies below by {told}.",
+        told = "; ".join(f"{points(row['shortfall'])} points at N = {row['size']:,}" for row in _records(found))
+        return _unknown(
+            f"One replicate a size gives no interval, so nothing is claimed. {names[1]} minus {names[0]}: {told}."
         )
     claimed = found["p_holm"] <= ALPHA
     below, above = found[claimed & (found["shortfall"] > 0)], found[claimed & (found["shortfall"] < 0)]
-    rest = found[~claimed]
-    parts = [_claim(below, names, "falls short of"), _claim(above, names, "is ahead of")]
     verdict = "none"
     if len(below):
         verdict = "crossover" if len(above) and above["size"].min() > below["size"].max() else "shortfall"
     elif len(above):
         verdict = "lead"
-    parts.append(_rest(rest, names, alone=verdict == "none"))
-    if verdict in ("crossover", "shortfall"):
-        parts.append(_meeting(table, of, against, names, verdict, len(rest)))
-    parts.append(_method(found))
+    parts = [_claim(below, names, "falls short of"), _claim(above, names, "is ahead of")]
+    parts.append(_rest(found[~claimed], names, alone=verdict == "none"))
+    if (verdict in ("crossover", "shortfall") and not claimed.iloc[-1]) or verdict == "crossover":
+        parts.append(_meeting(curves.crossover(table, of=of, against=against)))
+    finding, method = " ".join(part for part in parts if part), _method(found)
     sizes = below if len(below) else above
-    return Answer(verdict, tuple(int(size) for size in sizes["size"]), " ".join(part for part in parts if part))
+    return Answer(verdict, tuple(int(size) for size in sizes["size"]), f"{finding} ({method})", finding, f"{method}.")
 
 
-NAMES = {"vit": "plain ViT", "cnn": "the CNN family", "resnet": "ResNet", "hybrid": "the hybrids", "swin": "Swin"}
+def _unknown(text: str) -> Answer:
+    text = text[0].upper() + text[1:]
+    return Answer("unknown", (), text, text)
+
+
+def _records(found: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in found.to_dict("records")]
 
 
 def points(fraction: float) -> str:
@@ -162,58 +178,50 @@ def points(fraction: float) -> str:
     return f"{100 * fraction:.1f}".replace("-", "−")
 
 
-def _span(row: Any) -> str:
-    low, high = (row.low, row.high) if math.isnan(row.low_any) else (row.low_any, row.high_any)
-    return f"{points(row.shortfall)} points at N = {row.size:,} (95 % interval {points(low)} to {points(high)}, n = {row.n})"
-
-
 def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str) -> str:
+    """'X falls short of Y at N = …: by 16.6 points at 100 (95 % interval …, n = 5) and …': the ends, if sizes are many."""
     if not len(rows):
         return ""
-    shown = rows.assign(
-        shortfall=rows["shortfall"].abs(),
-        low=rows[["low", "high"]].abs().min(axis=1),
-        high=rows[["low", "high"]].abs().max(axis=1),
-        low_any=rows[["low_any", "high_any"]].abs().min(axis=1),
-        high_any=rows[["low_any", "high_any"]].abs().max(axis=1),
-    )
-    told = [_span(row) for row in shown.itertuples()]
-    listed = told[0] if len(told) == 1 else ", ".join(told[:-1]) + " and " + told[-1]
-    return f"{names[0][0].upper()}{names[0][1:]} {verb} {names[1]} by {listed}."
+    sizes = [f"{size:,}" for size in rows["size"]]
+    shown = _records(rows)
+    told = [_amount(row) for row in (shown if len(shown) < 3 else [shown[0], shown[-1]])]
+    return f"{names[0][0].upper()}{names[0][1:]} {verb} {names[1]} at N = {listed(sizes)}: by {listed(told)}."
+
+
+def _amount(row: dict[str, Any]) -> str:
+    ends = (row["low"], row["high"]) if math.isnan(row["low_any"]) else (row["low_any"], row["high_any"])
+    low, high = sorted((abs(ends[0]), abs(ends[1]))) if ends[0] * ends[1] >= 0 else sorted(ends)
+    told = f"{points(abs(row['shortfall']))} points at {row['size']:,}"
+    return f"{told} (95 % interval {points(low)} to {points(high)}, n = {row['n']})"
+
+
+def listed(words: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
 
 
 def _rest(rows: pd.DataFrame, names: tuple[str, str], *, alone: bool) -> str:
-    if not len(rows):
-        return ""
-    seen = rows[rows["p"].notna()]
-    sizes = ", ".join(f"{size:,}" for size in seen["size"])
-    single = ", ".join(f"{size:,}" for size in rows.loc[rows["p"].isna(), "size"])
+    seen, single = rows[rows["p"].notna()], rows[rows["p"].isna()]
     parts = []
     if len(seen):
-        low = seen["low_any"].fillna(seen["low"]).min()
-        high = seen["high_any"].fillna(seen["high"]).max()
-        bounds = f"intervals there reach from {points(low)} to {points(high)} points"
+        low, high = seen["low_any"].fillna(seen["low"]).min(), seen["high_any"].fillna(seen["high"]).max()
+        bounds = f"95 % intervals there reach from {points(low)} to {points(high)} points"
         what = f"between {names[0]} and {names[1]} " if alone else ""
-        parts.append(f"No difference {what}is shown at N = {sizes} ({bounds}).")
-    if single:
-        parts.append(f"One replicate alone at N = {single}: no interval, no claim.")
+        parts.append(f"No difference {what}is shown at N = {listed([f'{n:,}' for n in seen['size']])} ({bounds}).")
+    if len(single):
+        parts.append(f"One replicate alone at N = {listed([f'{n:,}' for n in single['size']])}: no interval, no claim.")
     return " ".join(parts)
 
 
-def _meeting(table: pd.DataFrame, of: str, against: str, names: tuple[str, str], verdict: str, undecided: int) -> str:
-    if verdict == "shortfall" and not undecided:
-        return ""
-    where = curves.crossover(table, of=of, against=against).iloc[0]
-    if verdict == "crossover":
-        return f"The curves meet at {where['text']}."
-    return ""
+def _meeting(where: pd.DataFrame) -> str:
+    row = _records(where)[0]
+    return "" if row["bound"] else f"The mean curves meet at {row['text']}."
 
 
 def _method(found: pd.DataFrame) -> str:
     tested = found[found["p"].notna()]
-    one = len(tested) == 1
-    correction = "" if one else f", Holm-corrected over {len(tested)} sizes"
-    least = tested["p_smallest"].max()
+    correction = "" if len(tested) == 1 else f", Holm-corrected over {len(tested)} sizes"
     noise = " and test images" if tested["test_se"].notna().all() else ", on this test set"
-    reach = f"sign flips of {int(tested['units'].min())} {tested['unit'].iloc[0]}s can't go below p = {least:.2g}"
-    return f"(Student's t over replicates{noise}{correction}; {reach}.)"
+    fewest = _records(tested.sort_values("units"))[0]
+    reach = f"sign flips of {fewest['units']} {fewest['unit']}s can't reach a p below {fewest['p_smallest']:.2g}"
+    return f"Student's t over replicates{noise}{correction}; {reach}"

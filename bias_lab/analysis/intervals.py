@@ -1,4 +1,4 @@
-"""Intervals and corrections on plain arrays: Student's t, two noises at once, ratios, Holm, sign flips. No table in sight.
+"""Intervals and corrections on plain arrays: Student's t, two noises at once, ratios, Holm, sign flips.
 
 scipy.special holds every distribution that is needed, and imports in a tenth of scipy.stats' time.
 """

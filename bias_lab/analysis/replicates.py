@@ -91,10 +91,17 @@ def _one_run_each(rows: pd.DataFrame, key: list[str]) -> None:
     )
 
 
-def is_own(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Which rows are of a user's own backbone: `module:factory`, or of family `other`."""
-    names = {name: catalogue.is_own(name) for name in rows["backbone"].unique()}
-    return rows["backbone"].map(names).astype(bool) | (rows["family"] == "other")
+def own(rows: pd.DataFrame) -> set[str]:
+    """The user's own backbones among these: `module:factory`, family `other`, and names that joined the catalogue's.
+
+    A name that the catalogue has no row for (timm's) stands beside the lab's as a guest; where no name has a row, as in
+    a study of published models, none is a guest.
+    """
+    names = set(rows["backbone"].unique())
+    guests = {name for name in names if catalogue.is_own(name)}
+    guests |= set(rows.loc[rows["family"] == "other", "backbone"].unique())
+    listed = names & set(catalogue.BACKBONES)
+    return guests | (names - listed if listed else set())
 
 
 def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -108,17 +115,12 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     for column in ("architecture", "family"):
         hit = rows[column] == name
         if hit.any():
-            return rows[hit & ~is_own(rows)] if name != "other" else rows[hit]
+            return rows[hit & ~rows["backbone"].isin(own(rows[hit]))] if name != "other" else rows[hit]
     known = {*rows["backbone"], *rows["architecture"], *rows["family"], *catalogue.BACKBONES}
     known |= {*catalogue.FAMILIES, *catalogue.FAMILIES.values(), "other"}
     if name not in known:
         raise unknown("backbone, architecture or family", name, known)
     return rows.iloc[:0]
-
-
-def known_name(table: pd.DataFrame, name: str) -> None:
-    """Raises UserError for a name that no row of the table, finished or not, and no row of the catalogue carries."""
-    select(table, name)
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:

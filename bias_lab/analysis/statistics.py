@@ -1,19 +1,29 @@
 """Every statistic of the lab: pure functions from a results table (columns of DESIGN 3.1) to a table.
 
-Where to look: `gaps` (shortfall, answer), `curves` (along the sizes), `effects` (what the gap is made of), and beneath
-them `replicates` (which rows may be compared, what is independent) and `intervals` (arrays to intervals). This module
-only names what is public.
+This module only names what is public. `gaps`: shortfall, answer. `curves`: along the sizes. `recovery`: what wins the gap
+back. `factors`, `variance`: what accuracy varies with. `ranking`: who is ahead. Beneath them, `replicates` says which
+rows may be compared and what is independent, and `intervals` turns arrays into intervals.
 """
 
 from bias_lab.analysis.curves import crossover, learning_curve, sample_efficiency
+from bias_lab.analysis.factors import effects
 from bias_lab.analysis.gaps import Answer, answer, gaps, shortfall
+from bias_lab.analysis.ranking import ranking
+from bias_lab.analysis.recovery import recovery, removed
+from bias_lab.analysis.variance import power, variance_shares
 
 __all__ = [
     "Answer",
     "answer",
     "crossover",
+    "effects",
     "gaps",
     "learning_curve",
+    "power",
+    "ranking",
+    "recovery",
+    "removed",
     "sample_efficiency",
     "shortfall",
+    "variance_shares",
 ]

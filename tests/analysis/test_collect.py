@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from planted import write_failure, write_plan, write_run
+from tests.analysis.planted import write_failure, write_plan, write_run
 
 from bias_lab import ledger
 from bias_lab.analysis import collect
