@@ -69,7 +69,7 @@ def word(text: Any) -> Cell:
 
 def number(value: Any, shape: str = "{:.1f}", *, scale: float = 1.0) -> Cell:
     """A number in its shape, sorted by its value; a dash where there is none."""
-    if value is None or value != value or str(value) == "<NA>":
+    if value is None or str(value) == "<NA>" or value != value:
         return Cell("–")
     scaled = float(value) * scale
     return Cell(shape.format(int(scaled) if shape.endswith(",}") else scaled).replace("-", "−"), float(value))
