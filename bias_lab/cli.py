@@ -1,31 +1,25 @@
 """The door: `bias-lab COMMAND`. A function a command; each imports what it needs, inside, so that --help is instant."""
 
 import argparse
-import difflib
+import contextlib
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from bias_lab import flags
 from bias_lab.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from bias_lab.definition import Settings
-    from bias_lab.sweep.plan import Plan, Request
+    from bias_lab.sweep.plan import Data, Plan, Request
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line, with the nearest match."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}", remedy=f"{self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        arguments = parse(words)
+        arguments = flags.parse(words, COMMANDS)
         arguments.typed = shlex.join(["bias-lab", *words])
         code: int = arguments.run(arguments)
         return code
@@ -59,198 +53,70 @@ def _terminated(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Words → arguments. Raises UserError for an unknown command or flag, with the nearest match."""
-    parser, commands = build()
-    named = next((word for word in words if not word.startswith("-")), "")
-    if named and named not in commands and not {"-h", "--help", "--version"} & set(words[:1]):
-        raise unknown("command", named, commands, "bias-lab --help")
-    arguments, rest = parser.parse_known_args(words)
-    if rest:
-        flags = sorted(commands[arguments.command]) if arguments.command else []
-        near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.6)
-        raise UserError(
-            f"bias-lab {arguments.command or ''}: unknown argument '{rest[0]}'".replace(" :", ":"),
-            f"did you mean '{near[0]}'?" if near else "",
-            f"bias-lab {arguments.command} --help" if arguments.command else "bias-lab --help",
-        )
-    if not arguments.command:
-        parser.print_help()
-        raise SystemExit(0)
-    return arguments
-
-
-# --- what can be typed -----------------------------------------------------------------------------------------------
-
-
-def build() -> tuple[Parser, dict[str, list[str]]]:
-    """The parser, and each command's flags."""
-    from bias_lab import __version__
-
-    parser = Parser(prog="bias-lab", allow_abbrev=False, description=__doc__ and _ABOUT)
-    parser.add_argument("--version", action="version", version=f"bias-lab {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    made: dict[str, list[str]] = {}
-    for name, (run, add) in COMMANDS.items():
-        about = (run.__doc__ or "").strip()
-        sub = commands.add_parser(name, help=about.splitlines()[0].rstrip("."), description=about, allow_abbrev=False)
-        add(sub)
-        sub.set_defaults(run=run)
-        made[name] = [option for action in sub._actions for option in action.option_strings]
-    return parser, made
-
-
-_ABOUT = (
-    "How much accuracy does an image model lose for lack of inductive bias when labels are few, and what buys it back?"
-)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`100,300,1000`, each once."""
-    try:
-        values = tuple(dict.fromkeys(int(part.replace("_", "")) for part in text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not whole numbers with commas between, such as 100,300"
-        ) from error
-    if min(values) < 0:
-        raise argparse.ArgumentTypeError(f"{min(values)} is negative")
-    return values
-
-
-def positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from error
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
-def _sweep_flags(sub: Parser) -> None:
-    sub.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="an experiment file, experiments/NAME.py")
-    sub.add_argument("--profile", default="laptop", help="smoke, laptop or full (default: laptop)")
-    sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: results/NAME)")
-    sub.add_argument("--sizes", type=numbers, metavar="N,N", help="labelled training images, in place of the profile's")
-    sub.add_argument("--draws", type=numbers, metavar="D,D", help="which orders of the pool, in place of the profile's")
-    sub.add_argument("--seeds", type=numbers, metavar="S,S", help="initialisations, in place of the profile's")
-    sub.add_argument(
-        "--backbone",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="join a backbone in all scratch cells: a timm name or package.module:factory (repeatable)",
-    )
-    sub.add_argument("--family", default="", help="of the joined backbone: cnn, transformer, hybrid or other")
-    tuning = sub.add_mutually_exclusive_group()
-    tuning.add_argument("--tune", action="store_true", default=None, help="tune every backbone's learning rate first")
-    tuning.add_argument("--no-tune", dest="tune", action="store_false", help="tune nothing: borrow learning rates")
-    sub.add_argument("--retry-failed", action="store_true", help="try failed runs again (never diverged ones)")
-    sub.add_argument("--redo-changed", action="store_true", help="run again what other code of the lab finished")
-    sub.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    _data_flags(sub)
-    _recipe_flags(sub)
-    _machine_flags(sub)
-
-
-def _data_flags(sub: Parser) -> None:
-    sub.add_argument("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, or a table")
-    sub.add_argument("--image-size", type=positive, metavar="PX", help="side in pixels (default for --data: 64)")
-    sub.add_argument(
-        "--manifest", type=Path, metavar="FILE", help="the training images and their order, from elsewhere"
-    )
-    sub.add_argument("--data-root", metavar="FOLDER", help="where named datasets lie (default: BIAS_LAB_DATA)")
-    sub.add_argument("--skip-bad-images", action="store_true", help="leave unreadable images out and go on")
-    sub.add_argument("--allow-overlap", action="store_true", help="allow weights or a source that saw the test images")
-
-
-def _recipe_flags(sub: Parser) -> None:
-    sub.add_argument("--recipe", default="", help="plain or strong, in place of the experiment's")
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="one more field of every run (repeatable)"
-    )
-
-
-def _machine_flags(sub: Parser) -> None:
-    sub.add_argument("--workers", type=positive, metavar="K", help="runs at a time (default: one a core, or a GPU)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    sub.add_argument("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
-
-
-def _train_flags(sub: Parser) -> None:
-    sub.add_argument("--like", metavar="RUN", help="start from this run's definition: an id, or its folder")
-    sub.add_argument("--dataset", help="a dataset's name (default: fashion_mnist_12k)")
-    sub.add_argument("--backbone", metavar="NAME", help="a lab name, a timm name or package.module:factory")
-    sub.add_argument("--task", help="classify, pretrain or tune")
-    sub.add_argument("--size", type=int, metavar="N", help="labelled training images")
-    sub.add_argument("--draw", type=int, help="which order of the pool")
-    sub.add_argument("--seed", type=int, help="initialisation, batch order, augmentation")
-    sub.add_argument("--regime", help="where weights come from: scratch, weights, mae, …")
-    sub.add_argument("--protocol", help="finetune, linear_probe or knn")
-    sub.add_argument("--source", help="where a pretraining looks: pool, subset, or a dataset's name")
-    sub.add_argument("--pretraining", metavar="RUN", help="the pretraining run in FOLDER to start from")
-    sub.add_argument("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")
-    sub.add_argument("--out", type=Path, default=Path("results/train"), metavar="FOLDER", help="default: results/train")
-    sub.add_argument("--no-tune", dest="tune", action="store_false", default=None, help="borrow a learning rate")
-    sub.add_argument("--retry-failed", action="store_true", help="try it again if it failed")
-    _data_flags(sub)
-    _recipe_flags(sub)
-    _machine_flags(sub)
-
-
-def _folder_flag(sub: Parser) -> None:
-    sub.add_argument("folder", type=Path, metavar="FOLDER", help="a sweep's --out")
-
-
-def _show_flags(sub: Parser) -> None:
-    sub.add_argument("name", metavar="RUN", help="a run's id, the beginning of it, or its folder")
-    sub.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: all in results/)")
-
-
-def _report_flags(sub: Parser) -> None:
-    _folder_flag(sub)
-    sub.add_argument("--format", default="html", choices=("html", "md"), help="default: html")
-
-
-def _tuned_flags(sub: Parser) -> None:
-    _folder_flag(sub)
-    sub.add_argument("--out", type=Path, metavar="FILE", help="default: FOLDER/tuned.json")
-
-
-def _backbones_flags(sub: Parser) -> None:
-    sub.add_argument("pattern", nargs="?", default="", metavar="WORD", help="only names that hold it")
-
-
-def _datasets_flags(sub: Parser) -> None:
-    sub.add_argument("action", nargs="?", choices=("check",), help="check: verify a dataset's files")
-    sub.add_argument("name", nargs="?", metavar="NAME", help="which")
-    sub.add_argument("--data-root", metavar="FOLDER", help="where datasets lie (default: BIAS_LAB_DATA)")
-
-
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Run an experiment: what is missing of it, several runs at a time, resumable at any moment."""
-    from bias_lab import ledger
     from bias_lab.sweep import plan as planning
 
     name = arguments.experiment.stem + ("" if arguments.profile == "laptop" else f"-{arguments.profile}")
     folder: Path = arguments.out or Path("results") / name
-    request = _request(arguments)
+    with _claimed(folder):
+        request = _request(arguments, _data(arguments, folder))
 
-    def make() -> "Plan":
-        return planning.make(arguments.experiment, arguments.profile, folder, request)
+        def make() -> "Plan":
+            return planning.make(arguments.experiment, arguments.profile, folder, request)
 
-    if arguments.dry_run:
-        return _print_plan(make())
-    plan = make()
-    with ledger.claim(folder):
-        return _conduct(make, plan, folder, arguments)
+        if arguments.dry_run:
+            return _print_plan(make())
+        return _conduct(make, folder, arguments, keep=False)
 
 
-def _conduct(make: "Callable[[], Plan]", plan: "Plan", folder: Path, arguments: argparse.Namespace) -> int:
+def train(arguments: argparse.Namespace) -> int:
+    """One run from flags, or another run again (--like); the rest of its definition by --set."""
+    from bias_lab import ledger
+    from bias_lab.definition import parse_field
+    from bias_lab.sweep import plan as planning
+    from bias_lab.sweep import rates, single
+
+    folder: Path = arguments.out
+    like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
+    typed = {name: value for name, value in vars(arguments).items() if value is not None}
+    fields = dict(parse_field(text) for text in arguments.set)
+    with _claimed(folder):
+        runs, more = single.definition(typed, like=like, recipe_name=arguments.recipe, fields=fields, folder=folder)
+        if like and like.dataset in places and not (arguments.data or arguments.dataset):
+            arguments.data, arguments.image_size = Path(places[like.dataset]["path"]), like.image_size
+        request = _request(arguments, _data(arguments, folder), places={**places, **more})
+        if like and request.data and not typed.get("data") and request.data.dataset != like.dataset:
+            raise UserError(f"the images in {arguments.data} are not those of {arguments.like} any more")
+
+        def make() -> "Plan":
+            tables = rates.read(folder / ledger.TUNED, Path("experiments") / ledger.TUNED)
+            return planning.arrange(single.experiment(runs, before), "train", "single runs", request, tables)
+
+        return _conduct(make, folder, arguments, keep=True)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder; one that was made for a command that is then refused goes again if nothing else is in it."""
+    from bias_lab import ledger
+
+    new = not folder.exists()
+    try:
+        with ledger.claim(folder):
+            yield
+    except UserError:
+        if new and {entry.name for entry in folder.iterdir()} == {ledger.LOCK}:
+            (folder / ledger.LOCK).unlink()
+            folder.rmdir()
+        raise
+
+
+def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, *, keep: bool) -> int:
+    from bias_lab import ledger
     from bias_lab.analysis import collect, report
     from bias_lab.sweep.conduct import conduct, told
 
@@ -260,21 +126,44 @@ def _conduct(make: "Callable[[], Plan]", plan: "Plan", folder: Path, arguments: 
         collect.write(folder)
         report.write(folder)
 
-    settings = _settings(arguments, plan.name)
-    retry, redo = arguments.retry_failed, getattr(arguments, "redo_changed", False)
-    outcome = conduct(make, folder, settings, publish=publish, console=console, retry_failed=retry, redo_changed=redo)
-    publish()
-    console.print(report.summary(folder), highlight=False, markup=False)
+    outcome = conduct(
+        make,
+        folder,
+        _settings(arguments, "train" if keep else arguments.experiment.stem),
+        publish=publish,
+        console=console,
+        retry_failed=arguments.retry_failed,
+        redo_changed=arguments.redo_changed,
+        keep=keep,
+    )
     for failure in outcome.failures:
         console.print(f"failed  {told(failure)}", highlight=False, markup=False, soft_wrap=True)
     if outcome.blocked:
         console.print(f"{len(outcome.blocked)} runs wait for a pretraining that failed", highlight=False)
-    console.print(
-        f"{outcome.finished} of {outcome.total} runs finished; {folder / 'report.html'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    publish()
+    console.print(report.summary(folder), highlight=False, markup=False, soft_wrap=True)
+    page = folder / ledger.REPORT
+    console.print(f"{outcome.finished} of {outcome.total} runs finished; {page}", highlight=False, soft_wrap=True)
     return outcome.exit_code
+
+
+def _data(arguments: argparse.Namespace, folder: Path) -> "Data | None":
+    """The user's own images, looked at once; what was found is kept in the sweep's folder."""
+    if arguments.data is None:
+        return None
+    from bias_lab.data import sources
+    from bias_lab.sweep.checks import Facts
+    from bias_lab.sweep.plan import Data
+
+    side = arguments.image_size or 64
+    found = sources.index(arguments.data, folder=folder, image_size=side, skip_bad=arguments.skip_bad_images)
+    return Data(
+        dataset=found.identity,
+        facts=Facts(name=str(arguments.data), counts=found.class_counts, side=side),
+        place=found.place,
+        image_size=side,
+        notes=tuple(found.warnings),
+    )
 
 
 def _settings(arguments: argparse.Namespace, experiment: str) -> "Settings":
@@ -292,16 +181,21 @@ def _settings(arguments: argparse.Namespace, experiment: str) -> "Settings":
     )
 
 
-def _request(arguments: argparse.Namespace) -> "Request":
+def _request(arguments: argparse.Namespace, data: "Data | None", places: Mapping[str, Any] | None = None) -> "Request":
     from bias_lab.definition import parse_field
     from bias_lab.sweep.plan import Request
 
+    typed = vars(arguments)
+    if "experiment" not in typed:  # a single run: its flags are in its definition already
+        return Request(data=data, places=places or {}, tune=arguments.tune, allow_overlap=arguments.allow_overlap)
     return Request(
         sizes=arguments.sizes,
         draws=arguments.draws,
         seeds=arguments.seeds,
         backbones=tuple(dict.fromkeys(arguments.backbone)),
         family=arguments.family,
+        data=data,
+        image_size=arguments.image_size,
         recipe=arguments.recipe,
         fields=dict(parse_field(text) for text in arguments.set),
         tune=arguments.tune,
@@ -333,7 +227,7 @@ def status(arguments: argparse.Namespace) -> int:
         console.print(now.head["question"], style="dim", highlight=False, markup=False)
     _print_table(console, *state.table(now))
     for name, failure in now.failures.items():
-        text = f"{failure['reason']}  {name}  {state.label(now.runs[name])}: {failure['exception']}"
+        text = f"{failure['reason']}  {name}  {state.row_name(now.runs[name])}: {failure['exception']}"
         console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
     for line in state.advice(now):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -450,12 +344,13 @@ def _print_table(console: "Console", header: list[str], rows: list[list[str]], *
     console.print(table, highlight=False)
 
 
-COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[Parser], None]]] = {
-    "sweep": (sweep, _sweep_flags),
-    "status": (status, _folder_flag),
-    "show": (show, _show_flags),
-    "report": (report, _report_flags),
-    "tuned": (tuned, _tuned_flags),
-    "backbones": (backbones, _backbones_flags),
-    "datasets": (datasets, _datasets_flags),
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[flags.Parser], None]]] = {
+    "sweep": (sweep, flags.sweep),
+    "train": (train, flags.train),
+    "status": (status, flags.folder),
+    "show": (show, flags.show),
+    "report": (report, flags.report),
+    "tuned": (tuned, flags.tuned),
+    "backbones": (backbones, flags.backbones),
+    "datasets": (datasets, flags.datasets),
 }

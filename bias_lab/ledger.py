@@ -21,6 +21,7 @@ from bias_lab.errors import UserError
 RUN, RESULT, FAILURE = "run.json", "result.json", "failure.json"
 METRICS, LOG, WEIGHTS, PREDICTIONS = "metrics.jsonl", "log.txt", "weights.safetensors", "predictions.parquet"
 CHECKPOINT = "checkpoint.ckpt"
+LOCK = ".lock"  # held by the sweep that is at work
 TABLE, REPORT, EXPERIMENT, PLACES, TUNED = (
     "results.parquet",
     "report.html",
@@ -111,7 +112,7 @@ def _fsync(path: Path) -> None:
 def claim(folder: Path) -> Iterator[None]:
     """Hold the folder for one sweep. Raises UserError if another holds it; the kernel frees it when a holder dies."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
+    with (folder / LOCK).open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -51,11 +51,13 @@ def conduct(
     console: Console,
     retry_failed: bool = False,
     redo_changed: bool = False,
+    keep: bool = False,
 ) -> Outcome:
     """Run what the ledger lacks of a plan. The caller holds the folder's claim.
 
     make: the plan, asked for again after its trials have finished. publish: rewrites the table and the report; called
-    from the first minute on. Raises UserError, with nothing in `runs/`, for what planning or the preflight refuse.
+    from the first minute on. keep: a folder of single runs, which stay listed when others are added. Raises UserError,
+    with nothing in `runs/`, for what planning or the preflight refuse.
     """
     plan = make()
     planning.write_places(plan, folder)
@@ -64,7 +66,7 @@ def conduct(
     _other_code(plan, folder, console, redo=redo_changed)
     todo = _missing(plan.all(), folder, retry_failed=retry_failed)
     if not todo:
-        planning.write(plan, folder, settings.command)
+        planning.write(plan, folder, settings.command, keep=keep)
         return _outcome(plan, folder)
     with _Publisher(publish) as publisher, Local(folder, settings) as engine:
         count = min(engine.most, len(todo))
@@ -76,13 +78,13 @@ def conduct(
         )
         for line in engine.preflight(_distinct(todo)):
             console.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
-        planning.write(plan, folder, settings.command)
+        planning.write(plan, folder, settings.command, keep=keep)
         publisher.due()
         if plan.trials:
             _carry_out(engine, plan.trials, folder, publisher, console, retry_failed=retry_failed)
             adopt_trials(plan.trials, folder, settings.command)
             plan = make()
-            planning.write(plan, folder, settings.command)
+            planning.write(plan, folder, settings.command, keep=keep)
         _carry_out(engine, plan.runs, folder, publisher, console, retry_failed=retry_failed)
     return _outcome(plan, folder)
 

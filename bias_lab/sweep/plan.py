@@ -24,6 +24,7 @@ class Data:
     facts: Facts
     place: Mapping[str, Any]
     image_size: int = 64
+    notes: tuple[str, ...] = ()  # what was found in it, for the user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +37,12 @@ class Request:
     backbones: tuple[str, ...] = ()  # to join, as typed
     family: str = ""  # of the joined ones
     data: Data | None = None
+    image_size: int | None = None  # of a dataset by name
     manifest: str = ""  # its content hash
     manifest_length: int = 0
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, Any] = field(default_factory=dict)  # of single runs: weights files, earlier data
     tune: bool | None = None  # True: all; False: nobody; None: joined backbones
     allow_overlap: bool = False
 
@@ -98,14 +101,16 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
         runs=tuple(reshape.arrange(runs)),
         trials=tuple(trials),
         families=families,
-        places={data.dataset: dict(data.place)} if data else {},
-        notes=(*notes, *more),
+        places={data.dataset: dict(data.place)} if data else dict(request.places),
+        notes=(*(data.notes if data else ()), *notes, *more),
         warnings=tuple(warned),
     )
 
 
 def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) -> list[Run]:
     made = list(runs)
+    if request.image_size and not request.data:
+        made = reshape.rewrite(made, lambda run: replace(run, image_size=request.image_size))
     if request.data:
         made = reshape.on_data(made, request.data.dataset, request.data.image_size)
     if request.recipe:
@@ -170,7 +175,9 @@ def settle(
                 found[key] = None  # to be tuned
             elif tune is False:
                 found[key], whose = rates.borrow(run, tables)
-                borrowed.setdefault(f"learning rate {found[key]:g}, {whose}", {})[f"{run.backbone} {cell_words(run)}"] = None
+                borrowed.setdefault(f"learning rate {found[key]:g}, {whose}", {})[
+                    f"{run.backbone} {cell_words(run)}"
+                ] = None
             else:
                 found[key] = rates.resolve(run, tables).learning_rate
         return found[key]
@@ -200,14 +207,19 @@ def settle(
 
 def cell_words(run: Run) -> str:
     """`scratch`, `mae strong`: what a learning rate depends on beside the backbone."""
-    return " ".join(part for part in (run.regime, run.recipe if run.recipe != "plain" else "", run.intervention) if part)
+    return " ".join(
+        part for part in (run.regime, run.recipe if run.recipe != "plain" else "", run.intervention) if part
+    )
 
 
 # --- what the folder keeps of it -------------------------------------------------------------------------------------
 
 
-def write(plan: Plan, folder: Path, command: str) -> None:
-    """`experiment.json`: the plan, a run a line. Runs of earlier plans that are finished here stay listed."""
+def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None:
+    """`experiment.json`: the plan, a run a line. Runs of earlier plans that are finished here stay listed.
+
+    keep: those that were begun and are not finished stay too (a folder of single runs).
+    """
     entries = [
         {
             "run_id": run_id(run),
@@ -217,7 +229,7 @@ def write(plan: Plan, folder: Path, command: str) -> None:
         for run in plan.all()
     ]
     there = {entry["run_id"] for entry in entries}
-    entries += [entry for entry in _earlier(folder) if entry["run_id"] not in there]
+    entries += [entry for entry in _earlier(folder, keep=keep) if entry["run_id"] not in there]
     head = {
         "experiment": plan.name,
         "question": plan.question,
@@ -239,12 +251,13 @@ def write_places(plan: Plan, folder: Path) -> None:
         ledger.write_json(path, {**old, **plan.places})
 
 
-def _earlier(folder: Path) -> list[dict[str, Any]]:
+def _earlier(folder: Path, *, keep: bool) -> list[dict[str, Any]]:
     path = folder / ledger.EXPERIMENT
     if not path.is_file():
         return []
     entries: list[dict[str, Any]] = ledger.read_json(path)["runs"]
-    return [entry for entry in entries if (ledger.run_folder(folder, entry["run_id"]) / ledger.RESULT).is_file()]
+    wanted = {"finished", "failed", "diverged", "started"} if keep else {"finished"}
+    return [entry for entry in entries if ledger.state(folder, entry["run_id"]) in wanted]
 
 
 def open_rates(plan: Plan) -> list[str]:

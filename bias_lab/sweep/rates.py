@@ -98,7 +98,7 @@ def resolve(run: Run, rates: Rates) -> Run:
         raise UserError(
             f"no tuned learning rate for {label(run)}",
             "experiments/tuned.json has none for this backbone, recipe, regime and intervention",
-            "run experiments/tuning.py, or add --tune (tunes first) or --no-tune (borrows one)",
+            "run experiments/tuning.py, or add --tune (tunes first), --no-tune (borrows one) or --set learning_rate=…",
         )
     return replace(run, learning_rate=float(row["learning_rate"]))
 

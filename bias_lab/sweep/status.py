@@ -35,7 +35,7 @@ def codes(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def held(folder: Path) -> bool:
     """Whether a sweep is at work on the folder now."""
-    lock = folder / ".lock"
+    lock = folder / ledger.LOCK
     if not lock.is_file():
         return False
     with lock.open() as file:
@@ -189,11 +189,7 @@ def changed_fields(run: Run) -> dict[str, Any]:
 
 def describe(folder: Path, name: str) -> dict[str, Any]:
     """All that is known of a run: its definition, state, result or failure, and how to repeat it."""
-    run = (
-        ledger.read_run(folder, name)
-        if (ledger.run_folder(folder, name) / ledger.RUN).is_file()
-        else _planned(folder, name)
-    )
+    run = definition(folder, name)
     state = ledger.state(folder, name)
     here = ledger.run_folder(folder, name)
     told: dict[str, Any] = {
@@ -212,7 +208,10 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     return told
 
 
-def _planned(folder: Path, name: str) -> Run:
+def definition(folder: Path, name: str) -> Run:
+    """A run's definition, from its folder or, before it began, from the plan."""
+    if (ledger.run_folder(folder, name) / ledger.RUN).is_file():
+        return ledger.read_run(folder, name)
     path = folder / ledger.EXPERIMENT
     entries: Sequence[dict[str, Any]] = ledger.read_json(path)["runs"] if path.is_file() else []
     for entry in entries:
