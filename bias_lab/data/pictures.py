@@ -53,14 +53,18 @@ def read(data: bytes) -> Image.Image:
         except Image.DecompressionBombError:
             raise Bad(f"more than {MOST_PIXELS:,} pixels: a decompression bomb?") from None
         except _DAMAGE as error:
-            raise Bad(f"damaged: {error}") from None
+            raise Bad(_reason(error)) from None
         if image.width * image.height > MOST_PIXELS:
             raise Bad(f"{image.width}x{image.height}: a decompression bomb?")
         try:
             image.load()
             return _plain(ImageOps.exif_transpose(image))
         except _DAMAGE as error:
-            raise Bad("truncated" if "truncated" in str(error) else f"damaged: {error}") from None
+            raise Bad(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    return "truncated" if "truncated" in str(error).lower() else f"damaged: {error}"
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -1,0 +1,71 @@
+"""Decoding on many cores gives what one gives, and a worker's death is not silent."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bias_lab.data import decoding
+from bias_lab.data.decoding import Reference, Target, fill, look_at
+from bias_lab.data.identity import content_hash
+from bias_lab.data.pictures import pixels
+from tests.data.pictures_on_disk import class_folders, encoded, picture
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> list[Reference]:
+    root = class_folders(tmp_path / "mine", {"a": 70, "b": 71})
+    (root / "a" / "0003.png").write_bytes(b"")
+    return [Reference(str(file)) for file in sorted(root.rglob("*.png"))]
+
+
+def test_several_processes_see_what_one_sees_in_the_same_order(
+    references: list[Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = look_at(references)
+    monkeypatch.setattr(decoding, "ALONE", 50)
+    assert look_at(references, workers=2) == alone
+    assert alone[3].problem == "empty file"
+    assert alone[5].hash == content_hash(pixels(picture(5)))
+    assert (alone[5].width, alone[5].height, alone[5].grey) == (12, 12, False)
+
+
+def test_several_processes_fill_the_same_rows(
+    references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = [seen.hash for seen in look_at(references)]
+    rows = list(reversed(range(len(references))))
+    stores = []
+    for workers in (1, 3):
+        monkeypatch.setattr(decoding, "ALONE", 50)
+        path = tmp_path / f"store{workers}"
+        path.write_bytes(bytes(len(references) * 8 * 8 * 3))
+        problems = fill(references, Target(str(path), (8, 8), 3, 8, rows, hashes), workers=workers)
+        assert [k for k, problem in enumerate(problems) if problem] == [3]
+        stores.append(path.read_bytes())
+    assert stores[0] == stores[1]
+    assert np.frombuffer(stores[0], np.uint8).reshape(-1, 8, 8, 3)[rows[3]].max() == 0
+
+
+def test_an_image_that_changed_since_it_was_indexed_is_refused(references: list[Reference], tmp_path: Path) -> None:
+    hashes = [seen.hash for seen in look_at(references[:2])]
+    Path(references[1].path).write_bytes(encoded(picture(999)))
+    (tmp_path / "store").write_bytes(bytes(2 * 8 * 8 * 3))
+    problems = fill(references[:2], Target(str(tmp_path / "store"), (8, 8), 3, 8, [0, 1], hashes))
+    assert problems == ["", "changed since it was indexed"]
+
+
+def test_images_of_other_sizes_need_a_size(references: list[Reference], tmp_path: Path) -> None:
+    Path(references[1].path).write_bytes(encoded(picture(999, side=20)))
+    hashes = [seen.hash for seen in look_at(references[:2])]
+    (tmp_path / "store").write_bytes(bytes(2 * 12 * 12 * 3))
+    problems = fill(references[:2], Target(str(tmp_path / "store"), (12, 12), 3, None, [0, 1], hashes))
+    assert problems == ["", "20x20 px, the others 12x12"]
+
+
+def test_a_decoding_process_that_dies_is_an_error(references: list[Reference], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "ALONE", 50)
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    with pytest.raises((RuntimeError, BrokenPipeError)):
+        look_at(references, workers=2)

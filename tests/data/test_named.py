@@ -1,0 +1,81 @@
+"""Datasets by name: the embedded one is what its script made; torchvision's are read where they lie."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bias_lab import catalogue
+from bias_lab.data import named
+from bias_lab.data.identity import content_hash, fingerprint
+from bias_lab.data.store import moments, open_images
+from bias_lab.errors import UserError
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def test_the_embedded_dataset_is_stratified_and_as_described() -> None:
+    images = open_images("fashion_mnist_12k")
+    row = catalogue.dataset("fashion_mnist_12k")
+    assert images.train.shape == (10_000, 28, 28, 1)
+    assert images.test.shape == (2000, 28, 28, 1)
+    assert np.bincount(images.train_labels).tolist() == list(row.class_counts)
+    assert np.bincount(images.test_labels).tolist() == [200] * 10
+    assert images.classes[9] == "Ankle boot"
+    assert (images.mean, images.std) == (row.mean, row.std) == moments(images.train)
+
+
+def test_the_embedded_datasets_fingerprint_is_its_content() -> None:
+    images = open_images("fashion_mnist_12k")
+    triples = [
+        ("train", images.classes[c], content_hash(x)) for x, c in zip(images.train, images.train_labels, strict=True)
+    ]
+    triples += [
+        ("test", images.classes[c], content_hash(x)) for x, c in zip(images.test, images.test_labels, strict=True)
+    ]
+    assert fingerprint(triples) == images.fingerprint == "ab14759e263048dc"
+    assert not {t[2] for t in triples[:10_000]} & {t[2] for t in triples[10_000:]}  # no test image in the pool
+
+
+def test_the_packed_file_is_small_and_comes_with_licence_and_source() -> None:
+    folder = files("bias_lab.data.embedded")
+    about = json.loads(folder.joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    packed = folder.joinpath("fashion_mnist_12k.xz").read_bytes()
+    assert len(packed) < 6_000_000
+    assert hashlib.sha256(packed).hexdigest() == about["sha256"]
+    assert "zalandoresearch/fashion-mnist" in about["source"]
+    assert "Zalando SE" in folder.joinpath("LICENSE").read_text(encoding="utf-8")
+
+
+def test_a_damaged_package_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("fashion_mnist_12k.json", "fashion_mnist_12k.xz"):
+        (tmp_path / name).write_bytes(files("bias_lab.data.embedded").joinpath(name).read_bytes())
+    (tmp_path / "fashion_mnist_12k.xz").write_bytes((tmp_path / "fashion_mnist_12k.xz").read_bytes()[:-1])
+    monkeypatch.setattr(named, "files", lambda _: tmp_path)
+    with pytest.raises(UserError, match="damaged"):
+        named.embedded.__wrapped__("fashion_mnist_12k")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_the_script_makes_the_same_images_again(tmp_path: Path) -> None:
+    """Copied elsewhere, so that a test never writes into the package; the packer may differ, its content not."""
+    from bias_lab.data.embedded import make
+
+    copy = tmp_path / "make.py"
+    copy.write_text(Path(make.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run([sys.executable, str(copy)], check=True, capture_output=True)
+    made = json.loads((tmp_path / "fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    ours = json.loads(files("bias_lab.data.embedded").joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    assert made["raw_sha256"] == ours["raw_sha256"]
+    assert made["fingerprint"] == ours["fingerprint"]
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'fashion_mnist_12k'"):
+        open_images("fashion_mnist_12")
