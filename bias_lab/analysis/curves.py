@@ -76,6 +76,8 @@ def crossover(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> 
     at, low, high, bound, n = _zero(gaps, first=False)
     if bound:
         text = f"N* {bound} {at:,.0f}, beyond the sizes run"
+    elif math.isnan(low):
+        text = f"about N = {_round(at):,} (one replicate at some size: no interval)"
     elif low == 0 and math.isinf(high):
         text = f"about N = {_round(at):,}, but no size settles it"
     else:

@@ -49,7 +49,8 @@ def gaps(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.Da
 def between(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
     """`gaps` of any two sets of comparable rows: theirs − ours at each size that both have."""
     paired = rep.pairs(ours, theirs)
-    made = [_gap(size, part, ours, theirs) for size, part in paired.groupby("size")]
+    at = [dict(tuple(rows.groupby("size"))) for rows in (ours, theirs)]
+    made = [_gap(size, part, at[0][size], at[1][size]) for size, part in paired.groupby("size")]
     columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "p", "p_permutation", "p_smallest"]
     result = pd.DataFrame(made, columns=columns)
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
@@ -59,7 +60,7 @@ def _gap(size: Any, paired: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFra
     unit = rep.unit_of(paired)
     values = paired.groupby(unit)["difference"].mean().to_numpy(dtype=float)
     of = intervals.mean(values)
-    used = [_used(part, paired, size) for part in (ours, theirs)]
+    used = [_used(part, paired) for part in (ours, theirs)]
     test_se, images = _test_noise(used[0], used[1], paired, unit)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)
@@ -72,9 +73,12 @@ def _gap(size: Any, paired: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFra
     }  # fmt: skip
 
 
-def _used(rows: pd.DataFrame, paired: pd.DataFrame, size: Any) -> pd.DataFrame:
+def _used(rows: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
     """The runs behind the pairs of one size, each with its pair's weight in its group's mean."""
-    here = rows[rows["size"] == size].merge(paired[["draw", "seed"]], on=["draw", "seed"])
+    here = rows
+    if len(rows) != len(paired) * rows["backbone"].nunique():
+        whole = pd.MultiIndex.from_frame(paired[["draw", "seed"]])
+        here = rows[pd.MultiIndex.from_frame(rows[["draw", "seed"]]).isin(whole)]
     return here.assign(weight=1.0 / max(1, here["backbone"].nunique()))
 
 
@@ -84,15 +88,15 @@ def _collapsed(rows: pd.DataFrame) -> int:
 
 def _test_noise(ours: pd.DataFrame, theirs: pd.DataFrame, paired: pd.DataFrame, unit: str) -> tuple[float, int]:
     """Standard error from the sampling of test images, and their number; (NaN, 0) where it can't be known."""
-    runs = pd.concat([theirs.assign(sign=1.0), ours.assign(sign=-1.0)], ignore_index=True)
-    if not {"correct", "test_images"} <= set(runs.columns):
+    if not {"correct", "test_images"} <= set(ours.columns):
         return math.nan, 0
-    images = runs["test_images"].dropna().unique()
-    if len(images) != 1 or runs["test_images"].isna().any():
+    images = {*theirs["test_images"], *ours["test_images"]}
+    if len(images) != 1 or pd.isna(next(iter(images))):
         return math.nan, 0
-    T = int(images[0])
-    if runs["correct"].isna().any() or paired[unit].nunique() < 2:
+    T = int(images.pop())
+    if ours["correct"].isna().any() or theirs["correct"].isna().any() or paired[unit].nunique() < 2:
         return math.nan, T
+    runs = pd.concat([theirs.assign(sign=1.0), ours.assign(sign=-1.0)], ignore_index=True)
     width = (T + 7) // 8
     if any(len(bits) != width for bits in runs["correct"]):
         return math.nan, T

@@ -90,13 +90,13 @@ def write_run(folder: Path, run: Run, top1: float = 0.5, *, images: int = 20, fa
         metrics = dict(loss=0.2, feature_std=0.9, collapsed=False)
     facts = dict(
         parameters=400_000, flops=10_000_000, image_size=28, patch=4, window=None, stem=None, classes=10,
-        class_names=[f"class {k}" for k in range(10)], test_images=images, dataset_fingerprint="f" * 16, mean=[0.3], std=[0.3],
-        subset_hash="s" * 16, code="0" * 16,
+        class_names=[f"class {k}" for k in range(10)], test_images=images, dataset_fingerprint="f" * 16,
+        mean=[0.3], std=[0.3], subset_hash="s" * 16, code="0" * 16,
     )  # fmt: skip
     result = dict(
-        run=to_json(run), run_id=name, metrics=metrics, weights=dict(loaded=0, skipped=0, resampled=0, name=""), facts=facts,
-        steps=500, samples_seen=16_000, seconds=3.2, attempts=1, device="cpu", versions={"torch": "2.14.1"}, commit="c" * 40,
-        command="bias-lab sweep",
+        run=to_json(run), run_id=name, metrics=metrics, facts=facts,
+        weights=dict(loaded=0, skipped=0, resampled=0, name=""), steps=500, samples_seen=16_000, seconds=3.2,
+        attempts=1, device="cpu", versions={"torch": "2.14.1"}, commit="c" * 40, command="bias-lab sweep",
     )  # fmt: skip
     ledger.write_json(here / ledger.RESULT, result)
     return name

@@ -1,6 +1,5 @@
 """A folder becomes one table: every run a row, every state of the folder readable, nothing read twice."""
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.analysis.planted import write_failure, write_plan, write_run
 
 from bias_lab import ledger
 from bias_lab.analysis import collect
 from bias_lab.definition import Run, grid
 from bias_lab.errors import UserError
+from tests.analysis.planted import write_failure, write_plan, write_run
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=0.001)
 
@@ -174,5 +173,5 @@ def test_predictions_out_of_order_are_put_in_order(tmp_path: Path) -> None:
     before = collect._correct(path)
     pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
     assert collect._correct(path) == before
-    os.unlink(path)
+    path.unlink()
     assert collect._correct(path) is None
