@@ -72,8 +72,6 @@ def _names(text: bytes, path: Path) -> set[str] | None:
                 names.add(name)
             case ast.Import() | ast.ImportFrom():
                 names.update((alias.asname or alias.name).split(".")[0] for alias in node.names)
-            case ast.Expr():
-                pass
-            case _:
+            case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While() | ast.Match():
                 return None
     return None if "*" in names else names

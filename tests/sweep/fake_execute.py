@@ -15,6 +15,17 @@ from bias_lab.errors import Diverged, UserError
 FAIL, DIVERGE, DIE, FULL, SLOW, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
 
 
+METRICS = {"train_top1": 0.9, "loss": 1.0, "collapsed": False}
+FACTS = {
+    "parameters": 400_000,
+    "flops": 4_000_000,
+    "image_size": 28,
+    "classes": 10,
+    "test_images": 2000,
+    "dataset_fingerprint": "f" * 16,
+}
+
+
 def execute(run: Run, folder: Path, settings: Settings) -> None:
     here = ledger.run_folder(folder, run_id(run))
     ledger.write_json(here / ledger.RUN, to_json(run))
@@ -43,9 +54,9 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
         {
             "run": to_json(run),
             "run_id": run_id(run),
-            "metrics": {"top1": None if run.task == "pretrain" else top1, "loss": 1.0, "per_class": [0.5]},
+            "metrics": METRICS | {"top1": None if run.task == "pretrain" else top1},
             "weights": {},
-            "facts": {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]},
+            "facts": FACTS | {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]},
             "steps": 1,
             "samples_seen": run.samples_seen,
             "seconds": 0.01,

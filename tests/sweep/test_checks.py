@@ -1,0 +1,116 @@
+"""What planning refuses and warns of."""
+
+from dataclasses import replace
+
+import pytest
+
+from bias_lab.definition import Run
+from bias_lab.errors import UserError
+from bias_lab.sweep import checks
+from bias_lab.sweep.checks import Facts
+from bias_lab.sweep.rates import Rates
+
+ONE = Run(dataset="own", backbone="vit_micro", size=100)
+POOL = {"own": Facts(name="photos", counts=(60, 40, 20), side=64)}
+
+
+def sized(*sizes: int) -> list[Run]:
+    return [replace(ONE, size=size) for size in sizes]
+
+
+def test_a_profiles_size_over_the_pool_is_left_out_with_a_line() -> None:
+    kept, lines = checks.fit_sizes(sized(100, 120, 121, 5000), POOL, typed=False)
+    assert [run.size for run in kept] == [100, 120]
+    assert lines == [
+        "left out: size 121 exceeds the 120 training images of photos",
+        "left out: size 5000 exceeds the 120 training images of photos",
+    ]
+
+
+def test_a_typed_size_over_the_pool_is_refused() -> None:
+    with pytest.raises(UserError, match="size 121 exceeds the 120 training images of photos"):
+        checks.fit_sizes(sized(100, 121), POOL, typed=True)
+
+
+def test_a_size_below_the_number_of_classes_is_refused() -> None:
+    with pytest.raises(UserError, match="size 2 is below the 3 classes of photos"):
+        checks.fit_sizes(sized(2), POOL, typed=True)
+
+
+def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_works() -> None:
+    rare = {"own": Facts(name="photos", counts=(99, 1), side=64)}
+    with pytest.raises(UserError, match=r"size 3 leaves a class of photos without an image; \d+ to 100"):
+        checks.fit_sizes(sized(3), rare, typed=True)
+
+
+def test_if_no_size_of_the_profile_fits_the_largest_that_works_is_named() -> None:
+    with pytest.raises(UserError, match=r"no size of this profile fits photos: 1000, 5000; .*that works is 120"):
+        checks.fit_sizes(sized(1000, 5000), POOL, typed=False)
+
+
+def test_pretrainings_on_the_whole_pool_have_no_size_to_fit() -> None:
+    whole = replace(ONE, task="pretrain", regime="mae", size=0)
+    assert checks.fit_sizes([whole, ONE], POOL, typed=False)[0] == [whole, ONE]
+
+
+def test_an_unknown_dataset_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'fashion_mnist_12k'"):
+        checks.known([replace(ONE, dataset="fashion_mnist_12")], {})
+
+
+def refuse(run: Run, *, made_from: tuple[str, ...] = (), allow: bool = False) -> None:
+    checks.refuse([run], {run.dataset: replace(POOL["own"], made_from=made_from)}, allow_overlap=allow)
+
+
+def test_a_regime_that_a_backbone_cannot_take() -> None:
+    with pytest.raises(UserError, match=r"resnet_micro can't take the regime 'mae': .*which can: .*vit_micro"):
+        refuse(replace(ONE, backbone="resnet_micro", regime="mae"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "near"), [("regime", "simmin", "simmim"), ("protocol", "finetun", "finetune")]
+)
+def test_unknown_names_get_the_nearest(field: str, value: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"did you mean '{near}'"):
+        refuse(replace(ONE, **{field: value}))  # type: ignore[arg-type]
+
+
+def test_imagenet_weights_on_a_set_made_from_imagenet_are_refused_unless_allowed() -> None:
+    run = replace(ONE, regime="weights", weights="deit_tiny_patch16_224", source="deit_tiny_patch16_224")
+    with pytest.raises(UserError, match=r"made from imagenet.*--allow-overlap"):
+        refuse(run, made_from=("imagenet",))
+    refuse(run, made_from=("imagenet",), allow=True)
+    refuse(run, made_from=("wikipedia",))
+
+
+def test_a_source_that_holds_the_targets_images_is_refused() -> None:
+    run = replace(ONE, dataset="fashion_mnist_12k", regime="supervised", source="fashion_mnist_12k")
+    facts = checks.known([run], {})
+    with pytest.raises(UserError, match="has seen images of fashion_mnist_12k"):
+        checks.refuse([run], facts, allow_overlap=False)
+
+
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+def test_few_labels_a_class_are_warned_of_once() -> None:
+    (line,) = checks.warnings([*sized(5, 10, 14, 15), *sized(10)], POOL, Rates())
+    assert line.startswith("photos: N = 5, 10, 14 are under 5 images a class")
+
+
+def test_a_patch_grid_under_four_by_four_is_warned_of() -> None:
+    (line,) = checks.warnings([replace(ONE, patch=17), replace(ONE, patch=16)], POOL, Rates())
+    assert line.startswith("vit_micro: patch 17 makes 3x3 tokens of 64 px")
+
+
+def test_a_rate_outside_of_the_tuned_range_is_warned_of() -> None:
+    known = Rates(rows=[{"backbone": "vit_micro", "trials": [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}]}])
+    runs = [replace(ONE, learning_rate=rate) for rate in (1e-3, 3e-3, 4e-3)]
+    assert checks.warnings(runs, POOL, known) == [
+        "vit_micro: learning rate 0.004 is outside of the tuned range, 0.001 to 0.003"
+    ]
+
+
+def test_the_hold_out_is_what_tuning_must_leave_alone() -> None:
+    assert POOL["own"].largest_tuned == 96  # 120 less a fifth
+    assert Facts(name="big", counts=(50_000,), side=32).largest_tuned == 49_000
