@@ -1,0 +1,26 @@
+"""A user's mistake in one line, with the nearest match."""
+
+import pickle
+
+from bias_lab.errors import UserError, unknown
+
+
+def test_one_line_with_what_allowed_and_remedy() -> None:
+    error = UserError("size 5 is too small", "10 or more", "use --sizes 10")
+    assert str(error) == "size 5 is too small; 10 or more; use --sizes 10"
+
+
+def test_a_line_break_in_a_name_stays_in_the_line() -> None:
+    assert "\n" not in str(UserError("folder 'a\nb' isn't there"))
+
+
+def test_it_survives_the_way_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UserError("a", "b", "c")))
+    assert (error.what, error.allowed, error.remedy) == ("a", "b", "c")
+
+
+def test_unknown_names_get_the_nearest_match_or_the_choices() -> None:
+    assert "did you mean 'resnet_micro'?" in str(unknown("backbone", "resnet_mirco", ["resnet_micro", "vit_micro"]))
+    far = str(unknown("backbone", "xyz", ["resnet_micro", "vit_micro"]))
+    assert "choose from: resnet_micro, vit_micro" in far
+    assert str(unknown("name", "xyz", [f"n{i}" for i in range(50)])).endswith("…")

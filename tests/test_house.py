@@ -1,0 +1,206 @@
+"""The rules of the house (levels, the light half, names, docs), held by reading the source and by importing it."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "bias_lab"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LEVELS = {
+    "errors": 0,
+    "definition": 1,
+    "catalogue": 1,
+    "ledger": 2,
+    "data": 3,
+    "backbones": 3,
+    "training": 4,
+    "probes": 4,
+    "sweep": 5,
+    "analysis": 5,
+    "bench": 5,
+    "cli": 6,
+}
+GROUND = {"bias_lab", "bias_lab.errors", "bias_lab.definition", "bias_lab.catalogue", "bias_lab.ledger"}
+HEAVY = {"torch", "timm", "lightning", "torchmetrics", "torchvision"}
+LIGHT = [
+    path
+    for path in FILES
+    if path.parent == PACKAGE or path.parent.name in ("sweep", "analysis") or path == PACKAGE / "data" / "subsets.py"
+]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that a file imports, inside functions too; `from a import b` gives a.b where that is a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                as_path = ROOT / Path(*inner.split("."))
+                yield inner if as_path.with_suffix(".py").is_file() or as_path.is_dir() else str(node.module)
+
+
+def wrong_imports(path: Path) -> list[str]:
+    """What a file imports against the levels."""
+    own = room_of(module_of(path))
+    wrong = []
+    for name in imports(path):
+        if not name.startswith("bias_lab.") or room_of(name) == own:
+            continue
+        if path.parent == PACKAGE and own == "":
+            wrong.append(name)
+        elif LEVELS[room_of(name)] >= LEVELS[own]:
+            wrong.append(f"{module_of(path)} imports {name}")
+        elif own == "analysis" and name.rsplit(".", 1)[0] not in GROUND and name not in GROUND:
+            wrong.append(f"{module_of(path)} imports {name}, above the ground floor")
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_go_to_a_lower_level(path: Path) -> None:
+    assert wrong_imports(path) == []
+
+
+def test_a_planted_upward_import_is_seen(tmp_path: Path, monkeypatch) -> None:
+    planted = PACKAGE / "ledger.py"
+    text = planted.read_text() + "\nfrom bias_lab.sweep import plan\n"
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: text)
+    assert wrong_imports(planted) == ["bias_lab.ledger imports bias_lab.sweep.plan"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
+def test_experiments_import_only_the_ground_floor(path: Path) -> None:
+    ours = {name for name in imports(path) if name.startswith("bias_lab")}
+    assert {name for name in ours if name not in GROUND and name.rsplit(".", 1)[0] not in GROUND} == set()
+    assert not {name.split(".")[0] for name in imports(path)} & HEAVY
+
+
+def test_the_light_half_imports_nothing_heavy() -> None:
+    names = [module_of(path) for path in LIGHT]
+    code = f"import sys\nfor name in {names}: __import__(name)\nprint([m for m in {sorted(HEAVY)} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_init_files_are_empty_but_two() -> None:
+    full = [module_of(path) for path in FILES if path.name == "__init__.py" and path.read_text().strip()]
+    assert full == ["bias_lab", "bias_lab.backbones"]
+
+
+def test_every_module_has_a_test_of_its_name() -> None:
+    tests = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for path in FILES:
+        if path.name == "__init__.py" or path.parent.name == "embedded":
+            continue
+        place = path.relative_to(PACKAGE).parent
+        twin = (place / f"test_{path.name}").as_posix()
+        if twin not in tests:
+            missing.append(twin)
+    assert missing == []
+
+
+def public_functions(path: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+def test_no_pass_through_of_keywords_but_to_timm() -> None:
+    taken = {
+        f"{module_of(path)}.{node.name}"
+        for path in FILES
+        for node in public_functions(path)
+        if node.args.kwarg is not None and path.parent.name != "backbones"
+    }
+    # grid checks its names; a logger's method takes what Lightning's interface passes
+    assert taken == {"bias_lab.definition.grid", "bias_lab.training.recording.log_hyperparams"}
+
+
+def swallowed(path: Path) -> list[int]:
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ExceptHandler) and (node.type is None or all(isinstance(b, ast.Pass) for b in node.body))
+    ]
+
+
+def test_no_exception_is_swallowed() -> None:
+    assert {module_of(path): lines for path in FILES if (lines := swallowed(path))} == {}
+
+
+def test_notebooks_call_and_never_define() -> None:
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                source = "".join(cell["source"])
+                assert not re.search(r"^\s*(def|class)\s", source, re.M), f"{path.name}: {source[:80]}"
+
+
+TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile")]
+
+
+def test_paths_that_the_readme_names_are_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:bias_lab|experiments|notebooks|tests|docs)/[\w./-]+)`", text))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_readmes_tree_is_the_packages() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = text[text.index("```text\nbias_lab/") :].split("```")[1]
+    listed = set(re.findall(r"([\w./-]+\.(?:py|html|ipynb))", tree))
+    there = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.suffix in (".py", ".html") and path.name != "__init__.py"
+    }
+    assert sorted(there - listed) == []
+    others = {path.name for folder in ("experiments", "notebooks") for path in (ROOT / folder).iterdir() if path.is_file()}
+    assert sorted(name for name in listed - there if name not in others and name != "backbones/__init__.py") == []
+
+
+def test_make_targets_that_the_readme_names_are_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"\bmake ([a-z-]+)", text)):
+        if target.startswith("sweep-"):
+            name = target.removeprefix("sweep-").replace("-", "_")
+            assert name == "name" or (ROOT / "experiments" / f"{name}.py").is_file(), target
+        else:
+            assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_no_file_names_a_place_of_one_machine() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for name in tracked:
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".ipynb", ".html") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert "/work/" + "main" not in text, name
+            assert "/root/" not in text, name
+
+
+def test_versions_are_pinned_without_hosts_and_without_the_bad_releases() -> None:
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[\w.+!-]+", line) for line in pins)
+    assert not {"lightning==2.6.2", "lightning==2.6.3"} & set(pins)
+    assert "lightning>=2.5,!=2.6.2,!=2.6.3" in (ROOT / "pyproject.toml").read_text()
