@@ -1,24 +1,171 @@
-"""Datasets by name: the embedded one, and torchvision's, read where they lie."""
+"""Datasets by name: the embedded one, and those that torchvision or the user has already, read where they lie."""
 
 import hashlib
 import json
 import lzma
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from bias_lab import catalogue
-from bias_lab.data.store import Images, moments
+from bias_lab.data import pictures, store
+from bias_lab.data.decoding import Reference, Target, fill, look_at
+from bias_lab.data.identity import content_hash, fingerprint
+from bias_lab.data.readers import SOURCES, Pictures, Raw
+from bias_lab.data.store import Content, Images, moments
 from bias_lab.errors import UserError
 
 
 def open_named(name: str, *, image_size: int | None = None, data_root: str | None = None) -> Images:
-    """A catalogue dataset's images at `image_size` (None: as published)."""
+    """A catalogue dataset's images at `image_size` (None: as published). Raises UserError if it is not at hand."""
     row = catalogue.dataset(name)
-    if image_size not in (None, row.image_size):
-        raise UserError(f"{name} at {image_size} px", f"{row.image_size}")
-    return embedded(name)
+    if name == "fashion_mnist_12k" and image_size in (None, row.image_size):
+        return embedded(name)
+    side = image_size or row.image_size
+    mark, read = _reader(name, data_root)
+    key = store.key_of(name, mark, side)
+    return store.open_or_build(store.stores(data_root), key, lambda: content(name, read(), side, row.channels))
+
+
+def _reader(name: str, data_root: str | None) -> tuple[str, Callable[[], Raw]]:
+    """What identifies a dataset's files as they lie, and a function that reads them."""
+    if name == "fashion_mnist_12k":
+        return "embedded", _embedded_raw
+    root = store.data_root(data_root)
+    folder = _find(name, root)
+    return _signature(folder), lambda: SOURCES[name].read(root, folder)
+
+
+def check(name: str, *, data_root: str | None = None) -> list[str]:
+    """Read a dataset anew and say whether its files, counts and checksums are right, and what stands in both splits.
+
+    Raises UserError if it is absent, damaged, or not what the catalogue says.
+    """
+    row = catalogue.dataset(name)
+    _, read = _reader(name, data_root)
+    try:
+        raw = read()
+    except RuntimeError as error:  # torchvision's word for a checksum that differs
+        raise UserError(f"{name}: {error}", remedy=f"fetch {SOURCES[name].fetch} again") from error
+    counts = tuple(np.bincount(raw.splits["train"][1], minlength=len(raw.classes)).tolist())
+    test = len(raw.splits["test"][1])
+    if counts != row.class_counts or test != row.test_images or len(raw.classes) != row.classes:
+        raise UserError(
+            f"{name}: {len(raw.classes)} classes, {sum(counts)} training and {test} test images",
+            f"the catalogue says {row.classes}, {row.pool} and {row.test_images}, or other counts a class",
+            "is a part of it missing?",
+        )
+    hashes = {split: _hashes(name, images) for split, (images, _) in raw.splits.items()}
+    both = set(hashes["train"]) & set(hashes["test"])
+    leaks = sum(mark in both for mark in hashes["train"])
+    twice = len(hashes["train"]) - len(set(hashes["train"]))
+    return [
+        f"{row.classes} classes, {row.pool:,} training and {test:,} test images: as the catalogue says",
+        f"{leaks} training images stand in the test split too" + ("; drop_duplicates leaves them out" if leaks else ""),
+        f"{twice} training images stand more than once",
+        f"licence: {row.licence}; cite {row.citation}",
+    ]
+
+
+def content(name: str, raw: Raw, side: int, channels: int) -> Content:
+    """What the store of a dataset is to hold, at that size. Hashes every image for the dataset's fingerprint."""
+    triples: list[tuple[str, str, str]] = []
+    hashes: dict[str, list[str]] = {}
+    for split, (images, labels) in raw.splits.items():
+        hashes[split] = _hashes(name, images)
+        if split != "unlabelled":
+            triples += [(split, raw.classes[c], mark) for c, mark in zip(labels, hashes[split], strict=True)]
+
+    def write(path: Path) -> None:
+        mapped = np.memmap(path, np.uint8, mode="r+")
+        pixels = mapped.reshape(-1, side, side, channels)
+        at = 0
+        for split in (split for split in store.SPLITS if split in raw.splits):
+            images = raw.splits[split][0]
+            rows = range(at, at + len(images))
+            if isinstance(images, np.ndarray):
+                for start in range(0, len(images), 4096):
+                    part = images[start : start + 4096]
+                    pixels[at + start : at + start + len(part)] = _resized(part, side, channels)
+            else:
+                target = Target(str(path), (side, side), channels, side, list(rows), hashes[split])
+                store.refuse(name, [str(p) for p in images], fill([Reference(str(p)) for p in images], target))
+            at += len(images)
+        mapped.flush()
+
+    return Content(
+        labels={split: labels for split, (_, labels) in raw.splits.items()},
+        shape=(side, side, channels),
+        classes=raw.classes,
+        fingerprint=fingerprint(triples),
+        write=write,
+    )
+
+
+def _hashes(name: str, images: Pictures) -> list[str]:
+    if isinstance(images, np.ndarray):
+        return [content_hash(image) for image in images]
+    seen = look_at([Reference(str(path)) for path in images])
+    store.refuse(name, [str(path) for path in images], [one.problem for one in seen])
+    return [one.hash for one in seen]
+
+
+def _resized(images: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8]:
+    if images.shape[1:] == (side, side, channels):
+        return images
+    squeezed = images[..., 0] if images.shape[-1] == 1 else images
+    return np.stack([pictures.fit(Image.fromarray(image), side, channels) for image in squeezed])
+
+
+def _find(name: str, root: Path) -> Path:
+    """The dataset's folder, downloaded if it is nowhere. Raises UserError: what to fetch, and where to put it."""
+    source = SOURCES[name]
+    for place in source.places:
+        if (root / place).is_dir():
+            return root / place
+    if source.torchvision:
+        try:
+            _download(source.torchvision, root)
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision adds RuntimeErrors of its own
+            raise _absent(name, root, str(error)) from error
+        for place in source.places:
+            if (root / place).is_dir():
+                return root / place
+    raise _absent(name, root, "")
+
+
+def _absent(name: str, root: Path, why: str) -> UserError:
+    tried = f" and can't be downloaded ({' '.join(why.split())[:120]})" if why else ""
+    return UserError(
+        f"{name} is not in {root}{tried}",
+        f"fetch {SOURCES[name].fetch} and unpack it to {root / SOURCES[name].places[0]}",
+        "or say where it lies with --data-root or BIAS_LAB_DATA",
+    )
+
+
+def _download(kind: str, root: Path) -> None:
+    import torchvision.datasets
+
+    root.mkdir(parents=True, exist_ok=True)
+    getattr(torchvision.datasets, kind)(str(root), download=True)
+
+
+def _signature(folder: Path) -> str:
+    """A hash of the files' names, sizes and times: as long as they stand, so does the store."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            hasher.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return hasher.hexdigest()
+
+
+# --- the embedded dataset --------------------------------------------------------------------------------------------
 
 
 @cache
@@ -44,3 +191,9 @@ def embedded(name: str) -> Images:
         std=std,
         fingerprint=about["fingerprint"],
     )
+
+
+def _embedded_raw() -> Raw:
+    images = embedded("fashion_mnist_12k")
+    splits = {"train": (images.train, images.train_labels), "test": (images.test, images.test_labels)}
+    return Raw(splits, images.classes)

@@ -5,6 +5,7 @@
 drawn, and is never drawn again) and `FOLDER/data/<fingerprint>.parquet` (the images as runs number them).
 """
 
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bias_lab import ledger
-from bias_lab.data import subsets
+from bias_lab.data import named, subsets
 from bias_lab.data.decoding import Reference, Seen, look_at
 from bias_lab.data.identity import fingerprint
 from bias_lab.data.listing import Item, Listing, listing
@@ -277,3 +278,15 @@ def difference(before: pd.DataFrame, after: pd.DataFrame) -> str:
     ]
     moved = Counter(before.split) != Counter(after.split)
     return ", ".join(parts) or ("images moved between splits" if moved else "another order of classes")
+
+
+def check(name: str, *, data_root: str | None = None) -> list[str]:
+    """What `bias-lab datasets check` says of a dataset by name, or of the user's own folder or table."""
+    if Path(name).exists():
+        with tempfile.TemporaryDirectory() as folder:
+            found = index(Path(name), folder=Path(folder))
+        return [
+            f"{len(found.classes)} classes, {found.pool:,} training and {found.test_images:,} test images",
+            *(line for line in found.warnings if "kept in" not in line),
+        ]
+    return named.check(name, data_root=data_root)

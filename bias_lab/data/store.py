@@ -24,7 +24,7 @@ from bias_lab.data.decoding import Reference, Target, fill
 from bias_lab.errors import UserError
 
 RULE = "bilinear-centre-1"  # how images are brought to size (pictures.fit); part of every key
-SPLITS = ("train", "test", "holdout")
+SPLITS = ("train", "test", "holdout", "unlabelled")
 
 Pixels = NDArray[np.uint8]  # (M, H, W, C)
 Labels = NDArray[np.int64]  # (M,)
@@ -236,6 +236,7 @@ def _open(folder: Path, key: str) -> Images | None:
     pixels = np.memmap(data, np.uint8, mode="r", shape=(count, H, W, C))
     labels = np.fromfile(data, "<i8", offset=count * H * W * C).astype(np.int64)
     a, b = splits["train"], splits["train"] + splits["test"]
+    c = b + splits["holdout"]
     return Images(
         train=pixels[:a],
         train_labels=labels[:a],
@@ -245,6 +246,7 @@ def _open(folder: Path, key: str) -> Images | None:
         mean=tuple(about["mean"]),
         std=tuple(about["std"]),
         fingerprint=about["fingerprint"],
-        holdout=pixels[b:] if splits["holdout"] else None,
-        holdout_labels=labels[b:] if splits["holdout"] else None,
+        holdout=pixels[b:c] if splits["holdout"] else None,
+        holdout_labels=labels[b:c] if splits["holdout"] else None,
+        unlabelled=pixels[c:] if splits["unlabelled"] else None,
     )
