@@ -67,6 +67,6 @@ def study(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers carry out `fake_execute` instead of training."""
-    monkeypatch.setattr(engines, "EXECUTE", "fake_execute")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    """Workers carry out `tests/sweep/fake_execute.py` instead of training."""
+    monkeypatch.setattr(engines, "EXECUTE", "tests.sweep.fake_execute")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
