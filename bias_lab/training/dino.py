@@ -132,7 +132,8 @@ class DINO(LightningModule):
 
     def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
         step, steps = int(self.step), self.schedule["steps"]
-        self.follow(step, steps)
+        if step:
+            self.follow(step, steps)
         size = images.shape[-1]
         large = torch.cat([view(images, size, LARGE_AREA) for _ in range(2)])  # (2B, C, S, S)
         views = [large]
