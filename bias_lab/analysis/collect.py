@@ -33,7 +33,8 @@ def collect(folder: Path) -> pd.DataFrame:
     """The table of a folder: columns `ledger.COLUMNS` in order, rows sorted as the plan has them, then by run_id.
 
     `attrs["experiment"]`: experiment, question, note, profile, command, version, planned (run_ids in order), recipes
-    (name → settings); `attrs["reasons"]`: run_id → why it failed. Runs neither finished nor failed have no row.
+    (name → settings); `attrs["reasons"]`: run_id → why it failed; `attrs["tuned"]`: the tuning table. Runs neither
+    finished nor failed have no row.
     Raises UserError if the folder is not there, or a file in it is damaged.
     """
     folder = Path(folder)
@@ -43,8 +44,9 @@ def collect(folder: Path) -> pd.DataFrame:
     old = _read_table(folder)
     plan = read_plan(folder)
     names = _run_names(folder)
+    tuned = read_tuned(folder, plan)
     if not names:
-        return _finish([], old, plan, began) if old is not None else _finish([], None, plan, began)
+        return _finish([], old, plan, began, tuned=tuned)
     known = _fresh_rows(old)
     families = {entry["run_id"]: entry.get("family", "") for entry in plan.get("runs", [])}
     keep: list[str] = []
@@ -61,7 +63,7 @@ def collect(folder: Path) -> pd.DataFrame:
             row, reasons[name] = _failed(here, plan, families.get(name, ""))
             rows.append(row)
     kept = old[old["run_id"].isin(keep)] if old is not None and keep else None
-    return _finish(rows, kept, plan, began, reasons)
+    return _finish(rows, kept, plan, began, reasons, tuned)
 
 
 def write(folder: Path) -> Path:
@@ -77,6 +79,12 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """`experiment.json` as it stands, or {} where there is none (a table alone, a folder of single runs)."""
     path = Path(folder) / ledger.EXPERIMENT
     return dict(ledger.read_json(path)) if path.is_file() else {}
+
+
+def read_tuned(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The tuning table that stands beside the runs, or that the plan carries; {} where there is none."""
+    path = Path(folder) / ledger.TUNED
+    return dict(ledger.read_json(path)) if path.is_file() else dict(plan.get("tuned", {}))
 
 
 def missing(table: pd.DataFrame) -> list[str]:
@@ -192,6 +200,7 @@ def _finish(
     plan: Mapping[str, Any],
     began: int,
     reasons: Mapping[str, str] | None = None,
+    tuned: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     fresh = list(rows)
     parts = [kept] if kept is not None else []
@@ -206,6 +215,7 @@ def _finish(
     table = _typed(table[[*ledger.COLUMNS, *(c for c in table.columns if c not in ledger.COLUMNS)]])
     table.attrs = {
         "experiment": experiment,
+        "tuned": dict(tuned or old.get("tuned", {})),
         "reasons": dict(reasons) if reasons is not None else old.get("reasons", {}),
         "read_at": began,
     }

@@ -62,7 +62,8 @@ def crossover(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> 
     """N*: the size at which the two mean curves meet (the last meeting, if they meet more than once). One row.
 
     Columns size, `low, high` (95 %: every size at which the two can't be told apart; 0 and inf where that reaches the
-    end of the sizes run), bound ('>': `of` stays behind at all sizes run, N* would be above; '<': ahead at all), n, text.
+    end of the sizes run), bound ('>': `of` stays behind at all sizes run, N* would be above; '<': ahead at all), n,
+    text.
     """
     rows = rep.comparable(table)
     ours, theirs = rep.wide(rep.select(rows, of)), rep.wide(rep.select(rows, against))
@@ -170,7 +171,8 @@ def learning_curve(table: pd.DataFrame) -> pd.DataFrame:
             level, slope, bend = fit(sizes[:-1], values[:-1])
             predicted = level - slope * float(sizes[-1]) ** -bend
         made.append(
-            (backbone, regime, protocol, len(means), limit, scale, exponent, rmse, int(sizes[-1]), predicted, values[-1],
+            (backbone, regime, protocol, len(means), limit, scale, exponent, rmse, int(sizes[-1]),
+            predicted, values[-1],
              predicted - values[-1])
         )  # fmt: skip
     return pd.DataFrame(made, columns=FIT)

@@ -1,4 +1,4 @@
-"""A chart → SVG for the page (written by hand: light, dark, narrow), or → SVG and PNG files for a paper (matplotlib)."""
+"""A chart → SVG for the page (by hand: light, dark, narrow), or → SVG and PNG files for a paper (matplotlib)."""
 
 import math
 from collections.abc import Sequence
@@ -138,9 +138,10 @@ def _line(line: Series, axes: Axes, *, whiskers: bool) -> list[str]:
     for point, (u, v) in zip(line.points, places, strict=True):
         if whiskers or (line.bold and len(places) == 1):
             parts += _whiskers(point, u, axes, kind)
+        tip = escape(point.tip)
         mark = marker(line.marker, u, v, 4.4 if line.bold else 3.6) if line.marker else ""
         parts.append(
-            f'<g class="point {kind}" data-tip="{escape(point.tip)}" tabindex="0" role="img" aria-label="{escape(point.tip)}">'
+            f'<g class="point {kind}" data-tip="{tip}" tabindex="0" role="img" aria-label="{tip}">'
             f'<circle class="hit" cx="{u:.1f}" cy="{v:.1f}" r="11"/>{mark}</g>'
         )
     return parts
@@ -235,7 +236,7 @@ def save(chart: Chart, folder: Path, *, width: float = 6.8) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     points = [point for line in chart.series for point in line.points]
-    style: dict[str, Any] = {
+    style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "bias_lab",
         "font.size": 8.5,
@@ -291,7 +292,8 @@ def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None
     )
     for line, place in zip(chart.series, places, strict=True):
         axes.annotate(
-            line.label, (line.points[-1].x, 100 * line.points[-1].y), xytext=(right * (right / left) ** 0.03, place * scale),
+            line.label, (line.points[-1].x, 100 * line.points[-1].y),
+            xytext=(right * (right / left) ** 0.03, place * scale),
             color=HUES[line.hue], va="center", fontweight="bold" if line.bold else "normal", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": HUES[line.hue], "linewidth": 0.4, "alpha": 0.6},
         )  # fmt: skip

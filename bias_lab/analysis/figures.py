@@ -94,8 +94,9 @@ def span(low: float, high: float) -> str:
 def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
     """Mean accuracy of a group at each size, with Student's interval over replicates."""
     points = []
-    for size, part in rep.wide(rows).items():
-        frame = part.to_frame("top1").dropna()
+    wide = rep.wide(rows)
+    for size in wide.columns:
+        frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
         if not len(frame):
             continue
         of = intervals.mean(rep.units(frame)["top1"].to_numpy(dtype=float))
@@ -105,10 +106,10 @@ def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
     return tuple(points)
 
 
-def accuracy(rows: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Chart:
+def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn") -> Chart:
     """The main figure: accuracy against labelled training images, CNN against ViT, by regime.
 
-    rows: comparable rows of every regime (`replicates.comparable(scratch=False)`).
+    rows: comparable rows of every regime (`replicates.comparable(scratch=False)`). prefix: of the file's name.
     """
     scratch = rows[(rows["regime"] == SCRATCH) & (rows["protocol"] == "finetune")]
     series = []
@@ -122,16 +123,16 @@ def accuracy(rows: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Ch
         bold = backbone in reference or (len(members) == 1 and backbone in members)
         series.append(_line(str(backbone), part, SCRATCH, "finetune", bold=bold))
     others = rows[~rows.index.isin(scratch.index)]
-    for (backbone, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
-        series.append(_line(str(backbone), part, str(regime), str(protocol), bold=backbone in reference))
+    for (name, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
+        series.append(_line(str(name), part, str(regime), str(protocol), bold=name in reference))
     series = [line for line in series if line.points]
     n = counted(rows)
     caption = (
-        f"Mean test accuracy over {n} replicates (a draw of the labelled images and a seed each); bands: 95 % interval of "
-        "the mean, Student's t. Colour: family. Marker: backbone. Line: where the weights come from."
+        f"Mean test accuracy over n = {n} replicates (a draw of the labelled images and a seed each); bands: 95 % "
+        "interval of the mean, Student's t. Colour: family. Marker: backbone. Line: where the weights come from."
     )
     return Chart(
-        name="accuracy",
+        name=f"{prefix}accuracy",
         title="Accuracy against labelled training images, CNN against ViT, by regime",
         caption=caption,
         series=tuple(series),
@@ -172,7 +173,7 @@ def counted(rows: pd.DataFrame) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]]) -> Chart:
+def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
     """Δ(N) with both intervals. found: (regime, table of `gaps`, label) a line."""
     series = []
     n: set[int] = set()
@@ -201,11 +202,11 @@ def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]]) -> Chart:
             )
     pairs = "–".join(str(k) for k in sorted({min(n), max(n)})) if n else "0"
     caption = (
-        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {pairs} replicates. Thick bars: 95 % interval "
-        "over replicates on this test set. Thin bars: with the sampling of test images too. Above 0: the CNNs lead."
+        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {pairs} replicates. Thick bars: "
+        "95 % interval over replicates on this test set. Thin bars: with the sampling of test images too. Above 0: the CNNs lead."
     )
     return Chart(
-        name="shortfall",
+        name=f"{prefix}shortfall",
         title="The shortfall: how far plain ViT lies below the CNNs",
         caption=caption,
         series=tuple(series),

@@ -1,78 +1,88 @@
-"""A table → everything that the report says, in order: answers, caveats, sections. Words and numbers, no markup."""
+"""A table → everything that the report says, in order: answers, cautions, sections. Words and numbers, no markup."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from bias_lab import ledger
-from bias_lab.analysis import collect, figures, statistics, tables
+from bias_lab.analysis import bookkeeping, collect, figures, statistics, tables
 from bias_lab.analysis import replicates as rep
-from bias_lab.analysis.pages import Report, Section
+from bias_lab.analysis.cautions import cautions
+from bias_lab.analysis.gaps import between, listed
+from bias_lab.analysis.gaps import points as told_points
+from bias_lab.analysis.pages import Report, Section, Table
 
 MAIN_RECIPE = "plain"
+QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 
 
-def findings(table: pd.DataFrame, tuned: Mapping[str, Any] | None = None) -> Report:
+def findings(table: pd.DataFrame) -> Report:
     """The report of a table in any state: without a row it says what is missing."""
     rep.check(table)
     experiment = dict(table.attrs.get("experiment", {}))
     missing, failed = collect.missing(table), table[table["status"] == "failed"]
-    answers, sections, caveats = [], [], []
+    answers, sections, told = [], [], []
     views = split(table)
     for name, view in views:
         about = name if len(views) > 1 else ""
         found = statistics.answer(view)
         answers.append((about, found.finding, found.method))
-        sections += _of_one(view, about)
-        caveats += [f"{about}: {text}" if about else text for text in cautions(view)]
-    sections += _of_all(table, experiment, missing, failed)
-    done = int((table["status"] == "finished").sum())
+        sections += _sections(table, view, about)
+        told += [f"{about}: {text}" if about else text for text in cautions(view, table.attrs.get("tuned", {}))]
+    sections += _bookkeeping(table, experiment, missing, failed)
     return Report(
-        title=_title(experiment),
-        question=experiment.get("question") or "How far does a plain ViT fall short of CNNs when labels are few?",
+        title=" · ".join(str(experiment[key]) for key in ("experiment", "profile") if experiment.get(key))
+        or "bias_lab",
+        question=experiment.get("question") or QUESTION,
         note=str(experiment.get("note", "")).rstrip("."),
         answers=tuple(answers) or (("", "No finished run yet: nothing can be said.", ""),),
         status=status(table, experiment, missing),
         complete=not missing and not len(failed),
-        caveats=tuple(dict.fromkeys(caveats)),
+        caveats=tuple(dict.fromkeys(told)),
         sections=tuple(section for section in sections if section),
-        facts=(f"{done:,} runs finished.",) if done else (),
+        facts=facts(table),
     )
-
-
-def _title(experiment: Mapping[str, Any]) -> str:
-    parts = [str(experiment.get("experiment") or "bias_lab"), str(experiment.get("profile") or "")]
-    return " · ".join(part for part in parts if part)
 
 
 def status(table: pd.DataFrame, experiment: Mapping[str, Any], missing: list[str]) -> str:
     """'missing: 12 of 150 · failed: 2 of 150, 1 diverged', or that all is there."""
-    planned = len(experiment.get("planned", [])) or len(table)
+    planned = len({*experiment.get("planned", []), *table["run_id"]})
     failed = table[table["status"] == "failed"]
     reasons: Mapping[str, str] = table.attrs.get("reasons", {})
     diverged = sum(str(reasons.get(name, "")).startswith("diverged") for name in failed["run_id"])
-    parts = [f"missing: {len(missing)} of {planned}"] if missing else []
+    parts = [f"missing: {len(missing):,} of {planned:,} runs"] if missing else []
     if len(failed):
-        parts.append(f"failed: {len(failed)} of {planned}, {diverged} diverged")
+        parts.append(f"failed: {len(failed):,} of {planned:,}, {diverged:,} diverged")
     if parts:
         return " · ".join(parts)
-    return f"complete: {planned} of {planned} runs" if planned else "no run planned or found"
+    return f"complete: {planned:,} of {planned:,} runs" if planned else "no run planned or found"
+
+
+def facts(table: pd.DataFrame) -> tuple[str, ...]:
+    """A line of figures: how much was run, on what, for how long."""
+    done = table[table["status"] == "finished"]
+    if not len(done):
+        return ()
+    parts = [f"{len(done):,} runs", f"{done['backbone'].nunique()} backbones"]
+    size = done["parameters"].dropna().astype(float) / 1e6
+    if len(size):
+        parts[-1] += f" of {size.min():.2f} to {size.max():.2f} M parameters" if size.nunique() > 1 else ""
+    images = sorted({int(n) for n in done["test_images"].dropna()})
+    parts += [f"{listed([f'{n:,}' for n in images])} test images"] if images else []
+    minutes = done["seconds"].sum() / 60
+    if minutes >= 1:
+        parts.append(f"{minutes:,.0f} minutes of one worker's time")
+    return (", ".join(parts) + ".",)
 
 
 def split(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """One view a dataset and image size, main recipe only: what statistics may compare."""
     rows = table[(table["status"] == "finished") & (table["task"] == "classify")]
-    recipe = main_recipe(rows)
-    rows = rows[rows["recipe"] == recipe]
+    rows = rows[rows["recipe"] == main_recipe(rows)]
     views = []
     for (dataset, side), part in rows.groupby(["dataset", "image_size"]):
-        name = (
-            f"{dataset}, {side} px"
-            if rows.loc[rows["dataset"] == dataset, "image_size"].nunique() > 1
-            else str(dataset)
-        )
-        views.append((name, part))
+        several = rows.loc[rows["dataset"] == dataset, "image_size"].nunique() > 1
+        views.append((f"{dataset}, {side} px" if several else str(dataset), part))
     return views
 
 
@@ -81,49 +91,224 @@ def main_recipe(rows: pd.DataFrame) -> str:
     return MAIN_RECIPE if MAIN_RECIPE in counts or not len(counts) else str(counts.index[0])
 
 
-def _of_one(view: pd.DataFrame, about: str) -> list[Section]:
+# --- one dataset ------------------------------------------------------------------------------------------------------
+
+
+def _sections(table: pd.DataFrame, view: pd.DataFrame, about: str) -> list[Section]:
     """What is said of one dataset at one image size."""
     rows = rep.comparable(view, scratch=False)
-    slug = about.replace(" ", "-").replace(",", "") + "-" if about else ""
-    tail = f" ({about})" if about else ""
-    main = Section(name=f"{slug}figure", title="Accuracy and labels" + tail, charts=(figures.accuracy(rows),))
-    found = statistics.gaps(view)
-    gap = Section(
-        name=f"{slug}shortfall",
-        title="The shortfall" + tail,
-        charts=(figures.shortfall([("scratch", found, "plain ViT")]),) if len(found) else (),
-        tables=(tables.shortfall(found, "CNN family minus plain ViT, from scratch"),),
-    )
-    labels = Section(
-        name=f"{slug}labels",
-        title="What the shortfall costs in labels" + tail,
-        tables=(tables.efficiency(statistics.sample_efficiency(view)), tables.curves(statistics.learning_curve(view))),
-    )
-    cells = Section(name=f"{slug}cells", title="Every cell" + tail, tables=(tables.accuracies(rows),))
-    return [main, gap, labels, cells]
+    plain = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
+    found, won = statistics.gaps(view), statistics.recovery(view)
+    won_by_own = statistics.removed(view)
+    slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
+    tail = f": {about}" if about else ""
+    longer, longer_told = prolonged(view)
+    by_recipe, recipe_told = recipes(table, view)
+    effects = statistics.effects(everything(table, view))
+    names = sorted(rep.own(plain))
+    return [
+        Section(name=f"{slug}figure", title=f"Accuracy{tail}", charts=(figures.accuracy(rows, prefix=slug),)),
+        Section(
+            name=f"{slug}shortfall",
+            title="The shortfall" + tail,
+            charts=(figures.shortfall(regimes(rows, found), prefix=slug),) if len(found) else (),
+            tables=(tables.shortfall(found, "The CNN family minus plain ViT, from scratch"),),
+        ),
+        Section(
+            name=f"{slug}recovery",
+            title="What wins it back" + tail,
+            tables=(tables.shares(won, "Share of the shortfall that a regime recovers", "regime"),),
+        ),
+        Section(
+            name=f"{slug}own",
+            title="Your own backbone" + tail,
+            text=own_told(won_by_own) if names else (),
+            tables=(tables.shares(won_by_own, "Share of the shortfall that it removes", "backbone"),),
+        ),
+        Section(
+            name=f"{slug}longer",
+            title="Would more training change the answer?" + tail,
+            text=longer_told,
+            tables=longer,
+        ),
+        Section(
+            name=f"{slug}recipe",
+            title="Does it hold under another recipe?" + tail,
+            text=recipe_told,
+            tables=by_recipe,
+        ),
+        Section(
+            name=f"{slug}labels",
+            title="What it costs in labels" + tail,
+            text=_meeting(view),
+            tables=(
+                tables.efficiency(statistics.sample_efficiency(view)),
+                tables.curves(statistics.learning_curve(view)),
+            ),
+        ),
+        Section(
+            name=f"{slug}made-of",
+            title="What accuracy is made of" + tail,
+            tables=(
+                tables.factors(effects),
+                tables.variance(statistics.variance_shares(view)),
+                tables.power(statistics.power(view)),
+            ),
+        ),
+        Section(
+            name=f"{slug}cells",
+            title="Every backbone, every cell" + tail,
+            tables=(tables.ranking(statistics.ranking(view)), versus(plain), tables.accuracies(rows)),
+        ),
+    ]  # fmt: skip
 
 
-def _of_all(
+def regimes(rows: pd.DataFrame, found: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str]]:
+    """(regime, gaps, label) from scratch, then of plain ViT after each regime, against the CNNs from scratch."""
+    scratch = (rows["regime"] == "scratch") & (rows["protocol"] == "finetune")
+    reference, vit = rep.select(rows[scratch], "cnn"), rep.select(rows, "vit")
+    lines = [("scratch", found, "plain ViT")]
+    for (regime, protocol, source), part in vit[~vit.index.isin(rows[scratch].index)].groupby(
+        ["regime", "protocol", "source"]
+    ):
+        label = f"plain ViT + {regime}" + ("" if protocol == "finetune" else f" ({str(protocol).replace('_', ' ')})")
+        several = vit.loc[vit["regime"] == regime, "source"].nunique() > 1
+        lines.append((str(regime), between(part, reference), f"{label}, {source}" if several else label))
+    return lines
+
+
+def own_told(won: pd.DataFrame) -> tuple[str, ...]:
+    """'NAME removes 39 % of the shortfall at N = 100 (95 % interval 35 to 44 %, n = 5).'"""
+    told = []
+    for name, part in won.dropna(subset=["share"]).groupby("backbone"):
+        first = part.iloc[0]
+        inside = tables.percents(first["low"], first["high"]).text
+        told.append(
+            f"{name} removes {100 * first['share']:.0f} % of the shortfall at N = {int(first['size']):,} "
+            f"(95 % interval {inside}, n = {int(first['n'])})."
+        )
+    return tuple(told)
+
+
+def prolonged(view: pd.DataFrame) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """Cells that saw more images on purpose beside the same cells at budget 1, and whether the verdict stands."""
+    done = view[(view["status"] == "finished") & (view["task"] == "classify") & (view["regime"] == "scratch")]
+    done = done[(done["protocol"] == "finetune") & (done["intervention"].fillna("") == "")]
+    made, told = [], []
+    for budget, long in done[done["budget"] != 1].groupby("budget"):
+        same = done[(done["budget"] == 1) & done["size"].isin(long["size"]) & done["backbone"].isin(long["backbone"])]
+        gains = [
+            (f"{name} at {float(str(budget)):g}×", "at 1×", between(same[same["backbone"] == name], part))
+            for name, part in long.groupby("backbone")
+        ]
+        gap = [(f"{w}× the images" if w != "1" else "1×", between(rep.select(p, "vit"), rep.select(p, "cnn")))
+               for w, p in (("1", same), (f"{float(str(budget)):g}", long))]  # fmt: skip
+        gains += [(f"CNN at {when}", "plain ViT", part) for when, part in gap]
+        made.append(tables.pairs(gains, f"{float(str(budget)):g} times the images seen, the same cells"))
+        told += _verdict(gap[0][1], gap[1][1], f"{float(str(budget)):g}")
+    return tuple(made), tuple(told)
+
+
+def _verdict(once: pd.DataFrame, long: pd.DataFrame, times: str) -> list[str]:
+    """Whether more steps would change the answer, size by size."""
+    told = []
+    for row in long.merge(once, on="size", suffixes=("", "_once")).to_dict("records"):
+        spanned = f"95 % interval {told_points(row['low'])} to {told_points(row['high'])}, n = {row['n']}"
+        what = (
+            f"At N = {row['size']:,} the shortfall of the same pair is {told_points(row['shortfall_once'])} points at "
+            f"the study's budget and {told_points(row['shortfall'])} at {times} times the images ({spanned})"
+        )
+        if row["n"] < 2:
+            verdict = "one replicate can't say whether more steps would change the answer"
+        elif row["low"] > 0 < row["low_once"]:
+            verdict = "more steps do not change the verdict"
+        elif row["low_once"] > 0:
+            verdict = "with more steps the shortfall is no longer shown: the verdict at this size rests on the budget"
+        else:
+            verdict = "it is shown at neither budget" if row["low"] <= 0 else "more steps make a shortfall appear"
+        told.append(f"{what}: {verdict}.")
+    return told
+
+
+def recipes(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+    """The same pair under every recipe: cells that both recipes have, and whether the claim holds under both."""
+    rows = everything(table, view)
+    main = main_recipe(rows)
+    made, told = [], []
+    for name, part in rows[rows["recipe"] != main].groupby("recipe"):
+        other = rep.comparable(part)
+        same = rep.comparable(rows[rows["recipe"] == main])
+        same = same[same["size"].isin(other["size"]) & same["backbone"].isin(other["backbone"])]
+        both = [(main, same), (str(name), other)]
+        gap = {kind: between(rep.select(p, "vit"), rep.select(p, "cnn")) for kind, p in both}
+        members = (
+            listed(sorted(rep.select(other, "cnn")["backbone"].unique())) if len(rep.select(other, "cnn")) else "CNN"
+        )
+        made.append(
+            tables.pairs(
+                [(f"{members}, {kind}", "plain ViT", g) for kind, g in gap.items()], f"Recipes {main} and {name}"
+            )
+        )
+        for row in gap[str(name)].merge(gap[main], on="size", suffixes=("", "_main")).to_dict("records"):
+            shown = [kind for kind, low in ((main, row["low_main"]), (str(name), row["low"])) if low > 0]
+            verdict = {2: "it holds under both", 0: "it is shown under neither"}.get(
+                len(shown), f"it is shown under {listed(shown)} alone" if shown else ""
+            )
+            told.append(
+                f"At N = {row['size']:,} the shortfall against {members} is {told_points(row['shortfall_main'])} points "
+                f"under the recipe {main} and {told_points(row['shortfall'])} under {name} (n = {row['n']}): {verdict}."
+            )
+    return tuple(made), tuple(told)
+
+
+def everything(table: pd.DataFrame, view: pd.DataFrame) -> pd.DataFrame:
+    """All finished rows of the view's dataset and image size, whatever their recipe."""
+    rows = table[(table["status"] == "finished") & (table["task"] == "classify")]
+    first = view.iloc[0]
+    same: pd.DataFrame = rows.loc[(rows["dataset"] == first["dataset"]) & (rows["image_size"] == first["image_size"])]
+    return same
+
+
+def versus(plain: pd.DataFrame) -> Table:
+    """Every backbone against plain ViT, and the CNNs' mean against each that is not of the family."""
+    vit, cnn = rep.select(plain, "vit"), rep.select(plain, "cnn")
+    found = []
+    for name, part in plain.groupby("backbone"):
+        if name not in set(vit["backbone"]) and len(vit):
+            found.append((str(name), "plain ViT", between(vit, part)))
+    for name, part in plain[~plain["backbone"].isin({*vit["backbone"], *cnn["backbone"]})].groupby("backbone"):
+        if len(cnn):
+            found.append(("CNN family", str(name), between(part, cnn)))
+    note = "Every pair as it falls, not corrected for their number: one in twenty true zeros lies outside its interval."
+    return tables.pairs(found, "Pair by pair, from scratch", note)
+
+
+def _meeting(view: pd.DataFrame) -> tuple[str, ...]:
+    where = statistics.crossover(view).iloc[0]
+    return (
+        () if where["bound"] == "?" else (f"The mean curves of plain ViT and the CNN family meet at: {where['text']}.",)
+    )
+
+
+# --- the books --------------------------------------------------------------------------------------------------------
+
+
+def _bookkeeping(
     table: pd.DataFrame, experiment: Mapping[str, Any], missing: list[str], failed: pd.DataFrame
 ) -> list[Section]:
     reasons, labels = table.attrs.get("reasons", {}), experiment.get("labels", {})
-    done = table[table["status"] == "finished"]
-    recipes = experiment.get("recipes", {})
+    done, told, tuned = (
+        table[table["status"] == "finished"],
+        experiment.get("recipes", {}),
+        table.attrs.get("tuned", {}),
+    )
+    undone = bookkeeping.undone(missing, labels, failed, reasons)
     return [
-        Section(name="budgets", title="Budgets really spent", tables=(tables.budgets(table),), folded=True),
+        Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=len(undone.rows) > 12),
+        Section(name="tuning", title="Tuning", tables=(bookkeeping.tuning(tuned),) if tuned else (), folded=True),
+        Section(name="budgets", title="Budgets really spent", tables=(bookkeeping.budgets(table),), folded=True),
         Section(
-            name="recipes", title="Recipes", tables=(tables.recipes(recipes, table),) if recipes else (), folded=True
+            name="recipes", title="Recipes", tables=(bookkeeping.recipes(told, table),) if told else (), folded=True
         ),
-        Section(
-            name="undone", title="Missing and failed runs", tables=(tables.undone(missing, labels, failed, reasons),)
-        ),
-        Section(name="provenance", title="Provenance", tables=(tables.provenance(done, experiment),), folded=True),
+        Section(name="provenance", title="Provenance", tables=(bookkeeping.provenance(done, experiment),), folded=True),
     ]
-
-
-def cautions(view: pd.DataFrame) -> list[str]:
-    """Caveats that the data call for."""
-    return []
-
-
-REPORT_NAME = ledger.REPORT

@@ -25,7 +25,7 @@ def shortfall(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> 
     without it). n counts pairs; n = 1 gives NaN. Runs that collapsed stay in.
     Raises UserError for a table that mixes datasets, image sizes or recipes, lacks a column, or holds percents.
     """
-    return gaps(table, of=of, against=against)[SHORTFALL]
+    return gaps(table, of=of, against=against).loc[:, SHORTFALL]
 
 
 def gaps(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
@@ -40,9 +40,7 @@ def gaps(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.Da
         rep.select(table, name)  # a name that even failed rows don't carry is a misspelling
     found = between(rep.select(rows, of), rep.select(rows, against))
     if len(found) and found["test_se"].isna().all() and (found["n"] > 1).any():
-        rep.say_once(
-            "no predictions per test image (column 'correct'): low_any, high_any are NaN, intervals hold on this test set"
-        )
+        rep.say_once("no predictions per test image (column 'correct'): intervals hold on this test set alone")
     return found
 
 
@@ -120,7 +118,8 @@ def _test_noise(ours: pd.DataFrame, theirs: pd.DataFrame, paired: pd.DataFrame, 
 class Answer:
     """What the table says about the question. sizes: those at which the verdict's claim is made.
 
-    verdict: `shortfall` (shown at `sizes`), `crossover` (a shortfall at `sizes`, a lead at larger ones), `lead` (`of` is
+    verdict: `shortfall` (shown at `sizes`), `crossover` (a shortfall at `sizes`, a lead at larger ones), `lead` (`of`
+    is
     ahead at `sizes`, behind at none), `none` (no difference is shown at any size), `unknown` (too few replicates).
     text: finding and method in words.
     """
@@ -183,7 +182,7 @@ def points(fraction: float) -> str:
 
 
 def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str) -> str:
-    """'X falls short of Y at N = …: by 16.6 points at 100 (95 % interval …, n = 5) and …': the ends, if sizes are many."""
+    """'X falls short of Y at N = …: by 16.6 points at 100 (95 % interval …, n = 5) and …': the ends of many sizes."""
     if not len(rows):
         return ""
     sizes = [f"{size:,}" for size in rows["size"]]

@@ -97,7 +97,7 @@ def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> flo
 
 
 def holm(p: Vector) -> Vector:
-    """Holm's step-down adjustment (1979): the family-wise error of claiming all adjusted p ≤ α is at most α. NaN stay."""
+    """Holm's step-down adjustment (1979): claims of adjusted p ≤ α hold an error with probability ≤ α. NaN stay."""
     adjusted = np.full(len(p), np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]
@@ -109,7 +109,7 @@ def holm(p: Vector) -> Vector:
 
 
 def sign_flips(values: Vector, *, draws: int = 20_000) -> tuple[float, float]:
-    """Paired permutation test of 'the mean is 0': each pair's sign is flipped or not. Returns (p, smallest reachable p).
+    """Paired permutation test of 'the mean is 0', flipping signs of pairs. Returns (p, smallest reachable p).
 
     Exact for up to 14 pairs (p is a count over 2^k); beyond, `draws` random flips from a fixed seed, the observed one
     counted (Phipson & Smyth 2010). The smallest p that k pairs can reach is 2 / 2^k: 0.25 for 3, 0.0625 for 5.

@@ -131,7 +131,8 @@ def averaged(rows: pd.DataFrame) -> pd.DataFrame:
     wanted = rows.groupby("size")["backbone"].nunique()
     cells = rows.groupby(KEY, as_index=False).agg(top1=("top1", "mean"), members=("backbone", "nunique"))
     whole = cells["members"].to_numpy() == cells["size"].map(wanted).to_numpy()
-    return cells.loc[whole, [*KEY, "top1"]]
+    kept: pd.DataFrame = cells.loc[whole, [*KEY, "top1"]]
+    return kept
 
 
 def wide(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,14 +15,11 @@ FORMATS = ("html", "md", "svg", "png")
 
 def read(folder: Path) -> pages.Report:
     """All that the report of a folder says. Raises UserError if the folder or its table can't be read."""
-    folder = Path(folder)
-    table = collect.collect(folder)
-    tuned = folder / ledger.TUNED
-    return findings(table, ledger.read_json(tuned) if tuned.is_file() else None)
+    return findings(collect.collect(Path(folder)))
 
 
 def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the word that users type
-    """Write the report beside the runs and return its path: `report.html`, `report.md`, or `figures/` with SVG and PNG."""
+    """Write the report beside the runs: `report.html`, `report.md`, or `figures/` (SVG and PNG). Returns its path."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     folder = Path(folder)

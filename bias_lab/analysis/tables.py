@@ -1,14 +1,13 @@
 """Statistics → the report's tables: words and numbers for people, each column with its meaning."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from bias_lab.analysis import intervals
 from bias_lab.analysis import replicates as rep
-from bias_lab.analysis.figures import percent, span
+from bias_lab.analysis.figures import span
 from bias_lab.analysis.pages import Cell, Table, number, points, whole, word
 
 _N = ("N", "labelled training images")
@@ -44,8 +43,8 @@ def shortfall(found: pd.DataFrame, title: str) -> Table:
     if len(least):
         units = found.loc[found["p_smallest"].notna(), ["units", "unit"]]
         note = (
-            f"Sign flips of {int(units['units'].min())} {units['unit'].iloc[0]}s can't give a p below {least.max():.2g}, "
-            "however large the difference."
+            f"Sign flips of {int(units['units'].min())} {units['unit'].iloc[0]}s can't give a p below "
+            f"{least.max():.2g}, however large the difference."
         )
     return Table(title=title, columns=columns, rows=rows, note=note)
 
@@ -108,129 +107,150 @@ def curves(found: pd.DataFrame) -> Table:
     rows = tuple(
         (
             word(row["backbone"]), word(row["regime"]), points(row["limit"]), number(row["exponent"], "{:.2f}"),
-            points(row["rmse"]), whole(row["held_out"]), points(row["predicted"]), points(row["observed"]), points(row["error"]),
+            points(row["rmse"]), whole(row["held_out"]), points(row["predicted"]), points(row["observed"]),
+            points(row["error"]),
         )
         for row in found.to_dict("records")
     )  # fmt: skip
     columns = (
-        ("backbone", ""), ("regime", ""), ("limit, %", "accuracy that the fit tends to"), ("exponent", "how fast it gets there"),
+        ("backbone", ""), ("regime", ""), ("limit, %", "accuracy that the fit tends to"),
+        ("exponent", "how fast it gets there"),
         ("misfit", "root mean square, points"), ("held-out N", "the largest size, left out of a second fit"),
         ("foretold, %", "what the second fit says there"), ("measured, %", ""), ("error", "points"),
     )  # fmt: skip
-    note = "accuracy(N) = limit − scale · N^(−exponent). The error at the held-out size says how far such a fit can be trusted."
+    note = "accuracy(N) = limit − scale · N^(−exponent). Its error at the held-out size: how far to trust it."
     return Table(title="Learning curves", columns=columns, rows=rows, note=note)
 
 
-def budgets(table: pd.DataFrame) -> Table:
-    """What was really spent: images seen, steps, seconds, and the models' sizes."""
-    done = table[table["status"] == "finished"]
-    made = []
-    keys = ["dataset", "backbone", "task", "regime", "protocol", "recipe", "budget", "size"]
-    for key, part in done.groupby(keys):
-        dataset, backbone, task, regime, protocol, recipe, budget, size = key
-        how = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
-        how = f"{how} (pretraining)" if task == "pretrain" else how
-        seen = part["samples_seen"].dropna().astype(int).unique()
-        made.append(
-            (
-                word(dataset), word(backbone), word(how), word(recipe), number(budget, "{:g}"), whole(size) if size else word("pool"),
-                whole(seen[0]) if len(seen) == 1 else word(f"{min(seen):,}–{max(seen):,}" if len(seen) else "–"),
-                whole(part["steps"].max()), number(part["seconds"].mean()), number(part["seconds"].sum() / 60),
-                number(part["parameters"].max(), "{:.2f}", scale=1e-6), number(part["flops"].max(), "{:.1f}", scale=1e-6),
-                whole(part["attempts"].max()), whole(len(part)),
-            )
-        )  # fmt: skip
-    columns = (
-        ("dataset", ""), ("backbone", ""), ("regime", ""), ("recipe", ""), ("budget", "factor on the images seen"), _N,
-        ("images seen", "in one run"), ("steps", ""), ("seconds", "mean of a run"), ("minutes", "all runs of the row"),
-        ("M parameters", "classifier left out"), ("M mult-adds", "one image, forward"), ("attempts", "most of any run"), ("runs", ""),
-    )  # fmt: skip
-    return Table(title="Budgets really spent", columns=columns, rows=tuple(made))
-
-
-def recipes(told: Mapping[str, Mapping[str, Any]], table: pd.DataFrame) -> Table:
-    """Every recipe, setting by setting; learning rates as they were used."""
-    rates = {
-        name: sorted(part["learning_rate"].dropna().unique())
-        for name, part in table[table["task"] == "classify"].groupby("recipe")
-    }
-    settings = sorted({setting for recipe in told.values() for setting in recipe})
-    rows = [(word(setting), *(word(_values(told[name].get(setting, "–"))) for name in told)) for setting in settings]
-    if any(rates.values()):
-        tuned = tuple(word(", ".join(f"{rate:g}" for rate in rates.get(name, [])) or "–") for name in told)
-        rows.insert(0, (word("learning_rate (tuned for each backbone)"), *tuned))
-    columns = (("setting", ""), *((name, "") for name in told))
-    return Table(title="Recipes", columns=columns, rows=tuple(rows))
-
-
-def _values(value: Any) -> str:
-    several = value if isinstance(value, list) else [value]
-    return ", ".join(
-        f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in sorted(several, key=str)
-    )
-
-
-def undone(
-    missing: Iterable[str], labels: Mapping[str, str], failed: pd.DataFrame, reasons: Mapping[str, str]
-) -> Table:
-    """Runs that failed, with their reason, then those still missing."""
-    rows = [
-        (word("failed"), word(f"{r['backbone']} {r['regime']} N={r['size']} draw {r['draw']} seed {r['seed']}"),
-         word(reasons.get(r["run_id"], "see its log")), word(r["run_id"]))
-        for r in failed.to_dict("records")
-    ]  # fmt: skip
-    rows += [(word("missing"), word(labels.get(name, "–")), word("not run yet"), word(name)) for name in missing]
-    columns = (("state", ""), ("run", ""), ("why", ""), ("run_id", ""))
-    return Table(title="Missing and failed runs", columns=columns, rows=tuple(rows))
-
-
-def provenance(table: pd.DataFrame, experiment: Mapping[str, Any]) -> Table:
-    """Where the numbers come from: command, versions, data, commits, devices."""
-    done = table[table["status"] == "finished"]
-    facts = [("command", experiment.get("command", "")), ("bias_lab", experiment.get("version", ""))]
-    facts += [("profile", experiment.get("profile", ""))]
-    for (dataset, fingerprint), part in done.groupby(["dataset", "dataset_fingerprint"]):
-        sizes = f"{int(part['test_images'].max()):,} test images" if part["test_images"].notna().any() else ""
-        facts.append((f"data: {dataset}", f"fingerprint {fingerprint}" + (f", {sizes}" if sizes else "")))
-    facts += [("commit", name) for name in done["commit"].unique()]
-    facts += [("device", name) for name in done["device"].unique()]
-    for text in done["versions"].unique():
-        facts.append(("versions", _versions(text)))
-    rows = tuple((word(name), word(value)) for name, value in facts if value)
-    return Table(title="Provenance", columns=(("what", ""), ("value", "")), rows=rows)
-
-
-def _versions(text: str) -> str:
-    try:
-        known = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return ", ".join(f"{name} {value}" for name, value in sorted(known.items())) if isinstance(known, dict) else text
-
-
-def longer(rows: pd.DataFrame) -> tuple[Table, tuple[str, ...]]:
-    """Cells run with more images on purpose beside the same cells at budget 1, paired; and what follows from them."""
-    made, words = [], []
-    keys = ["backbone", "regime", "protocol", "size"]
-    for (*cell, budget), part in rows[rows["budget"] != 1].groupby([*keys, "budget"]):
-        same = (rows[keys] == cell).all(axis=1) & (rows["budget"] == 1)
-        both = part.merge(rows[same], on=["draw", "seed"], suffixes=("_long", "_plain"))
-        gain = both.assign(gain=both["top1_long"] - both["top1_plain"]).set_index(["draw", "seed"])[["gain"]]
-        of = (
-            intervals.mean(rep.units(gain)["gain"].to_numpy(dtype=float))
-            if len(gain)
-            else intervals.mean(gain["gain"].to_numpy(dtype=float))
+def shares(found: pd.DataFrame, title: str, who: str) -> Table:
+    """`statistics.recovery` or `removed`: shares of the shortfall, in percent."""
+    rows = tuple(
+        (
+            word(row["backbone"] if "backbone" in row else _how(row["regime"], row["protocol"], row["source"])),
+            whole(row["size"]), points(row["shortfall"]), points(row["gain"]),
+            number(row.get("recovery", row.get("share")), "{:.0f} %", scale=100), percents(row["low"], row["high"]),
+            whole(row["n"]),
         )
-        made.append(
-            (
-                word(cell[0]), whole(cell[3]), number(budget, "{:g}×"), points(both["top1_plain"].mean()), points(part["top1"].mean()),
-                points(of.value), between(of.low, of.high), whole(len(both)),
-            )
-        )  # fmt: skip
-        if of.k:
-            words.append(f"{cell[0]} gains {percent(of.value)} points at N = {int(cell[3]):,}")
-    columns = (
-        ("backbone", ""), _N, ("images", "times those of the other cells"), ("at 1×, %", ""), ("longer, %", ""),
-        ("gain", "points"), _INTERVAL, _n,
+        for row in found.to_dict("records")
     )  # fmt: skip
-    return Table(title="The same cells with more images seen", columns=columns, rows=tuple(made)), tuple(words)
+    columns = (
+        (who, ""), _N, ("shortfall", "points, CNN family minus plain ViT from scratch"),
+        ("gain", "points over plain ViT"),
+        ("share", "of the shortfall"), ("95 % interval", "Fieller's, of the ratio of two means"), _n,
+    )  # fmt: skip
+    note = (
+        "100 % closes the gap; above, the CNNs are passed. Unbounded: the shortfall itself can't be told from 0 there."
+    )
+    return Table(title=title, columns=columns, rows=rows, note=note)
+
+
+def _how(regime: str, protocol: str, source: str = "") -> str:
+    told = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
+    return f"{told} (on {source})" if source else told
+
+
+def percents(low: float, high: float) -> Cell:
+    """An interval of shares in whole percent."""
+    text = span(low, high)
+    if text in ("–", "unbounded"):
+        return Cell(text)
+    return Cell(f"{100 * low:.0f} to {100 * high:.0f} %".replace("-", "−"), low)
+
+
+def factors(found: pd.DataFrame) -> Table:
+    """`statistics.effects`."""
+    names = {"backbone": "backbone (within its family)"}
+    rows = tuple(
+        (
+            word(names.get(row["factor"], row["factor"])), whole(row["levels"]), points(row["range"]),
+            word(f"{row['best']} over {row['worst']}"), number(row["share"], "{:.0f} %", scale=100),
+            percents(row["low"], row["high"]), number(row["p"], "{:.2g}"), whole(row["df"]),
+        )
+        for row in found.to_dict("records")
+    )  # fmt: skip
+    columns = (
+        ("factor", ""), ("levels", ""),
+        ("range, points", "largest difference between two levels, the others held equal"),
+        ("between", "which two"), ("share", "of the variance that the other factors don't explain"),
+        ("95 % interval", "noncentral F"), ("p", "F test, beside all other factors"), ("df", ""),
+    )  # fmt: skip
+    n = int(found["n"].iloc[0]) if len(found) else 0
+    note = (
+        f"A linear model of accuracy on {n:,} runs, within sizes, without interactions; each factor beside all others. "
+        "Shares don't add up to 100 %: each is of what the others leave."
+    )
+    return Table(title="What accuracy varies with", columns=columns, rows=rows, note=note)
+
+
+def variance(found: pd.DataFrame) -> Table:
+    """`statistics.variance_shares`."""
+    rows = tuple(
+        (
+            word(row["component"]), points(row["sd"]), number(row["share"], "{:.0f} %", scale=100),
+            percents(row["low"], row["high"]), whole(row["cells"]),
+        )
+        for row in found.to_dict("records")
+    )  # fmt: skip
+    columns = (
+        ("component", ""), ("sd, points", "of accuracy, pooled over cells"), ("share", ""),
+        ("95 % interval", "F ratio"),
+        ("cells", ""),
+    )  # fmt: skip
+    apart = len(found) > 1 or not len(found)
+    note = "" if apart else "Every draw has one seed here, so which of the two scatters can't be told."
+    return Table(title="Scatter between replicates", columns=columns, rows=rows, note=note)
+
+
+def power(found: pd.DataFrame) -> Table:
+    """`statistics.power`."""
+    rows = tuple(
+        (
+            whole(r["size"]),
+            whole(r["seeds"]),
+            _most(r["draws"]),
+            _most(r["draws_high"]),
+            points(r["sd"]),
+            whole(r["df"]),
+        )
+        for r in found.to_dict("records")
+    )
+    columns = (
+        _N, ("seeds a draw", ""), ("draws needed", "to show a true shortfall of 1 point, 4 times in 5"),
+        ("at worst", "if the scatter is at its 80 % upper limit"), ("sd, points", "of a draw's paired difference"),
+        ("df", "what the scatter rests on"),
+    )  # fmt: skip
+    return Table(title="How many replicates resolve 1 point", columns=columns, rows=rows)
+
+
+def _most(draws: int) -> Cell:
+    return Cell("over 10,000", draws) if draws >= 10_000 else whole(draws)
+
+
+def ranking(found: pd.DataFrame) -> Table:
+    """`statistics.ranking`."""
+    rows = tuple(
+        (
+            whole(r["size"]), whole(r["rank"]), Cell(f"{r['rank_low']} to {r['rank_high']}", r["rank_low"]),
+            word(r["backbone"]), word(r["family"]), points(r["top1"]), between(r["low"], r["high"]), whole(r["n"]),
+        )
+        for r in found.to_dict("records")
+    )  # fmt: skip
+    columns = (
+        _N, ("rank", ""), ("range left open", "by paired t-tests, Holm-corrected over all pairs at the size"),
+        ("backbone", ""), ("family", ""), ("test, %", ""), _INTERVAL, ("n", "replicates"),
+    )  # fmt: skip
+    return Table(title="Backbones from best to worst, from scratch", columns=columns, rows=rows)
+
+
+def pairs(found: Sequence[tuple[str, str, pd.DataFrame]], title: str, note: str = "") -> Table:
+    """Rows of `gaps` for several pairs: (first, second, first minus second)."""
+    rows = tuple(
+        (
+            word(first), word(second), whole(r["size"]), points(r["shortfall"]), between(r["low"], r["high"]),
+            between(r["low_any"], r["high_any"]), whole(r["n"]),
+        )
+        for first, second, part in found
+        for r in part.to_dict("records")
+    )  # fmt: skip
+    columns = (("", ""), ("minus", ""), _N, ("points", "mean difference in accuracy"), _INTERVAL, _ANY, _n)
+    return Table(title=title, columns=columns, rows=rows, note=note)

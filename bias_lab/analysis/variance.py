@@ -91,7 +91,8 @@ def power(
 
     That is: the paired two-sided t-test at 5 % succeeds with probability `chance` (noncentral t). From the spread of
     the paired differences at each size; draws_high is the number if the spread is at its 80 % upper limit, which with
-    few replicates is far above its estimate. Where no draw has two seeds, seeds and draws can't be told apart, and only one
+    few replicates is far above its estimate. Where no draw has two seeds, seeds and draws can't be told apart, and
+    only one
     seed a draw is answered. sd: of a draw's mean with so many seeds; df: what it rests on.
     """
     rows = rep.comparable(table)
@@ -111,7 +112,7 @@ def power(
 
 
 def needed(sd: float, resolve: float, chance: float = 0.8) -> int:
-    """The least number of pairs (2 to 10,000) whose paired t-test finds a mean of `resolve` with probability `chance`."""
+    """The least number of pairs (2 to 10,000) whose t-test finds a mean of `resolve` with probability `chance`."""
 
     def enough(k: int) -> bool:
         if sd == 0:

@@ -1,0 +1,165 @@
+"""What a reader must bear in mind, said only where the data call for it: each caution is a function of the table."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bias_lab.analysis import replicates as rep
+from bias_lab.analysis.figures import percent
+from bias_lab.analysis.gaps import listed
+
+FALLING = -0.05  # relative change of the training loss over the last quarter of training
+UNFITTED = 0.95  # accuracy on its own training images
+CEILING = 0.97
+ALIKE = 2.0  # parameters: largest over smallest
+
+
+def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
+    """Sentences on one dataset's runs of the main recipe (`findings.split`), most serious first."""
+    rows = rep.comparable(view, scratch=False)
+    scratch = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
+    if not len(scratch):
+        return []
+    checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
+        replicates, membership, collapsed, budgets, under_trained, ceiling, parameters, test_images, origins,
+    )  # fmt: skip
+    return [told for check in checks for told in check(scratch)] + edges(scratch, tuned)
+
+
+def replicates(scratch: pd.DataFrame) -> list[str]:
+    """Too few replicates for the claim."""
+    paired = rep.pairs(rep.select(scratch, "vit"), rep.select(scratch, "cnn"))
+    counts = paired.groupby("size").size()
+    if not len(counts):
+        return []
+    single = [f"{size:,}" for size, n in counts.items() if n == 1]
+    told = [f"One replicate alone at N = {listed(single)}: no interval, no claim."] if single else []
+    draws = paired.groupby("size")["draw"].nunique()
+    if (draws == 1).any() and counts.max() > 1:
+        told.append("Replicates share one draw of images: intervals speak of seeds on those images alone.")
+    few = int(draws[draws > 1].min()) if (draws > 1).any() else 0
+    if few == 2:
+        told.append("Two draws at some size: an interval over two is too wide to show any but the largest differences.")
+    return told
+
+
+def membership(scratch: pd.DataFrame) -> list[str]:
+    """A family that has not the same members at every size."""
+    groups = rep.select(scratch, "cnn").groupby("size")["backbone"]
+    members = {size: sorted(set(names)) for size, names in groups}
+    if len({tuple(names) for names in members.values()}) < 2:
+        return []
+    fewest = min(members.values(), key=len)
+    sizes = [f"{size:,}" for size, names in members.items() if names == fewest]
+    return [f"The CNN family is {listed(fewest)} alone at N = {listed(sizes)}: its mean is of fewer backbones there."]
+
+
+def collapsed(scratch: pd.DataFrame) -> list[str]:
+    if "collapsed" not in scratch:
+        return []
+    dead = scratch[scratch["collapsed"].fillna(False).astype(bool)]
+    told = [
+        f"{name} ({n} of {int((scratch['backbone'] == name).sum())})"
+        for name, n in dead.groupby("backbone").size().items()
+    ]
+    if not told:
+        return []
+    return [f"Collapsed runs, predicting one class or with dead features, stay in all means: {listed(told)}."]
+
+
+def budgets(scratch: pd.DataFrame) -> list[str]:
+    """Images seen that are not the same for all backbones at a size."""
+    if "samples_seen" not in scratch:
+        return []
+    seen = scratch.groupby("size")["samples_seen"].nunique()
+    uneven = [f"{size:,}" for size, n in seen.items() if n > 1]
+    return (
+        [f"Backbones did not see equally many images at N = {listed(uneven)}: the comparison is not of equals."]
+        if uneven
+        else []
+    )
+
+
+def under_trained(scratch: pd.DataFrame) -> list[str]:
+    """Loss still falling, or training images not yet fitted: more steps might change the numbers."""
+    if not {"loss_slope", "train_top1"} <= set(scratch.columns):
+        return []
+    cells = scratch.groupby(["backbone", "size"], as_index=False)[["loss_slope", "train_top1"]].mean()
+    short = cells[(cells["loss_slope"] < FALLING) & (cells["train_top1"] < UNFITTED)]
+    told = []
+    for name, part in short.groupby("backbone"):
+        sizes = listed([f"{size:,}" for size in part["size"]])
+        told.append(
+            f"{name} at N = {sizes} (down to {percent(float(part['train_top1'].min()), 0)} % on its own training images)"
+        )
+    if not told:
+        return []
+    return [f"Under-trained at this budget, the loss still falling: {'; '.join(told)}. More steps would help."]
+
+
+def ceiling(scratch: pd.DataFrame) -> list[str]:
+    """Groups so close to 100 % that a difference has no room."""
+    means = [rep.select(scratch, name).groupby("size")["top1"].mean() for name in ("vit", "cnn")]
+    sizes = [
+        f"{size:,}" for size in means[0].index.intersection(means[1].index) if min(m[size] for m in means) > CEILING
+    ]
+    return (
+        [f"Ceiling: both sides are above {percent(CEILING, 0)} % at N = {listed(sizes)}; no difference has room there."]
+        if sizes
+        else []
+    )
+
+
+def parameters(scratch: pd.DataFrame) -> list[str]:
+    """Models compared that are not of like size."""
+    if "parameters" not in scratch:
+        return []
+    count = scratch.groupby("backbone")["parameters"].max().dropna().astype(float)
+    main = [
+        name
+        for name in count.index
+        if name in {*rep.select(scratch, "vit")["backbone"], *rep.select(scratch, "cnn")["backbone"]}
+    ]
+    of = count[main]
+    if len(of) < 2 or of.max() / of.min() <= ALIKE:
+        return []
+    ratio = of.max() / of.min()
+    ends = f"{of.idxmin()} {of.min() / 1e6:.2f} M, {of.idxmax()} {of.max() / 1e6:.2f} M"
+    return [f"Models differ {ratio:.1f}-fold in parameters ({ends})."]
+
+
+def test_images(scratch: pd.DataFrame) -> list[str]:
+    if "correct" in scratch and scratch["correct"].notna().all():
+        return []
+    return ["Predictions per test image are not all at hand: some intervals hold for this test set alone."]
+
+
+def origins(scratch: pd.DataFrame) -> list[str]:
+    """Finished runs that don't come from one code, one kind of machine, one state of the data."""
+    told = []
+    for column, what in (("commit", "commits of the lab's code"), ("device", "kinds of device")):
+        names = [name for name in scratch[column].unique() if name] if column in scratch else []
+        if len(names) > 1:
+            told.append(f"Runs come from {len(names)} {what}: see Provenance.")
+    if "dataset_fingerprint" in scratch and scratch["dataset_fingerprint"].replace("", None).nunique() > 1:
+        told.append("The data changed between runs (several fingerprints): see Provenance.")
+    return told
+
+
+def edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
+    """Tuned learning rates at the end of the grid: a better one may lie outside."""
+    told = []
+    for row in tuned.get("rows", []):
+        tried = sorted(float(t["learning_rate"]) for t in row.get("trials", []))
+        if (
+            len(tried) > 1
+            and row["learning_rate"] in (tried[0], tried[-1])
+            and row["backbone"] in set(scratch["backbone"])
+        ):
+            told.append(f"{row['backbone']} {row['regime']} at N = {row['size']:,} ({row['learning_rate']:g})")
+    return (
+        [f"The best learning rate stood at the end of the grid for {listed(told)}: a better one may lie outside."]
+        if told
+        else []
+    )
