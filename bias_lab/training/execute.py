@@ -78,7 +78,7 @@ class Job:
     device: torch.device
     images: store.Images
     selection: subsets.Selection
-    module: LightningModule
+    module: Any  # a LightningModule with `encoder` and `diagnostics()`; a classifier has `trained` too
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: int
@@ -293,7 +293,7 @@ def monitors(job: Job) -> list[recording.Monitor]:
     ]
 
 
-def top1(job: Job, module: LightningModule, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
+def top1(job: Job, module: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
     logits, labels_ = logits_of(module.trained, plain(job, images, labels))
     return (logits.argmax(1) == labels_).double().mean().item()
 

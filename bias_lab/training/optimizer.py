@@ -80,4 +80,4 @@ def configure(
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of the model that follows it: average <- decay * average + (1 - decay) * weights, buffers too."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]

@@ -25,8 +25,9 @@ def slope(losses: list[float]) -> float | None:
     eighth = len(losses) // 8
     if eighth < 1:
         return None
-    last, before = np.mean(losses[-eighth:]), np.mean(losses[-2 * eighth : -eighth])
-    return float((last - before) / max(abs(before), 1e-12))
+    last = sum(losses[-eighth:]) / eighth
+    before = sum(losses[-2 * eighth : -eighth]) / eighth
+    return (last - before) / max(abs(before), 1e-12)
 
 
 def save_predictions(logits: Tensor, labels: Tensor, path: Path) -> None:
