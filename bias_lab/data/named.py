@@ -27,12 +27,12 @@ def open_named(name: str, *, image_size: int | None = None, data_root: str | Non
     if name == "fashion_mnist_12k" and image_size in (None, row.image_size):
         return embedded(name)
     side = image_size or row.image_size
-    mark, read = _reader(name, data_root)
+    mark, read = reader(name, data_root)
     key = store.key_of(name, mark, side)
     return store.open_or_build(store.stores(data_root), key, lambda: content(name, read(), side, row.channels))
 
 
-def _reader(name: str, data_root: str | None) -> tuple[str, Callable[[], Raw]]:
+def reader(name: str, data_root: str | None) -> tuple[str, Callable[[], Raw]]:
     """What identifies a dataset's files as they lie, and a function that reads them."""
     if name == "fashion_mnist_12k":
         return "embedded", _embedded_raw
@@ -47,7 +47,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     Raises UserError if it is absent, damaged, or not what the catalogue says.
     """
     row = catalogue.dataset(name)
-    _, read = _reader(name, data_root)
+    _, read = reader(name, data_root)
     try:
         raw = read()
     except RuntimeError as error:  # torchvision's word for a checksum that differs
@@ -60,7 +60,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
             f"the catalogue says {row.classes}, {row.pool} and {row.test_images}, or other counts a class",
             "is a part of it missing?",
         )
-    hashes = {split: _hashes(name, images) for split, (images, _) in raw.splits.items()}
+    hashes = {split: hashes_of(name, images) for split, (images, _) in raw.splits.items()}
     both = set(hashes["train"]) & set(hashes["test"])
     leaks = sum(mark in both for mark in hashes["train"])
     twice = len(hashes["train"]) - len(set(hashes["train"]))
@@ -77,7 +77,7 @@ def content(name: str, raw: Raw, side: int, channels: int) -> Content:
     triples: list[tuple[str, str, str]] = []
     hashes: dict[str, list[str]] = {}
     for split, (images, labels) in raw.splits.items():
-        hashes[split] = _hashes(name, images)
+        hashes[split] = hashes_of(name, images)
         if split != "unlabelled":
             triples += [(split, raw.classes[c], mark) for c, mark in zip(labels, hashes[split], strict=True)]
 
@@ -107,7 +107,8 @@ def content(name: str, raw: Raw, side: int, channels: int) -> Content:
     )
 
 
-def _hashes(name: str, images: Pictures) -> list[str]:
+def hashes_of(name: str, images: Pictures) -> list[str]:
+    """The content hash of each image. Raises UserError if a file can't be read."""
     if isinstance(images, np.ndarray):
         return [content_hash(image) for image in images]
     seen = look_at([Reference(str(path)) for path in images])

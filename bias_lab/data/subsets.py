@@ -149,11 +149,19 @@ def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: In
         known = ranking is None and run.imbalance == 1
         remedy = f"the smallest size that works is {smallest_size(counts)}" if known else "a larger size"
         raise UserError(f"size {size} leaves class {missing[0]} without an image", remedy=remedy)
-    kept = min(1000, len(labels) // 5)
-    holdout = plain[len(plain) - kept :] if ranking is None else np.setdiff1d(np.arange(len(labels)), plain)[:kept]
+    holdout = _holdout(labels, fingerprint, plain, is_draw=ranking is None)
     if not len(holdout) or np.intersect1d(chosen, holdout).size:
         return Selection(chosen, _labels(run, labels, fingerprint)[chosen], None)
     return Selection(chosen, _labels(run, labels, fingerprint)[chosen], holdout)
+
+
+def _holdout(labels: NDArray[np.int64], fingerprint: str, plain: Indices, *, is_draw: bool) -> Indices:
+    """The last min(1,000, 20 %) of the order; with a manifest, of draw 0's order, the manifest's images left out."""
+    kept = min(1000, len(labels) // 5)
+    if not is_draw:
+        whole = order(fingerprint, labels, 0)
+        plain = whole[~np.isin(whole, plain)]
+    return plain[len(plain) - min(kept, len(plain)) :]
 
 
 def _labels(run: Run, labels: NDArray[np.int64], fingerprint: str) -> NDArray[np.int64]:
