@@ -2,7 +2,8 @@
 
 Ours is a parquet file with a row an image, in order, so that every prefix is a subset: `index, label, rank,
 content_hash`, with how it was made in the file's metadata. Another's may also be a plain list of `filename label`
-lines, as published small-data benchmarks use. What counts is the content: an image is found by its hash, wherever it stands.
+lines, as published small-data benchmarks use. What counts is the content: an image is found by its hash, wherever it
+stands.
 """
 
 import hashlib

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bias_lab import ledger
 from bias_lab.backbones import build, create
 from bias_lab.catalogue import REGIMES, is_own
-from bias_lab.data import batches, store, subsets
+from bias_lab.data import batches, manifests, store, subsets
 from bias_lab.definition import Run, Settings, run_id, steps, to_json
 from bias_lab.errors import UserError
 from bias_lab.training import recording, results
@@ -109,7 +109,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     """Images, backbone, starting weights and module of a run, on its device."""
     device = choose_device(settings.device)
     images = open_images(run.dataset, run, folder, settings)
-    selection = subsets.select(run, images.train_labels, images.fingerprint)
+    selection = subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking_of(run, folder))
     size, channels = images.train.shape[1], images.train.shape[3]
     classes = 0 if run.task == "pretrain" else len(images.classes)
     reseed(run.seed, "initialisation")
@@ -160,6 +160,13 @@ def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> sto
     places = folder / ledger.PLACES
     place = ledger.read_json(places).get(dataset) if places.is_file() else None
     return store.open_images(dataset, image_size=run.image_size, data_root=settings.data_root, place=place)
+
+
+def ranking_of(run: Run, folder: Path) -> NDArray[np.int64] | None:
+    """The order of the run's manifest, which takes the place of a draw's; None without one."""
+    if not run.manifest:
+        return None
+    return manifests.ranking(ledger.read_json(folder / ledger.PLACES)[f"manifest:{run.manifest}"])
 
 
 def start(
