@@ -18,7 +18,7 @@ from bias_lab.sweep.engines import Local
 from bias_lab.sweep.plan import Plan
 from bias_lab.sweep.progress import Clock, Show
 from bias_lab.sweep.queue import Queue
-from bias_lab.sweep.status import codes, states
+from bias_lab.sweep.status import codes, counted, other_code, states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,14 +165,14 @@ def _other_code(plan: Plan, folder: Path, console: Console, *, redo: bool) -> No
         return
     if not redo:
         console.print(
-            f"{len(others)} finished runs come from other code of the lab than today's; --redo-changed runs them again",
+            other_code(len(others)),
             highlight=False,
             soft_wrap=True,
         )
         return
     for name in others:
         shutil.rmtree(ledger.run_folder(folder, name))
-    console.print(f"{len(others)} runs of other code are done again", highlight=False)
+    console.print(f"{counted(len(others), 'run')} of other code to be done again", highlight=False)
 
 
 def _outcome(plan: Plan, folder: Path) -> Outcome:

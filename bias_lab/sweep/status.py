@@ -110,11 +110,19 @@ def advice(status: Status) -> list[str]:
     if count["failed"]:
         lines.append("failed runs are tried again with --retry-failed")
     if status.other_code:
-        lines.append(
-            f"{status.other_code} finished runs come from other code of the lab than today's; "
-            "--redo-changed runs them again"
-        )
+        lines.append(other_code(status.other_code))
     return lines
+
+
+def other_code(count: int) -> str:
+    """The line about finished runs that other code of the lab has made."""
+    was, them = ("was", "it") if count == 1 else ("were", "them")
+    made = f"{counted(count, 'finished run')} {was} made by other code of the lab than today's"
+    return f"{made}; --redo-changed runs {them} again"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def table(status: Status) -> tuple[list[str], list[list[str]]]:

@@ -190,7 +190,7 @@ def test_planning_costs_well_under_a_millisecond_a_run() -> None:
     made, took = planned(runs)
     assert len(made.runs) == len(runs) == 10_000
     assert made.runs[0] == replace(runs[0], learning_rate=1e-3)
-    assert took < 3, f"{took:.1f} s of CPU for 10,000 runs"
+    assert took < 5, f"{took:.1f} s of CPU for 10,000 runs"
 
 
 @pytest.mark.slow
