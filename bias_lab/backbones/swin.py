@@ -158,7 +158,7 @@ class SwinTransformer(nn.Module):
         scale = [new / was for new, was in zip(map_size, old, strict=True)]
         for stage in self.layers:
             target = pair(window_size) if window_size is not None else None
-            stage.set_input_size(map_size, target or _scaled(stage.window, scale))
+            stage.set_input_size(map_size, target or _scaled(stage.window_size, scale))
             map_size = stage.map_size
 
 
@@ -168,7 +168,12 @@ def _scaled(window: tuple[int, int], scale: Sequence[float]) -> tuple[int, int]:
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, before them the merging that halves it (but in the first); map_size: (H, W) inside."""
+    """Blocks at one resolution, before them (but in the first stage) the merging that halves it.
+
+    (B, H, W, D) in, (B, H', W', D') out; map_size is (H', W'). Between the two the tokens lie in the order of the
+    blocks' windows, so that a window is a slice: one gather between two blocks takes the place of the official shift,
+    partition, reverse and shift back, and computes the same.
+    """
 
     def __init__(
         self,
@@ -182,36 +187,47 @@ class Stage(nn.Module):
         mlp_ratio: float,
     ) -> None:
         super().__init__()
-        self.window, self.grad_checkpointing = window, False
+        self.grad_checkpointing = False
         self.downsample = PatchMerging(width // 2) if merge else nn.Identity()
-        self.map_size = self._halved(map_size)
+        fitting, _ = window_and_shift(self._inside(map_size), window, False)
         self.blocks = nn.Sequential(
-            *(
-                Block(
-                    width, heads, self.map_size, window=window, shifted=i % 2 == 1, drop_path=rate, mlp_ratio=mlp_ratio
-                )
-                for i, rate in enumerate(drop_path)
-            )
+            *(Block(width, heads, drop_path=rate, mlp_ratio=mlp_ratio, window=fitting) for rate in drop_path)
         )
+        self.set_input_size(map_size, window)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)  # (B, H, W, D)
-        for block in self.blocks:
+        B, H, W, D = x.shape
+        x = x.flatten(1, 2)  # (B, H*W, D)
+        for i, block in enumerate(self.blocks):
+            x = gather(x, self.get_buffer(f"to_block{i}"))  # (B, G*A, D)
             if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)  # (B, H, W, D)
+                x = checkpoint(block, x, use_reentrant=False)  # (B, G*A, D)
             else:
-                x = block(x)  # (B, H, W, D)
-        return x
+                x = block(x)  # (B, G*A, D)
+        x = gather(x, self.get_buffer("to_map"))  # (B, H*W, D)
+        return x.reshape(B, H, W, D)
 
-    def _halved(self, map_size: tuple[int, int]) -> tuple[int, int]:
+    def set_input_size(self, map_size: tuple[int, int], window: tuple[int, int]) -> None:
+        """map_size: of what comes in, before the merging. Every second block is shifted by half a window."""
+        self.map_size, self.window_size = self._inside(map_size), window
+        slots = torch.arange(self.map_size[0] * self.map_size[1], device="cpu")  # where each token of the map lies now
+        for i, block in enumerate(self.blocks):
+            shifted = i % 2 == 1
+            order, new_slots = block.set_input_size(self.map_size, window, shifted)
+            self._buffer(f"to_block{i}", slots[order])
+            slots = new_slots
+        self._buffer("to_map", slots)
+
+    def _inside(self, map_size: tuple[int, int]) -> tuple[int, int]:
         if isinstance(self.downsample, nn.Identity):
             return map_size
         return (map_size[0] + 1) // 2, (map_size[1] + 1) // 2
 
-    def set_input_size(self, map_size: tuple[int, int], window: tuple[int, int]) -> None:
-        self.map_size, self.window = self._halved(map_size), window
-        for block in self.blocks:
-            block.set_input_size(self.map_size, window)
+    def _buffer(self, name: str, index: Tensor) -> None:
+        """Keep the indices of a gather, or none where it would change nothing."""
+        same = len(index) == len(index.unique()) and torch.equal(index, torch.arange(len(index), device="cpu"))
+        self.register_buffer(name, None if same else index, persistent=False)
 
 
 class PatchMerging(nn.Module):
@@ -233,54 +249,64 @@ class PatchMerging(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention within windows, shifted by half a window in every second block, then the MLP; (B, H, W, D) in and out."""
+    """Attention within windows, then the MLP; (B, G*A, D) in and out, tokens in the order of this block's windows."""
 
     attn_mask: Tensor | None
+    padding: Tensor | None
 
     def __init__(
-        self,
-        width: int,
-        heads: int,
-        map_size: tuple[int, int],
-        *,
-        window: tuple[int, int],
-        shifted: bool,
-        drop_path: float,
-        mlp_ratio: float,
+        self, width: int, heads: int, *, window: tuple[int, int], drop_path: float, mlp_ratio: float
     ) -> None:
         super().__init__()
-        self.shifted = shifted
-        self.window, self.shift = window_and_shift(map_size, window, shifted)
         self.norm1 = nn.LayerNorm(width)
-        self.attn = WindowAttention(width, heads, self.window)
+        self.attn = WindowAttention(width, heads, window)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, int(width * mlp_ratio))
         self.drop_path = DropPath(drop_path)
-        self.register_buffer("attn_mask", shift_mask(map_size, self.window, self.shift), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attend(self.norm1(x)))  # (B, H, W, D)
-        return x + self.drop_path(self.mlp(self.norm2(x)))  # (B, H, W, D)
+        B, L, D = x.shape
+        y = self.norm1(x)  # (B, G*A, D)
+        if self.padding is not None:
+            y = y.masked_fill(self.padding, 0.0)  # (B, G*A, D)  what fills a window up is 0 after the norm
+        y = self.attn(y.reshape(-1, self.attn.area, D), self.attn_mask)  # (B*G, A, D)
+        x = x + self.drop_path(y.reshape(B, L, D))  # (B, G*A, D)
+        return x + self.drop_path(self.mlp(self.norm2(x)))  # (B, G*A, D)
 
-    def attend(self, x: Tensor) -> Tensor:
-        """Shift, partition, attend, reverse, shift back: (B, H, W, D) -> (B, H, W, D)."""
-        B, H, W, D = x.shape
-        (rows, columns), (down, right) = self.window, self.shift
-        if down or right:
-            x = x.roll((-down, -right), (1, 2))  # (B, H, W, D)
-        x = F.pad(x, (0, 0, 0, -W % columns, 0, -H % rows))  # (B, H', W', D), windows fill it
-        padded = x.shape[1], x.shape[2]
-        x = window_partition(x, self.window).flatten(1, 2)  # (B*G, A, D)
-        x = self.attn(x, self.attn_mask)  # (B*G, A, D)
-        x = window_reverse(x.unflatten(1, self.window), self.window, *padded)  # (B, H', W', D)
-        x = x[:, :H, :W]  # (B, H, W, D)
-        return x.roll((down, right), (1, 2)) if down or right else x
+    def set_input_size(
+        self, map_size: tuple[int, int], window: tuple[int, int], shifted: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Fit mask and bias table to a map; gives the order of the windows' tokens and their slots (`window_order`)."""
+        window, shift = window_and_shift(map_size, window, shifted)
+        self.attn.set_window_size(window)
+        self.register_buffer("attn_mask", shift_mask(map_size, window, shift), persistent=False)
+        order, slots = window_order(map_size, window, shift)
+        padding = order < 0
+        self.register_buffer("padding", padding.unsqueeze(1) if padding.any() else None, persistent=False)
+        return order.clamp(min=0), slots
 
-    def set_input_size(self, map_size: tuple[int, int], window: tuple[int, int]) -> None:
-        self.window, self.shift = window_and_shift(map_size, window, self.shifted)
-        self.attn.set_window_size(self.window)
-        mask = shift_mask(map_size, self.window, self.shift)
-        self.attn_mask = None if mask is None else mask.to(self.norm1.weight)
+
+def gather(x: Tensor, index: Tensor | None) -> Tensor:
+    """Put tokens in another order: (B, L, D) -> (B, len(index), D); no index leaves them."""
+    return x if index is None else x.index_select(1, index)
+
+
+def window_order(
+    map_size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """How the tokens of a shifted and padded map lie, window after window.
+
+    Returns order (G*A,): for each slot the token's place in the map, row by row, or -1 for padding; and its inverse,
+    slots (H*W,): for each place of the map the slot that holds its token.
+    """
+    H, W = map_size
+    right, below = -W % window[1], -H % window[0]
+    at = torch.arange(H * W, device="cpu").reshape(1, H, W, 1)
+    at = F.pad(at.roll((-shift[0], -shift[1]), (1, 2)), (0, 0, 0, right, 0, below), value=-1)  # (1, H', W', 1)
+    order = window_partition(at, window).flatten()  # (G*A,)
+    slots = torch.arange(len(order), device="cpu").reshape(-1, *window, 1)  # (G, rows, columns, 1)
+    slots = window_reverse(slots, window, H + below, W + right)[:, :H, :W].roll(shift, (1, 2))  # (1, H, W, 1)
+    return order, slots.flatten()
 
 
 def window_and_shift(
@@ -318,7 +344,7 @@ def shift_mask(map_size: tuple[int, int], window: tuple[int, int], shift: tuple[
     if not any(shift):
         return None
     H, W = (math.ceil(side / w) * w for side, w in zip(map_size, window, strict=True))
-    region = torch.zeros(1, H, W, 1)
+    region = torch.zeros(1, H, W, 1, device="cpu")
     count = 0
     for rows in (slice(0, -window[0]), slice(-window[0], -shift[0]), slice(-shift[0], None)):
         for columns in (slice(0, -window[1]), slice(-window[1], -shift[1]), slice(-shift[1], None)):
@@ -326,7 +352,7 @@ def shift_mask(map_size: tuple[int, int], window: tuple[int, int], shift: tuple[
             count += 1
     region = window_partition(region, window).flatten(1)  # (G, A)
     apart = region.unsqueeze(1) != region.unsqueeze(2)  # (G, A, A)
-    return torch.zeros(apart.shape).masked_fill(apart, -100.0)
+    return torch.zeros(apart.shape, device="cpu").masked_fill(apart, -100.0)
 
 
 class WindowAttention(nn.Module):
@@ -346,20 +372,28 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
+    @property
+    def area(self) -> int:
+        return self.window_size[0] * self.window_size[1]
+
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         B, A, D = x.shape  # here B counts windows
-        x = self.qkv(x).reshape(B, A, 3, self.heads, D // self.heads)  # (B, A, 3, h, d)
-        q, k, v = x.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, A, d)
-        attention = q * (D // self.heads) ** -0.5 @ k.transpose(-2, -1)  # (B, h, A, A)
+        qkv = self.qkv(x).reshape(B, A, 3, self.heads, D // self.heads)  # (B, A, 3, h, d)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, A, d)
         bias = self.bias(mask)  # (1 or G, h, A, A)
-        attention = (attention.unflatten(0, (-1, len(bias))) + bias).flatten(0, 1)  # (B, h, A, A)
-        x = attention.softmax(-1) @ v  # (B, h, A, d)
+        if torch.is_grad_enabled():  # SDPA is slower than these lines when the bias wants a gradient
+            attention = q * (D // self.heads) ** -0.5 @ k.transpose(-2, -1)  # (B, h, A, A)
+            attention = (attention.unflatten(0, (-1, len(bias))) + bias).flatten(0, 1)  # (B, h, A, A)
+            x = attention.softmax(-1) @ v  # (B, h, A, d)
+        else:
+            bias = bias.expand(B // len(bias), *bias.shape).flatten(0, 1)  # (B, h, A, A)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))  # (B, h, A, d)
         return self.proj(x.transpose(1, 2).flatten(2))  # (B, A, D)
 
     def bias(self, mask: Tensor | None) -> Tensor:
         """What is added to the attention before its softmax: (1, h, A, A), or with the shift's mask (G, h, A, A)."""
-        bias = self.relative_position_bias_table[self.relative_position_index]  # (A, A, h)
-        bias = bias.permute(2, 0, 1).unsqueeze(0)  # (1, h, A, A)
+        bias = self.relative_position_bias_table.index_select(0, self.relative_position_index.flatten())  # (A*A, h)
+        bias = bias.t().reshape(1, self.heads, self.area, self.area)  # (1, h, A, A)
         return bias if mask is None else bias + mask.unsqueeze(1)  # (G, h, A, A)
 
     def set_window_size(self, window: tuple[int, int]) -> None:
@@ -377,7 +411,7 @@ class WindowAttention(nn.Module):
 def relative_position_index(window: tuple[int, int]) -> Tensor:
     """For each pair of a window's tokens, the row of the bias table: (A, A), by rows apart, then columns apart."""
     rows, columns = window
-    at = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))  # (A, 2)
+    at = torch.cartesian_prod(torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu"))  # (A, 2)
     apart = at[:, None] - at[None, :]  # (A, A, 2)
     return (apart[..., 0] + rows - 1) * (2 * columns - 1) + apart[..., 1] + columns - 1  # (A, A)
 

@@ -1,0 +1,154 @@
+"""Our backbones against timm's: the same weights in the same process, interleaved, CPU time of one thread.
+
+`bias-lab bench backbones --out FILE`. A row says how many times the reference's time ours takes less: the median of
+`ratio` = reference / ours over n rounds, with quartiles. A round times both, one after the other, so that a machine that
+slows down slows both; CPU time, so that a neighbour's work doesn't count. A training step is forward, loss, backward.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.layers import set_fused_attn
+from torch import Tensor, nn
+
+import bias_lab.backbones  # registers ours with timm
+from bias_lab import ledger
+
+assert bias_lab.backbones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One model at one image size and batch. best: what timm can be set to: `channels_last`, `fused_inference`."""
+
+    name: str
+    model: str
+    image_size: int
+    batch: int
+    keywords: dict[str, Any]
+    best: str = ""
+
+
+_SMALL_SWIN = dict(img_size=64, window_size=4, embed_dim=48, depths=(2, 2, 6), num_heads=(2, 4, 8), num_classes=10)
+_VIT_MICRO = dict(img_size=28, patch_size=4, in_chans=1, embed_dim=128, depth=6, num_heads=4, num_classes=10)
+
+CASES = (
+    *(
+        Case(name=f"mobilevit_{size} {side}px", model=f"mobilevit_{size}", image_size=side, batch=batch, keywords={},
+             best="channels_last")
+        for side, batch in ((64, 32), (256, 4))
+        for size in ("xxs", "xs")
+    ),
+    Case(name="swin_tiny 224px", model="swin_tiny_patch4_window7_224", image_size=224, batch=2,
+         keywords=dict(drop_path_rate=0.0), best="fused_inference"),
+    Case(name="swin small 64px", model="swin_tiny_patch4_window7_224", image_size=64, batch=32,
+         keywords=dict(_SMALL_SWIN, drop_path_rate=0.0), best="fused_inference"),
+    Case(name="vit micro 28px", model="vit_tiny_patch16_224", image_size=28, batch=32, keywords=_VIT_MICRO),
+    Case(name="vit_tiny 224px", model="vit_tiny_patch16_224", image_size=224, batch=8, keywords={}),
+)  # fmt: skip
+
+
+def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[dict[str, Any]]:
+    """Measure, and write the rows as JSON to `out`. quick: a few rounds, to see that it works; no figure to quote."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = []
+    try:
+        for case in CASES:
+            if only in case.name:
+                rows += list(measure(case, rounds=3 if quick else 30))
+    finally:
+        torch.set_num_threads(threads)
+    if out is not None:
+        ledger.write_json(out, rows)
+    return rows
+
+
+def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
+    """The rows of one case: training and inference, against timm by default and at its best."""
+    ours, default = pair_of_models(case)
+    channels = case.keywords.get("in_chans", 3)
+    images = torch.randn(case.batch, channels, case.image_size, case.image_size)
+    labels = torch.randint(0, case.keywords.get("num_classes", 1000), (case.batch,))
+    fast_images = images.contiguous(memory_format=torch.channels_last)
+    references = [("timm", default, images, ("train", "inference"))]
+    if case.best == "channels_last":
+        best = pair_of_models(case)[1].to(memory_format=torch.channels_last)
+        references.append(("timm channels_last", best, fast_images, ("train", "inference")))
+    if case.best == "fused_inference":
+        references.append(("timm fused", pair_of_models(case, fused=True)[1], images, ("inference",)))
+    for reference, model, given, modes in references:
+        for mode in modes:
+            run = step if mode == "train" else infer
+            ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
+            yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios)
+    for mode, run in (("train bf16", step), ("inference bf16", infer)) if "mobilevit" not in case.name else ():
+        full, half = _bound(run, ours, images, labels), _autocast(_bound(run, ours, images, labels))
+        yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", interleaved(full, half, rounds))
+
+
+def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Module]:
+    """Ours and timm's, with the same weights. fused: timm with its experimental fused attention."""
+    torch.manual_seed(0)
+    ours = timm.create_model(f"bias_lab_{case.model}", **case.keywords)
+    if fused:
+        set_fused_attn(True, experimental=True)
+    try:
+        reference = timm.create_model(case.model, **case.keywords)
+    finally:
+        set_fused_attn(True, experimental=False)
+    reference.load_state_dict(ours.state_dict(), strict=True)
+    return ours, reference
+
+
+def step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    model.train()
+    F.cross_entropy(model(images), labels).backward()
+    model.zero_grad()
+
+
+def infer(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    model.eval()
+    with torch.inference_mode():
+        model(images)
+
+
+def interleaved(reference: Callable[[], None], ours: Callable[[], None], rounds: int) -> list[float]:
+    """reference's CPU time / ours, a ratio a round; which goes first alternates. Two rounds before don't count."""
+    ratios = []
+    for i in range(rounds + 2):
+        seconds = {}
+        for run in (reference, ours) if i % 2 else (ours, reference):
+            start = time.thread_time()
+            run()
+            seconds[run] = time.thread_time() - start
+        ratios.append(seconds[reference] / seconds[ours])
+    return ratios[2:]
+
+
+def row(case: str, mode: str, reference: str, ratios: list[float]) -> dict[str, Any]:
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return dict(
+        case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
+        n=len(ratios),
+    )  # fmt: skip
+
+
+def _bound(run: Callable[..., None], model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    return lambda: run(model, images, labels)
+
+
+def _autocast(run: Callable[[], None]) -> Callable[[], None]:
+    def cast() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            run()
+
+    return cast
