@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bias_lab.definition import Experiment, Run, grid, read_experiment
 
-GRID = (3e-4, 1e-3, 3e-3)
+GRID = (3e-4, 1e-3, 3e-3, 1e-2)
 DRAW = SEED = 1000  # no sweep's
 
 

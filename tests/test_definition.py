@@ -203,7 +203,7 @@ def test_tuning_uses_a_grid_for_all_and_no_draw_of_the_sweep() -> None:
     arms = {(run.backbone, run.regime, run.recipe, run.size) for run in trials}
     for arm in arms:
         rates = [r.learning_rate for r in trials if (r.backbone, r.regime, r.recipe, r.size) == arm]
-        assert sorted(rates) == [3e-4, 1e-3, 3e-3]
+        assert sorted(rates) == [3e-4, 1e-3, 3e-3, 1e-2]
 
 
 def test_an_experiment_file_that_is_not_one(tmp_path: Path) -> None:

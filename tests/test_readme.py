@@ -1,0 +1,88 @@
+"""What README.md says: its numbers are the committed table's, and its example of an own backbone runs as it stands."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bias_lab import ledger
+from bias_lab.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def numbers() -> Any:
+    spec = importlib.util.spec_from_file_location("numbers_of_docs", ROOT / "docs" / "numbers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_numbers_are_those_of_the_committed_table() -> None:
+    assert numbers().written(README) == README, "run: python docs/numbers.py"
+
+
+def test_a_changed_number_is_seen() -> None:
+    found = re.search(r"\d+\.\d points", README)
+    assert found is not None
+    planted = README.replace(found.group(), "99.9 points", 1)
+    assert numbers().written(planted) != planted
+
+
+def test_the_two_commands_come_first() -> None:
+    commands = [line.split("#")[0].strip() for line in re.findall(r"^make .*$", README, re.M)]
+    assert commands[:2] == ["make sweep-small-data", "make test"]
+
+
+def example(tmp_path: Path) -> str:
+    """Write the README's backbone of one's own into a folder; returns its name as typed there."""
+    block = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "conv_stem_vit" in code)
+    (tmp_path / "my_models.py").write_text(block)
+    typed = re.search(r"--backbone (\S+)", README)
+    assert typed is not None
+    return typed.group(1)
+
+
+def test_the_example_of_an_own_backbone_joins_the_sweep(tmp_path: Path, monkeypatch) -> None:
+    name = example(tmp_path)
+    assert name == "my_models:conv_stem_vit"
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    command = ["sweep", "experiments/small_data.py", "--profile", "smoke", "--out", "out", "--no-wandb"]
+    small = ["--sizes", "20", "--draws", "0", "--seeds", "0", "--workers", "1"]
+    assert main([*command, *small]) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/result.json")}
+    assert main([*command, *small, "--backbone", name, "--no-tune"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are untouched"
+    table = pd.read_parquet(tmp_path / "out" / ledger.TABLE)
+    mine = table[table["backbone"] == name]
+    assert list(mine["family"]) == ["other"]
+    assert list(mine["regime"]) == ["scratch"]
+    assert (mine["status"] == "finished").all()
+    assert set(table["backbone"]) > {name, "vit_micro", "resnet_micro"}
+
+
+@pytest.mark.slow
+def test_an_own_backbone_is_tuned_first_like_the_others(tmp_path: Path, monkeypatch) -> None:
+    name = example(tmp_path)
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    command = [str(Path(sys.executable).with_name("bias-lab")), "sweep", "experiments/small_data.py", "--profile", "smoke"]
+    options = ["--out", "out", "--no-wandb", "--sizes", "20", "--draws", "0", "--seeds", "0", "--backbone", name]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out" / ledger.TUNED).read_text())["rows"]
+    (mine,) = [row for row in rows if row["backbone"] == name]
+    grid = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"][0]["trials"]
+    assert [t["learning_rate"] for t in mine["trials"]] == [t["learning_rate"] for t in grid]
+    best = max(mine["trials"], key=lambda trial: trial["top1"])
+    assert mine["learning_rate"] == best["learning_rate"]
