@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .PHONY: help install check test test-slow audit tune clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r name about; do \
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r name about; do \
 	  printf '  make %-18s %s\n' "$$name" "$$about"; done
 	@for file in experiments/*.py; do name=$$(basename $$file .py | tr _ -); \
 	  printf '  make sweep-%-12s %s\n' "$$name" "$$(sed -n '1s/^"""//p' $$file)"; done

@@ -1,0 +1,143 @@
+"""The main job end to end through the command line, smoke profile: what a newcomer's first command leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bias_lab import ledger
+from bias_lab.cli import main
+
+ROOT = Path(__file__).parent.parent
+SWEEP = ["sweep", "experiments/small_data.py", "--profile", "smoke"]
+BIAS_LAB = str(Path(sys.executable).with_name("bias-lab"))
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> tuple[Path, str, float]:
+    """The smoke sweep: its folder, what it printed, its seconds."""
+    folder = tmp_path_factory.mktemp("smoke") / "out"
+    began = time.monotonic()
+    done = subprocess.run([BIAS_LAB, *SWEEP, "--out", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout, time.monotonic() - began
+
+
+def test_it_leaves_the_table_the_report_and_the_runs(swept) -> None:
+    folder, said, _ = swept
+    table = pd.read_parquet(folder / ledger.TABLE)
+    planned = json.loads((folder / ledger.EXPERIMENT).read_text())["runs"]
+    assert set(table["run_id"]) == {row["run_id"] for row in planned}
+    assert (table["status"] == "finished").all()
+    assert set(ledger.COLUMNS) <= set(table.columns)
+    assert table["experiment"].unique().tolist() == ["small_data"]
+    page = (folder / ledger.REPORT).read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "report.html" in said
+    assert "N = 20" in said or " 20 " in said
+
+
+def test_all_seven_architectures_two_regimes_and_the_checks_are_in_it(swept) -> None:
+    table = pd.read_parquet(swept[0] / ledger.TABLE)
+    rows = table[table["task"] == "classify"]
+    assert rows["architecture"].nunique() == 7
+    assert set(rows["regime"]) == {"scratch", "mae"}
+    assert set(rows["recipe"]) == {"plain", "strong"}
+    assert set(rows["budget"]) == {1.0, 3.0}
+    assert (table["task"] == "pretrain").sum() == 1
+
+
+def test_parameters_lie_within_twice_of_one_another(swept) -> None:
+    table = pd.read_parquet(swept[0] / ledger.TABLE)
+    sizes = table.loc[table["task"] == "classify"].groupby("backbone")["parameters"].first()
+    assert sizes.max() <= 2 * sizes.min()
+
+
+def test_replicates_share_their_images_and_subsets_are_nested(swept) -> None:
+    folder = swept[0]
+    hashes: dict[tuple[int, int], set[str]] = {}
+    for path in (folder / "runs").glob("*/result.json"):
+        result = json.loads(path.read_text())
+        run = result["run"]
+        if run.get("task", "classify") == "classify":
+            hashes.setdefault((run["size"], run.get("draw", 0)), set()).add(result["facts"]["subset_hash"])
+    assert {key: len(found) for key, found in hashes.items()} == dict.fromkeys(hashes, 1)
+
+
+def test_learning_rates_are_the_tuned_ones(swept) -> None:
+    tuned = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"]
+    table = pd.read_parquet(swept[0] / ledger.TABLE)
+    plain = table[(table["task"] == "classify") & (table["recipe"] == "plain")]
+    for (backbone, regime), part in plain.groupby(["backbone", "regime"]):
+        smallest = min(
+            (row for row in tuned if (row["backbone"], row["regime"], row["recipe"]) == (backbone, regime, "plain")),
+            key=lambda row: row["size"],
+        )
+        assert part["learning_rate"].unique().tolist() == [smallest["learning_rate"]]
+
+
+def test_a_second_call_repeats_nothing(swept, capsys, monkeypatch) -> None:
+    folder = swept[0]
+    monkeypatch.chdir(ROOT)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")}
+    began = time.monotonic()
+    assert main([*SWEEP, "--out", str(folder)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")} == before
+    assert time.monotonic() - began < 30
+
+
+def test_wandb_runs_are_offline_and_one_a_run(swept) -> None:
+    folder = swept[0]
+    runs = [path.name for path in (folder / "wandb").iterdir() if path.name.startswith("offline-run-")]
+    assert len(runs) == len(list((folder / "runs").glob("*/result.json")))
+
+
+def test_the_path_takes_under_ninety_seconds_of_two_cores(swept) -> None:
+    # seconds of the runs themselves: on a noisy machine the wall clock also measures its neighbours
+    table = pd.read_parquet(swept[0] / ledger.TABLE)
+    assert table["seconds"].sum() < 2 * 90
+
+
+def identical(one: Path, other: Path) -> None:
+    for path in sorted((one / "runs").glob("*/result.json")):
+        there = other / "runs" / path.parent.name
+        mine, theirs = json.loads(path.read_text()), json.loads((there / "result.json").read_text())
+        assert json.dumps(mine["metrics"]) == json.dumps(theirs["metrics"]), path.parent.name
+        for name in (ledger.WEIGHTS, ledger.METRICS, ledger.PREDICTIONS):
+            if (path.parent / name).exists():
+                assert (path.parent / name).read_bytes() == (there / name).read_bytes(), f"{path.parent.name}/{name}"
+
+
+@pytest.mark.slow
+def test_twice_in_two_folders_and_with_one_worker_the_bytes_are_the_same(swept, tmp_path: Path) -> None:
+    command = [BIAS_LAB, *SWEEP, "--out", str(tmp_path / "again"), "--no-wandb", "--workers", "1"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    identical(swept[0], tmp_path / "again")
+
+
+@pytest.mark.slow
+def test_a_kill_of_the_whole_group_costs_nothing_that_was_finished(swept, tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    command = [BIAS_LAB, *SWEEP, "--out", str(folder), "--no-wandb"]
+    for _ in range(3):
+        process = subprocess.Popen(
+            command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        finished = len(list((folder / "runs").glob("*/result.json")))
+        deadline = time.monotonic() + 120
+        while len(list((folder / "runs").glob("*/result.json"))) < finished + 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
+    assert len(before) >= 9
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    identical(swept[0], folder)
