@@ -189,8 +189,12 @@ def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
         for size in {run.size for run in arm}:
             here = [run for run in arm if run.size == size]
             assert len({(run.samples_seen, run.batch_size) for run in here}) == 1, "equal images seen at a size"
-            replicates = {name: {(r.draw, r.seed) for r in here if r.backbone == name} for name in {r.backbone for r in here}}
-            assert len({frozenset(pairs) for pairs in replicates.values()}) == 1, "the same replicates for every backbone"
+            replicates = {
+                name: {(r.draw, r.seed) for r in here if r.backbone == name} for name in {r.backbone for r in here}
+            }
+            assert len({frozenset(pairs) for pairs in replicates.values()}) == 1, (
+                "the same replicates for every backbone"
+            )
     assert len({run.size for run in runs}) >= {"smoke": 2, "laptop": 4, "full": 8}[profile]
     assert len({(run.draw, run.seed) for run in runs}) == {"smoke": 2, "laptop": 3, "full": 9}[profile]
 

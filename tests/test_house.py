@@ -139,7 +139,8 @@ def swallowed(path: Path) -> list[int]:
     return [
         node.lineno
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ExceptHandler) and (node.type is None or all(isinstance(b, ast.Pass) for b in node.body))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or all(isinstance(b, ast.Pass) for b in node.body))
     ]
 
 
@@ -175,7 +176,9 @@ def test_the_readmes_tree_is_the_packages() -> None:
         if path.suffix in (".py", ".html") and path.name != "__init__.py"
     }
     assert sorted(there - listed) == []
-    others = {path.name for folder in ("experiments", "notebooks") for path in (ROOT / folder).iterdir() if path.is_file()}
+    others = {
+        path.name for folder in ("experiments", "notebooks") for path in (ROOT / folder).iterdir() if path.is_file()
+    }
     assert sorted(name for name in listed - there if name not in others and name != "backbones/__init__.py") == []
 
 
@@ -194,10 +197,13 @@ def test_no_file_names_a_place_of_one_machine() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     for name in tracked:
         path = ROOT / name
-        if path.suffix in (".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".ipynb", ".html") and path.is_file():
+        if (
+            path.suffix in (".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".ipynb", ".html")
+            and path.is_file()
+        ):
             text = path.read_text(encoding="utf-8")
             assert "/work/" + "main" not in text, name
-                assert "/" + "root/" not in text, name
+            assert "/" + "root/" not in text, name
 
 
 def test_versions_are_pinned_without_hosts_and_without_the_bad_releases() -> None:

@@ -24,7 +24,9 @@ def swept(tmp_path_factory) -> tuple[Path, str, float]:
     """The smoke sweep: its folder, what it printed, its seconds."""
     folder = tmp_path_factory.mktemp("smoke") / "out"
     began = time.monotonic()
-    done = subprocess.run([BIAS_LAB, *SWEEP, "--out", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [BIAS_LAB, *SWEEP, "--out", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout, time.monotonic() - began
 

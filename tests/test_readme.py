@@ -76,7 +76,13 @@ def test_the_example_of_an_own_backbone_joins_the_sweep(tmp_path: Path, monkeypa
 def test_an_own_backbone_is_tuned_first_like_the_others(tmp_path: Path, monkeypatch) -> None:
     name = example(tmp_path)
     shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    command = [str(Path(sys.executable).with_name("bias-lab")), "sweep", "experiments/small_data.py", "--profile", "smoke"]
+    command = [
+        str(Path(sys.executable).with_name("bias-lab")),
+        "sweep",
+        "experiments/small_data.py",
+        "--profile",
+        "smoke",
+    ]
     options = ["--out", "out", "--no-wandb", "--sizes", "20", "--draws", "0", "--seeds", "0", "--backbone", name]
     done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A run from its definition to its result: what it leaves, that a kill changes nothing, that test images are read last."""
+"""A run from its definition to its result: what it leaves, that a kill changes nothing, when test images are read."""
 
 import json
 import os
