@@ -26,7 +26,7 @@ OPEN_BELOW = 96  # pixels; a stock stem leaves a 64-pixel image 2x2 at the end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backbone:
-    """One architecture in one size. factory: `timm:NAME`, a name in timm's registry (the lab's begin with bias_lab_)."""
+    """One architecture in one size. factory: `timm:NAME` in timm's registry, where the lab's begin with bias_lab_."""
 
     name: str
     architecture: str
@@ -44,10 +44,12 @@ class Backbone:
 
 
 def _backbones() -> dict[str, Backbone]:
-    vit, swin = dict(architecture="vit"), dict(architecture="swin", window=7)
-    micro = dict(image_size=28, open_below=48)
+    micro: dict[str, Any] = dict(image_size=28, open_below=48)
+    mini: dict[str, Any] = dict(image_size=32, open_below=48)
+    vit: dict[str, Any] = dict(architecture="vit")
+    swin: dict[str, Any] = dict(architecture="swin", window=7)
     rows: dict[str, dict[str, Any]] = {
-        # micro: 28-64 px, within 2x of one another in parameters
+        # 28-64 px, within 2x of one another in parameters: 0.32-0.45 M
         "vit_micro": dict(vit, image_size=28, patch=4),
         "swin_micro": dict(swin, image_size=28, patch=2, halvings=2),
         "mobilevit_micro": dict(micro, architecture="mobilevit"),
@@ -55,8 +57,38 @@ def _backbones() -> dict[str, Backbone]:
         "efficientnet_micro": dict(micro, architecture="efficientnet"),
         "mobilenetv3_micro": dict(micro, architecture="mobilenetv3"),
         "efficientvit_micro": dict(micro, architecture="efficientvit"),
+        # 32-64 px, for a GPU, within 2x of one another
+        "vit_mini": dict(vit, image_size=32, patch=4),
+        "swin_mini": dict(swin, image_size=32, patch=2, window=4, halvings=2),
+        "mobilevit_mini": dict(mini, architecture="mobilevit"),
+        "resnet_mini": dict(mini, architecture="resnet"),
+        "efficientnet_mini": dict(mini, architecture="efficientnet"),
+        "mobilenetv3_mini": dict(mini, architecture="mobilenetv3"),
+        "efficientvit_mini": dict(mini, architecture="efficientvit"),
     }
-    return {name: Backbone(name=name, factory=f"timm:bias_lab_{name}", **row) for name, row in rows.items()}
+    # published sizes, ours
+    for size in ("tiny", "small", "base"):
+        rows[f"vit_{size}_patch16_224"] = rows[f"deit_{size}_patch16_224"] = dict(vit, image_size=224, patch=16)
+        rows[f"vit_{size}_patch16_384"] = dict(vit, image_size=384, patch=16)
+        rows[f"swin_{size}_patch4_window7_224"] = dict(swin, image_size=224, patch=4, halvings=3)
+    for size in ("small", "base"):
+        for side in (224, 384):
+            rows[f"vit_{size}_patch32_{side}"] = dict(vit, image_size=side, patch=32)
+    rows["vit_small_patch8_224"] = dict(vit, image_size=224, patch=8)
+    rows["swin_base_patch4_window12_384"] = dict(swin, image_size=384, patch=4, window=12, halvings=3)
+    for size in ("xxs", "xs", "s"):
+        rows[f"mobilevit_{size}"] = dict(architecture="mobilevit", image_size=256)
+    ours = {name: Backbone(name=name, factory=f"timm:bias_lab_{name}", **row) for name, row in rows.items()}
+    published: dict[str, dict[str, Any]] = {
+        "resnet18": dict(architecture="resnet", image_size=224),
+        "resnet50": dict(architecture="resnet", image_size=224),
+        "efficientnet_b0": dict(architecture="efficientnet", image_size=224),
+        "mobilenetv3_large_100": dict(architecture="mobilenetv3", image_size=224),
+        "efficientvit_b0": dict(architecture="efficientvit", image_size=224),
+        "efficientvit_b1": dict(architecture="efficientvit", image_size=224),
+    }
+    theirs = {name: Backbone(name=name, factory=f"timm:{name}", **row) for name, row in published.items()}
+    return {**ours, **theirs}
 
 
 BACKBONES = _backbones()
@@ -161,6 +193,7 @@ REGIMES = {
 }
 
 PROTOCOLS = ("finetune", "linear_probe", "knn")
+FRACTALS = "fractals"  # a source that is drawn from formulas, data/fractals.py
 
 
 def check_regime(backbone: str, regime: str) -> None:
@@ -171,6 +204,21 @@ def check_regime(backbone: str, regime: str) -> None:
     if row.architectures and kind not in row.architectures and not is_own(backbone):
         able = [name for name, b in BACKBONES.items() if b.architecture in row.architectures]
         raise UserError(f"{backbone} can't take the regime '{regime}': {row.why}", f"which can: {', '.join(able)}")
+
+
+def check_source(regime: str, source: str) -> None:
+    """Raises UserError for a source that nobody knows, or one that the regime can't take."""
+    known = ("pool", "subset", FRACTALS, *DATASETS)
+    own = source.startswith(("folder:", "table:"))
+    if source and source not in known and not own:
+        raise unknown("source", source, known)
+    if REGIMES[regime].labels and source in ("", "pool", "subset"):
+        raise UserError(
+            f"the regime '{regime}' pretrains with labels, and source '{source or 'pool'}' is the target itself",
+            f"{FRACTALS}, or a dataset that shares no image with the target",
+        )
+    if regime == "formula" and source != FRACTALS:
+        raise UserError(f"the regime 'formula' pretrains on images that are drawn, not on '{source}'", FRACTALS)
 
 
 # --- datasets --------------------------------------------------------------------------------------------------------

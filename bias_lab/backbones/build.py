@@ -5,6 +5,7 @@ What `settings` resolves is what `create` sets, and what a run records.
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -60,7 +61,13 @@ def create(
         keywords["window_size"] = chosen["window"]
     if drop_path or target.startswith(PREFIX + "swin") or target.startswith("swin"):
         keywords["drop_path_rate"] = drop_path  # Swin's own default is 0.1
-    model: nn.Module = timm.create_model(target, **keywords)
+    try:
+        model: nn.Module = timm.create_model(target, **keywords)
+    except TypeError as error:
+        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if refused is None:
+            raise
+        raise UserError(f"{name} does not take {refused[1]}={keywords[refused[1]]}") from error
     if chosen["stem"] is not None:
         small.set_stem(model, chosen["stem"])
     return model
@@ -69,7 +76,7 @@ def create(
 def settings(
     name: str, *, image_size: int, patch: int | None = None, window: int | None = None, stem: str | None = None
 ) -> dict[str, Any]:
-    """What `create` sets at this image size: patch and window of a transformer, stem of a CNN; None where there is none.
+    """What `create` sets at this image size: patch and window of a transformer, stem of a CNN; None for what it lacks.
 
     stem: "open" keeps the resolution (stride 1, no max-pool), "stock" halves it as published.
     """
@@ -92,7 +99,8 @@ def settings(
 
 def parameters(model: nn.Module) -> int:
     """Parameters, the classifier left out, so that counts don't depend on the number of classes."""
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
+    get_classifier: Any = getattr(model, "get_classifier", None)
+    classifier = get_classifier() if get_classifier is not None else None
     head = sum(p.numel() for p in classifier.parameters()) if isinstance(classifier, nn.Module) else 0
     return sum(p.numel() for p in model.parameters()) - head
 
@@ -133,10 +141,10 @@ def _geometry(name: str) -> tuple[int, int | None, int | None, int]:
         return row.image_size, row.patch, row.window, row.halvings
     target = _timm_name(name)
     with torch.device("meta"):
-        model = timm.create_model(target)
+        model: Any = timm.create_model(target)
     made_for = int((model.pretrained_cfg.get("input_size") or (3, 224, 224))[-1])
     embed = getattr(model, "patch_embed", None)
-    if not hasattr(embed, "patch_size") or not _takes_size(target):
+    if embed is None or not hasattr(embed, "patch_size") or not _takes_size(target):
         return made_for, None, None, 0
     windows = [m.window_size for m in model.modules() if hasattr(m, "relative_position_bias_table")]
     stages = len({info["reduction"] for info in model.feature_info})

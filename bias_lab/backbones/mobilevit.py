@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import Block, DropPath, Head, drop_path_rates, take
+from bias_lab.backbones.shared import Block, DropPath, Head, check_ends, drop_path_rates, take
+from bias_lab.errors import UserError
 
 
 class MobileViT(nn.Module):
@@ -38,6 +39,7 @@ class MobileViT(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        check_ends(in_chans, num_classes)
         self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
@@ -53,7 +55,7 @@ class MobileViT(nn.Module):
             built.append(nn.Sequential(*blocks))
             self.feature_info.append(dict(module=f"stages.{i}", num_chs=width, reduction=reduction, stage=i + 1))
         self.stages = nn.Sequential(*built)
-        self.final_conv = ConvNormAct(width, num_features, 1)
+        self.final_conv: nn.Module = ConvNormAct(width, num_features, 1)
         self.feature_info[-1].update(module="final_conv", num_chs=num_features)
         self.head = Head(num_features, num_classes, drop_rate)
         self.apply(_init)
@@ -69,7 +71,8 @@ class MobileViT(nn.Module):
         x = self.stem(x.contiguous(memory_format=torch.channels_last))  # (B, C', H', W')
         for stage in self.stages:
             x = self._run(stage, x)  # (B, C', H', W')
-        return self.final_conv(x)
+        x = self.final_conv(x)  # (B, C', H', W')
+        return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, C, H, W) -> logits (B, K), or with pre_logits what the classifier reads, (B, C)."""
@@ -85,10 +88,10 @@ class MobileViT(nn.Module):
         norm: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The stages' maps, (B, C, H, W) each; the last is what `forward_features` gives. There is no norm to apply."""
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt '{output_fmt}' is unknown: 'NCHW'")
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW'")
         taken, maps = take(len(self.stages), indices), []
         x = self.stem(x.contiguous(memory_format=torch.channels_last))  # (B, C', H', W')
         for i, stage in enumerate(self.stages):
@@ -100,10 +103,12 @@ class MobileViT(nn.Module):
         return maps if intermediates_only else (x, maps)
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        """A stage's output; when memory is short, its insides are computed again in the backward pass."""
         if self.grad_checkpointing and torch.is_grad_enabled():
-            y: Tensor = checkpoint(stage, x, use_reentrant=False)
-            return y
-        return stage(x)
+            x = checkpoint(stage, x, use_reentrant=False)
+        else:
+            x = stage(x)
+        return x
 
     # --- timm's contract ---------------------------------------------------------------------------------------------
 
@@ -111,14 +116,25 @@ class MobileViT(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        if global_pool is not None:
-            self.global_pool = global_pool
+        self.global_pool = self.global_pool if global_pool is None else global_pool
         self.num_classes = num_classes
-        self.head.reset(num_classes, like=self.final_conv.conv.weight)
+        self.head.reset(num_classes, like=self.stem.conv.weight)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         stages = r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"
         return dict(stem=r"^stem", blocks=[(stages, None), (r"^final_conv", (99999,))])
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what `forward_intermediates(indices)` never reads; returns the indices as counted from the start."""
+        taken = take(len(self.stages), indices)
+        if max(taken) < len(self.stages) - 1:
+            self.final_conv = nn.Identity()
+        self.stages = self.stages[: max(taken) + 1]
+        if prune_head:
+            self.reset_classifier(0, "")
+        return taken
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
@@ -137,7 +153,7 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = pointwise(x, self.conv.weight) if self.conv.kernel_size == (1, 1) else self.conv(x)
-        x = self.bn(x)
+        x = self.bn(x)  # (B, C', H', W')
         return F.silu(x) if self.act else x
 
 
@@ -161,7 +177,7 @@ class InvertedResidual(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1_1x1(x)  # (B, hidden, H, W)
+        y: Tensor = self.conv1_1x1(x)  # (B, hidden, H, W)
         y = self.conv2_kxk(y)  # (B, hidden, H/stride, W/stride)
         y = self.drop_path(self.conv3_1x1(y))  # (B, C', H/stride, W/stride)
         return x + y if self.residual else y
@@ -199,7 +215,8 @@ class MobileViTBlock(nn.Module):
         if fitted != (H, W):
             y = F.interpolate(y, size=(H, W), mode="bilinear", align_corners=False)  # (B, D, H, W)
         y = self.conv_proj(y)  # (B, C, H, W)
-        return self.conv_fusion(torch.cat([x, y], dim=1))  # (B, C, H, W)
+        x = self.conv_fusion(torch.cat([x, y], dim=1))  # (B, C, H, W)
+        return x
 
 
 def unfold(x: Tensor, p: int) -> Tensor:
@@ -277,6 +294,16 @@ SIZES: dict[str, dict[str, Any]] = {
         stem_stride=1,
         stages=[[Inverted(24, 2, 2), Mixer(48, 1)], [Inverted(48, 2, 2), Mixer(96, 3)]],
         num_features=192,
+    ),
+    "mobilevit_mini": dict(
+        stem_stride=1,
+        stages=[
+            [Inverted(32, 1, 2)],
+            [Inverted(64, 2), Inverted(64)],
+            [Inverted(96, 2), Mixer(144, 2)],
+            [Inverted(128, 2), Mixer(192, 3)],
+        ],
+        num_features=512,
     ),
     "mobilevit_xxs": dict(stages=_published((16, 24, 48, 64, 80), (64, 80, 96), 2.0), num_features=320),
     "mobilevit_xs": dict(stages=_published((32, 48, 64, 80, 96), (96, 120, 144)), num_features=384),

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_patch_embed
+from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
+
+from bias_lab.errors import UserError
 
 Size = int | Sequence[int]
 
@@ -67,13 +69,14 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != self.img_size:
-            raise ValueError(
-                f"images are {x.shape[-2]}x{x.shape[-1]}, the model was built for {self.img_size[0]}x{self.img_size[1]}: "
-                "resize them, or call set_input_size"
+            raise UserError(
+                f"images of {x.shape[-2]}x{x.shape[-1]} for a model built for {self.img_size[0]}x{self.img_size[1]}",
+                remedy="resize them, or call set_input_size",
             )
         x = self.proj(x)  # (B, D, H/P, W/P)
         x = x.permute(0, 2, 3, 1)  # (B, H/P, W/P, D)
-        return self.norm(x)
+        x = self.norm(x)
+        return x
 
 
 class Attention(nn.Module):
@@ -81,8 +84,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"{heads} heads don't divide a width of {width}: choose a divisor")
+        check_heads(width, heads)
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -98,8 +100,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.query_key_value(x)  # each (B, h, N, d)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d)
-        x = x.transpose(1, 2).flatten(2)  # (B, N, D)
-        return self.proj(x)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, N, D)
+        return x
 
     def first_token(self, x: Tensor) -> Tensor:
         """`forward(x)[:, :1]`, exactly, without the other tokens' queries and projections: (B, N, D) -> (B, 1, D)."""
@@ -111,13 +113,15 @@ class Attention(nn.Module):
         kv = kv.reshape(B, N, 2, self.heads, D // self.heads)  # (B, N, 2, h, d)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, d)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, 1, d)
-        return self.proj(x.transpose(1, 2).flatten(2))  # (B, 1, D)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, 1, D)
+        return x
 
 
 def attention_map(attention: Attention, x: Tensor) -> Tensor:
     """Who attends to whom, (B, h, N, N), rows sum to 1: what scaled_dot_product_attention never forms."""
     q, k, _ = attention.query_key_value(x)  # each (B, h, N, d)
-    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)  # (B, h, N, N)
+    scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (B, h, N, N)
+    return scores.softmax(-1)
 
 
 class Mlp(nn.Module):
@@ -176,13 +180,15 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x)))  # (B, N, D)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))  # (B, N, D)
+        return x
 
     def first_token(self, x: Tensor) -> Tensor:
         """`forward(x)[:, :1]`, for a head that reads the class token alone: (B, N, D) -> (B, 1, D)."""
-        x = x[:, :1] + self.drop_path(self.attn.first_token(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x[:, :1] + self.drop_path(self.attn.first_token(self.norm1(x)))  # (B, 1, D)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))  # (B, 1, D)
+        return x
 
 
 class Head(nn.Module):
@@ -219,7 +225,22 @@ def take(count: int, indices: int | Sequence[int] | None) -> list[int]:
         indices = range(count - indices, count)
     taken = [count + i if i < 0 else i for i in indices]
     if not taken or min(taken) < 0 or max(taken) >= count:
-        raise ValueError(
-            f"stages {list(indices)} of a model that has {count}: give a count up to it, or indices below it"
-        )
+        raise UserError(f"stages {list(indices)} of a model that has {count}", f"a number up to {count}, or indices")
     return taken
+
+
+def check_ends(in_chans: int, num_classes: int) -> None:
+    """Raises UserError for a channel count below 1 or a class count below 0 (0: no classifier)."""
+    if in_chans < 1:
+        raise UserError(f"{in_chans} channels", "1 for grey images, 3 for colour")
+    if num_classes < 0:
+        raise UserError(f"{num_classes} classes", "1 or more; 0 for an encoder without a classifier")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises UserError unless every head gets the same share of the width."""
+    if heads < 1 or width % heads:
+        near = [n for n in range(1, width + 1) if width % n == 0]
+        raise UserError(
+            f"{heads} heads don't divide a width of {width}", f"{min(near, key=lambda n: abs(n - heads))} do"
+        )

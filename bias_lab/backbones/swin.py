@@ -7,27 +7,18 @@ shift, and the padding takes part in attention; timm merges patches at the start
 end. LayerNorm's epsilon is 1e-5. Maps are (B, H, W, D) throughout.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resize_rel_pos_bias_table
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import (
-    DropPath,
-    Head,
-    Mlp,
-    PatchEmbed,
-    Size,
-    drop_path_rates,
-    init_linear,
-    pair,
-    take,
-)
+from bias_lab.backbones import shared, windows
+from bias_lab.backbones.shared import DropPath, Head, Mlp, PatchEmbed, Size, pair
+from bias_lab.backbones.windows import Pair
+from bias_lab.errors import UserError
 
 
 class SwinTransformer(nn.Module):
@@ -52,44 +43,36 @@ class SwinTransformer(nn.Module):
         drop_path_rate: float = 0.1,
     ) -> None:
         super().__init__()
+        shared.check_ends(in_chans, num_classes)
         self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool
         self.embed_dim = embed_dim
         self.num_features = self.head_hidden_size = embed_dim * 2 ** (len(depths) - 1)
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim, norm=nn.LayerNorm(embed_dim))
-        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
-        stages = []
-        map_size = self.patch_embed.grid_size
+        self._reference = self.patch_embed.grid_size, pair(window_size)  # a resized map keeps this share of a window
+        rates = iter(shared.drop_path_rates(drop_path_rate, sum(depths)))
+        stages: list[Stage] = []
         for i, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
-            stages.append(
-                Stage(
-                    embed_dim * 2**i,
-                    heads,
-                    map_size,
-                    merge=i > 0,
-                    window=pair(window_size),
-                    drop_path=[next(rates) for _ in range(depth)],
-                    mlp_ratio=mlp_ratio,
-                )
-            )
-            map_size = stages[-1].map_size
+            map_size = stages[-1].map_size if stages else self.patch_embed.grid_size
+            drop_path = [next(rates) for _ in range(depth)]
+            stages.append(Stage(embed_dim * 2**i, heads, map_size, i > 0, pair(window_size), drop_path, mlp_ratio))
         self.layers = nn.Sequential(*stages)
-        self.norm = nn.LayerNorm(self.num_features)
+        self.norm: nn.Module = nn.LayerNorm(self.num_features)
         self.head = Head(self.num_features, num_classes, drop_rate)
-
-        reduction = max(self.patch_embed.patch_size)
-        self.feature_info = [
-            dict(module=f"layers.{i}", num_chs=embed_dim * 2**i, reduction=reduction * 2**i) for i in range(len(depths))
+        self.feature_info: list[dict[str, Any]] = [
+            dict(module=f"layers.{i}", num_chs=embed_dim * 2**i) for i in range(len(depths))
         ]
-        self.apply(init_linear)
+        self._note_reductions()
+        self.apply(shared.init_linear)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))  # (B, K)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the last stage's map after the norm, (B, H', W', D)."""
+        """(B, C, H, W) -> the last stage's map after the norm, (B, H', W', D')."""
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         x = self.layers(x)  # (B, H', W', D')
-        return self.norm(x)
+        x = self.norm(x)
+        return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """(B, H, W, D) -> logits (B, K), or with pre_logits what the classifier reads, (B, D)."""
@@ -105,11 +88,11 @@ class SwinTransformer(nn.Module):
         norm: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The stages' maps, (B, D, H, W) each; `norm` is for the last alone, whose width it has."""
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt '{output_fmt}' is unknown: 'NCHW'")
-        taken, maps = take(len(self.layers), indices), []
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW'")
+        taken, maps = shared.take(len(self.layers), indices), []
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         for i, stage in enumerate(self.layers):
             x = stage(x)  # (B, H, W, D)
@@ -124,54 +107,60 @@ class SwinTransformer(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        if global_pool is not None:
-            self.global_pool = global_pool
+        self.global_pool = self.global_pool if global_pool is None else global_pool
         self.num_classes = num_classes
-        self.head.reset(num_classes, like=self.layers[0].blocks[0].norm1.weight)
+        self.head.reset(num_classes, like=self.patch_embed.proj.weight)
 
     def no_weight_decay(self) -> set[str]:
         return {name for name, _ in self.named_parameters() if "relative_position_bias_table" in name}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        blocks = (
-            r"^layers\.(\d+)"
-            if coarse
-            else [
-                (r"^layers\.(\d+).downsample", (0,)),
-                (r"^layers\.(\d+)\.\w+\.(\d+)", None),
-                (r"^norm", (99999,)),
-            ]
-        )
-        return dict(stem=r"^patch_embed", blocks=blocks)
+        if coarse:
+            return dict(stem=r"^patch_embed", blocks=r"^layers\.(\d+)")
+        merging, blocks = (r"^layers\.(\d+).downsample", (0,)), (r"^layers\.(\d+)\.\w+\.(\d+)", None)
+        return dict(stem=r"^patch_embed", blocks=[merging, blocks, (r"^norm", (99999,))])
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         for stage in self.layers:
-            stage.grad_checkpointing = enable
+            cast(Stage, stage).grad_checkpointing = enable
 
     def set_input_size(
         self, img_size: Size | None = None, patch_size: Size | None = None, window_size: Size | None = None
     ) -> None:
         """Take images, patches, windows of another size; without window_size, windows keep their share of the map."""
-        old = self.patch_embed.grid_size
         self.patch_embed.set_input_size(img_size, patch_size)
         map_size = self.patch_embed.grid_size
-        scale = [new / was for new, was in zip(map_size, old, strict=True)]
+        if window_size is not None:
+            self._reference = map_size, pair(window_size)
+        rows, columns = (max(1, w * new // old) for new, old, w in zip(map_size, *self._reference, strict=True))
         for stage in self.layers:
-            target = pair(window_size) if window_size is not None else None
-            stage.set_input_size(map_size, target or _scaled(stage.window_size, scale))
+            stage = cast(Stage, stage)
+            stage.set_input_size(map_size, (rows, columns))
             map_size = stage.map_size
+        self._note_reductions()
 
+    def _note_reductions(self) -> None:
+        for i, info in enumerate(self.feature_info):
+            info["reduction"] = max(self.patch_embed.patch_size) * 2**i
 
-def _scaled(window: tuple[int, int], scale: Sequence[float]) -> tuple[int, int]:
-    rows, columns = (max(1, int(w * s)) for w, s in zip(window, scale, strict=True))
-    return rows, columns
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what `forward_intermediates(indices)` never reads; returns the indices as counted from the start."""
+        taken = shared.take(len(self.layers), indices)
+        if prune_norm or max(taken) < len(self.layers) - 1:
+            self.norm = nn.Identity()  # it fits the last stage alone
+        self.layers = self.layers[: max(taken) + 1]
+        if prune_head:
+            self.reset_classifier(0, "")
+        return taken
 
 
 class Stage(nn.Module):
     """Blocks at one resolution, before them (but in the first stage) the merging that halves it.
 
-    (B, H, W, D) in, (B, H', W', D') out; map_size is (H', W'). Between the two the tokens lie in the order of the
-    blocks' windows, so that a window is a slice: one gather between two blocks takes the place of the official shift,
+    (B, H, W, D) in, (B, H', W', D') out; map_size is (H', W'). In between, tokens lie in the order of the blocks'
+    windows, so that a window is a slice: one gather between two blocks takes the place of the official code's shift,
     partition, reverse and shift back, and computes the same.
     """
 
@@ -179,20 +168,17 @@ class Stage(nn.Module):
         self,
         width: int,
         heads: int,
-        map_size: tuple[int, int],
-        *,
+        map_size: Pair,
         merge: bool,
-        window: tuple[int, int],
+        window: Pair,
         drop_path: Sequence[float],
         mlp_ratio: float,
     ) -> None:
         super().__init__()
         self.grad_checkpointing = False
         self.downsample = PatchMerging(width // 2) if merge else nn.Identity()
-        fitting, _ = window_and_shift(self._inside(map_size), window, False)
-        self.blocks = nn.Sequential(
-            *(Block(width, heads, drop_path=rate, mlp_ratio=mlp_ratio, window=fitting) for rate in drop_path)
-        )
+        fitting, _ = windows.window_and_shift(self._inside(map_size), window, shifted=False)
+        self.blocks = nn.Sequential(*(Block(width, heads, fitting, rate, mlp_ratio) for rate in drop_path))
         self.set_input_size(map_size, window)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -200,34 +186,39 @@ class Stage(nn.Module):
         B, H, W, D = x.shape
         x = x.flatten(1, 2)  # (B, H*W, D)
         for i, block in enumerate(self.blocks):
-            x = gather(x, self.get_buffer(f"to_block{i}"))  # (B, G*A, D)
+            x = gather(x, self._buffers[f"to_block{i}"])  # (B, G*A, D)
             if self.grad_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)  # (B, G*A, D)
             else:
                 x = block(x)  # (B, G*A, D)
-        x = gather(x, self.get_buffer("to_map"))  # (B, H*W, D)
+        x = gather(x, self._buffers["to_map"])  # (B, H*W, D)
         return x.reshape(B, H, W, D)
 
-    def set_input_size(self, map_size: tuple[int, int], window: tuple[int, int]) -> None:
+    def set_input_size(self, map_size: Pair, window: Pair) -> None:
         """map_size: of what comes in, before the merging. Every second block is shifted by half a window."""
-        self.map_size, self.window_size = self._inside(map_size), window
-        slots = torch.arange(self.map_size[0] * self.map_size[1], device="cpu")  # where each token of the map lies now
+        self.map_size = self._inside(map_size)
+        slots = torch.arange(self.map_size[0] * self.map_size[1], device="cpu")  # where each token of the map lies
         for i, block in enumerate(self.blocks):
-            shifted = i % 2 == 1
-            order, new_slots = block.set_input_size(self.map_size, window, shifted)
-            self._buffer(f"to_block{i}", slots[order])
-            slots = new_slots
-        self._buffer("to_map", slots)
+            order, next_slots = cast(Block, block).set_input_size(self.map_size, window, shifted=i % 2 == 1)
+            keep_index(self, f"to_block{i}", slots[order])
+            slots = next_slots
+        keep_index(self, "to_map", slots)
 
-    def _inside(self, map_size: tuple[int, int]) -> tuple[int, int]:
+    def _inside(self, map_size: Pair) -> Pair:
         if isinstance(self.downsample, nn.Identity):
             return map_size
         return (map_size[0] + 1) // 2, (map_size[1] + 1) // 2
 
-    def _buffer(self, name: str, index: Tensor) -> None:
-        """Keep the indices of a gather, or none where it would change nothing."""
-        same = len(index) == len(index.unique()) and torch.equal(index, torch.arange(len(index), device="cpu"))
-        self.register_buffer(name, None if same else index, persistent=False)
+
+def gather(x: Tensor, index: Tensor | None) -> Tensor:
+    """Put tokens in another order: (B, L, D) -> (B, len(index), D); no index leaves them."""
+    return x if index is None else x.index_select(1, index)
+
+
+def keep_index(module: nn.Module, name: str, index: Tensor) -> None:
+    """Keep the indices of a gather as a buffer, or None where they would move nothing."""
+    still = torch.equal(index, torch.arange(len(index), device="cpu"))
+    module.register_buffer(name, None if still else index, persistent=False)
 
 
 class PatchMerging(nn.Module):
@@ -245,7 +236,8 @@ class PatchMerging(nn.Module):
             B, H, W, D = x.shape
         x = x.reshape(B, H // 2, 2, W // 2, 2, D)  # (B, H/2, 2, W/2, 2, D)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, H/2, W/2, 4D): columns before rows, as the official weights
-        return self.reduction(self.norm(x))  # (B, H/2, W/2, 2D)
+        x = self.reduction(self.norm(x))  # (B, H/2, W/2, 2D)
+        return x
 
 
 class Block(nn.Module):
@@ -254,9 +246,7 @@ class Block(nn.Module):
     attn_mask: Tensor | None
     padding: Tensor | None
 
-    def __init__(
-        self, width: int, heads: int, *, window: tuple[int, int], drop_path: float, mlp_ratio: float
-    ) -> None:
+    def __init__(self, width: int, heads: int, window: Pair, drop_path: float, mlp_ratio: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attn = WindowAttention(width, heads, window)
@@ -271,88 +261,18 @@ class Block(nn.Module):
             y = y.masked_fill(self.padding, 0.0)  # (B, G*A, D)  what fills a window up is 0 after the norm
         y = self.attn(y.reshape(-1, self.attn.area, D), self.attn_mask)  # (B*G, A, D)
         x = x + self.drop_path(y.reshape(B, L, D))  # (B, G*A, D)
-        return x + self.drop_path(self.mlp(self.norm2(x)))  # (B, G*A, D)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))  # (B, G*A, D)
+        return x
 
-    def set_input_size(
-        self, map_size: tuple[int, int], window: tuple[int, int], shifted: bool
-    ) -> tuple[Tensor, Tensor]:
+    def set_input_size(self, map_size: Pair, window: Pair, shifted: bool) -> tuple[Tensor, Tensor]:
         """Fit mask and bias table to a map; gives the order of the windows' tokens and their slots (`window_order`)."""
-        window, shift = window_and_shift(map_size, window, shifted)
+        window, shift = windows.window_and_shift(map_size, window, shifted)
         self.attn.set_window_size(window)
-        self.register_buffer("attn_mask", shift_mask(map_size, window, shift), persistent=False)
-        order, slots = window_order(map_size, window, shift)
+        self.register_buffer("attn_mask", windows.shift_mask(map_size, window, shift), persistent=False)
+        order, slots = windows.window_order(map_size, window, shift)
         padding = order < 0
         self.register_buffer("padding", padding.unsqueeze(1) if padding.any() else None, persistent=False)
         return order.clamp(min=0), slots
-
-
-def gather(x: Tensor, index: Tensor | None) -> Tensor:
-    """Put tokens in another order: (B, L, D) -> (B, len(index), D); no index leaves them."""
-    return x if index is None else x.index_select(1, index)
-
-
-def window_order(
-    map_size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """How the tokens of a shifted and padded map lie, window after window.
-
-    Returns order (G*A,): for each slot the token's place in the map, row by row, or -1 for padding; and its inverse,
-    slots (H*W,): for each place of the map the slot that holds its token.
-    """
-    H, W = map_size
-    right, below = -W % window[1], -H % window[0]
-    at = torch.arange(H * W, device="cpu").reshape(1, H, W, 1)
-    at = F.pad(at.roll((-shift[0], -shift[1]), (1, 2)), (0, 0, 0, right, 0, below), value=-1)  # (1, H', W', 1)
-    order = window_partition(at, window).flatten()  # (G*A,)
-    slots = torch.arange(len(order), device="cpu").reshape(-1, *window, 1)  # (G, rows, columns, 1)
-    slots = window_reverse(slots, window, H + below, W + right)[:, :H, :W].roll(shift, (1, 2))  # (1, H, W, 1)
-    return order, slots.flatten()
-
-
-def window_and_shift(
-    map_size: tuple[int, int], window: tuple[int, int], shifted: bool
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """A window never exceeds its map, and where one window is the whole side there is nothing to shift."""
-    sides = [min(side, w) for side, w in zip(map_size, window, strict=True)]
-    shifts = [w // 2 if shifted and side > w else 0 for side, w in zip(map_size, window, strict=True)]
-    return (sides[0], sides[1]), (shifts[0], shifts[1])
-
-
-def window_partition(x: Tensor, window: Size) -> Tensor:
-    """Cut a map into windows: (B, H, W, D) -> (B*G, rows, columns, D)."""
-    B, H, W, D = x.shape
-    rows, columns = pair(window)
-    x = x.reshape(B, H // rows, rows, W // columns, columns, D)  # (B, H/rows, rows, W/columns, columns, D)
-    x = x.permute(0, 1, 3, 2, 4, 5)  # (B, H/rows, W/columns, rows, columns, D)
-    return x.reshape(-1, rows, columns, D)  # (B*G, rows, columns, D)
-
-
-def window_reverse(windows: Tensor, window: Size, H: int, W: int) -> Tensor:
-    """Put windows together again: (B*G, rows, columns, D) -> (B, H, W, D)."""
-    rows, columns = pair(window)
-    x = windows.reshape(-1, H // rows, W // columns, rows, columns, windows.shape[-1])  # (B, H/r, W/c, r, c, D)
-    x = x.permute(0, 1, 3, 2, 4, 5)  # (B, H/r, r, W/c, c, D)
-    return x.reshape(-1, H, W, windows.shape[-1])  # (B, H, W, D)
-
-
-def shift_mask(map_size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor | None:
-    """What a shifted window may not mix: (G, A, A), -100 between tokens that were not neighbours, else 0.
-
-    The roll brings the map's far edges together. Three slices a direction, (0, -w), (-w, -s), (-s, end), make nine
-    regions; tokens of different regions share a window, but must not attend to one another.
-    """
-    if not any(shift):
-        return None
-    H, W = (math.ceil(side / w) * w for side, w in zip(map_size, window, strict=True))
-    region = torch.zeros(1, H, W, 1, device="cpu")
-    count = 0
-    for rows in (slice(0, -window[0]), slice(-window[0], -shift[0]), slice(-shift[0], None)):
-        for columns in (slice(0, -window[1]), slice(-window[1], -shift[1]), slice(-shift[1], None)):
-            region[:, rows, columns] = count
-            count += 1
-    region = window_partition(region, window).flatten(1)  # (G, A)
-    apart = region.unsqueeze(1) != region.unsqueeze(2)  # (G, A, A)
-    return torch.zeros(apart.shape, device="cpu").masked_fill(apart, -100.0)
 
 
 class WindowAttention(nn.Module):
@@ -360,15 +280,14 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(self, width: int, heads: int, window: tuple[int, int]) -> None:
+    def __init__(self, width: int, heads: int, window: Pair) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"{heads} heads don't divide a width of {width}: choose a divisor")
+        shared.check_heads(width, heads)
         self.heads, self.window_size = heads, window
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
+        self.register_buffer("relative_position_index", windows.relative_position_index(window), persistent=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -388,7 +307,8 @@ class WindowAttention(nn.Module):
         else:
             bias = bias.expand(B // len(bias), *bias.shape).flatten(0, 1)  # (B, h, A, A)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))  # (B, h, A, d)
-        return self.proj(x.transpose(1, 2).flatten(2))  # (B, A, D)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, A, D)
+        return x
 
     def bias(self, mask: Tensor | None) -> Tensor:
         """What is added to the attention before its softmax: (1, h, A, A), or with the shift's mask (G, h, A, A)."""
@@ -396,24 +316,15 @@ class WindowAttention(nn.Module):
         bias = bias.t().reshape(1, self.heads, self.area, self.area)  # (1, h, A, A)
         return bias if mask is None else bias + mask.unsqueeze(1)  # (G, h, A, A)
 
-    def set_window_size(self, window: tuple[int, int]) -> None:
+    def set_window_size(self, window: Pair) -> None:
         """Another window: the table of relative positions is resampled as timm does."""
         if window == self.window_size:
             return
-        table, self.window_size = self.relative_position_bias_table, window
-        shape = ((2 * window[0] - 1) * (2 * window[1] - 1), self.heads)
-        with torch.no_grad():
-            resampled = resize_rel_pos_bias_table(table, new_window_size=window, new_bias_shape=shape)
+        table = self.relative_position_bias_table
+        resampled = windows.resample_table(table, self.window_size, window)
+        self.window_size = window
         self.relative_position_bias_table = nn.Parameter(resampled, requires_grad=table.requires_grad)
-        self.relative_position_index = relative_position_index(window).to(table.device)
-
-
-def relative_position_index(window: tuple[int, int]) -> Tensor:
-    """For each pair of a window's tokens, the row of the bias table: (A, A), by rows apart, then columns apart."""
-    rows, columns = window
-    at = torch.cartesian_prod(torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu"))  # (A, 2)
-    apart = at[:, None] - at[None, :]  # (A, A, 2)
-    return (apart[..., 0] + rows - 1) * (2 * columns - 1) + apart[..., 1] + columns - 1  # (A, A)
+        self.relative_position_index = windows.relative_position_index(window).to(table.device)
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -425,7 +336,7 @@ SIZES: dict[str, dict[str, Any]] = {
         patch_size=2,
         window_size=4,
         embed_dim=64,
-        depths=(2, 2, 6),
+        depths=(2, 2, 4),
         num_heads=(2, 4, 8),
         drop_path_rate=0.0,
     ),

@@ -6,14 +6,15 @@ epsilon is 1e-6. DeiT (arXiv:2012.12877, without distillation) is the same model
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import Block, PatchEmbed, Size, drop_path_rates, init_linear, pair, take
+from bias_lab.backbones.shared import Block, PatchEmbed, Size, check_ends, drop_path_rates, init_linear, pair, take
+from bias_lab.errors import UserError
 
 
 class VisionTransformer(nn.Module):
@@ -36,6 +37,7 @@ class VisionTransformer(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        check_ends(in_chans, num_classes)
         check_grid(img_size, patch_size)
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
@@ -67,7 +69,7 @@ class VisionTransformer(nn.Module):
         if self._head_reads_one_token():
             x = self.embed(x)  # (B, N, D)
             x = self.blocks[:-1](x)  # (B, N, D)
-            x = self.blocks[-1].first_token(x)  # (B, 1, D)
+            x = cast(Block, self.blocks[-1]).first_token(x)  # (B, 1, D)
             return self.forward_head(self.norm(x))  # (B, K)
         return self.forward_head(self.forward_features(x))  # (B, K)
 
@@ -76,7 +78,8 @@ class VisionTransformer(nn.Module):
         x = self.embed(x)  # (B, N, D)
         for block in self.blocks:
             x = self._run(block, x)  # (B, N, D)
-        return self.norm(x)
+        x = self.norm(x)
+        return x
 
     def embed(self, x: Tensor) -> Tensor:
         """Patches, class token, positions: (B, C, H, W) -> (B, N, D)."""
@@ -101,7 +104,7 @@ class VisionTransformer(nn.Module):
         norm: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
-    ) -> Any:
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """The blocks' outputs without the class token: (B, D, H/P, W/P) each, or (B, N, D) as "NLC"."""
         taken, maps = take(len(self.blocks), indices), []
         x = self.embed(x)  # (B, N, D)
@@ -116,9 +119,10 @@ class VisionTransformer(nn.Module):
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         """A block's output; when memory is short, its insides are computed again in the backward pass."""
         if self.grad_checkpointing and torch.is_grad_enabled():
-            y: Tensor = checkpoint(block, x, use_reentrant=False)
-            return y
-        return block(x)
+            x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = block(x)
+        return x
 
     def _head_reads_one_token(self) -> bool:
         """Whether the last block may compute the class token alone: not while a hook waits for the others."""
@@ -130,9 +134,9 @@ class VisionTransformer(nn.Module):
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg", ""):
-            raise ValueError(f"global_pool '{global_pool}' is unknown: 'token', 'avg', or '' for all tokens")
+            raise UserError(f"global_pool '{global_pool}' is unknown", "'token', 'avg', or '' for all tokens")
         if global_pool == "token" and self.cls_token is None:
-            raise ValueError("global_pool 'token' needs a class token: choose 'avg', or class_token=True")
+            raise UserError("global_pool 'token' needs a class token", remedy="choose 'avg', or class_token=True")
         self.global_pool = global_pool
 
     # --- timm's contract ---------------------------------------------------------------------------------------------
@@ -186,12 +190,12 @@ class VisionTransformer(nn.Module):
 
 
 def check_grid(img_size: Size, patch_size: Size) -> None:
-    """Raises ValueError if patches don't fill the image (timm cuts the rest off without a word)."""
+    """Raises UserError if patches don't fill the image (timm cuts the rest off without a word)."""
     (H, W), (rows, columns) = pair(img_size), pair(patch_size)
     if H % rows or W % columns:
-        near = [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
-        way_out = min(near, key=lambda p: abs(p - rows))
-        raise ValueError(f"patches of {rows}x{columns} don't fill a {H}x{W} image: a patch of {way_out} does")
+        fitting = [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
+        near = min(fitting, key=lambda p: abs(p - rows))
+        raise UserError(f"patches of {rows}x{columns} don't fill a {H}x{W} image", f"patches of {near}x{near} do")
 
 
 def _sizes() -> dict[str, dict[str, Any]]:
