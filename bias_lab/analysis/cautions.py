@@ -33,7 +33,7 @@ def replicates(scratch: pd.DataFrame) -> list[str]:
     counts = paired.groupby("size").size()
     if not len(counts):
         return []
-    single = [f"{size:,}" for size, n in counts.items() if n == 1]
+    single = [f"{size:,}" for size, n in zip(counts.index.astype(int), counts, strict=True) if n == 1]
     told = [f"One replicate alone at N = {listed(single)}: no interval, no claim."] if single else []
     draws = paired.groupby("size")["draw"].nunique()
     if (draws == 1).any() and counts.max() > 1:
@@ -48,10 +48,12 @@ def membership(scratch: pd.DataFrame) -> list[str]:
     """A family that has not the same members at every size."""
     groups = rep.select(scratch, "cnn").groupby("size")["backbone"]
     members = {size: sorted(set(names)) for size, names in groups}
+    if members and max(map(len, members.values())) == 1 and len({names[0] for names in members.values()}) == 1:
+        return [f"{next(iter(members.values()))[0]} is the only CNN here: no family mean is behind these numbers."]
     if len({tuple(names) for names in members.values()}) < 2:
         return []
     fewest = min(members.values(), key=len)
-    sizes = [f"{size:,}" for size, names in members.items() if names == fewest]
+    sizes = [f"{int(str(size)):,}" for size, names in members.items() if names == fewest]
     return [f"The CNN family is {listed(fewest)} alone at N = {listed(sizes)}: its mean is of fewer backbones there."]
 
 
@@ -90,12 +92,11 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     told = []
     for name, part in short.groupby("backbone"):
         sizes = listed([f"{size:,}" for size in part["size"]])
-        told.append(
-            f"{name} at N = {sizes} (down to {percent(float(part['train_top1'].min()), 0)} % on its own training images)"
-        )
+        least = percent(float(part["train_top1"].min()), 0)
+        told.append(f"{name} at N = {sizes} (down to {least} % of its own training images right)")
     if not told:
         return []
-    return [f"Under-trained at this budget, the loss still falling: {'; '.join(told)}. More steps would help."]
+    return [f"Under-trained at this budget, loss still falling: {'; '.join(told)}. More steps may help."]
 
 
 def ceiling(scratch: pd.DataFrame) -> list[str]:

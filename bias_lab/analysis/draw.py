@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,10 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
     parts = [head, *_grid(chart, axes, points)]
     order = sorted(chart.series, key=lambda line: line.bold)
     parts += [_band(line, axes) for line in order if line.bold and not chart.zero]
-    parts += [part for line in order for part in _line(line, axes, whiskers=chart.zero)]
+    middle = (len(order) - 1) / 2
+    for place, line in enumerate(order):
+        aside = 7.0 * (place - middle) if chart.zero else 0.0  # intervals of several lines stand beside one another
+        parts += _line(line, axes, whiskers=chart.zero, aside=aside)
     parts += _labels(chart.series, axes)
     return "".join([*parts, "</svg>"])
 
@@ -129,8 +133,8 @@ def _band(line: Series, axes: Axes) -> str:
     return f'<polygon class="band {line.hue}" points="{path}"/>' if len(known) > 1 else ""
 
 
-def _line(line: Series, axes: Axes, *, whiskers: bool) -> list[str]:
-    places = [axes.at(p.x, p.y) for p in line.points]
+def _line(line: Series, axes: Axes, *, whiskers: bool, aside: float = 0.0) -> list[str]:
+    places = [(u + aside, v) for u, v in (axes.at(p.x, p.y) for p in line.points)]
     kind = f"{line.hue}{' bold' if line.bold else ''}"
     dash = f' stroke-dasharray="{" ".join(map(str, line.dash))}"' if line.dash else ""
     path = " ".join(f"{u:.1f},{v:.1f}" for u, v in places)
@@ -267,7 +271,11 @@ def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None
     axes.set_axisbelow(True)
     if chart.zero:
         axes.axhline(0, color="#444444", linewidth=0.8)
-    for line in chart.series:
+    for place, line in enumerate(chart.series):
+        step = (right / left) ** 0.012 if chart.zero else 1.0  # intervals of several lines stand beside one another
+        line = replace(
+            line, points=tuple(replace(p, x=p.x * step ** (place - len(chart.series) / 2 + 0.5)) for p in line.points)
+        )
         x, y = [p.x for p in line.points], [100 * p.y for p in line.points]
         dash: Any = (0, tuple(d / 2 for d in line.dash)) if line.dash else "solid"
         weight = 1.8 if line.bold else 0.9
@@ -290,10 +298,10 @@ def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None
     places = spread(
         [100 * line.points[-1].y / scale for line in chart.series], 10.5, 100 * low / scale, 100 * high / scale
     )
-    for line, place in zip(chart.series, places, strict=True):
+    for line, level in zip(chart.series, places, strict=True):
         axes.annotate(
             line.label, (line.points[-1].x, 100 * line.points[-1].y),
-            xytext=(right * (right / left) ** 0.03, place * scale),
+            xytext=(right * (right / left) ** 0.03, level * scale),
             color=HUES[line.hue], va="center", fontweight="bold" if line.bold else "normal", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": HUES[line.hue], "linewidth": 0.4, "alpha": 0.6},
+            arrowprops={"arrowstyle": "-", "color": HUES[line.hue], "linewidth": 0.4, "alpha": 0.6, "relpos": (0, 0.5)},
         )  # fmt: skip

@@ -5,11 +5,12 @@ common colour blindness and in grey; each has a lighter twin for dark mode.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
+from bias_lab import catalogue
 from bias_lab.analysis import intervals
 from bias_lab.analysis import replicates as rep
 
@@ -113,6 +114,7 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
     """
     scratch = rows[(rows["regime"] == SCRATCH) & (rows["protocol"] == "finetune")]
     series = []
+    names, ending = shortened(rows["backbone"])
     members = sorted(rep.select(scratch, against)["backbone"].unique())
     if len(members) > 1:
         label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
@@ -121,15 +123,16 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
     reference = set(rep.select(scratch, of)["backbone"])
     for backbone, part in scratch.groupby("backbone"):
         bold = backbone in reference or (len(members) == 1 and backbone in members)
-        series.append(_line(str(backbone), part, SCRATCH, "finetune", bold=bold))
+        series.append(_line(str(backbone), part, SCRATCH, "finetune", names, bold))
     others = rows[~rows.index.isin(scratch.index)]
     for (name, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
-        series.append(_line(str(name), part, str(regime), str(protocol), bold=name in reference))
+        series.append(_line(str(name), part, str(regime), str(protocol), names, name in reference))
     series = [line for line in series if line.points]
     n = counted(rows)
     caption = (
         f"Mean test accuracy over n = {n} replicates (a draw of the labelled images and a seed each); bands: 95 % "
         "interval of the mean, Student's t. Colour: family. Marker: backbone. Line: where the weights come from."
+        + (f" Names without their ending {ending}." if ending else "")
     )
     return Chart(
         name=f"{prefix}accuracy",
@@ -140,9 +143,11 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
     )
 
 
-def _line(backbone: str, rows: pd.DataFrame, regime: str, protocol: str, *, bold: bool) -> Series:
+def _line(
+    backbone: str, rows: pd.DataFrame, regime: str, protocol: str, names: Mapping[str, str], bold: bool
+) -> Series:
     first = rows.iloc[0]
-    label = short(backbone) + ("" if regime == SCRATCH else f" + {regime}")
+    label = names.get(backbone, backbone) + ("" if regime == SCRATCH else f" + {regime}")
     label += "" if protocol == "finetune" else f" ({protocol.replace('_', ' ')})"
     how = "from scratch" if regime == SCRATCH else f"{regime}, {protocol}"
     return Series(
@@ -155,9 +160,16 @@ def _line(backbone: str, rows: pd.DataFrame, regime: str, protocol: str, *, bold
     )
 
 
-def short(backbone: str) -> str:
-    """A backbone's name for a label: an own factory without its package."""
-    return backbone.rsplit(":", 1)[-1] if ":" in backbone else backbone
+def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Names for labels, and the ending that the lab's names share and that was left out (`_micro`), or ''.
+
+    An own factory goes by its function alone.
+    """
+    names = sorted(set(backbones))
+    listed = [name for name in names if name in catalogue.BACKBONES]
+    endings = {name.rsplit("_", 1)[-1] if "_" in name else "" for name in listed}
+    ending = f"_{endings.pop()}" if len(listed) > 1 and len(endings) == 1 and "" not in endings else ""
+    return {n: n.removesuffix(ending) if n in listed else n.rsplit(":", 1)[-1] for n in names}, ending
 
 
 def family(name: str) -> str:
@@ -202,8 +214,9 @@ def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "
             )
     pairs = "–".join(str(k) for k in sorted({min(n), max(n)})) if n else "0"
     caption = (
-        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {pairs} replicates. Thick bars: "
-        "95 % interval over replicates on this test set. Thin bars: with the sampling of test images too. Above 0: the CNNs lead."
+        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {pairs} replicates. Thick bars: 95 % "
+        "interval over replicates on this test set. Thin bars: with the sampling of test images too. Above 0 the CNNs "
+        "lead. Line: where the ViT's weights come from; the CNNs are always from scratch."
     )
     return Chart(
         name=f"{prefix}shortfall",

@@ -19,8 +19,11 @@ QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 def findings(table: pd.DataFrame) -> Report:
     """The report of a table in any state: without a row it says what is missing."""
     rep.check(table)
-    experiment = dict(table.attrs.get("experiment", {}))
-    missing, failed = collect.missing(table), table[table["status"] == "failed"]
+    about_it, missing = dict(table.attrs), collect.missing(table)
+    experiment, tuned = dict(about_it.get("experiment", {})), dict(about_it.get("tuned", {}))
+    reasons: dict[str, str] = dict(about_it.get("reasons", {}))
+    table = rep.light(table)
+    failed = table[table["status"] == "failed"]
     answers, sections, told = [], [], []
     views = split(table)
     for name, view in views:
@@ -28,15 +31,17 @@ def findings(table: pd.DataFrame) -> Report:
         found = statistics.answer(view)
         answers.append((about, found.finding, found.method))
         sections += _sections(table, view, about)
-        told += [f"{about}: {text}" if about else text for text in cautions(view, table.attrs.get("tuned", {}))]
-    sections += _bookkeeping(table, experiment, missing, failed)
+        told += [f"{about}: {text}" if about else text for text in cautions(view, tuned)]
+    undone = bookkeeping.undone(missing, experiment.get("labels", {}), failed, reasons)
+    sections.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))
+    sections += _bookkeeping(table, experiment, tuned)
     return Report(
         title=" · ".join(str(experiment[key]) for key in ("experiment", "profile") if experiment.get(key))
         or "bias_lab",
         question=experiment.get("question") or QUESTION,
         note=str(experiment.get("note", "")).rstrip("."),
         answers=tuple(answers) or (("", "No finished run yet: nothing can be said.", ""),),
-        status=status(table, experiment, missing),
+        status=status(table, experiment, missing, reasons),
         complete=not missing and not len(failed),
         caveats=tuple(dict.fromkeys(told)),
         sections=tuple(section for section in sections if section),
@@ -44,11 +49,10 @@ def findings(table: pd.DataFrame) -> Report:
     )
 
 
-def status(table: pd.DataFrame, experiment: Mapping[str, Any], missing: list[str]) -> str:
+def status(table: pd.DataFrame, experiment: Mapping[str, Any], missing: list[str], reasons: Mapping[str, str]) -> str:
     """'missing: 12 of 150 · failed: 2 of 150, 1 diverged', or that all is there."""
     planned = len({*experiment.get("planned", []), *table["run_id"]})
     failed = table[table["status"] == "failed"]
-    reasons: Mapping[str, str] = table.attrs.get("reasons", {})
     diverged = sum(str(reasons.get(name, "")).startswith("diverged") for name in failed["run_id"])
     parts = [f"missing: {len(missing):,} of {planned:,} runs"] if missing else []
     if len(failed):
@@ -167,11 +171,11 @@ def regimes(rows: pd.DataFrame, found: pd.DataFrame) -> list[tuple[str, pd.DataF
     """(regime, gaps, label) from scratch, then of plain ViT after each regime, against the CNNs from scratch."""
     scratch = (rows["regime"] == "scratch") & (rows["protocol"] == "finetune")
     reference, vit = rep.select(rows[scratch], "cnn"), rep.select(rows, "vit")
-    lines = [("scratch", found, "plain ViT")]
+    lines = [("scratch", found, "ViT")]
     for (regime, protocol, source), part in vit[~vit.index.isin(rows[scratch].index)].groupby(
         ["regime", "protocol", "source"]
     ):
-        label = f"plain ViT + {regime}" + ("" if protocol == "finetune" else f" ({str(protocol).replace('_', ' ')})")
+        label = f"ViT + {regime}" + ("" if protocol == "finetune" else f" ({str(protocol).replace('_', ' ')})")
         several = vit.loc[vit["regime"] == regime, "source"].nunique() > 1
         lines.append((str(regime), between(part, reference), f"{label}, {source}" if several else label))
     return lines
@@ -196,7 +200,8 @@ def prolonged(view: pd.DataFrame) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     done = done[(done["protocol"] == "finetune") & (done["intervention"].fillna("") == "")]
     made, told = [], []
     for budget, long in done[done["budget"] != 1].groupby("budget"):
-        same = done[(done["budget"] == 1) & done["size"].isin(long["size"]) & done["backbone"].isin(long["backbone"])]
+        keys = ["backbone", "size", "draw", "seed"]
+        same = done[done["budget"] == 1].merge(long[keys], on=keys)  # the very replicates that were run longer
         gains = [
             (f"{name} at {float(str(budget)):g}×", "at 1×", between(same[same["backbone"] == name], part))
             for name, part in long.groupby("backbone")
@@ -255,8 +260,9 @@ def recipes(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...],
                 len(shown), f"it is shown under {listed(shown)} alone" if shown else ""
             )
             told.append(
-                f"At N = {row['size']:,} the shortfall against {members} is {told_points(row['shortfall_main'])} points "
-                f"under the recipe {main} and {told_points(row['shortfall'])} under {name} (n = {row['n']}): {verdict}."
+                f"At N = {row['size']:,} the shortfall against {members} is "
+                f"{told_points(row['shortfall_main'])} points under the recipe {main} "
+                f"and {told_points(row['shortfall'])} under {name} (n = {row['n']}): {verdict}."
             )
     return tuple(made), tuple(told)
 
@@ -293,18 +299,9 @@ def _meeting(view: pd.DataFrame) -> tuple[str, ...]:
 # --- the books --------------------------------------------------------------------------------------------------------
 
 
-def _bookkeeping(
-    table: pd.DataFrame, experiment: Mapping[str, Any], missing: list[str], failed: pd.DataFrame
-) -> list[Section]:
-    reasons, labels = table.attrs.get("reasons", {}), experiment.get("labels", {})
-    done, told, tuned = (
-        table[table["status"] == "finished"],
-        experiment.get("recipes", {}),
-        table.attrs.get("tuned", {}),
-    )
-    undone = bookkeeping.undone(missing, labels, failed, reasons)
+def _bookkeeping(table: pd.DataFrame, experiment: Mapping[str, Any], tuned: Mapping[str, Any]) -> list[Section]:
+    done, told = table[table["status"] == "finished"], experiment.get("recipes", {})
     return [
-        Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=len(undone.rows) > 12),
         Section(name="tuning", title="Tuning", tables=(bookkeeping.tuning(tuned),) if tuned else (), folded=True),
         Section(name="budgets", title="Budgets really spent", tables=(bookkeeping.budgets(table),), folded=True),
         Section(

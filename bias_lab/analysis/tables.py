@@ -230,7 +230,7 @@ def ranking(found: pd.DataFrame) -> Table:
     """`statistics.ranking`."""
     rows = tuple(
         (
-            whole(r["size"]), whole(r["rank"]), Cell(f"{r['rank_low']} to {r['rank_high']}", r["rank_low"]),
+            whole(r["size"]), whole(r["rank"]), _range(r["rank_low"], r["rank_high"]),
             word(r["backbone"]), word(r["family"]), points(r["top1"]), between(r["low"], r["high"]), whole(r["n"]),
         )
         for r in found.to_dict("records")
@@ -242,15 +242,19 @@ def ranking(found: pd.DataFrame) -> Table:
     return Table(title="Backbones from best to worst, from scratch", columns=columns, rows=rows)
 
 
+def _range(low: int, high: int) -> Cell:
+    return Cell(f"{low} to {high}" if low < high else f"{low}", low)
+
+
 def pairs(found: Sequence[tuple[str, str, pd.DataFrame]], title: str, note: str = "") -> Table:
     """Rows of `gaps` for several pairs: (first, second, first minus second)."""
     rows = tuple(
         (
-            word(first), word(second), whole(r["size"]), points(r["shortfall"]), between(r["low"], r["high"]),
+            word(f"{first} minus {second}"), whole(r["size"]), points(r["shortfall"]), between(r["low"], r["high"]),
             between(r["low_any"], r["high_any"]), whole(r["n"]),
         )
         for first, second, part in found
         for r in part.to_dict("records")
     )  # fmt: skip
-    columns = (("", ""), ("minus", ""), _N, ("points", "mean difference in accuracy"), _INTERVAL, _ANY, _n)
+    columns = (("difference", ""), _N, ("points", "mean difference in accuracy"), _INTERVAL, _ANY, _n)
     return Table(title=title, columns=columns, rows=rows, note=note)
