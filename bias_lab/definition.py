@@ -246,7 +246,8 @@ def parse_field(text: str) -> tuple[str, Any]:
                 raise ValueError(value)
             return name, number
     except (KeyError, ValueError) as error:
-        raise UserError(f"{name}={value!r} is not {kind.replace('<class ', '').replace('>', '')}") from error
+        wanted = "true or false" if "bool" in kind else "a whole number" if "int" in kind else "a number"
+        raise UserError(f"{name}={value!r} is not {wanted}") from error
     return name, value
 
 
