@@ -2,13 +2,14 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bias_lab import flags
 from bias_lab.errors import UserError, unknown
@@ -16,10 +17,10 @@ from bias_lab.errors import UserError, unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bias_lab.definition import Settings
-    from bias_lab.sweep.plan import Data, Plan, Request
+    from bias_lab.sweep.plan import Plan
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130  # exit codes
+BENCHES = ("data", "backbones")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,12 +59,13 @@ def _terminated(*_: object) -> NoReturn:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Run an experiment: what is missing of it, several runs at a time, resumable at any moment."""
+    from bias_lab.sweep import inputs
     from bias_lab.sweep import plan as planning
 
     name = arguments.experiment.stem + ("" if arguments.profile == "laptop" else f"-{arguments.profile}")
     folder: Path = arguments.out or Path("results") / name
     with _claimed(folder):
-        request = _request(arguments, _data(arguments, folder))
+        request = inputs.request(arguments, folder)
 
         def make() -> "Plan":
             return planning.make(arguments.experiment, arguments.profile, folder, request)
@@ -77,8 +79,8 @@ def train(arguments: argparse.Namespace) -> int:
     """One run from flags, or another run again (--like); the rest of its definition by --set."""
     from bias_lab import ledger
     from bias_lab.definition import parse_field
+    from bias_lab.sweep import inputs, rates, single
     from bias_lab.sweep import plan as planning
-    from bias_lab.sweep import rates, single
 
     folder: Path = arguments.out
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
@@ -88,7 +90,7 @@ def train(arguments: argparse.Namespace) -> int:
         runs, more = single.definition(typed, like=like, recipe_name=arguments.recipe, fields=fields, folder=folder)
         if like and like.dataset in places and not (arguments.data or arguments.dataset):
             arguments.data, arguments.image_size = Path(places[like.dataset]["path"]), like.image_size
-        request = _request(arguments, _data(arguments, folder), places={**places, **more})
+        request = inputs.single(arguments, folder, runs, {**places, **more})
         if like and request.data and not typed.get("data") and request.data.dataset != like.dataset:
             raise UserError(f"the images in {arguments.data} are not those of {arguments.like} any more")
 
@@ -118,6 +120,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, *, keep: bool) -> int:
     from bias_lab import ledger
     from bias_lab.analysis import collect, report
+    from bias_lab.sweep import inputs
     from bias_lab.sweep.conduct import conduct, told
 
     console = _console()
@@ -129,7 +132,7 @@ def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Names
     outcome = conduct(
         make,
         folder,
-        _settings(arguments, "train" if keep else arguments.experiment.stem),
+        inputs.settings(arguments, "train" if keep else arguments.experiment.stem),
         publish=publish,
         console=console,
         retry_failed=arguments.retry_failed,
@@ -145,62 +148,6 @@ def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Names
     page = folder / ledger.REPORT
     console.print(f"{outcome.finished} of {outcome.total} runs finished; {page}", highlight=False, soft_wrap=True)
     return outcome.exit_code
-
-
-def _data(arguments: argparse.Namespace, folder: Path) -> "Data | None":
-    """The user's own images, looked at once; what was found is kept in the sweep's folder."""
-    if arguments.data is None:
-        return None
-    from bias_lab.data import sources
-    from bias_lab.sweep.checks import Facts
-    from bias_lab.sweep.plan import Data
-
-    side = arguments.image_size or 64
-    found = sources.index(arguments.data, folder=folder, image_size=side, skip_bad=arguments.skip_bad_images)
-    return Data(
-        dataset=found.identity,
-        facts=Facts(name=str(arguments.data), counts=found.class_counts, side=side),
-        place=found.place,
-        image_size=side,
-        notes=tuple(found.warnings),
-    )
-
-
-def _settings(arguments: argparse.Namespace, experiment: str) -> "Settings":
-    from bias_lab.definition import Settings
-
-    return Settings(
-        device=arguments.device,
-        workers=arguments.workers,
-        wandb=not arguments.no_wandb,
-        data_root=arguments.data_root,
-        experiment=experiment,
-        command=arguments.typed,
-        skip_bad_images=arguments.skip_bad_images,
-        allow_overlap=arguments.allow_overlap,
-    )
-
-
-def _request(arguments: argparse.Namespace, data: "Data | None", places: Mapping[str, Any] | None = None) -> "Request":
-    from bias_lab.definition import parse_field
-    from bias_lab.sweep.plan import Request
-
-    typed = vars(arguments)
-    if "experiment" not in typed:  # a single run: its flags are in its definition already
-        return Request(data=data, places=places or {}, tune=arguments.tune, allow_overlap=arguments.allow_overlap)
-    return Request(
-        sizes=arguments.sizes,
-        draws=arguments.draws,
-        seeds=arguments.seeds,
-        backbones=tuple(dict.fromkeys(arguments.backbone)),
-        family=arguments.family,
-        data=data,
-        image_size=arguments.image_size,
-        recipe=arguments.recipe,
-        fields=dict(parse_field(text) for text in arguments.set),
-        tune=arguments.tune,
-        allow_overlap=arguments.allow_overlap,
-    )
 
 
 def _print_plan(plan: "Plan") -> int:
@@ -260,7 +207,7 @@ def report(arguments: argparse.Namespace) -> int:
         raise UserError(f"there is no folder {arguments.folder}", remedy="give the --out of a sweep")
     if (arguments.folder / "runs").is_dir() or not (arguments.folder / ledger.TABLE).is_file():
         collect.write(arguments.folder)
-    print(page.write(arguments.folder))
+    print(page.write(arguments.folder, format=arguments.format))
     return 0
 
 
@@ -293,7 +240,7 @@ def backbones(arguments: argparse.Namespace) -> int:
     if not rows:
         raise unknown("backbone", arguments.pattern, catalogue.BACKBONES)
     console = _console()
-    _print_table(console, ["name", "architecture", "family", "made for", ""], rows, numeric=False)
+    _print_table(console, ["name", "architecture", "family", "made for", ""], rows)
     console.print("any timm name works too, and package.module:factory for your own", style="dim", highlight=False)
     return 0
 
@@ -302,15 +249,15 @@ def datasets(arguments: argparse.Namespace) -> int:
     """List the datasets by name; `datasets check NAME` verifies one's files."""
     from bias_lab import catalogue
 
-    if arguments.action == "check":
-        from bias_lab.data import sources
-
+    if arguments.action:
+        if arguments.action != "check":
+            raise unknown("action", arguments.action, ["check"], "bias-lab datasets --help")
         if not arguments.name:
-            raise UserError(
-                "bias-lab datasets check: which dataset?", remedy="bias-lab datasets check fashion_mnist_12k"
-            )
+            raise UserError("bias-lab datasets check: which?", remedy="bias-lab datasets check fashion_mnist_12k")
+        from bias_lab.data import named
+
         catalogue.dataset(arguments.name)
-        for line in sources.check(arguments.name, data_root=arguments.data_root):
+        for line in named.check(arguments.name, data_root=arguments.data_root):
             print(line)
         return 0
     rows = [
@@ -323,6 +270,35 @@ def datasets(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def subset(arguments: argparse.Namespace) -> int:
+    """Write a manifest: the training images of one draw, in order, to publish or to use elsewhere."""
+    from bias_lab.data import manifests
+    from bias_lab.sweep import inputs
+
+    path = Path(arguments.dataset)
+    place, name = None, arguments.dataset
+    if path.exists():
+        folder = arguments.out.parent / f"{arguments.out.stem}.data"  # what was found in the user's folder
+        data = inputs.own_data(path, folder, image_size=None, skip_bad=arguments.skip_bad_images)
+        place, name = dict(data.place), data.dataset
+    pool = manifests.pool(name, place=place, data_root=arguments.data_root)
+    sizes = arguments.sizes or (len(pool.labels),)
+    manifests.write(arguments.out, pool, sizes, arguments.draw, balanced=arguments.balanced)
+    print(f"{max(sizes)} images of {arguments.dataset}, draw {arguments.draw}: {arguments.out}")
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Measure the lab against its references: `bench data` or `bench backbones`."""
+    if arguments.what not in BENCHES:
+        raise unknown("benchmark", arguments.what, BENCHES)
+    main = importlib.import_module(f"bias_lab.bench.{arguments.what}").main
+    header = ["case", "mode", "reference", "ratio", "low", "high", "n"]
+    rows = [[str(row[name]) for name in header] for row in main(out=arguments.out, quick=arguments.quick)]
+    _print_table(_console(), header, rows)
+    return 0
+
+
 # --- the terminal ----------------------------------------------------------------------------------------------------
 
 
@@ -332,13 +308,15 @@ def _console() -> "Console":
     return Console()
 
 
-def _print_table(console: "Console", header: list[str], rows: list[list[str]], *, numeric: bool = True) -> None:
+def _print_table(console: "Console", header: list[str], rows: list[list[str]]) -> None:
+    """Columns of figures to the right, of words to the left."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for place, name in enumerate(header):
-        table.add_column(name, justify="right" if numeric and place else "left", no_wrap=place == 0)
+        figures = place > 0 and all(row[place][:1].isdigit() for row in rows if row[place])
+        table.add_column(name, justify="right" if figures else "left", no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(*row)
     console.print(table, highlight=False)
@@ -353,4 +331,6 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[flags.P
     "tuned": (tuned, flags.tuned),
     "backbones": (backbones, flags.backbones),
     "datasets": (datasets, flags.datasets),
+    "subset": (subset, flags.subset),
+    "bench": (bench, flags.bench),
 }

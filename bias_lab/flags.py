@@ -168,7 +168,7 @@ def show(sub: Parser) -> None:
 
 def report(sub: Parser) -> None:
     folder(sub)
-    sub.add_argument("--format", default="html", choices=("html", "md"), help="default: html")
+    sub.add_argument("--format", default="html", help="html, md, svg or png (default: html)")
 
 
 def tuned(sub: Parser) -> None:
@@ -181,6 +181,22 @@ def backbones(sub: Parser) -> None:
 
 
 def datasets(sub: Parser) -> None:
-    sub.add_argument("action", nargs="?", choices=("check",), help="check: verify a dataset's files")
+    sub.add_argument("action", nargs="?", metavar="check", help="verify a dataset's files")
     sub.add_argument("name", nargs="?", metavar="NAME", help="which")
     sub.add_argument("--data-root", metavar="FOLDER", help="where datasets lie (default: BIAS_LAB_DATA)")
+
+
+def subset(sub: Parser) -> None:
+    sub.add_argument("dataset", metavar="DATASET", help="a dataset's name, or a folder of class folders")
+    sub.add_argument("--sizes", type=numbers, metavar="N,N", help="prefixes that must work (default: the whole pool)")
+    sub.add_argument("--draw", type=int, default=0, help="which order of the pool (default: 0)")
+    sub.add_argument("--balanced", action="store_true", help="equal counts a class instead of proportional ones")
+    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, a parquet file")
+    sub.add_argument("--data-root", metavar="FOLDER", help="where named datasets lie (default: BIAS_LAB_DATA)")
+    sub.add_argument("--skip-bad-images", action="store_true", help="leave unreadable images out and go on")
+
+
+def bench(sub: Parser) -> None:
+    sub.add_argument("what", metavar="WHAT", help="data or backbones")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="write the rows as JSON")
+    sub.add_argument("--quick", action="store_true", help="a few rounds, to see that it works; no figure to quote")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,11 @@ EXPERIMENT = '''"""Is the door sound?"""
 from bias_lab.definition import Experiment, Run, grid
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=640)
-SCALE = {"smoke": dict(size=(100,)), "laptop": dict(size=(100, 1000)), "slow": dict(weight_decay=(0.95,), seed=range(8))}
+SCALE = {
+    "smoke": dict(size=(100,)),
+    "laptop": dict(size=(100, 1000)),
+    "slow": dict(weight_decay=(0.95,), seed=range(5)),  # which tells the stand-in to take its time
+}
 
 
 def experiment(profile):
@@ -34,7 +38,7 @@ def experiment(profile):
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An experiment and its learning rates in the current folder; workers don't train. 4, 8 and 32 runs."""
+    """An experiment and its learning rates in the current folder; workers don't train. 4, 8 and 20 runs."""
     path = tmp_path / "experiments" / "door.py"
     path.parent.mkdir()
     path.write_text(EXPERIMENT)
@@ -107,7 +111,7 @@ def test_train_runs_one_from_flags_and_like_another(run: Call, study: Path) -> N
     code, out, _ = run("train", "--like", next(iter(first)), "--out", "again")
     assert code == 0
     assert set(results(Path("again"))) == set(first)
-    code, out, _ = run("train", "--like", f"results/train/runs/{next(iter(first))}", "--draw", 1)
+    run("train", "--like", f"results/train/runs/{next(iter(first))}", "--draw", 1)
     assert len(results(Path("results/train"))) == 2
     assert run("status", "results/train")[1].startswith("train, single runs: 2 of 2 finished")
 
@@ -157,7 +161,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_the_same_study_on_a_folder_of_images(run: Call, study: Path, photos: Path) -> None:
-    code, out, _ = run("sweep", study, "--data", "photos", "--out", "out", "--sizes", "20,72")
+    code, _, _ = run("sweep", study, "--data", "photos", "--out", "out", "--sizes", "20,72")
     assert code == 0
     runs = [entry["run"] for entry in ledger.read_json(Path("out") / ledger.EXPERIMENT)["runs"]]
     assert {run["image_size"] for run in runs} == {64}
@@ -233,7 +237,7 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
         ("sweep STUDY --sizes 7", "size 7 is below the 10 classes of fashion_mnist_12k"),
         ("sweep STUDY --set mixpu=0.2", "unknown field 'mixpu'; did you mean 'mixup'?"),
         ("sweep STUDY --set mixup", "'mixup' is not FIELD=VALUE"),
-        ("sweep STUDY --set mixup=much", "mixup='much' is not float"),
+        ("sweep STUDY --set mixup=much", "mixup='much' is not a number"),
         ("sweep STUDY --set mask_ratio=1.5", "mask_ratio 1.5 is outside [0, 1)"),
         ("sweep STUDY --set size=50", "use --sizes"),
         ("sweep STUDY --recipe storng", "unknown recipe 'storng'; did you mean 'strong'?"),
@@ -264,7 +268,7 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(run: Call, study: Path, words: str, said: str) -> None:
-    code, out, err = run(*words.replace("STUDY", str(study)).split())
+    code, _, err = run(*words.replace("STUDY", str(study)).split())
     assert code == 2
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -302,7 +306,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_is_instant() -> None:
-    best = min(_seconds([sys.executable, "-m", "bias_lab.cli", "--help"]) for _ in range(3))
+    best = min(_seconds([sys.executable, "-c", "from bias_lab.cli import main; main(['--help'])"]) for _ in range(3))
     assert best < 1
 
 
@@ -316,7 +320,7 @@ def _seconds(command: list[str]) -> float:
 
 
 class Process:
-    """A sweep of 32 slow runs in a process group of its own."""
+    """A sweep of 20 slow runs in a process group of its own."""
 
     def __init__(self, study: Path) -> None:
         self.folder = Path("out")
@@ -341,8 +345,8 @@ class Process:
 
 
 @pytest.fixture
-def process(study: Path) -> Iterator[Process]:
-    yield Process(study)
+def process(study: Path) -> Process:
+    return Process(study)
 
 
 def test_ctrl_c_leaves_everything_resumable(process: Process) -> None:
@@ -353,12 +357,12 @@ def test_ctrl_c_leaves_everything_resumable(process: Process) -> None:
     assert sweep.returncode == 130
     assert err == "stopped; finished runs are kept, the same command goes on where this one ended\n"
     before = results(process.folder)
-    assert 2 <= len(before) < 32
+    assert 2 <= len(before) < 20
     again = process.start()
-    out, err = again.communicate(timeout=60)
+    _, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     after = results(process.folder)
-    assert len(after) == 32
+    assert len(after) == 20
     assert {name: after[name] for name in before} == before
 
 
@@ -372,10 +376,10 @@ def test_kill_9_of_the_whole_group_mid_sweep_then_again(process: Process) -> Non
     _, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     after = results(process.folder)
-    assert len(after) == 32
+    assert len(after) == 20
     assert {name: after[name] for name in before} == before
     attempts = sorted(ledger.attempts(process.folder, name) for name in after)
     assert attempts[-1] <= 2
-    assert sum(attempts) <= 32 + 2  # the two that were under way
+    assert sum(attempts) <= 20 + 2  # the two that were under way
     for name in after:  # nothing torn
         json.loads((ledger.run_folder(process.folder, name) / ledger.RESULT).read_text())

@@ -42,7 +42,7 @@ class Request:
     manifest_length: int = 0
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    places: Mapping[str, Any] = field(default_factory=dict)  # of single runs: weights files, earlier data
+    places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
     tune: bool | None = None  # True: all; False: nobody; None: joined backbones
     allow_overlap: bool = False
 
@@ -101,7 +101,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
         runs=tuple(reshape.arrange(runs)),
         trials=tuple(trials),
         families=families,
-        places={data.dataset: dict(data.place)} if data else dict(request.places),
+        places={**request.places, **({data.dataset: dict(data.place)} if data else {})},
         notes=(*(data.notes if data else ()), *notes, *more),
         warnings=tuple(warned),
     )

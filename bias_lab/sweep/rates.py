@@ -87,8 +87,8 @@ def read(*paths: Path) -> Rates:
 
 
 def needs_rate(run: Run) -> bool:
-    """Whether the plan must find a learning rate: a pretraining has its method's own, kNN has none."""
-    return run.learning_rate is None and run.task != "pretrain" and run.protocol != "knn"
+    """Whether the plan must find a learning rate: a pretraining has its method's own, a probe and kNN have none."""
+    return run.learning_rate is None and run.task != "pretrain" and run.protocol == "finetune"
 
 
 def resolve(run: Run, rates: Rates) -> Run:

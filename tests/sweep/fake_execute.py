@@ -42,7 +42,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
     if run.weight_decay == FULL:
         raise OSError(28, os.strerror(28))
     if run.weight_decay == SLOW:
-        time.sleep(0.3)
+        time.sleep(0.2)
     if run.weight_decay == PRINT:
         os.system("echo from a child")
     digest = int(run_id(run), 16)

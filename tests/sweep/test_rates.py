@@ -63,11 +63,12 @@ def test_an_edited_backbone_is_another_backbone() -> None:
     assert known.row(replace(mine, backbone_source="old")) is not None
 
 
-def test_pretraining_and_knn_need_no_rate() -> None:
+def test_pretraining_probes_and_neighbours_need_no_rate() -> None:
     assert rates.needs_rate(ONE)
     assert not rates.needs_rate(replace(ONE, learning_rate=1e-3))
     assert not rates.needs_rate(replace(ONE, task="pretrain", size=0))
     assert not rates.needs_rate(replace(ONE, protocol="knn"))
+    assert not rates.needs_rate(replace(ONE, protocol="linear_probe"))
 
 
 def test_a_borrowed_rate_is_its_architectures_then_the_plain_vits() -> None:

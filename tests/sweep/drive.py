@@ -1,0 +1,10 @@
+"""`bias-lab` with the stand-in for training: `python -m tests.sweep.drive COMMAND …`, for tests that send signals."""
+
+import sys
+
+from bias_lab import cli
+from bias_lab.sweep import engines
+
+if __name__ == "__main__":
+    engines.EXECUTE = "tests.sweep.fake_execute"
+    sys.exit(cli.main())
