@@ -45,6 +45,17 @@ class At:
 # --- geometry: which part of an image is seen ------------------------------------------------------------------------
 
 
+def places(at: At, shifts: int, *, flip: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Top and left of a padded crop, each below `shifts`, and whether it is mirrored: (B,) each, of one hash's bits."""
+    bits = draws.bits(at.seed, "place", at.step, at.slots)
+    top, left = (
+        (bits >> np.uint64(33)) % np.uint64(shifts),
+        (bits >> np.uint64(2) & np.uint64(2**31 - 1)) % np.uint64(shifts),
+    )
+    mirrored = (bits & np.uint64(1)).astype(bool) if flip else np.zeros(len(bits), bool)
+    return top.astype(np.int64), left.astype(np.int64), mirrored
+
+
 def boxes(at: At, H: int, W: int, smallest: float) -> tuple[NDArray[np.int64], ...]:
     """RandomResizedCrop's boxes: top, left, height, width, each (B,), in pixels of an (H, W) image.
 
@@ -71,11 +82,10 @@ def resized_crops(x: Tensor, box: tuple[NDArray[np.int64], ...], side: tuple[int
     and a batched grid_sample is slower and not antialiased.
     """
     maps = x.permute(0, 3, 1, 2)  # (B, C, H, W), channels_last
-    made = torch.empty((len(x), *side, x.shape[-1]), dtype=torch.uint8, device=x.device)
+    made = []
     for b, (top, left, h, w) in enumerate(zip(*(part.tolist() for part in box), strict=True)):
-        part = maps[b : b + 1, :, top : top + h, left : left + w]
-        made[b] = _resize(part, side)[0].permute(1, 2, 0)
-    return made
+        made.append(_resize(maps[b : b + 1, :, top : top + h, left : left + w], side))
+    return torch.cat(made).permute(0, 2, 3, 1)
 
 
 def _resize(part: Tensor, side: tuple[int, int]) -> Tensor:

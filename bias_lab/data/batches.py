@@ -16,7 +16,7 @@ from bias_lab.data import augment, draws
 from bias_lab.data.interventions import EVALUATION, intervene
 from bias_lab.definition import Run
 
-IN_MEMORY = 64 * 2**20  # bytes of a padded copy of all images; were it larger, each batch is padded on its own
+IN_MEMORY = 128 * 2**20  # bytes of framed copies of all images; were they more, each batch is framed on its own
 
 
 class Order:
@@ -60,46 +60,62 @@ class Normalise:
 
     def __call__(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape
-        rows = torch.addcmul(self.shift, x.reshape(B, H, W * C).float(), self.scale)  # (B, H, W*C)
+        rows = x.reshape(B, H, W * C).float()
+        torch.addcmul(self.shift, rows, self.scale, out=rows)  # in place: fresh pages cost more than the arithmetic
         return rows.reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
 class Crops:
-    """Flipped, padded crops out of a store, by two lookups a batch: rows by index_select, then columns by gather."""
+    """Flipped, padded crops out of a store, a whole batch at a time.
+
+    Images are kept in black frames, each also mirrored, so that a row of a crop is one run of bytes: on a CPU a batch
+    is B*H copies of W*C bytes, by one lookup in an array whose items overlap; on a GPU one index_select of pixels.
+    """
 
     def __init__(self, images: NDArray[np.uint8], pad: int, device: torch.device) -> None:
         N, H, W, C = images.shape
         self.images, self.pad, self.shape, self.device = images, pad, (H, W, C), device
-        padded = N * (H + 2 * pad) * (W + 2 * pad) * C
-        self.rows = self._padded(images) if padded <= IN_MEMORY else None
-        self.columns = torch.arange(W, device=device)
-        self.lines = torch.arange(H, device=device)
-        self.channels = torch.arange(C, device=device)
+        self.frames: NDArray[np.uint8] | Tensor | None = None
+        if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= IN_MEMORY:
+            both = self._framed(np.concatenate([images, images[:, :, ::-1]]))
+            self.frames = both if device.type == "cpu" else torch.from_numpy(both).to(device)
+        self.lines, self.columns = np.arange(H), torch.arange(W, device=device)
 
-    def _padded(self, images: NDArray[np.uint8]) -> Tensor:
-        """(N, H, W, C) → (N * (H + 2 pad), (W + 2 pad) * C), black around."""
+    def _framed(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(n, H, W, C) → (n, H + 2 pad, W + 2 pad, C), black around."""
         H, W, C = self.shape
         p = self.pad
         wide = np.zeros((len(images), H + 2 * p, W + 2 * p, C), np.uint8)
         wide[:, p : p + H, p : p + W] = images
-        return torch.from_numpy(wide).reshape(-1, (W + 2 * p) * C).to(self.device)
+        return wide
 
     def __call__(
         self, chosen: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], flip: NDArray[np.bool_]
     ) -> Tensor:
-        """The images `chosen`, cut at `top`, `left` of the padded frame and mirrored where `flip`: (B, H, W, C)."""
+        """The images `chosen`, cut at `top`, `left` of the frame and mirrored where `flip` (all (B,)): (B, H, W, C)."""
         H, W, C = self.shape
-        B = len(chosen)
-        if self.rows is None:
-            rows, chosen = self._padded(self.images[chosen]), np.arange(B)
+        p = self.pad
+        if self.frames is None:
+            frames, row = self._of_batch(chosen, flip), np.arange(len(chosen))
         else:
-            rows = self.rows
-        first = torch.from_numpy(chosen * (H + 2 * self.pad) + top).to(self.device)  # (B,)
-        lines = rows.index_select(0, (first[:, None] + self.lines).reshape(-1))  # (B*H, (W+2p)*C)
-        turned, start = torch.from_numpy(flip).to(self.device), torch.from_numpy(left).to(self.device)
-        columns = torch.where(turned[:, None], W - 1 - self.columns, self.columns) + start[:, None]  # (B, W)
-        columns = (columns[:, :, None] * C + self.channels).reshape(B, 1, W * C)
-        return lines.reshape(B, H, -1).gather(2, columns.expand(B, H, W * C)).reshape(B, H, W, C)
+            frames, row = self.frames, chosen + len(self.images) * flip
+        left = np.where(flip, 2 * p - left, left)  # a mirrored crop is a crop of the mirrored frame
+        start = ((row * (H + 2 * p) + top)[:, None] + self.lines) * (W + 2 * p) + left[:, None]  # (B, H) pixels
+        if isinstance(frames, np.ndarray):
+            length = W * C
+            runs = np.ndarray((frames.size - length) // C + 1, np.dtype((np.void, length)), frames, strides=(C,))
+            return torch.from_numpy(runs[start].view(np.uint8).reshape(-1, H, W, C))
+        pixels = torch.from_numpy(start).to(self.device, non_blocking=True)[:, :, None] + self.columns  # (B, H, W)
+        return frames.reshape(-1, C).index_select(0, pixels.reshape(-1)).reshape(-1, H, W, C)
+
+    def _of_batch(self, chosen: NDArray[np.int64], flip: NDArray[np.bool_]) -> NDArray[np.uint8] | Tensor:
+        """The frames of one batch alone, for images that are too many to be framed in memory."""
+        part = self.images[chosen]
+        part[flip] = part[flip][:, :, ::-1]
+        frames = self._framed(part)
+        if self.device.type == "cpu":
+            return frames
+        return torch.from_numpy(frames).pin_memory().to(self.device, non_blocking=True)
 
 
 def padding(run: Run, side: int) -> int:
@@ -135,7 +151,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         self.pad = padding(run, images.shape[1])
         self.crops = Crops(images, self.pad, self.device)
         self.normalise = Normalise(mean, std, images.shape[2], self.device)
-        self.labels = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64)).to(self.device)
+        self.labels = None if labels is None else np.asarray(labels, np.int64)
 
     def __len__(self) -> int:
         return self.steps - self.first_step
@@ -153,7 +169,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
             x = augment.erase(x, at, run.erasing)
         if self.labels is None:
             return intervene(x, run.intervention, at)
-        target = self.labels[torch.from_numpy(chosen).to(self.device)]
+        target = torch.from_numpy(self.labels[chosen]).to(self.device, non_blocking=True)
         if run.mixup or run.cutmix:
             x, target = augment.mix(x, target, at, classes=self.classes, mixup=run.mixup, cutmix=run.cutmix)
         return intervene(x, run.intervention, at), target
@@ -161,8 +177,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
     def views(self, chosen: NDArray[np.int64], at: augment.At) -> Tensor:
         """One augmented view of each image: uint8 (B, H, W, C)."""
         run = self.run
-        flip = at.uniform("flip") < (0.5 if run.flip else 0.0)
-        top, left = at.integers(2 * self.pad + 1, "crop top"), at.integers(2 * self.pad + 1, "crop left")
+        top, left, flip = augment.places(at, 2 * self.pad + 1, flip=run.flip)
         x = self.crops(chosen, top, left, flip)
         if run.resized_crop:
             H, W = x.shape[1:3]

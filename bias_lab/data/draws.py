@@ -8,16 +8,23 @@ import hashlib
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_WRAP = 2**64 - 1
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * _FIRST
-    z = (z ^ (z >> np.uint64(27))) * _SECOND
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(_FIRST)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
     return z ^ (z >> np.uint64(31))
+
+
+def _mix_one(z: int) -> int:
+    """`_mix` of a single number in Python's integers: ten times as fast as an array of one."""
+    z = ((z ^ (z >> 30)) * _FIRST) & _WRAP
+    z = ((z ^ (z >> 27)) * _SECOND) & _WRAP
+    return z ^ (z >> 31)
 
 
 @cache
@@ -25,20 +32,25 @@ def _start(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {purpose}".encode(), digest_size=8).digest(), "little")
 
 
-def bits(seed: int, purpose: str, *counters: ArrayLike) -> NDArray[np.uint64]:
+def bits(seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray[np.uint64]:
     """64 random bits for each combination of the counters (step, sample, …), which broadcast like arrays."""
-    state = np.array([_start(seed, purpose)], np.uint64)  # an array: its overflow wraps in silence
+    one = _start(seed, purpose)
+    state: NDArray[np.uint64] | None = None
     for counter in counters:
-        state = _mix(state ^ (np.atleast_1d(counter).astype(np.uint64) + np.uint64(1)) * _GAMMA)
-    return state
+        if state is None and isinstance(counter, int):
+            one = _mix_one(one ^ ((counter + 1) * _GAMMA & _WRAP))
+            continue
+        at = (np.atleast_1d(counter).astype(np.uint64) + np.uint64(1)) * np.uint64(_GAMMA)
+        state = _mix(at ^ np.uint64(one) if state is None else state ^ at)
+    return np.array([one], np.uint64) if state is None else state
 
 
-def uniform(seed: int, purpose: str, *counters: ArrayLike) -> NDArray[np.float64]:
+def uniform(seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray[np.float64]:
     """Draws from [0, 1), each a multiple of 2^-53."""
     return (bits(seed, purpose, *counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def integers(high: int, seed: int, purpose: str, *counters: ArrayLike) -> NDArray[np.int64]:
+def integers(high: int, seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """Draws from 0 … high - 1; the bias of the modulus is below high / 2^64."""
     if high < 1:
         raise ValueError(f"no integers below {high}")

@@ -88,7 +88,7 @@ def test_crops_equal_padding_slicing_and_flipping_by_hand(
         monkeypatch.setattr(batches, "IN_MEMORY", 0)
     some = images(9, 10, channels)
     crops = Crops(some, 3, torch.device("cpu"))
-    assert (crops.rows is not None) == in_memory
+    assert (crops.frames is not None) == in_memory
     chosen, top, left = np.array([8, 0, 3, 3]), np.array([0, 6, 2, 3]), np.array([6, 1, 0, 3])
     flip = np.array([True, False, True, False])
     ours = crops(chosen, top, left, flip)
