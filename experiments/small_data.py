@@ -22,7 +22,7 @@ OTHERS = ("swin_micro", "mobilevit_micro", "efficientvit_micro")
 
 LAPTOP = dict(
     dataset="fashion_mnist_12k",
-    seen={100: 16_000, 300: 16_000, 1000: 16_000, 3000: 19_200},  # size: images seen, by every backbone
+    seen=dict.fromkeys((100, 300, 1000, 3000), 16_000),  # size: images seen, by every backbone
     replicates=((0, 0), (1, 1), (2, 2)),  # (draw, seed), the same for every backbone
     size_of="micro",
     batch_size=32,
