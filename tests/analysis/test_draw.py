@@ -1,4 +1,4 @@
-"""Charts as SVG: well-formed, every word escaped, labels that don't overlap, ticks that are round; files for a paper."""
+"""Charts as SVG: well-formed, every word escaped, labels apart, ticks round; and as files for a paper."""
 
 import itertools
 import xml.etree.ElementTree as ET

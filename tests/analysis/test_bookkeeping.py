@@ -1,0 +1,65 @@
+"""Budgets, recipes, tuning, missing runs, provenance: what stood in the table stands in the report."""
+
+from bias_lab.analysis import bookkeeping
+from bias_lab.analysis.pages import Table
+from bias_lab.definition import Run
+from tests.analysis.planted import row, rows, table
+
+
+def cells(made: Table) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in made.rows]
+
+
+def test_budgets_are_those_spent() -> None:
+    pre = row(
+        Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae"), samples_seen=192_000
+    )
+    made = bookkeeping.budgets(table([*rows(lambda run: 0.5, sizes=[100], backbones=["vit_micro"]), pre]))
+    told = dict(zip([name for name, _ in made.columns], cells(made)[0], strict=True))
+    assert (told["images seen"], told["steps"], told["seconds"], told["minutes"]) == ("16,000", "500", "20.0", "1.0")
+    assert (told["M parameters"], told["M mult-adds"], told["runs"]) == ("0.40", "10.0", "3")
+    assert cells(made)[1][2:6] == ["mae (pretraining)", "plain", "1", "pool"]
+
+
+def test_unequal_budgets_show() -> None:
+    made = rows(lambda run: 0.5, sizes=[100], backbones=["vit_micro"])
+    made[0]["samples_seen"] = 8_000
+    assert "8,000–16,000" in cells(bookkeeping.budgets(table(made)))[0]
+
+
+def test_recipes_setting_by_setting() -> None:
+    told = {"plain": {"mixup": [0.0], "samples_seen": [16_000, 24_000]}, "strong": {"mixup": [0.2]}}
+    made = bookkeeping.recipes(told, table(rows(lambda run: 0.5)))
+    assert [name for name, _ in made.columns] == ["setting", "plain", "strong"]
+    assert cells(made) == [
+        ["learning_rate (tuned for each backbone)", "0.001", "–"],
+        ["mixup", "0.0", "0.2"],
+        ["samples_seen", "16,000, 24,000", "–"],
+    ]
+
+
+def test_tuning_marks_what_was_chosen() -> None:
+    trials = [{"learning_rate": 0.001, "top1": 0.61}, {"learning_rate": 0.003, "top1": 0.67}]
+    chosen = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.003, trials=trials)
+    made = bookkeeping.tuning({"command": "make tune", "rows": [chosen]})
+    assert cells(made)[0][-3:] == ["0.003", "61.0", "67.0 ✓"]
+    assert made.note.endswith("Made by: make tune")
+
+
+def test_failed_before_missing_each_with_its_why() -> None:
+    failed = table(
+        [row(Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100), status="failed", run_id="f" * 12)]
+    )
+    made = bookkeeping.undone(["m" * 12], {"m" * 12: "resnet_micro scratch N=100"}, failed, {"f" * 12: "diverged: nan"})
+    assert [line[0] for line in cells(made)] == ["failed", "missing"]
+    assert cells(made)[0][2] == "diverged: nan"
+    assert cells(made)[1][1] == "resnet_micro scratch N=100"
+
+
+def test_provenance() -> None:
+    made = table(rows(lambda run: 0.5)).assign(versions='{"torch": "2.14.1", "timm": "1.0.15"}')
+    told = dict(cells(bookkeeping.provenance(made, {"command": "bias-lab sweep x.py", "version": "0.1.0"})))
+    assert told["command"] == "bias-lab sweep x.py"
+    assert told["versions"] == "timm 1.0.15, torch 2.14.1"
+    assert told["data: fashion_mnist_12k"] == f"fingerprint {'f' * 16}, 2,000 test images"
+    assert told["commit"] == "c" * 40
