@@ -7,13 +7,13 @@ import importlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from bias_lab.catalogue import REGIMES, is_own
 from bias_lab.data import batches, manifests, store, subsets
 from bias_lab.definition import Run, Settings, run_id, steps, to_json
 from bias_lab.errors import UserError
-from bias_lab.training import recording, results
+from bias_lab.training import pretraining, protocols, recording, results
 from bias_lab.training import weights as starting
 from bias_lab.training.classification import Classifier, judge, logits_of
 from bias_lab.training.randomness import StepSeeds, reseed
@@ -48,7 +48,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
         job = prepare(run, folder, settings)
         rows = fit(job, here, settings)
         metrics = measure(job, here, rows)
-        results.save_weights(job.module.encoder, here / ledger.WEIGHTS)
+        results.save_weights(pretraining.bare(job.module.encoder, run), here / ledger.WEIGHTS)
         ledger.write_json(
             here / ledger.RESULT,
             {
@@ -57,8 +57,8 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
                 "metrics": metrics,
                 "weights": job.started_from,
                 "facts": job.facts,
-                "steps": steps(run),
-                "samples_seen": steps(run) * run.batch_size,
+                "steps": steps(run) if trains(run) else 0,
+                "samples_seen": steps(run) * run.batch_size if trains(run) else run.size,
                 "seconds": round(time.perf_counter() - began, 3),
                 "attempts": attempts,
                 "device": results.device_name(job.device),
@@ -78,6 +78,7 @@ class Job:
     device: torch.device
     images: store.Images
     selection: subsets.Selection
+    source: pretraining.Source | None  # what a pretraining sees; None for all others
     module: Any  # a LightningModule with `encoder` and `diagnostics()`; a classifier has `trained` too
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -111,7 +112,8 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     images = open_images(run.dataset, run, folder, settings)
     selection = subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking_of(run, folder))
     size, channels = images.train.shape[1], images.train.shape[3]
-    classes = 0 if run.task == "pretrain" else len(images.classes)
+    source = source_of(run, images, selection, folder, settings)
+    classes = len(images.classes if source is None else source.classes)
     reseed(run.seed, "initialisation")
     backbone = create(
         run.backbone,
@@ -138,14 +140,16 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         "std": list(std),
         "subset_hash": results.subset_hash(selection),
         "code": ledger.code_hash(),
+        **({} if source is None else source.facts()),
     }
     reseed(run.seed, "module")
-    module = module_of(run, backbone)
+    module = module_of(run, backbone, classes)
     return Job(
         run=run,
         device=device,
         images=images,
         selection=selection,
+        source=source,
         module=module,
         mean=mean,
         std=std,
@@ -160,6 +164,18 @@ def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> sto
     places = folder / ledger.PLACES
     place = ledger.read_json(places).get(dataset) if places.is_file() else None
     return store.open_images(dataset, image_size=run.image_size, data_root=settings.data_root, place=place)
+
+
+def source_of(
+    run: Run, images: store.Images, selection: subsets.Selection, folder: Path, settings: Settings
+) -> pretraining.Source | None:
+    """What a pretraining looks at, refused if it shows the target's test images; None for a run of another task."""
+    if run.task != "pretrain":
+        return None
+    like = replace(run, image_size=images.train.shape[1])
+    source = pretraining.look(run, images, selection.indices, lambda name: open_images(name, like, folder, settings))
+    pretraining.refuse(run, source, images, allow_overlap=settings.allow_overlap)
+    return source
 
 
 def ranking_of(run: Run, folder: Path) -> NDArray[np.int64] | None:
@@ -201,8 +217,15 @@ def start(
     return {**listed, "name": name}, mean, std
 
 
-def module_of(run: Run, backbone: nn.Module) -> LightningModule:
+def trains(run: Run) -> bool:
+    """Whether the run takes optimizer steps: a linear probe and neighbours leave the backbone as it is."""
+    return run.task == "pretrain" or run.protocol == "finetune"
+
+
+def module_of(run: Run, backbone: nn.Module, classes: int) -> LightningModule:
     """The Lightning module that trains the backbone: the classifier, or the regime's pretraining."""
+    if not trains(run):
+        return protocols.Frozen(backbone, run.protocol, classes=classes)
     if run.task != "pretrain":
         return Classifier.from_run(run, backbone, steps=steps(run))
     where, _, name = REGIMES[run.regime].module.partition(":")
@@ -234,12 +257,7 @@ class FromStep:
 def loader_of(job: Job, first_step: int) -> Iterable[Any]:
     """Batches from a step on: labelled ones of the subset, or, for a pretraining, images alone."""
     run = job.run
-    if run.task == "pretrain":
-        everything = run.source != "subset"
-        chosen = job.images.train if everything else job.images.train[job.selection.indices]
-        labels = None
-    else:
-        chosen, labels = job.labelled()
+    chosen, labels = job.labelled() if job.source is None else (job.source.images, job.source.labels)
     return batches.Batches(
         chosen,
         labels,
@@ -256,6 +274,9 @@ def loader_of(job: Job, first_step: int) -> Iterable[Any]:
 def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
     """Train to the last step, from a checkpoint if an attempt left one; returns the rows of metrics."""
     run, path = job.run, here / ledger.CHECKPOINT
+    if not trains(run):
+        job.module.learn(plain(job, *job.labelled()))
+        return []
     checkpoint = recording.read_checkpoint(path)
     first = 0 if checkpoint is None else int(checkpoint["global_step"])
     if checkpoint is None:
@@ -289,10 +310,16 @@ def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
     return rows.rows()
 
 
-def monitors(job: Job) -> list[recording.Monitor]:
-    """The hold-out's accuracy over the run, where the run asks for it and its subset leaves a hold-out."""
+def monitors(job: Job) -> list[Callback]:
+    """The hold-out's accuracy over the run, where the run asks for it and its subset leaves a hold-out.
+
+    A pretraining has its neighbours' vote there at its end, and as often before as it asks for.
+    """
     run = job.run
-    if not run.monitor or run.task == "pretrain" or (job.images.holdout is None and job.selection.holdout is None):
+    if run.task == "pretrain":
+        every = max(1, steps(run) // max(1, run.monitor))
+        return [pretraining.Neighbours(run, job.images, every=every, device=job.device)]
+    if not run.monitor or (job.images.holdout is None and job.selection.holdout is None):
         return []
     images, labels = job.holdout()
     return [
@@ -313,7 +340,13 @@ def measure(job: Job, here: Path, rows: list[dict[str, float]]) -> dict[str, Any
     """The metrics of a trained module. Test images are read here, after the last step, and once."""
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     if job.run.task == "pretrain":
-        return {"loss": losses[-1], "loss_slope": results.slope(losses), **pretraining_metrics(job, here)}
+        neighbours = [row["holdout/knn"] for row in rows if "holdout/knn" in row]
+        return {
+            "loss": losses[-1],
+            "loss_slope": results.slope(losses),
+            "holdout_knn": neighbours[-1] if neighbours else None,
+            **pretraining_metrics(job, here),
+        }
     module = job.module
     train_logits, train_labels = logits_of(module.trained, plain(job, *job.labelled()))
     train = judge(train_logits, train_labels)

@@ -9,20 +9,30 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-PENALTIES = tuple(10.0**k for k in range(-5, 2))  # of the squared weights; features are standardised
+from bias_lab.errors import UserError
+
+PENALTIES = tuple(10.0**k for k in range(-4, 1))  # of the squared weights; features are standardised
+ROUGH = 30  # iterations that tell one penalty from another
 
 
-@torch.inference_mode()
+def feature(backbone: Any, images: Tensor) -> Tensor:
+    """What the classifier reads, (B, D); of a model without timm's interface, what it gives."""
+    if not hasattr(backbone, "forward_head"):
+        return backbone(images)  # type: ignore[no-any-return]
+    return backbone.forward_head(backbone.forward_features(images), pre_logits=True)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
 def features_of(backbone: Any, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """What the classifier reads, (M, D) float32, and labels (M,), on the CPU, in order; the backbone in eval mode."""
     was_training = backbone.training
     backbone.eval()
     features, labels = [], []
     for images, label in batches:
-        made = backbone.forward_head(backbone.forward_features(images), pre_logits=True)  # (B, D)
-        features.append(made.float().cpu())
+        features.append(feature(backbone, images).float().cpu())
         labels.append(label.cpu())
     backbone.train(was_training)
     return torch.cat(features), torch.cat(labels)
@@ -61,7 +71,7 @@ def linear_probe(
 
 
 def fit_linear(
-    features: Tensor, labels: Tensor, *, classes: int, penalty: float | None = None
+    features: Tensor, labels: Tensor, *, classes: int, penalty: float | None = None, iterations: int = 500
 ) -> tuple[Tensor, Tensor]:
     """The probe's weight (K, D) and bias (K,), to be applied to features as they are. Arguments as `linear_probe`."""
     if penalty is None:
@@ -69,17 +79,19 @@ def fit_linear(
     x = features.double()
     mean, std = x.mean(0), x.std(0, correction=0)
     std = torch.where(std > 1e-9 * std.amax().clamp(min=1e-30), std, torch.ones_like(std))  # a dead feature stays 0
-    weight, bias = minimise((x - mean) / std, labels, classes=classes, penalty=penalty)
+    weight, bias = minimise((x - mean) / std, labels, classes=classes, penalty=penalty, iterations=iterations)
     weight = weight / std  # (K, D)
     return weight.float(), (bias - weight @ mean).float()
 
 
-def minimise(x: Tensor, labels: Tensor, *, classes: int, penalty: float) -> tuple[Tensor, Tensor]:
+def minimise(
+    x: Tensor, labels: Tensor, *, classes: int, penalty: float, iterations: int = 500
+) -> tuple[Tensor, Tensor]:
     """The minimum of mean cross-entropy + penalty/2 * |weight|², by L-BFGS from 0 in float64; it is convex."""
     weight = torch.zeros(classes, x.shape[1], dtype=x.dtype, requires_grad=True)
     bias = torch.zeros(classes, dtype=x.dtype, requires_grad=True)
     search = torch.optim.LBFGS(
-        [weight, bias], max_iter=500, tolerance_grad=1e-6, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=iterations, tolerance_grad=1e-6, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
@@ -111,8 +123,9 @@ def choose_penalty(features: Tensor, labels: Tensor, *, classes: int, folds: int
         total = 0.0
         for held in range(int(fold.max()) + 1):
             out = fold == held
-            said = linear_probe(features[~out], labels[~out], features[out], classes=classes, penalty=penalty)
-            total += float(F.nll_loss(said, labels[out], reduction="sum"))
+            weight, bias = fit_linear(features[~out], labels[~out], classes=classes, penalty=penalty, iterations=ROUGH)
+            said = F.linear(features[out].float(), weight, bias)
+            total += float(F.cross_entropy(said, labels[out], reduction="sum"))
         losses.append(total)
     return PENALTIES[losses.index(min(losses))]
 
@@ -135,7 +148,38 @@ class Probed(nn.Module):
         self.register_buffer("labels", labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        made = self.backbone.forward_head(self.backbone.forward_features(images), pre_logits=True)  # (B, D)
+        made = feature(self.backbone, images)  # (B, D)
         if self.protocol == "knn":
             return knn(self.bank, self.labels, made, classes=self.classes)
         return F.linear(made.float(), self.bank, self.labels).log_softmax(1)
+
+
+class Frozen(LightningModule):
+    """What stands in for a trained module where nothing is trained. trained: the classifier, after `learn`."""
+
+    def __init__(self, backbone: nn.Module, protocol: str, *, classes: int) -> None:
+        super().__init__()
+        missing = [name for name in ("forward_features", "forward_head") if not hasattr(backbone, name)]
+        if missing:
+            raise UserError(
+                f"{type(backbone).__name__} can't be judged by protocol '{protocol}': it has no {', '.join(missing)}",
+                "timm's interface",
+                "protocol finetune",
+            )
+        self.encoder: Any = backbone
+        self.protocol, self.classes = protocol, classes
+        self.trained: nn.Module = nn.Identity()
+
+    def learn(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """From the labelled images, un-augmented. A probe also becomes the backbone's own classifier where it fits."""
+        features, labels = features_of(self.encoder, batches)
+        made = Probed(self.encoder, self.protocol, features, labels, classes=self.classes)
+        head: Any = getattr(self.encoder, "get_classifier", lambda: None)()
+        if self.protocol == "linear_probe" and isinstance(head, nn.Linear) and head.weight.shape == made.bank.shape:
+            with torch.no_grad():
+                head.weight.copy_(made.bank)
+                head.bias.copy_(made.labels)
+        self.trained = made
+
+    def diagnostics(self) -> dict[str, float | bool]:
+        return {}
