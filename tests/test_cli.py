@@ -108,7 +108,7 @@ def test_train_runs_one_from_flags_and_like_another(run: Call, study: Path) -> N
     code, out, _ = run("train", "--backbone", "vit_micro", "--size", 100, "--seed", 0, "--set", "learning_rate=0.001")
     assert code == 0
     first = results(Path("results/train"))
-    code, out, _ = run("train", "--like", next(iter(first)), "--out", "again")
+    code, _, _ = run("train", "--like", next(iter(first)), "--out", "again")
     assert code == 0
     assert set(results(Path("again"))) == set(first)
     run("train", "--like", f"results/train/runs/{next(iter(first))}", "--draw", 1)

@@ -1,0 +1,52 @@
+"""What was typed, as planning takes it."""
+
+from pathlib import Path
+
+import pytest
+
+from bias_lab import cli, flags
+from bias_lab.definition import Run, Settings
+from bias_lab.errors import UserError
+from bias_lab.sweep import inputs
+
+HERE = "fashion_mnist_12k"
+
+
+def test_the_settings_hold_what_cannot_change_a_result(tmp_path: Path) -> None:
+    typed = flags.parse(["sweep", "e.py", "--workers", "3", "--device", "cpu", "--no-wandb"], cli.COMMANDS)
+    typed.typed = "bias-lab sweep e.py"
+    made = inputs.settings(typed, "e")
+    assert made == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
+
+
+def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:
+    typed = flags.parse(["sweep", "e.py"], cli.COMMANDS)
+    assert inputs.request(typed, tmp_path) == inputs.Request()
+    assert not list(tmp_path.iterdir())
+
+
+def test_zero_is_a_value_and_what_is_typed_twice_counts_once(tmp_path: Path) -> None:
+    words = ["sweep", "e.py", "--draws", "0", "--seeds", "0,0", "--backbone", "a", "--backbone", "a", "--no-tune"]
+    made = inputs.request(flags.parse(words, cli.COMMANDS), tmp_path)
+    assert (made.draws, made.seeds, made.backbones, made.tune) == ((0,), (0,), ("a",), False)
+
+
+def test_a_manifest_is_of_one_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    path.write_text(
+        "from bias_lab.definition import Experiment, Run\n"
+        "def experiment(profile):\n"
+        "    runs = tuple(Run(dataset=name, backbone='vit_micro', size=9) for name in ('mnist', 'svhn'))\n"
+        "    return Experiment(question='?', runs=runs)\n"
+    )
+    typed = flags.parse(["sweep", str(path), "--manifest", "m.parquet"], cli.COMMANDS)
+    with pytest.raises(UserError, match=r"a manifest is of one dataset, and .* runs on mnist, svhn"):
+        inputs.request(typed, tmp_path)
+
+
+def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.txt"
+    manifest.write_text("0 9\n")  # index 0 as class 9, which it is not
+    typed = flags.parse(["train", "--manifest", str(manifest)], cli.COMMANDS)
+    with pytest.raises(UserError, match=f"in {HERE} it has"):
+        inputs.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
