@@ -3,10 +3,10 @@
 Asked: the shortfall, mean accuracy of ResNet, EfficientNet and MobileNetV3 minus plain ViT's, at each number of
 labelled images, paired over replicates; and the share of it that pretraining without labels (MAE on the pool's images)
 wins back.
-Run: seven backbones of like size (0.3-0.6 M parameters) on nested subsets, each with its own tuned learning rate, the
+Run: seven backbones of like size (0.3-0.5 M parameters) on nested subsets, each with its own tuned learning rate, the
 same images seen at a size, the last weights; a replicate is a draw of images and a seed. Swin, MobileViT and
-EfficientViT at the smallest and largest size. ViT and ResNet also under the strong recipe at one size, and at three
-times the images seen.
+EfficientViT at the smallest and largest size. ViT and ResNet also under the strong recipe at one size, and with three
+times the images seen at the smallest and largest.
 Expected: CNNs lead where labels are fewest; the lead shrinks as labels grow; MAE wins part of it back.
 What would change the answer: a shortfall whose interval holds 0 at the two smallest sizes; a ViT that catches up when
 it sees three times the images; a lead that the strong recipe undoes.
@@ -91,6 +91,6 @@ def study(scale: dict) -> tuple[Run, ...]:
         + cells(one, (vit, resnet, *cnns), sizes[2:])
         + cells(pretrained, (vit,), sizes[2:])
         + cells(one, others, [sizes[0], sizes[-1]])
-        + cells(replace(one, budget=3.0), (vit, resnet), sizes[:1])
+        + cells(replace(one, budget=3.0), (vit, resnet), [sizes[0], sizes[-1]])
         + cells(replace(one, **recipe("strong")), (vit, resnet), [middle])
     )
