@@ -92,6 +92,8 @@ def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bo
     cells = dict.fromkeys((r.backbone, r.regime, r.protocol, r.dataset, r.source, r.weights) for r in runs)
     for backbone, regime, protocol, dataset, source, weights in cells:
         catalogue.check_regime(backbone, regime)
+        if catalogue.REGIMES[regime].module:
+            catalogue.check_source(regime, source)
         if protocol not in catalogue.PROTOCOLS:
             raise unknown("protocol", protocol, catalogue.PROTOCOLS)
         overlap = shared_origin(facts[dataset], source, weights)
@@ -105,10 +107,11 @@ def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bo
 def shared_origin(target: Facts, source: str, weights: str) -> str:
     """Why a source or weights may hold the target's test images; empty if the catalogue knows no reason.
 
-    Hashes can't see an image after resizing; `made_from` can (DESIGN 3.3). Weights by a timm name count as ImageNet's.
+    Hashes can't see an image after resizing; `made_from` can (DESIGN 3.3). Weights count as ImageNet's: timm's are, and
+    a file does not say what it was trained on.
     """
-    if weights and not weights.startswith("file:") and "imagenet" in target.made_from:
-        return f"{target.name} is made from imagenet, and so are these weights"
+    if weights and "imagenet" in target.made_from:
+        return f"{target.name} is made from imagenet, and so are these weights, or may be"
     if source in ("", "pool", "subset") or source not in catalogue.DATASETS or source == target.name:
         return f"{source} is the target itself" if source and source == target.name else ""
     theirs = {source, *catalogue.DATASETS[source].made_from}

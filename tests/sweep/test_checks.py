@@ -77,6 +77,9 @@ def test_unknown_names_get_the_nearest(field: str, value: str, near: str) -> Non
 
 def test_imagenet_weights_on_a_set_made_from_imagenet_are_refused_unless_allowed() -> None:
     run = replace(ONE, regime="weights", weights="deit_tiny_patch16_224", source="deit_tiny_patch16_224")
+    file = replace(ONE, regime="weights", weights="file:0123456789abcdef")  # it does not say what it was trained on
+    with pytest.raises(UserError, match="made from imagenet"):
+        refuse(file, made_from=("imagenet",))
     with pytest.raises(UserError, match=r"made from imagenet.*--allow-overlap"):
         refuse(run, made_from=("imagenet",))
     refuse(run, made_from=("imagenet",), allow=True)
@@ -88,6 +91,18 @@ def test_a_source_that_holds_the_targets_images_is_refused() -> None:
     facts = checks.known([run], {})
     with pytest.raises(UserError, match="has seen images of fashion_mnist_12k"):
         checks.refuse([run], facts, allow_overlap=False)
+
+
+def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown source 'fractal'; did you mean 'fractals'"):
+        refuse(replace(ONE, regime="simmim", source="fractal"))
+
+
+@pytest.mark.parametrize("regime", ["supervised", "formula"])
+def test_labels_of_the_target_are_no_source(regime: str) -> None:
+    with pytest.raises(UserError, match=f"'{regime}' pretrains with labels, and source 'pool' is the target itself"):
+        refuse(replace(ONE, regime=regime, source="pool"))
+    refuse(replace(ONE, regime=regime, source="fractals"))
 
 
 # --- warnings --------------------------------------------------------------------------------------------------------
