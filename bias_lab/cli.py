@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if not disk_full(error):
             raise
-        print(f"error: no space left on the disk ({error}); make room, then the same command goes on", file=sys.stderr)
+        print("error: no space left on the disk; make room, then the same command goes on", file=sys.stderr)
         return REFUSED
 
 

@@ -1,4 +1,7 @@
-"""A user's own backbone, `package.module:factory`: found and hashed without importing it."""
+"""A user's own things: a backbone (`package.module:factory`) and a weights file, identified by their content.
+
+A run holds the identity, FOLDER/places.json the place. The backbone's module is found without importing it.
+"""
 
 import ast
 import hashlib
@@ -28,6 +31,24 @@ def source(name: str, here: Path | None = None) -> str:
     if names is not None and factory.split(".")[0] not in names:
         raise unknown(f"factory in {path.name}", factory, names)
     return hashlib.sha256(text).hexdigest()[:12]
+
+
+WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # endings that make a weights' name a file's
+
+
+def weights(name: str) -> tuple[str, dict[str, str]]:
+    """A weights' name as a run holds it, and its place: `file:<hash>` and the path for a file, else name and nothing.
+
+    Raises UserError for a file that isn't there.
+    """
+    path = Path(name)
+    if path.suffix not in WEIGHTS and not path.exists():
+        return name, {}
+    if not path.is_file():
+        raise UserError(f"no weights file {name}", remedy="a .safetensors or .pth file, or a timm name")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return f"file:{digest}", {"path": str(path.absolute())}
 
 
 def _find(module: str, here: Path) -> Path | None:

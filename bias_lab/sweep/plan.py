@@ -84,7 +84,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
     joined = {backbone: _source(backbone) for backbone in request.backbones}
     if request.family and request.family not in FAMILIES:
         raise unknown("family", request.family, FAMILIES)
-    runs = _reshaped(experiment.runs, request, joined)
+    runs, places = _identified(_reshaped(experiment.runs, request, joined))
     data = request.data
     facts = checks.known(runs, {data.dataset: data.facts} if data else {})
     runs, notes = checks.fit_sizes(runs, _bounded(facts, request), typed=request.sizes is not None)
@@ -101,7 +101,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
         runs=tuple(reshape.arrange(runs)),
         trials=tuple(trials),
         families=families,
-        places={**request.places, **({data.dataset: dict(data.place)} if data else {})},
+        places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
         notes=(*(data.notes if data else ()), *notes, *more),
         warnings=tuple(warned),
     )
@@ -121,6 +121,16 @@ def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) 
     if request.manifest:
         made = reshape.to_manifest(made, request.manifest)
     return reshape.join(made, joined) if joined else made
+
+
+def _identified(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Any]]:
+    """Weights that an experiment names by their file take the hash of its content; and where those files lie."""
+    named = {name: own.weights(name) for name in {run.weights for run in runs} if name and not name.startswith("file:")}
+    if all(identity == name for name, (identity, _) in named.items()):
+        return list(runs), {}
+    changed = {name: identity for name, (identity, _) in named.items()}
+    places = {identity: place for identity, place in named.values() if place}
+    return reshape.rewrite(runs, lambda run: replace(run, weights=changed.get(run.weights, run.weights))), places
 
 
 def _bounded(facts: Mapping[str, Facts], request: Request) -> Mapping[str, Facts]:

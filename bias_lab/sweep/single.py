@@ -1,6 +1,5 @@
 """One run from flags, for `bias-lab train`: its identity as flags, the rest by --set, or another run's definition."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,6 @@ from bias_lab import catalogue, ledger
 from bias_lab.definition import Experiment, Run, recipe, run_id
 from bias_lab.errors import UserError
 from bias_lab.sweep import own, reshape, status
-
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # endings that make a weights' name a file's
 
 # flags of `bias-lab train` that are a run's fields
 IDENTITY = "dataset backbone task size image_size draw seed regime protocol source".split()
@@ -59,16 +56,9 @@ def definition(
 
 def _from_weights(run: Run, name: str, *, regime_typed: bool) -> tuple[Run, dict[str, Any]]:
     """The run with its starting weights: a timm name, or a file, whose content is part of the run."""
-    places: dict[str, Any] = {}
-    path = Path(name)
-    if path.suffix in FILES or path.exists():
-        if not path.is_file():
-            raise UserError(f"no weights file {name}", remedy="a .safetensors or .pth file, or a timm name")
-        with path.open("rb") as file:
-            name = f"file:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-        places[name] = {"path": str(path.absolute())}
+    name, place = own.weights(name)
     regime = run.regime if regime_typed else "weights"
-    return replace(run, weights=name, regime=regime, source=run.source or name), places
+    return replace(run, weights=name, regime=regime, source=run.source or name), {name: place} if place else {}
 
 
 def _from_pretraining(run: Run, name: str, folder: Path, *, regime_typed: bool) -> Run:

@@ -126,6 +126,19 @@ def test_own_data_take_the_place_of_the_experiments(study: Path, tmp_path: Path)
     assert ledger.read_json(tmp_path / "out" / ledger.PLACES) == {"folder:abc": {"path": "/photos"}}
 
 
+def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path: Path) -> None:
+    file = tmp_path / "deit.safetensors"
+    file.write_bytes(b"one")
+    one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3, regime="weights")
+    experiment = Experiment(question="?", runs=(replace(one, weights=str(file)), replace(one, weights="deit_tiny")))
+    made = plan.arrange(experiment, "one", "laptop", Request(), rates.Rates())
+    assert [run.weights[:5] for run in made.runs] == ["file:", "deit_"]
+    assert made.places == {made.runs[0].weights: {"path": str(file)}}
+    file.unlink()
+    with pytest.raises(UserError, match="no weights file"):
+        plan.arrange(experiment, "one", "laptop", Request(), rates.Rates())
+
+
 def test_a_manifest_bounds_the_sizes(study: Path, tmp_path: Path) -> None:
     made = make(study, tmp_path, "laptop", manifest="beef", manifest_length=500)
     assert {run.size for run in made.runs} == {0, 100}
