@@ -21,6 +21,7 @@ from bias_lab.data.operations import operate
 BINS = 31  # magnitudes of TrivialAugment and RandAugment
 _FACTORS = (op.BRIGHTNESS, op.COLOUR, op.CONTRAST, op.SHARPNESS)
 _SIGNED = (op.SHEAR_X, op.SHEAR_Y, op.TRANSLATE_X, op.TRANSLATE_Y, op.ROTATE, *_FACTORS)
+_IS_SIGNED = np.isin(range(op.COUNT), _SIGNED)  # by operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +98,10 @@ def _resize(part: Tensor, side: tuple[int, int]) -> Tensor:
 # --- colour and shape ------------------------------------------------------------------------------------------------
 
 
-def _magnitude(
-    operation: NDArray[np.int64], bins: NDArray[np.int64], table: dict[int, NDArray[np.float64]]
-) -> NDArray[np.float64]:
-    nothing = np.zeros(BINS)
-    rows = np.stack([table.get(kind, nothing) for kind in range(op.COUNT)])  # (14, 31)
-    return rows[operation, bins]
-
-
-def _spaces(
-    shear: float, across: float, down: float, turn: float, factor: float, bits: int
-) -> dict[int, NDArray[np.float64]]:
-    """Magnitudes of each operation over the 31 bins."""
+def _spaces(shear: float, across: float, down: float, turn: float, factor: float, bits: int) -> NDArray[np.float64]:
+    """Magnitudes of each operation over the bins: (14, 31), zero where an operation takes none."""
     ladder = np.arange(BINS) / (BINS - 1)
-    return {
+    rows = {
         op.SHEAR_X: shear * ladder,
         op.SHEAR_Y: shear * ladder,
         op.TRANSLATE_X: across * ladder,
@@ -120,6 +111,7 @@ def _spaces(
         op.POSTERIZE: 8 - np.rint(bits * ladder),
         op.SOLARIZE: 255 * (1 - ladder),
     }
+    return np.stack([rows.get(kind, 0 * ladder) for kind in range(op.COUNT)])
 
 
 WIDE = _spaces(0.99, 32.0, 32.0, 135.0, 0.99, 6)
@@ -128,7 +120,7 @@ WIDE = _spaces(0.99, 32.0, 32.0, 135.0, 0.99, 6)
 def trivial_augment(x: Tensor, at: At) -> Tensor:
     """One operation of a random strength (Müller, Hutter 2021, arXiv:2103.10158, wide space): uint8 (B, H, W, C)."""
     operation = at.integers(op.COUNT, "trivial operation")
-    value = _magnitude(operation, at.integers(BINS, "trivial magnitude"), WIDE)
+    value = WIDE[operation, at.integers(BINS, "trivial magnitude")]
     return operate(x, operation, _sign(operation, value, at.integers(2, "trivial sign")))
 
 
@@ -138,13 +130,13 @@ def rand_augment(x: Tensor, at: At, magnitude: int) -> Tensor:
     spaces = _spaces(0.3, 150 / 331 * W, 150 / 331 * H, 30.0, 0.9, 4)
     for turn in range(2):
         operation = at.integers(op.COUNT, "rand operation", turn)
-        value = _magnitude(operation, np.full(len(operation), magnitude), spaces)
+        value = spaces[operation, magnitude]
         x = operate(x, operation, _sign(operation, value, at.integers(2, "rand sign", turn)))
     return x
 
 
 def _sign(operation: NDArray[np.int64], value: NDArray[np.float64], coin: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.where(np.isin(operation, _SIGNED) & (coin == 1), -value, value)
+    return np.where(_IS_SIGNED[operation] & (coin == 1), -value, value)
 
 
 def colour_jitter(x: Tensor, at: At, strength: float) -> Tensor:

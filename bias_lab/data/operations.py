@@ -6,6 +6,7 @@ at channels or neighbours, remain. Results equal torchvision's per image (`tests
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ Values = NDArray[np.float64]  # (B,)
 
 _GEOMETRY = (SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, ROTATE)
 _TABLES = (BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE)
+_IS_GEOMETRY, _IS_TABLE = np.isin(range(COUNT), _GEOMETRY), np.isin(range(COUNT), _TABLES)  # by operation
 
 
 def operate(x: Tensor, operation: Kinds, value: Values) -> Tensor:
@@ -31,8 +33,8 @@ def operate(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     value: a shear as a tangent, a translation in pixels, a rotation in degrees; for brightness, colour, contrast and
     sharpness the factor less one; for posterize the bits kept, for solarize the threshold; else unused.
     """
-    x = _only(x, np.isin(operation, _GEOMETRY), operation, value, _geometry)
-    x = _only(x, np.isin(operation, _TABLES), operation, value, _tables)
+    x = _only(x, _IS_GEOMETRY[operation], operation, value, _geometry)
+    x = _only(x, _IS_TABLE[operation], operation, value, _tables)
     if x.shape[-1] == 3:
         x = _only(x, operation == COLOUR, operation, value, _colour)
     if min(x.shape[1:3]) > 2:
@@ -66,25 +68,31 @@ def _matrices(operation: Kinds, value: Values, H: int, W: int) -> Values:
     return m
 
 
+@cache
+def _centres(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixel centres (3, H*W) as (x, y, 1) from the image's centre, and the last pixel of each direction (2, 1)."""
+    y, x = torch.meshgrid(torch.arange(H) - (H - 1) / 2, torch.arange(W) - (W - 1) / 2, indexing="ij")
+    centres = torch.stack([x, y, torch.ones(H, W)]).reshape(3, H * W)
+    return centres.to(device), torch.tensor([[W - 1.0], [H - 1.0]]).to(device)
+
+
 def _geometry(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     B, H, W, C = x.shape
-    m = torch.from_numpy(_matrices(operation, value, H, W)).to(x.device, torch.float32)
-    columns = torch.arange(W, device=x.device, dtype=torch.float32) - (W - 1) / 2
-    rows = torch.arange(H, device=x.device, dtype=torch.float32)[:, None] - (H - 1) / 2
-    from_x = (m[:, 0, 0, None, None] * columns + m[:, 0, 1, None, None] * rows + m[:, 0, 2, None, None]) + (W - 1) / 2
-    from_y = (m[:, 1, 0, None, None] * columns + m[:, 1, 1, None, None] * rows + m[:, 1, 2, None, None]) + (H - 1) / 2
-    from_x, from_y = from_x.round(), from_y.round()  # (B, H, W)
-    inside = (from_x >= 0) & (from_x < W) & (from_y >= 0) & (from_y < H)
-    place = (from_y.clamp(0, H - 1) * W + from_x.clamp(0, W - 1)).long().reshape(B, H * W, 1)
-    taken = x.reshape(B, H * W, C).gather(1, place.expand(B, H * W, C)).reshape(B, H, W, C)
-    return taken * inside[..., None]
+    centres, last = _centres(H, W, x.device)
+    m = torch.from_numpy(_matrices(operation, value, H, W)).to(x.device, torch.float32)  # (B, 2, 3)
+    source = torch.baddbmm(last / 2, m, centres.expand(B, 3, H * W)).round_()  # (B, 2, H*W): x, y counted from 0
+    kept = torch.minimum(source.clamp(min=0), last)
+    inside = (kept == source).all(1)  # (B, H*W)
+    place = (kept[:, 1] * W + kept[:, 0]).long()[:, :, None]
+    taken = x.reshape(B, H * W, C).gather(1, place.expand(B, H * W, C)) * inside[:, :, None]
+    return taken.reshape(B, H, W, C)
 
 
 def _tables(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     """Look each pixel up in its image's own table (B, C, 256)."""
     B, H, W, C = x.shape
     levels = torch.arange(256, device=x.device, dtype=torch.float32)
-    table = levels.repeat(B, C, 1)
+    table = levels.expand(B, C, 256).clone()
     at = {kind: np.flatnonzero(operation == kind) for kind in _TABLES}
     amount = torch.from_numpy(value).to(x.device, torch.float32)[:, None, None]  # (B, 1, 1)
     if len(i := np.concatenate([at[BRIGHTNESS], at[CONTRAST]])):
