@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import shlex
 import signal
@@ -59,7 +60,7 @@ def _terminated(*_: object) -> NoReturn:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Run an experiment: what is missing of it, several runs at a time, resumable at any moment."""
-    from bias_lab.sweep import inputs
+    from bias_lab.sweep import inputs, terminal
     from bias_lab.sweep import plan as planning
 
     name = arguments.experiment.stem + ("" if arguments.profile == "laptop" else f"-{arguments.profile}")
@@ -71,7 +72,8 @@ def sweep(arguments: argparse.Namespace) -> int:
             return planning.make(arguments.experiment, arguments.profile, folder, request)
 
         if arguments.dry_run:
-            return _print_plan(make())
+            terminal.plan(_console(), make())
+            return 0
         return _conduct(make, folder, arguments, keep=False)
 
 
@@ -150,50 +152,22 @@ def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Names
     return outcome.exit_code
 
 
-def _print_plan(plan: "Plan") -> int:
-    from bias_lab.definition import label, run_id
-    from bias_lab.sweep.rates import needs_rate
-
-    for line in (*plan.notes, *(f"warning: {text}" for text in plan.warnings)):
-        print(line)
-    for run in plan.all():
-        rate = "learning rate open" if needs_rate(run) else f"lr {run.learning_rate:g}" if run.learning_rate else ""
-        print(f"{'?' * 12 if needs_rate(run) else run_id(run)}  {label(run)}  {rate}".rstrip())
-    print(f"{len(plan.all())} runs")
-    return 0
-
-
 def status(arguments: argparse.Namespace) -> int:
     """What a sweep's folder holds: runs done, running, failed and missing."""
     from bias_lab.sweep import status as state
+    from bias_lab.sweep import terminal
 
     now = state.read(arguments.folder)
-    console = _console()
-    console.print(state.headline(now), style="bold", highlight=False)
-    if now.head.get("question"):
-        console.print(now.head["question"], style="dim", highlight=False, markup=False)
-    _print_table(console, *state.table(now))
-    for name, failure in now.failures.items():
-        text = f"{failure['reason']}  {name}  {state.row_name(now.runs[name])}: {failure['exception']}"
-        console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
-    for line in state.advice(now):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    terminal.folder(_console(), now)
     return FAILED if now.failures else 0
 
 
 def show(arguments: argparse.Namespace) -> int:
     """One run: its definition, its result, and how to repeat it."""
     from bias_lab.sweep import status as state
+    from bias_lab.sweep import terminal
 
-    folder, name = state.find(arguments.name, arguments.out)
-    told = state.describe(folder, name)
-    console = _console()
-    console.print(f"{name}  {told['label']}  ({told['state']})", style="bold", highlight=False, markup=False)
-    for title, rows in state.sections(told):
-        console.print(title, style="dim", highlight=False)
-        width = max(len(key) for key, _ in rows)
-        for key, value in rows:
-            console.print(f"  {key:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)
+    terminal.run(_console(), state.describe(*state.find(arguments.name, arguments.out)))
     return 0
 
 
@@ -231,6 +205,7 @@ def tuned(arguments: argparse.Namespace) -> int:
 def backbones(arguments: argparse.Namespace) -> int:
     """List the lab's backbones."""
     from bias_lab import catalogue
+    from bias_lab.sweep import terminal
 
     rows = [
         [row.name, row.architecture, row.family, f"{row.image_size} px", row.about]
@@ -240,7 +215,7 @@ def backbones(arguments: argparse.Namespace) -> int:
     if not rows:
         raise unknown("backbone", arguments.pattern, catalogue.BACKBONES)
     console = _console()
-    _print_table(console, ["name", "architecture", "family", "made for", ""], rows)
+    terminal.table(console, ["name", "architecture", "family", "made for", ""], rows)
     console.print("any timm name works too, and package.module:factory for your own", style="dim", highlight=False)
     return 0
 
@@ -248,6 +223,7 @@ def backbones(arguments: argparse.Namespace) -> int:
 def datasets(arguments: argparse.Namespace) -> int:
     """List the datasets by name; `datasets check NAME` verifies one's files."""
     from bias_lab import catalogue
+    from bias_lab.sweep import terminal
 
     if arguments.action:
         if arguments.action != "check":
@@ -265,7 +241,7 @@ def datasets(arguments: argparse.Namespace) -> int:
         for d in catalogue.DATASETS.values()
     ]
     console = _console()
-    _print_table(console, ["name", "classes", "training", "test", "px", "channels", "licence"], rows)
+    terminal.table(console, ["name", "classes", "training", "test", "px", "channels", "licence"], rows)
     console.print("your own images: --data PATH, a folder of class folders or a table", style="dim", highlight=False)
     return 0
 
@@ -290,36 +266,55 @@ def subset(arguments: argparse.Namespace) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Measure the lab against its references: `bench data` or `bench backbones`."""
+    from bias_lab.sweep import terminal
+
     if arguments.what not in BENCHES:
         raise unknown("benchmark", arguments.what, BENCHES)
     main = importlib.import_module(f"bias_lab.bench.{arguments.what}").main
     header = ["case", "mode", "reference", "ratio", "low", "high", "n"]
     rows = [[str(row[name]) for name in header] for row in main(out=arguments.out, quick=arguments.quick)]
-    _print_table(_console(), header, rows)
+    terminal.table(_console(), header, rows)
     return 0
 
 
-# --- the terminal ----------------------------------------------------------------------------------------------------
+def wandb_sync(arguments: argparse.Namespace) -> int:
+    """Export a folder's runs to W&B: uploaded if you are logged in, else left in FOLDER/wandb."""
+    from bias_lab.analysis import wandb
+
+    if not arguments.folder.is_dir():
+        raise UserError(f"there is no folder {arguments.folder}", remedy="give the --out of a sweep")
+    online = wandb.logged_in() and not arguments.offline
+    project, entity, artifacts = arguments.project, arguments.entity, arguments.artifacts
+    written = wandb.sync(arguments.folder, project=project, entity=entity, online=online, artifacts=artifacts)
+    where = (
+        f"uploaded to {project}"
+        if online
+        else f"written; upload them: wandb sync {arguments.folder}/wandb/offline-run-*"
+    )
+    print(f"{len(written)} runs {where}" if written else "nothing new: every run was exported before")
+    return 0
+
+
+def wandb_dashboard(arguments: argparse.Namespace) -> int:
+    """Save a W&B workspace and a report for a folder's experiment; --dry-run prints them."""
+    from bias_lab.analysis import dashboard, wandb
+
+    spec = dashboard.specify(arguments.folder, project=arguments.project)
+    if arguments.dry_run:
+        print(json.dumps(spec, indent=1, ensure_ascii=False))
+        return 0
+    if not wandb.logged_in():
+        raise UserError("no key of W&B's is known here", remedy="wandb login, or --dry-run to see what would be saved")
+    entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)
+    for address in dashboard.save(spec, entity):
+        print(address)
+    return 0
 
 
 def _console() -> "Console":
     from rich.console import Console
 
     return Console()
-
-
-def _print_table(console: "Console", header: list[str], rows: list[list[str]]) -> None:
-    """Columns of figures to the right, of words to the left."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for place, name in enumerate(header):
-        figures = place > 0 and all(row[place][:1].isdigit() for row in rows if row[place])
-        table.add_column(name, justify="right" if figures else "left", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, highlight=False)
 
 
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[flags.Parser], None]]] = {
@@ -333,4 +328,6 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[flags.P
     "datasets": (datasets, flags.datasets),
     "subset": (subset, flags.subset),
     "bench": (bench, flags.bench),
+    "wandb-sync": (wandb_sync, flags.wandb_sync),
+    "wandb-dashboard": (wandb_dashboard, flags.wandb_dashboard),
 }

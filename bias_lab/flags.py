@@ -200,3 +200,21 @@ def bench(sub: Parser) -> None:
     sub.add_argument("what", metavar="WHAT", help="data or backbones")
     sub.add_argument("--out", type=Path, metavar="FILE", help="write the rows as JSON")
     sub.add_argument("--quick", action="store_true", help="a few rounds, to see that it works; no figure to quote")
+
+
+def wandb_sync(sub: Parser) -> None:
+    folder(sub)
+    project(sub)
+    sub.add_argument("--offline", action="store_true", help="upload nothing, even if logged in")
+    sub.add_argument("--artifacts", action="store_true", help="the weights too")
+
+
+def project(sub: Parser) -> None:
+    sub.add_argument("--project", default="bias_lab", metavar="NAME", help="W&B's project (default: bias_lab)")
+    sub.add_argument("--entity", metavar="NAME", help="W&B's user or team (default: yours)")
+
+
+def wandb_dashboard(sub: Parser) -> None:
+    sub.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a sweep's --out (default: the main study)")
+    project(sub)
+    sub.add_argument("--dry-run", action="store_true", help="print the specification and stop")
