@@ -222,10 +222,11 @@ def take(count: int, indices: int | Sequence[int] | None) -> list[int]:
     if indices is None:
         return list(range(count))
     if isinstance(indices, int):
-        indices = range(count - indices, count)
-    taken = [count + i if i < 0 else i for i in indices]
+        taken = list(range(count - indices, count))
+    else:
+        taken = [count + i if i < 0 else i for i in indices]
     if not taken or min(taken) < 0 or max(taken) >= count:
-        raise UserError(f"stages {list(indices)} of a model that has {count}", f"a number up to {count}, or indices")
+        raise UserError(f"stages {indices} of a model that has {count}", f"a number up to {count}, or indices below it")
     return taken
 
 

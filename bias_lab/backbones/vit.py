@@ -59,7 +59,9 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
 
         reduction = max(self.patch_embed.patch_size)
-        self.feature_info = [dict(module=f"blocks.{i}", num_chs=embed_dim, reduction=reduction) for i in range(depth)]
+        self.feature_info: list[dict[str, Any]] = [
+            dict(module=f"blocks.{i}", num_chs=embed_dim, reduction=reduction) for i in range(depth)
+        ]
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
@@ -168,6 +170,8 @@ class VisionTransformer(nn.Module):
         old = self.patch_embed.grid_size
         self.patch_embed.set_input_size(img_size, patch_size)
         new = self.patch_embed.grid_size
+        for info in self.feature_info:
+            info["reduction"] = max(self.patch_embed.patch_size)
         if new != old:
             with torch.no_grad():
                 resampled = resample_abs_pos_embed(

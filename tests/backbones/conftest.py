@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -120,22 +119,27 @@ def _randomise() -> Callable[..., None]:
     return randomise
 
 
-@pytest.fixture
-def spread() -> Callable[[nn.Module], dict[str, tuple[float, float]]]:
-    """Mean and standard deviation of a model's parameters, by what kind they are (indices in the names left out)."""
-
-    def by_kind(model: nn.Module) -> dict[str, tuple[float, float]]:
-        kinds: dict[str, list[Tensor]] = {}
-        for name, p in model.named_parameters():
-            kind = ".".join(part for part in name.split(".") if not part.isdigit())
-            kinds.setdefault(f"{kind} {tuple(p.shape)}", []).append(p.detach().flatten())
-        joined = {kind: torch.cat(parts) for kind, parts in kinds.items()}
-        return {kind: (v.mean().item(), v.std().item() if len(v) > 1 else 0.0) for kind, v in joined.items()}
-
-    return by_kind
+def _by_kind(model: nn.Module) -> dict[str, Tensor]:
+    kinds: dict[str, list[Tensor]] = {}
+    for name, p in model.named_parameters():
+        kind = ".".join(part for part in name.split(".") if not part.isdigit())
+        kinds.setdefault(f"{kind} {tuple(p.shape)}", []).append(p.detach().flatten())
+    return {kind: torch.cat(parts) for kind, parts in kinds.items()}
 
 
 @pytest.fixture
-def seeded() -> Any:
-    torch.manual_seed(0)
-    return torch.manual_seed
+def same_start() -> Callable[[nn.Module, nn.Module], None]:
+    """Fresh parameters of one kind (name without indices, shape) have the reference's mean and spread."""
+
+    def compare(ours: nn.Module, theirs: nn.Module) -> None:
+        reference = _by_kind(theirs)
+        for kind, values in _by_kind(ours).items():
+            expected, n = reference[kind], len(values)
+            sigma = expected.std(correction=0).item()
+            mean_error = abs(values.mean().item() - expected.mean().item())
+            assert mean_error <= 6 * sigma * (2 / n) ** 0.5 + 1e-12, f"{kind}: mean {values.mean():.3g}"
+            spread_error = abs(values.std(correction=0).item() - sigma)
+            assert spread_error <= 6 * sigma / n**0.5 + 1e-12, f"{kind}: std {values.std():.3g} for {sigma:.3g}"
+            assert (values.abs().max() - expected.abs().max()).abs() <= 2 * sigma + 1e-12, f"{kind}: tails"
+
+    return compare

@@ -1,11 +1,21 @@
 import re
 
+import pytest
 import timm
 import torch
 from torch import nn
 
-import pytest
-import bias_lab.backbones  # noqa: F401  registers ours with timm
+from bias_lab.backbones.mobilevit import (
+    SIZES,
+    InvertedResidual,
+    MobileViT,
+    MobileViTBlock,
+    divisible,
+    fold,
+    pointwise,
+    unfold,
+)
+from bias_lab.errors import UserError
 
 VARIANTS = ["mobilevit_xxs", "mobilevit_xs", "mobilevit_s"]
 VANISHING = r"stages\.[01]\.\d\.conv3_1x1\.bn\.bias"  # what it adds to a channel, the next batch norm takes away
@@ -41,3 +51,86 @@ def test_gradients_in_double_precision(randomise, gradient_errors, gradient_size
     vanishing = {name: size for name, size in gradient_sizes(theirs).items() if re.fullmatch(VANISHING, name)}
     assert len(vanishing) == 4
     assert max(vanishing.values()) < 1e-12
+
+
+def test_unfold_and_fold_are_inverse():
+    x = torch.randn(3, 5, 6, 8)
+    sequences = unfold(x, 2)
+    assert sequences.shape == (3 * 4, 12, 5)
+    assert torch.equal(sequences[4 + 3, 5], x[1, :, 1 * 2 + 1, 1 * 2 + 1])  # image 1, place (1, 1), patch (1, 1)
+    assert torch.equal(fold(sequences, 2, 6, 8), x)
+
+
+def test_a_fold_of_another_patch_order_is_not_the_identity():
+    x = torch.randn(1, 2, 4, 4)
+    planted = unfold(x, 2).reshape(2, 2, 4, 2).transpose(0, 1).reshape(4, 4, 2)  # rows and columns of places mixed up
+    assert not torch.equal(fold(planted, 2, 4, 4), x)
+
+
+def test_the_walk_through_a_block():
+    """DESIGN 3.7: local, unfold, global, fold, fuse."""
+    block, x = MobileViTBlock(48, 64, 2, patch=2, drop_path=0.0).eval(), torch.randn(2, 48, 8, 8)
+    local = pointwise(block.conv_kxk(x), block.conv_1x1.weight)
+    assert local.shape == (2, 64, 8, 8)  # d > C
+    sequences = unfold(local, 2)
+    assert sequences.shape == (2 * 4, 16, 64)
+    assert block.transformer(sequences).shape == (8, 16, 64)
+    projected = block.conv_proj(fold(sequences, 2, 8, 8))
+    assert projected.shape == (2, 48, 8, 8)
+    assert torch.cat([x, projected], 1).shape == (2, 96, 8, 8)
+    assert block(x).shape == (2, 48, 8, 8)
+
+
+def test_only_pixels_at_the_same_place_attend_to_one_another():
+    block = MobileViTBlock(8, 12, 1, patch=2, drop_path=0.0).eval()
+    x = torch.randn(1, 12, 8, 8)
+    changed = x.clone()
+    changed[0, :, 2, 5] += torch.randn(12)  # place (0, 1) of its patch
+    with torch.no_grad():
+        a, b = (fold(block.transformer(unfold(y, 2)), 2, 8, 8) for y in (x, changed))
+    moved = (a - b).abs().amax(1)[0] > 1e-7
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[0::2, 1::2] = True
+    assert torch.equal(moved, expected)
+
+
+def test_a_pointwise_convolution_is_a_matrix_product():
+    conv, x = nn.Conv2d(5, 7, 1, bias=False), torch.randn(2, 5, 3, 4)
+    torch.testing.assert_close(pointwise(x, conv.weight), conv(x))
+
+
+def test_a_residual_stands_where_shapes_agree():
+    assert InvertedResidual(8, 8, stride=1, ratio=2, drop_path=0.0).residual
+    assert not InvertedResidual(8, 8, stride=2, ratio=2, drop_path=0.0).residual
+    assert not InvertedResidual(8, 16, stride=1, ratio=2, drop_path=0.0).residual
+
+
+def test_widths_are_multiples_of_eight():
+    assert [divisible(w) for w in (3, 8, 12, 27, 44, 100)] == [8, 8, 16, 32, 48, 104]
+
+
+def test_memory_format_of_the_input_means_nothing():
+    model, images = MobileViT(**SIZES["mobilevit_micro"]).eval(), torch.randn(2, 3, 28, 28)
+    other = images.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), model(other))
+        assert model.forward_features(images).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_fresh_weights_are_spread_as_timms(same_start):
+    same_start(*(timm.create_model(f"{prefix}mobilevit_xxs", num_classes=100) for prefix in ("bias_lab_", "")))
+
+
+def test_stochastic_depth_is_timms():
+    ours, theirs = (timm.create_model(f"{p}mobilevit_xxs", drop_path_rate=0.3) for p in ("bias_lab_", ""))
+    expected = {n.rstrip("12"): m.drop_prob for n, m in theirs.named_modules() if type(m).__name__ == "DropPath"}
+    rates = {n: m.rate for n, m in ours.named_modules() if type(m).__name__ == "DropPath" and m.rate > 0}
+    assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"), [(dict(in_chans=0), "0 channels"), (dict(num_classes=-1), "-1 classes")], ids=str
+)
+def test_values_that_no_mobilevit_can_take(keywords, message):
+    with pytest.raises(UserError, match=message):
+        timm.create_model("bias_lab_mobilevit_xxs", **keywords)

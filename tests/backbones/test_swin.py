@@ -1,9 +1,13 @@
+import warnings
+
+import pytest
 import timm
 import torch
 from torch import nn
 
-import pytest
-import bias_lab.backbones  # noqa: F401  registers ours with timm
+from bias_lab.backbones import swin, windows
+from bias_lab.backbones.swin import PatchMerging, Stage, SwinTransformer
+from bias_lab.errors import UserError
 
 VARIANTS = [
     *(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base")),
@@ -20,8 +24,10 @@ def test_published_names_and_shapes(name, same_names):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_computes_what_timm_computes(name, same_computation):
-    small = dict(img_size=64, window_size=4, depths=(2, 2, 2, 2), num_classes=5, drop_path_rate=0.0)
-    images = torch.randn(2, 3, 64, 64)
+    heads = swin.SIZES[name]["num_heads"][0]
+    small = dict(img_size=32, window_size=4, depths=(2, 2), num_heads=(heads, 2 * heads), num_classes=5)
+    small["drop_path_rate"] = 0.0
+    images = torch.randn(2, 3, 32, 32)
     same_computation(timm.create_model(f"bias_lab_{name}", **small), timm.create_model(name, **small), images)
 
 
@@ -55,3 +61,144 @@ def test_any_map_and_window(keywords, same_computation):
     side = shape["img_size"] if isinstance(shape["img_size"], tuple) else (shape["img_size"],) * 2
     images = torch.randn(2, shape.get("in_chans", 3), *side)
     same_computation(timm.create_model(f"bias_lab_{name}", **shape), timm.create_model(name, **shape), images)
+
+
+def official_block(block, x, map_size, window, shifted):
+    """The block as the paper's code computes it: shift, pad, partition, attend, reverse, shift back; (B, H, W, D)."""
+    (rows, columns), (down, right) = windows.window_and_shift(map_size, window, shifted)
+    H, W = map_size
+    y = block.norm1(x).roll((-down, -right), (1, 2))
+    y = nn.functional.pad(y, (0, 0, 0, -W % columns, 0, -H % rows))
+    padded = y.shape[1:3]
+    y = windows.window_partition(y, (rows, columns)).flatten(1, 2)
+    y = block.attn(y, windows.shift_mask(map_size, (rows, columns), (down, right)))
+    y = windows.window_reverse(y.unflatten(1, (rows, columns)), (rows, columns), *padded)[:, :H, :W]
+    x = x + y.roll((down, right), (1, 2))
+    return x + block.mlp(block.norm2(x))
+
+
+@pytest.mark.parametrize("map_size", [(8, 8), (6, 10), (3, 9)])
+def test_window_order_equals_the_official_order(map_size, randomise):
+    stage = Stage(16, 2, map_size, False, (4, 4), [0.0] * 4, 2.0)
+    randomise(stage)
+    x = torch.randn(2, *map_size, 16)
+    y = x
+    for i, block in enumerate(stage.blocks):
+        y = official_block(block, y, map_size, (4, 4), shifted=i % 2 == 1)
+    torch.testing.assert_close(stage(x), y, atol=1e-5, rtol=1e-5)
+
+
+def test_the_walk_of_swin_tiny():
+    """DESIGN 3.7: patch merging, the head."""
+    merging, x = PatchMerging(96), torch.randn(3, 3136, 96)
+    map_ = x.reshape(3, 56, 56, 96)
+    assert merging(map_).shape == (3, 28, 28, 192)
+    assert merging.norm.normalized_shape == (384,)
+    assert merging.reduction.weight.shape == (192, 384)
+    with torch.no_grad():  # the four tokens of a square, columns before rows
+        merging.norm = nn.Identity()
+        merging.reduction = nn.Identity()
+        four = merging(map_)[0, 3, 5]
+    corners = [map_[0, 6, 10], map_[0, 7, 10], map_[0, 6, 11], map_[0, 7, 11]]
+    assert torch.equal(four, torch.cat(corners))
+    model = SwinTransformer(**SMALL | dict(img_size=32, window_size=4))
+    features = torch.randn(2, 4, 4, 32)
+    torch.testing.assert_close(model.forward_head(features), model.head.fc(features.flatten(1, 2).mean(1)))
+
+
+def whole_window_shift_error(stage, step):
+    x = torch.randn(2, 8, 8, 16)
+    with torch.no_grad():
+        return (stage(x.roll((step, step), (1, 2))) - stage(x).roll((step, step), (1, 2))).abs().max().item()
+
+
+def test_unshifted_windows_commute_with_whole_window_shifts(randomise):
+    stage = Stage(16, 2, (8, 8), False, (4, 4), [0.0], 2.0)
+    randomise(stage)
+    assert whole_window_shift_error(stage, 4) <= 1e-5
+    assert whole_window_shift_error(stage, 1) > 0.1  # a window is no convolution
+
+
+def test_a_circular_convolution_commutes_with_every_shift():
+    """The control: what the windows lack."""
+    conv, x = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(conv(x.roll((1, 2), (2, 3))), conv(x).roll((1, 2), (2, 3)))
+
+
+PLANTED_SHAPE = dict(SMALL, img_size=32, patch_size=2, window_size=4)
+
+
+@pytest.mark.parametrize("error", ["transposed window", "mask off by one", "shared bias table", "late shift"])
+def test_a_planted_error_is_found(error, same_computation, monkeypatch):
+    """The comparison with timm would see what a slip of the pen does."""
+    if error == "transposed window":
+        cut = windows.window_partition
+        monkeypatch.setattr(windows, "window_partition", lambda x, w: cut(x, w).transpose(1, 2))
+    if error == "mask off by one":
+        mask = windows.shift_mask
+        monkeypatch.setattr(
+            windows, "shift_mask", lambda size, w, s: mask(size, w, (s[0] + 1, s[1] + 1) if any(s) else s)
+        )
+    if error == "late shift":
+        order = windows.window_order
+        monkeypatch.setattr(windows, "window_order", lambda size, w, s: order(size, w, (s[0], 0)))
+    ours, theirs = (timm.create_model(f"{p}swin_tiny_patch4_window7_224", **PLANTED_SHAPE) for p in ("bias_lab_", ""))
+    if error == "shared bias table":
+        first, second = (block.attn for block in ours.layers[0].blocks)
+        second.relative_position_bias_table = first.relative_position_bias_table
+    with pytest.raises(AssertionError):
+        same_computation(ours, theirs, torch.randn(2, 3, 32, 32))
+
+
+def test_other_sizes_equal_timms():
+    ours, theirs = (timm.create_model(f"{p}swin_tiny_patch4_window7_224", **PLANTED_SHAPE) for p in ("bias_lab_", ""))
+    ours.load_state_dict(theirs.state_dict())
+    changes = (
+        dict(img_size=(48, 64)),  # windows keep their share of the map: 6 x 8
+        dict(img_size=(64, 64), window_size=(4, 4)),
+        dict(patch_size=(4, 4)),
+        dict(img_size=(40, 40)),
+    )
+    for change in changes:
+        ours.set_input_size(**change)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm's, about the speed of its own resampling
+            theirs.set_input_size(**change)
+        images = torch.randn(2, 3, *ours.patch_embed.img_size)
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-5, rtol=1e-5)
+        assert [i["reduction"] for i in ours.feature_info] == [i["reduction"] for i in theirs.feature_info]
+
+
+def test_inference_and_training_agree(randomise):
+    """Two ways to the same attention: SDPA without gradients, plain products with them."""
+    model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(2, 3, 32, 32)
+    randomise(model)
+    with torch.no_grad():
+        fast = model(images)
+    torch.testing.assert_close(fast, model(images), atol=1e-5, rtol=1e-5)
+
+
+def test_fresh_weights_are_spread_as_timms(same_start):
+    shape = dict(depths=(2, 2), num_heads=(3, 6), num_classes=100)
+    same_start(*(timm.create_model(f"{p}swin_tiny_patch4_window7_224", **shape) for p in ("bias_lab_", "")))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (dict(in_chans=0), "0 channels"),
+        (dict(num_classes=-2), "-2 classes"),
+        (dict(num_heads=(5, 6, 12, 24)), "5 heads don't divide a width of 96"),
+        (dict(img_size=64, output=3), "unexpected keyword"),
+    ],
+    ids=str,
+)
+def test_values_that_no_swin_can_take(keywords, message):
+    with pytest.raises((UserError, TypeError), match=message):
+        timm.create_model("bias_lab_swin_tiny_patch4_window7_224", **keywords)
+
+
+def test_stochastic_depth_rises_over_all_blocks():
+    model = SwinTransformer(**dict(SMALL, img_size=32, window_size=4, drop_path_rate=0.4))
+    rates = [block.drop_path.rate for stage in model.layers for block in stage.blocks]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])

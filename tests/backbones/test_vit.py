@@ -1,9 +1,10 @@
+import pytest
 import timm
 import torch
 from torch import nn
 
-import pytest
-import bias_lab.backbones  # noqa: F401  registers ours with timm
+from bias_lab.backbones.vit import SIZES, VisionTransformer, check_grid
+from bias_lab.errors import UserError
 
 VARIANTS = [
     *(f"vit_{size}_patch16_{side}" for size in ("tiny", "small", "base") for side in (224, 384)),
@@ -53,3 +54,128 @@ def test_every_layout_of_published_weights(keywords, same_computation):
     name = "vit_tiny_patch16_224"
     images = torch.randn(2, shape.get("in_chans", 3), 32, 32)
     same_computation(timm.create_model(f"bias_lab_{name}", **shape), timm.create_model(name, **shape), images)
+
+
+def small(**keywords):
+    return VisionTransformer(
+        **dict(img_size=16, patch_size=4, embed_dim=24, depth=3, num_heads=3, num_classes=5) | keywords
+    )
+
+
+def test_the_walk_of_vit_base():
+    """DESIGN 3.7: an image, its tokens, the class token before them, the class at the end."""
+    model = VisionTransformer(**SIZES["vit_base_patch16_224"] | dict(depth=1, num_classes=8)).eval()
+    with torch.no_grad():
+        images = torch.randn(3, 3, 224, 224)
+        assert model.patch_embed(images).flatten(1, 2).shape == (3, 196, 768)
+        assert model.cls_token.expand(3, -1, -1).shape == (3, 1, 768)
+        tokens = model.embed(images)
+        assert tokens.shape == (3, 197, 768)
+        assert model.forward_head(torch.randn(4, 197, 768), pre_logits=True).shape == (4, 768)
+        assert model.forward_head(torch.randn(4, 197, 768)).shape == (4, 8)
+
+
+def test_the_class_token_stands_first_and_has_a_position():
+    model = small()
+    tokens = model.embed(torch.randn(2, 3, 16, 16))
+    torch.testing.assert_close(tokens[:, :1], (model.cls_token + model.pos_embed[:, :1]).expand(2, -1, -1))
+
+
+def permuted(images, order, patch):
+    """The same patches in another order; images (B, C, H, W) of 4x4 patches."""
+    B, C, H, W = images.shape
+    patches = (
+        images.reshape(B, C, H // patch, patch, W // patch, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)[:, order]
+    )
+    return patches.reshape(B, H // patch, W // patch, C, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(B, C, H, W)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_without_positions_the_order_of_patches_means_nothing(positions, randomise):
+    model = small().eval()
+    randomise(model)
+    if not positions:
+        nn.init.zeros_(model.pos_embed)
+    images, order = torch.randn(2, 3, 16, 16), torch.randperm(16)
+    with torch.no_grad():
+        tokens, mixed = model.forward_features(images), model.forward_features(permuted(images, order, 4))
+    error = (tokens[:, 1:][:, order] - mixed[:, 1:]).abs().max().item()
+    assert error > 0.1 if positions else error <= 1e-5
+
+
+def test_forward_is_head_of_features(randomise):
+    """The last block computes the class token alone in `forward`, and all tokens for whoever asks."""
+    for keywords in (dict(), dict(global_pool="avg"), dict(global_pool="avg", class_token=False), dict(depth=1)):
+        model, images = small(**keywords).eval(), torch.randn(2, 3, 16, 16)
+        randomise(model)
+        torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
+
+
+def test_a_hook_sees_all_tokens_of_the_last_block():
+    model, seen = small(), []
+    last = model.blocks[-1]
+    for module in (last, last.mlp, last.attn.qkv):
+        handle = module.register_forward_hook(lambda module, args, out: seen.append(out.shape[1]))
+        model(torch.randn(2, 3, 16, 16))
+        handle.remove()
+        assert seen.pop() == 17
+    model(torch.randn(2, 3, 16, 16))
+    assert not seen
+
+
+def test_other_image_and_patch_sizes_equal_timms():
+    shape = dict(embed_dim=24, depth=1, num_heads=3, num_classes=5)
+    ours, theirs = (timm.create_model(f"{p}vit_tiny_patch16_224", **shape) for p in ("bias_lab_", ""))
+    ours.load_state_dict(theirs.state_dict())
+    for change in (dict(img_size=(64, 96)), dict(patch_size=(8, 8)), dict(img_size=(48, 48), patch_size=(16, 16))):
+        ours.set_input_size(**change)
+        theirs.set_input_size(**change)
+        images = torch.randn(2, 3, *ours.patch_embed.img_size)
+        torch.testing.assert_close(ours(images), theirs(images), atol=1e-5, rtol=1e-5)
+        assert [info["reduction"] for info in ours.feature_info] == [max(ours.patch_embed.patch_size)]
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch32_224"])
+def test_fresh_weights_are_spread_as_timms(name, same_start):
+    ours, theirs = (timm.create_model(f"{p}{name}", depth=2, num_classes=100) for p in ("bias_lab_", ""))
+    same_start(ours, theirs)
+
+
+def test_patches_that_do_not_fill_the_image():
+    with pytest.raises(UserError, match="^patches of 16x16 don't fill a 40x40 image; patches of 20x20 do$"):
+        timm.create_model("bias_lab_vit_tiny_patch16_224", img_size=40)
+    with pytest.raises(UserError, match="patches of 5x5 don't fill"):
+        small().set_input_size(patch_size=5)
+    check_grid((32, 48), (16, 8))
+
+
+def test_an_image_of_another_size():
+    with pytest.raises(
+        UserError, match="^images of 20x16 for a model built for 16x16; resize them, or call set_input_size$"
+    ):
+        small()(torch.randn(1, 3, 20, 16))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (dict(in_chans=0), "0 channels"),
+        (dict(num_classes=-1), "-1 classes"),
+        (dict(num_heads=5), "5 heads don't divide a width of 192"),
+        (dict(global_pool="max"), "global_pool 'max' is unknown"),
+        (dict(class_token=False), "needs a class token"),
+    ],
+    ids=str,
+)
+def test_values_that_no_vit_can_take(keywords, message):
+    with pytest.raises(UserError, match=message):
+        timm.create_model("bias_lab_vit_tiny_patch16_224", depth=1, **keywords)
+
+
+def test_dropping_samples_and_features():
+    """drop_rate is the classifier's dropout, drop_path_rate rises to the last block; both rest in evaluation."""
+    model, images = small(drop_rate=0.5, drop_path_rate=0.4), torch.randn(2, 3, 16, 16)
+    assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 0.2, 0.4])
+    assert model.head_drop.p == 0.5
+    model.eval()
+    assert torch.equal(model(images), model(images))

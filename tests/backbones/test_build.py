@@ -1,0 +1,285 @@
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from bias_lab import catalogue
+from bias_lab.backbones import build, create
+from bias_lab.errors import UserError
+
+BIG = ("_small_", "_base_", "resnet50")  # 20 M parameters and more: seconds each
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if any(part in name for part in BIG) else ())
+    for name in catalogue.BACKBONES
+]
+OURS = ["vit_micro", "swin_micro", "mobilevit_micro"]
+
+
+def micro(name, **keywords):
+    return create(name, **dict(image_size=28, channels=1, classes=10) | keywords)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_interface_that_every_backbone_answers(name):
+    """DESIGN 3.6, at 32 pixels."""
+    torch.manual_seed(0)
+    model, images = create(name, image_size=32, channels=3, classes=5).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        logits, features = model(images), model.forward_features(images)
+        assert logits.shape == (2, 5)
+        torch.testing.assert_close(model.forward_head(features), logits, atol=1e-5, rtol=1e-4)
+        assert model.forward_head(features, pre_logits=True).shape == (2, model.head_hidden_size)
+        last, maps = model.forward_intermediates(images)
+        assert last.shape == features.shape
+        assert [y.shape[1] for y in maps] == [info["num_chs"] for info in model.feature_info]
+        assert [y.shape[2] for y in maps] == [-(-32 // info["reduction"]) for info in model.feature_info]
+        only = model.forward_intermediates(images, indices=1, norm=False, output_fmt="NCHW", intermediates_only=True)
+        torch.testing.assert_close(only[0], maps[-1])
+    assert model.num_features == maps[-1].shape[1]
+    assert model.num_classes == 5
+    assert model.get_classifier().out_features == 5
+    for coarse in (False, True):
+        groups = timm.models.group_parameters(model, model.group_matcher(coarse=coarse))
+        assert sum(len(names) for names in groups.values()) == len(list(model.parameters()))
+    for key in ("first_conv", "classifier"):
+        model.get_submodule(model.pretrained_cfg[key])
+    if catalogue.architecture(name) in ("vit", "swin"):
+        assert model.no_weight_decay() <= {n for n, _ in model.named_parameters()}
+        model.set_input_size(img_size=(48, 48))
+        assert model(torch.randn(1, 3, 48, 48)).shape == (1, 5)
+        model.set_input_size(img_size=(32, 32))
+    model.set_grad_checkpointing(True)
+    model.train()(images).sum().backward()
+    model.reset_classifier(7)
+    assert model.eval()(images).shape == (2, 7)
+    model.reset_classifier(0)
+    assert model(images).shape == (2, model.head_hidden_size)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_checkpointing_changes_no_gradient(name):
+    model, images = micro(name), torch.randn(2, 1, 28, 28)
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(images).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_timms_tools(name):
+    features = timm.create_model(f"bias_lab_{name}", features_only=True, out_indices=(0, 1), in_chans=1)
+    maps = features(torch.randn(1, 1, 28, 28))
+    assert [y.shape[1] for y in maps] == features.feature_info.channels()
+    whole = timm.create_model(f"bias_lab_{name}", in_chans=1)
+    whole.load_state_dict(features.model.state_dict(), strict=False)
+    torch.testing.assert_close(
+        features.eval()(torch.ones(1, 1, 28, 28))[1],
+        whole.eval().forward_intermediates(torch.ones(1, 1, 28, 28), intermediates_only=True)[1],
+    )
+    groups = timm.optim.param_groups_layer_decay(whole, layer_decay=0.5, no_weight_decay_list=no_decay(whole))
+    assert len({group["lr_scale"] for group in groups}) >= 4
+    assert sum(len(group["params"]) for group in groups) == len(list(whole.parameters()))
+    average = timm.utils.ModelEmaV3(whole, decay=0.5)
+    before = average.module.get_classifier().bias.clone()
+    with torch.no_grad():
+        whole.get_classifier().bias.add_(1.0)
+    average.update(whole)
+    torch.testing.assert_close(average.module.get_classifier().bias, before + 0.5)
+
+
+def no_decay(model):
+    return model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_export_and_compile_in_one_graph(name):
+    model, images = micro(name).eval(), torch.randn(2, 1, 28, 28)
+    with torch.no_grad():
+        expected = model(images)
+        torch._dynamo.reset()
+        torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(images), expected)
+    exported = torch.export.export(model, (images,)).module()
+    torch.testing.assert_close(exported(images), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OURS)
+def test_compiled_training(name):
+    torch._dynamo.reset()
+    model, images = micro(name), torch.randn(4, 1, 28, 28)
+    model(images).square().mean().backward()
+    expected = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    torch.compile(model, fullgraph=True, backend="aot_eager")(images).square().mean().backward()
+    for n, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[n], atol=1e-5, rtol=1e-3, msg=lambda text, n=n: f"{n}: {text}")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_autocast_and_channels_last(name):
+    model, images = micro(name).eval(), torch.randn(2, 1, 28, 28)
+    expected = model(images)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(images)
+        half.float().sum().backward()
+        with torch.no_grad():
+            fast = model(images)
+    assert half.dtype == fast.dtype == torch.bfloat16
+    for y in (half, fast):
+        assert (y - expected).abs().max() < 0.05 * max(1, expected.abs().max())
+    other = images.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(model.to(memory_format=torch.channels_last)(other), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs"])
+def test_a_timm_checkpoint_loads_and_ours_loads_in_timm(name, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    small = dict(num_classes=4) | (dict(depths=(1, 1), num_heads=(3, 6)) if "swin" in name else {})
+    small |= dict(depth=1) if "vit_tiny" in name else {}
+    theirs = timm.create_model(name, **small)
+    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    ours = timm.create_model(f"bias_lab_{name}", checkpoint_path=tmp_path / "theirs.safetensors", **small)
+    save_file(ours.state_dict(), tmp_path / "ours.safetensors")
+    again = timm.create_model(name, checkpoint_path=tmp_path / "ours.safetensors", **small)
+    for key, value in load_file(tmp_path / "theirs.safetensors").items():
+        assert torch.equal(again.state_dict()[key], value), key
+
+
+def test_pretrained_weights_are_timms():
+    """No hub is asked: where a name's weights lie is timm's own configuration of that name."""
+    ours = timm.create_model("bias_lab_swin_tiny_patch4_window7_224", img_size=64, window_size=4, num_classes=8)
+    theirs = timm.get_pretrained_cfg("swin_tiny_patch4_window7_224")
+    assert ours.pretrained_cfg["hf_hub_id"] == theirs.hf_hub_id
+    assert ours(torch.randn(1, 3, 64, 64)).shape == (1, 8)
+
+
+# --- names and settings ----------------------------------------------------------------------------------------------
+
+
+def test_a_labs_name_wins_and_timms_can_be_forced():
+    ours = create("vit_tiny_patch16_224", image_size=32, channels=3, classes=2)
+    theirs = create("timm:vit_tiny_patch16_224", image_size=32, channels=3, classes=2)
+    assert type(ours).__module__ == "bias_lab.backbones.vit"
+    assert type(theirs).__module__ == "timm.models.vision_transformer"
+    assert ours.patch_embed.patch_size == theirs.patch_embed.patch_size == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "expected"),
+    [
+        ("vit_micro", 28, (4, None, None)),
+        ("vit_micro", 32, (4, None, None)),
+        ("vit_micro", 64, (8, None, None)),
+        ("vit_micro", 30, (5, None, None)),
+        ("swin_micro", 28, (2, 7, None)),
+        ("swin_micro", 32, (2, 4, None)),
+        ("swin_micro", 64, (4, 4, None)),
+        ("resnet_micro", 28, (None, None, "open")),
+        ("resnet_micro", 64, (None, None, "stock")),
+        ("resnet18", 64, (None, None, "open")),
+        ("resnet18", 224, (None, None, "stock")),
+        ("vit_base_patch16_224", 224, (16, None, None)),
+        ("vit_base_patch16_224", 384, (16, None, None)),
+        ("swin_tiny_patch4_window7_224", 224, (4, 7, None)),
+        ("swin_tiny_patch4_window7_224", 64, (2, 4, None)),
+        ("timm:deit3_small_patch16_224", 64, (4, None, None)),
+        ("timm:swin_s3_tiny_224", 224, (4, 7, None)),
+        ("timm:convnext_atto", 64, (None, None, None)),
+    ],
+)
+def test_settings(name, image_size, expected):
+    chosen = build.settings(name, image_size=image_size)
+    assert (chosen["patch"], chosen["window"], chosen["stem"]) == expected
+
+
+def test_what_is_given_is_kept():
+    assert build.settings("vit_micro", image_size=28, patch=7)["patch"] == 7
+    assert micro("vit_micro", patch=7).patch_embed.grid_size == (4, 4)
+    assert micro("swin_micro", window=5).layers[0].blocks[0].attn.window_size == (5, 5)
+    assert micro("resnet_micro", stem="stock").conv1.stride == (2, 2)
+
+
+def test_any_timm_model_is_a_backbone():
+    model = create("convnext_atto", image_size=64, channels=1, classes=3)
+    assert model(torch.randn(1, 1, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "message"),
+    [
+        ("vit_mirco", {}, "^unknown backbone 'vit_mirco'; did you mean 'vit_micro'\\?"),
+        ("timm:resnet81", {}, "^unknown backbone 'resnet81'; did you mean 'resnet[0-9]+'"),
+        ("vit_micro", dict(patch=5), "^patches of 5x5 don't fill a 28x28 image; patches of 4x4 do$"),
+        ("vit_micro", dict(channels=0), "^0 channels"),
+        ("vit_micro", dict(classes=-1), "^-1 classes"),
+        ("resnet_micro", dict(stem="opne"), "^unknown stem 'opne'; did you mean 'open'\\?$"),
+        ("efficientvit_micro", dict(drop_path=0.1), "^efficientvit_micro does not take drop_path_rate=0.1$"),
+        ("nowhere.at_all:make", {}, "^no module 'nowhere.at_all'"),
+        ("timm:", {}, "^unknown backbone ''"),
+    ],
+    ids=str,
+)
+def test_one_line_for_a_mistake(name, keywords, message):
+    with pytest.raises(UserError, match=message) as caught:
+        micro(name, **keywords)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_own_backbone(tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(
+        textwrap.dedent(
+            """
+            import timm
+            from torch import nn
+
+            def thin(num_classes, in_chans):
+                return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+            def changed(**kwargs):
+                return timm.create_model("bias_lab_vit_micro", depth=2, **kwargs)
+
+            def wrong():
+                return "model"
+            """
+        )
+    )
+    monkeypatch.chdir(tmp_path)
+    assert micro("my_models:thin")(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+    model = micro("my_models:changed", drop_path=0.1)
+    assert len(model.blocks) == 2
+    assert model.blocks[-1].drop_path.rate == 0.1
+    with pytest.raises(UserError, match="^unknown factory of my_models 'thing'; did you mean 'thin'"):
+        micro("my_models:thing")
+    with pytest.raises(UserError, match="^my_models:wrong gave str; a factory returns a torch.nn.Module$"):
+        micro("my_models:wrong")
+
+
+def test_parameters_leave_the_classifier_out():
+    assert build.parameters(micro("vit_micro", classes=10)) == build.parameters(micro("vit_micro", classes=1000))
+    linear = nn.Linear(3, 4)
+    assert build.parameters(linear) == 16
+
+
+def test_flops_of_a_vit_by_hand():
+    """Multiply-adds: patches, then per block projections, scores, mixture and MLP; the last block for one token alone."""
+    N, D, patches, values, depth = 50, 96, 49, 16, 4
+    block = N * 12 * D * D + 2 * N * N * D
+    last = N * 2 * D * D + 10 * D * D + 2 * N * D  # keys and values of all, all else of the class token
+    expected = patches * values * D + (depth - 1) * block + last + D * 10
+    model = micro("vit_micro").train()
+    assert build.flops(model, 28, 1) == expected
+    assert model.training
+
+
+def test_importing_the_light_half_imports_no_torch():
+    code = "import sys, bias_lab.catalogue as c; c.choose_patch(64, 28, 4); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,70 @@
+import pytest
+import timm
+import torch
+from torch import nn
+
+from bias_lab import catalogue
+from bias_lab.backbones import build, create
+from bias_lab.backbones.small import SIZES, first_conv, set_stem
+
+MICRO = [name for name in catalogue.BACKBONES if name.endswith("_micro")]
+MINI = [name for name in catalogue.BACKBONES if name.endswith("_mini")]
+
+
+@pytest.mark.parametrize(("names", "side"), [(MICRO, 28), (MINI, 32)], ids=["micro", "mini"])
+def test_one_architecture_each_within_2x_of_one_another(names, side):
+    assert {catalogue.architecture(name) for name in names} == set(catalogue.FAMILIES)
+    with torch.device("meta"):
+        counts = [build.parameters(create(name, image_size=side, channels=1, classes=10)) for name in names]
+    assert max(counts) / min(counts) < 2
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_the_last_map_of_a_28_pixel_image_is_at_least_4x4(name):
+    model = create(name, image_size=28, channels=1, classes=10).eval()
+    maps = model.forward_intermediates(torch.randn(1, 1, 28, 28), intermediates_only=True)
+    assert min(maps[-1].shape[2:]) >= 4
+    for y, info in zip(maps, model.feature_info, strict=True):
+        assert y.shape[1] == info["num_chs"]
+        assert y.shape[2] == -(-28 // info["reduction"])
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "efficientnet_b0", "mobilenetv3_large_100", "efficientvit_b0", "mobilevit_xxs"]
+)
+def test_an_open_stem_keeps_the_resolution(name):
+    stock, model = timm.create_model(name, num_classes=3), timm.create_model(name, num_classes=3)
+    set_stem(model, "open")
+    assert first_conv(model).stride == (1, 1)
+    factor = 4 if name == "resnet18" else 2
+    before, after = ([i["reduction"] for i in m.feature_info][-1] for m in (stock, model))
+    assert before == factor * after
+    image = torch.randn(1, 3, 64, 64)
+    sides = [m.eval().forward_intermediates(image, intermediates_only=True)[-1].shape[2] for m in (stock, model)]
+    assert sides[1] == factor * sides[0]
+    if name != "resnet18":  # whose 7x7 convolution becomes a 3x3
+        model.load_state_dict(stock.state_dict())
+    set_stem(model, "open")
+    assert first_conv(model).stride == (1, 1)
+
+
+def test_a_micro_models_stem_can_halve():
+    model = create("resnet_micro", image_size=64, channels=3, classes=10)
+    assert first_conv(model).stride == (2, 2)
+    assert model.feature_info[-1]["reduction"] == 16
+    assert create("resnet_micro", image_size=64, channels=3, classes=10, stem="open").feature_info[-1]["reduction"] == 8
+
+
+def test_the_cnns_are_timms_classes():
+    kinds = {name.split("_")[0]: type(make(num_classes=2, **size)).__name__ for name, (make, size) in SIZES.items()}
+    assert kinds == dict(
+        resnet="ResNet", efficientnet="EfficientNet", mobilenetv3="MobileNetV3", efficientvit="EfficientVit"
+    )
+
+
+def test_a_resnets_open_stem_is_initialised_like_its_other_convolutions():
+    torch.manual_seed(0)
+    model = create("resnet18", image_size=32, channels=3, classes=10)
+    assert isinstance(model.maxpool, nn.Identity)
+    assert model.conv1.weight.shape == (64, 3, 3, 3)
+    assert model.conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
