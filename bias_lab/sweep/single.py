@@ -42,6 +42,8 @@ def definition(
             raise UserError(f"--set {name}=… would change what is asked", remedy=f"use {flag}")
     run = reshape.changed(run, fields) if fields else run
     places: dict[str, Any] = {}
+    if "source" in typed and Path(run.source).is_dir():
+        run, places = _from_folder(run, folder)
     if "weights" in typed:
         run, places = _from_weights(run, typed["weights"], regime_typed="regime" in typed)
     if "pretraining" in typed:
@@ -59,6 +61,14 @@ def _from_weights(run: Run, name: str, *, regime_typed: bool) -> tuple[Run, dict
     name, place = own.weights(name)
     regime = run.regime if regime_typed else "weights"
     return replace(run, weights=name, regime=regime, source=run.source or name), {name: place} if place else {}
+
+
+def _from_folder(run: Run, folder: Path) -> tuple[Run, dict[str, Any]]:
+    """The run with a folder of images without classes as its source; their content is part of the run."""
+    from bias_lab.data import unlabelled
+
+    identity, place = unlabelled.index(Path(run.source), folder=folder, image_size=run.image_size or 64)
+    return replace(run, source=identity), {identity: place}
 
 
 def _from_pretraining(run: Run, name: str, folder: Path, *, regime_typed: bool) -> Run:

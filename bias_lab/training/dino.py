@@ -145,6 +145,11 @@ class DINO(LightningModule):
         with torch.no_grad():
             seen = features(self.teacher, large)  # (2B, D)
             taught = self.teacher_head(seen).unflatten(0, (2, -1))  # (2, B, K)
+        mean = taught.mean((0, 1)).to(self.center)  # (K,)
+        if not step:
+            self.center.copy_(
+                mean
+            )  # the paper's begins at 0, and a short training would spend its first steps getting here
         temperature = teacher_temperature(step, steps)
         loss = dino_loss(
             said.reshape(-1, len(images), said.shape[-1]),
@@ -154,7 +159,7 @@ class DINO(LightningModule):
             teacher_temperature=temperature,
         )
         self.watch(seen, taught, temperature)
-        self.center.lerp_(taught.mean((0, 1)).to(self.center), 1 - CENTER_MOMENTUM)
+        self.center.lerp_(mean, 1 - CENTER_MOMENTUM)
         self.step += 1
         return loss
 

@@ -67,6 +67,8 @@ def look(run: Run, target: Images, indices: NDArray[np.int64], opened: Callable[
     images = fitted(other.train, side, channels)
     if not labelled:
         return Source(images, None, (), shared)
+    if len(other.classes) < 2:
+        raise UserError(f"source {source} has no classes for the regime '{run.regime}'", "mae, simmim, dino need none")
     return Source(images, other.train_labels, other.classes, shared)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from bias_lab import ledger
 from bias_lab.definition import Run, recipe, run_id, to_json
@@ -93,3 +94,17 @@ def test_a_run_that_waits_for_a_pretraining_brings_it_along(tmp_path: Path) -> N
     assert single.experiment((told,), before).runs == (BEFORE, run)
     scratch = replace(run, pretraining="", regime="scratch")
     assert single.experiment((scratch,), before).runs == (scratch,)
+
+
+def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(photos / f"{k}.png")
+    typed = {"backbone": "resnet_micro", "task": "pretrain", "regime": "simmim", "source": str(photos)}
+    (run,), places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
+    assert run.source.startswith("folder:")
+    assert places[run.source]["path"] == str(photos)
+    (photos / "0.png").unlink()
+    (changed,), _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
+    assert changed.source != run.source

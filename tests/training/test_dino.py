@@ -129,7 +129,7 @@ def test_the_center_is_the_moving_average_of_what_the_teacher_said(monkeypatch: 
     monkeypatch.setattr(made, "watch", lambda seen, taught, temperature: said.append(taught.mean((0, 1))))
     for step in range(2):
         made.training_step(torch.randn(4, 1, SIDE, SIDE), step)
-    torch.testing.assert_close(made.center, 0.9 * 0.1 * said[0] + 0.1 * said[1])
+    torch.testing.assert_close(made.center, 0.9 * said[0] + 0.1 * said[1])  # it begins where the first batch lies
 
 
 def test_the_teacher_s_temperature_rises_and_stays() -> None:

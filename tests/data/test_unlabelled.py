@@ -1,0 +1,61 @@
+"""A folder of images without classes: found wherever they lie, identified by content, opened as a source."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bias_lab.data import store, unlabelled
+from bias_lab.errors import UserError
+
+
+def fill(folder: Path, count: int = 6, *, channels: int = 3) -> Path:
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        pixels = rng.integers(0, 256, (20, 24, channels), np.uint8)
+        file = folder / ("a" if k % 2 else "b/c") / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(file)
+    return folder
+
+
+def test_images_are_found_in_any_depth_counted_once_and_opened(tmp_path: Path) -> None:
+    there, out = fill(tmp_path / "photos"), tmp_path / "out"
+    (there / "again.png").write_bytes((there / "a" / "1.png").read_bytes())
+    (there / "notes.txt").write_text("no image")
+    (there / ".hidden").mkdir()
+    (there / ".hidden" / "0.png").write_bytes((there / "a" / "1.png").read_bytes())
+    identity, place = unlabelled.index(there, folder=out)
+    assert identity == f"folder:{place['fingerprint']}"
+    images = store.open_images(identity, image_size=16, data_root=str(tmp_path / "root"), place=place)
+    assert images.train.shape == (6, 16, 16, 3)
+    assert len(images.test) == 0
+    assert images.classes == ("image",)
+
+
+def test_identity_is_the_content_and_not_the_names(tmp_path: Path) -> None:
+    first, _ = unlabelled.index(fill(tmp_path / "one"), folder=tmp_path)
+    moved = fill(tmp_path / "two")
+    (moved / "a" / "1.png").rename(moved / "renamed.png")
+    assert unlabelled.index(moved, folder=tmp_path)[0] == first
+    (moved / "renamed.png").unlink()
+    assert unlabelled.index(moved, folder=tmp_path)[0] != first
+
+
+def test_grey_images_have_one_channel(tmp_path: Path) -> None:
+    assert unlabelled.index(fill(tmp_path / "grey", channels=1), folder=tmp_path)[1]["channels"] == 1
+
+
+def test_bad_images_are_named_or_left_out(tmp_path: Path) -> None:
+    there = fill(tmp_path / "photos")
+    (there / "broken.png").write_bytes(b"not an image")
+    with pytest.raises(UserError, match=r"1 of 7 images in .* can't be read: broken.png .*--skip-bad-images"):
+        unlabelled.index(there, folder=tmp_path)
+    good, _ = unlabelled.index(fill(tmp_path / "good"), folder=tmp_path)
+    assert unlabelled.index(there, folder=tmp_path, skip_bad=True)[0] == good
+
+
+def test_no_images_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no images to pretrain on"):
+        unlabelled.index(tmp_path, folder=tmp_path)
