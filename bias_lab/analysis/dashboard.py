@@ -4,6 +4,7 @@
 that a panel names is one that `bias_lab.analysis.wandb` logs: a test compares them with what an export wrote.
 """
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ def specify(folder: Path | None = None, *, project: str = PROJECT) -> Spec:
             "title": f"{name}: {experiment.get('question') or QUESTION}",
             "paragraphs": [
                 *answers,
-                "Each run is one training; runs share a group with their experiment. The run of type `report` holds the "
-                "statistics: intervals of 95 %, Student's t over replicates.",
+                "Each run is one training; runs share a group with their experiment. The run of type `report` holds "
+                "the statistics: intervals of 95 %, Student's t over replicates.",
             ],
             "sections": sections,
         },
@@ -153,8 +154,8 @@ def references(spec: Spec) -> set[str]:
 def build(spec: Spec, entity: str) -> tuple[Any, Any]:
     """(Workspace, Report) as wandb-workspaces has them, not yet saved. Raises UserError where it is not installed."""
     try:
-        import wandb_workspaces.reports.v2 as wr
-        import wandb_workspaces.workspaces as ws
+        wr: Any = importlib.import_module("wandb_workspaces.reports.v2")
+        ws: Any = importlib.import_module("wandb_workspaces.workspaces")
     except ImportError as error:
         raise UserError("wandb-workspaces is not installed", "it defines dashboards in code", REMEDY) from error
     project, work, told = spec["project"], spec["workspace"], spec["report"]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 PROJECT = "bias_lab"
 MARKS = "wandb/synced.json"  # what was exported, so that a second export writes nothing twice
 CONFIG = (
-    "experiment task dataset image_size backbone architecture family parameters flops recipe intervention budget regime "
-    "protocol source size draw seed learning_rate classes test_images dataset_fingerprint commit device"
+    "experiment task dataset image_size backbone architecture family parameters flops recipe intervention budget "
+    "regime protocol source size draw seed learning_rate classes test_images dataset_fingerprint commit device"
 ).split()
 SUMMARY = (
     "status collapsed top1 top5 macro_f1 ece loss train_top1 train_loss loss_slope steps samples_seen seconds attempts"
@@ -41,7 +41,7 @@ def sync(
 ) -> list[str]:
     """Export every run of a folder; returns the ids written now (those written before and unchanged are passed over).
 
-    Offline, W&B's files are left in FOLDER/wandb for `wandb sync`; online they are uploaded. artifacts: the weights too.
+    Offline, W&B's files are left in FOLDER/wandb for `wandb sync`; online they are uploaded. artifacts: weights too.
     Raises UserError if the folder holds no run, or if online is asked for without a key.
     """
     folder = Path(folder)
@@ -67,10 +67,10 @@ def sync(
         written.append(name)
         ledger.write_json(folder / MARKS, marks)
     name = report_id(experiment, folder)
-    digest = hashlib.blake2b(json.dumps(sorted(seen.items())).encode(), digest_size=8).hexdigest()
-    if written or f"report {digest}" != seen.get(name):
+    digest = "report of " + _digest({run: seen[run] for run in table["run_id"]})
+    if seen.get(name) != digest:
         _write_report(table, experiment, settings, name)
-        seen[name] = f"report {digest}"
+        seen[name] = digest
         ledger.write_json(folder / MARKS, marks)
         written.append(name)
     return written
@@ -202,25 +202,27 @@ def _write_report(table: pd.DataFrame, experiment: Mapping[str, Any], settings: 
         settings, id=name, name=name, group=experiment.get("experiment") or None, job_type="report", config=told
     )
     run.define_metric("size")
-    for pattern in ("shortfall/*", "recovery/*", "accuracy/*", "*/shortfall/*", "*/recovery/*", "*/accuracy/*"):
-        run.define_metric(pattern, step_metric="size")
+    views = split(table)
+    starts = [f"{about}/" for about, _ in views] if len(views) > 1 else [""]
+    for start in starts:
+        for kind in ("shortfall", "recovery", "accuracy"):
+            run.define_metric(f"{start}{kind}/*", step_metric="size")
     for row in statistics_of(table):
         run.log(row)
-    answers = [(about, statistics.answer(view)) for about, view in split(table)]
-    several = len(answers) > 1
-    for about, found in answers:
-        prefix = f"{about}/" if several else ""
-        run.summary.update({f"{prefix}verdict": found.verdict, f"{prefix}answer": found.text})
+    for start, (_, view) in zip(starts, views, strict=False):
+        found = statistics.answer(view)
+        run.summary.update({f"{start}verdict": found.verdict, f"{start}answer": found.text})
     run.summary.update({"runs": len(table), "failed": int((table["status"] == "failed").sum())})
     plain = table.drop(columns=["correct", "versions"])
     shown = plain.astype(object).where(plain.notna(), None)
-    run.log({"runs": wandb.Table(columns=list(shown.columns), data=[[_plain(v) for v in r] for r in shown.to_numpy()])})
+    run.log(
+        {"table": wandb.Table(columns=list(shown.columns), data=[[_plain(v) for v in r] for r in shown.to_numpy()])}
+    )
     with tempfile.TemporaryDirectory() as scratch:
-        for about, view in split(table):
-            prefix = f"{about}/" if several else ""
+        for start, (_, view) in zip(starts, views, strict=False):
             chart = figures.accuracy(rep.comparable(view, scratch=False))
             _, png = draw.save(chart, Path(scratch))
-            run.log({f"{prefix}figures/{chart.name}": wandb.Image(str(png), caption=chart.caption)})
+            run.log({f"{start}figures/{chart.name}": wandb.Image(str(png), caption=chart.caption)})
         run.finish()
 
 

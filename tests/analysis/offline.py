@@ -3,6 +3,7 @@
 import json
 import struct
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,20 +61,27 @@ def read(path: Path) -> Offline:
         if kind == "run":
             said = record.run
             run.id, run.project, run.group, run.job_type = said.run_id, said.project, said.run_group, said.job_type
-            run.config |= {_name(item): json.loads(item.value_json) for item in said.config.update}
+            _put(run.config, said.config.update)
         elif kind == "config":
-            run.config |= {_name(item): json.loads(item.value_json) for item in record.config.update}
+            _put(run.config, record.config.update)
         elif kind == "summary":
-            run.summary |= {_name(item): json.loads(item.value_json) for item in record.summary.update}
+            _put(run.summary, record.summary.update)
         elif kind == "history":
-            run.history.append({_name(item): json.loads(item.value_json) for item in record.history.item})
+            run.history.append({})
+            _put(run.history[-1], record.history.item)
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run
 
 
-def _name(item: Any) -> str:
-    return item.key or "/".join(item.nested_key)
+def _put(target: dict[str, Any], items: Iterable[Any]) -> None:
+    """Add items to a dictionary; a nested key (of a picture or a table) goes into dictionaries of its own."""
+    for item in items:
+        *path, last = [item.key] if item.key else list(item.nested_key)
+        here = target
+        for name in path:
+            here = here.setdefault(name, {})
+        here[last] = json.loads(item.value_json)
 
 
 def runs(folder: Path) -> dict[str, list[Offline]]:
