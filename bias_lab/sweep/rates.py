@@ -60,10 +60,10 @@ class Rates:
         return tuple(sorted(tried)) or GRID
 
     def sizes(self, run: Run) -> list[int]:
-        """The sizes at which backbones were tuned for cells like this run's; empty if nobody knows."""
-        same = [row for row in self.rows if (row["recipe"], row["regime"]) == (base_recipe(run.recipe), run.regime)]
-        here = [row for row in same if row["dataset"] == run.dataset]
-        return sorted({int(row["size"]) for row in here or same or self.rows})
+        """The sizes at which backbones were tuned on the run's dataset, for cells like its own; empty if nobody was."""
+        here = [row for row in self.rows if row["dataset"] == run.dataset]
+        same = [row for row in here if (row["recipe"], row["regime"]) == (base_recipe(run.recipe), run.regime)]
+        return sorted({int(row["size"]) for row in same or here})
 
     def spread(self, backbone: str) -> tuple[float, float] | None:
         """Smallest and largest learning rate that was tried for a backbone; None if none was."""

@@ -110,6 +110,14 @@ def test_without_a_table_the_plans_own_ends_are_tuned_and_the_hold_out_left_alon
     assert {run.learning_rate for run in made} == set(rates.GRID)
 
 
+def test_sizes_that_another_dataset_was_tuned_at_do_not_count() -> None:
+    known = table(row(100, 1e-3, trials=TRIED), row(3000, 1e-3, trials=TRIED))
+    cells = [replace(ONE, dataset="cifar10", size=size) for size in (500, 2000, 50_000)]
+    made = rates.trials(cells, known, largest=49_000)
+    assert {run.size for run in made} == {500, 49_000}
+    assert {run.learning_rate for run in made} == {3e-4, 1e-3}  # the grid is everybody's
+
+
 def scored(run: Run, by_rate: dict[float, float]) -> tuple[list[Run], dict[str, float]]:
     runs = [replace(run, task="tune", learning_rate=value) for value in by_rate]
     return runs, {run_id(made): score for made, score in zip(runs, by_rate.values(), strict=True)}
