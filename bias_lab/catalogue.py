@@ -4,7 +4,7 @@ A row says what a thing is and what it can take; a function named in `factory` o
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bias_lab.errors import UserError, unknown
@@ -373,6 +373,17 @@ DATASETS = {
             note="test: the validation split, since the test split's labels were never published",
         ),
         Dataset(
+            name="shapes",
+            classes=4,
+            class_counts=(2500,) * 4,
+            test_images=2000,
+            image_size=32,
+            channels=1,
+            licence="MIT",
+            citation="bias_lab",
+            note="drawn, with the cue known; factors: shapes:cue=conflict,position=free,band=low",
+        ),
+        Dataset(
             name="imagenette",
             classes=10,
             class_counts=(963, 955, 993, 858, 941, 956, 961, 931, 951, 960),
@@ -388,8 +399,31 @@ DATASETS = {
 }
 
 
+SHAPES = {  # factor of the procedural dataset → its values, the first if none is given; drawn by data/procedural.py
+    "cue": ("shape", "texture", "agree", "conflict", "local", "global"),
+    "position": ("fixed", "free"),
+    "band": ("all", "low", "high"),
+}
+
+
+def shapes(name: str) -> dict[str, str]:
+    """The factors of `shapes` or `shapes:cue=texture,position=free`. Raises UserError for what is not among them."""
+    factors = {factor: values[0] for factor, values in SHAPES.items()}
+    for part in filter(None, name.partition(":")[2].split(",")):
+        factor, _, value = part.partition("=")
+        if factor not in SHAPES:
+            raise unknown("factor of shapes", factor, SHAPES)
+        if value not in SHAPES[factor]:
+            raise unknown(f"{factor} of shapes", value, SHAPES[factor])
+        factors[factor] = value
+    return factors
+
+
 def dataset(name: str) -> Dataset:
-    """The row of a dataset's name. Raises UserError with the nearest match."""
+    """The row of a dataset's name; `shapes` may carry factors. Raises UserError with the nearest match."""
+    if name.startswith("shapes:"):
+        shapes(name)  # refuses what can't be drawn
+        return replace(DATASETS["shapes"], name=name)
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS, remedy="a folder of class folders is given with --data PATH")
     return DATASETS[name]

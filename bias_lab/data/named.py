@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bias_lab import catalogue
-from bias_lab.data import pictures, store
+from bias_lab.data import pictures, procedural, store
 from bias_lab.data.decoding import Reference, Target, fill, look_at
 from bias_lab.data.identity import content_hash, fingerprint
 from bias_lab.data.readers import SOURCES, Pictures, Raw
@@ -27,18 +27,27 @@ def open_named(name: str, *, image_size: int | None = None, data_root: str | Non
     if name == "fashion_mnist_12k" and image_size in (None, row.image_size):
         return embedded(name)
     side = image_size or row.image_size
-    mark, read = reader(name, data_root)
+    mark, read = reader(name, data_root, side)
     key = store.key_of(name, mark, side)
     return store.open_or_build(store.stores(data_root), key, lambda: content(name, read(), side, row.channels))
 
 
-def reader(name: str, data_root: str | None) -> tuple[str, Callable[[], Raw]]:
-    """What identifies a dataset's files as they lie, and a function that reads them."""
+def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Callable[[], Raw]]:
+    """What identifies a dataset's files as they lie, and a function that reads them. side: of those that are drawn."""
     if name == "fashion_mnist_12k":
         return "embedded", _embedded_raw
+    if name.partition(":")[0] == "shapes":
+        return "drawn", lambda: Raw(*procedural.dataset(name, side))
     root = store.data_root(data_root)
     folder = _find(name, root)
-    return _signature(folder), lambda: SOURCES[name].read(root, folder)
+    return _signature(folder), lambda: _read(name, root, folder)
+
+
+def _read(name: str, root: Path, folder: Path) -> Raw:
+    try:
+        return SOURCES[name].read(root, folder)
+    except RuntimeError as error:  # torchvision's word for a checksum that differs
+        raise UserError(f"{name}: {error}", remedy=f"fetch {SOURCES[name].fetch} again") from error
 
 
 def check(name: str, *, data_root: str | None = None) -> list[str]:
@@ -48,10 +57,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     """
     row = catalogue.dataset(name)
     _, read = reader(name, data_root)
-    try:
-        raw = read()
-    except RuntimeError as error:  # torchvision's word for a checksum that differs
-        raise UserError(f"{name}: {error}", remedy=f"fetch {SOURCES[name].fetch} again") from error
+    raw = read()
     counts = tuple(np.bincount(raw.splits["train"][1], minlength=len(raw.classes)).tolist())
     test = len(raw.splits["test"][1])
     if counts != row.class_counts or test != row.test_images or len(raw.classes) != row.classes:

@@ -38,7 +38,10 @@ def test_it_trains_what_the_draw_would_have_trained(tmp_path: Path) -> None:
     used = use(tmp_path / "m.parquet", images(), folder=tmp_path)
     run = Run(dataset="toys", backbone="x", size=20, draw=3)
     by_manifest = subsets.select(
-        Run(dataset="toys", backbone="x", size=20, manifest=used.digest), images().labels, "f00d", ranking=ranking(used.place)
+        Run(dataset="toys", backbone="x", size=20, manifest=used.digest),
+        images().labels,
+        "f00d",
+        ranking=ranking(used.place),
     )
     assert np.array_equal(by_manifest.indices, subsets.select(run, images().labels, "f00d").indices)
     assert used.length == 30
@@ -117,7 +120,10 @@ def test_a_plain_list_of_a_users_folder(tmp_path: Path) -> None:
     mine = pool(found.identity, place=found.place)
     lines = [f"cat/{Path(mine.names[0]).name} cat", "", "# by name, by number, by path", f"{mine.names[-1]}\t1"]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
-    assert ranking(use(tmp_path / "list.txt", mine, folder=tmp_path / "out").place).tolist() == [0, len(mine.labels) - 1]
+    assert ranking(use(tmp_path / "list.txt", mine, folder=tmp_path / "out").place).tolist() == [
+        0,
+        len(mine.labels) - 1,
+    ]
     (tmp_path / "list.txt").write_text(f"{mine.names[0]} dog\n", encoding="utf-8")
     with pytest.raises(UserError, match="has label dog"):
         use(tmp_path / "list.txt", mine, folder=tmp_path / "out")
