@@ -81,7 +81,9 @@ def conduct(
         planning.write(plan, folder, settings.command, keep=keep)
         publisher.due()
         if plan.trials:
-            _carry_out(engine, plan.trials, folder, publisher, console, retry_failed=retry_failed)
+            named = {trial.pretraining for trial in plan.trials}
+            first = [run for run in plan.runs if run_id(run) in named]  # trials of pretrained cells wait for these
+            _carry_out(engine, (*first, *plan.trials), folder, publisher, console, retry_failed=retry_failed)
             adopt_trials(plan.trials, folder, settings.command)
             plan = make()
             planning.write(plan, folder, settings.command, keep=keep)

@@ -71,6 +71,6 @@ def plan(console: Console, made: Plan) -> None:
         if needs_rate(one):
             say(console, f"{'?' * 12}  {label(one)}  learning rate to be tuned")
         else:
-            rate = f"  lr {one.learning_rate:g}" if one.learning_rate else ""
+            rate = f"  lr {one.learning_rate:g}" if one.learning_rate and one.task != "tune" else ""
             say(console, f"{run_id(one)}  {label(one)}{rate}")
     say(console, state.counted(len(made.all()), "run"))

@@ -15,8 +15,9 @@ from bias_lab.definition import Settings, run_id
 from bias_lab.errors import UserError
 from bias_lab.sweep import conduct as room
 from bias_lab.sweep import plan
+from bias_lab.sweep.checks import Facts
 from bias_lab.sweep.conduct import Outcome, conduct
-from bias_lab.sweep.plan import Request
+from bias_lab.sweep.plan import Data, Request
 
 pytestmark = pytest.mark.usefixtures("fake")
 
@@ -99,6 +100,21 @@ def test_a_joined_backbone_is_tuned_then_run_and_finished_runs_are_untouched(swe
     assert len(after) == 8 + 9 + 3  # trials, then its cells
     mine = [entry["run"] for entry in ledger.read_json(sweep.folder / ledger.EXPERIMENT)["runs"]]
     assert [run["learning_rate"] for run in mine if run["backbone"] == "resnet18"][:3] == [1e-3] * 3
+
+
+def test_tuning_all_on_own_data_runs_the_pretraining_that_its_trials_wait_for(sweep: Sweep) -> None:
+    facts = Facts(name="photos", counts=(90, 90), side=28)
+    data = Data(dataset="folder:abc", facts=facts, place={"path": "/photos"}, image_size=28)
+    outcome = sweep(tune=True, data=data)
+    assert (outcome.failures, outcome.blocked) == ((), ())
+    assert outcome.finished == outcome.total == 8  # trials have done their part and are not asked for again
+    rows = ledger.read_json(sweep.folder / ledger.TUNED)["rows"]
+    assert {(row["regime"], row["recipe"]) for row in rows} == {
+        ("scratch", "plain"),
+        ("mae", "plain"),
+        ("scratch", "strong"),
+    }
+    assert len(sweep.results()) == 8 + 3 * 4  # one size of the profile fits, three rates, four kinds of cells
 
 
 def test_a_failed_run_waits_for_retry_failed_and_a_diverged_one_for_ever(sweep: Sweep) -> None:
