@@ -87,7 +87,7 @@ class Job:
     facts: dict[str, Any]
 
     def labelled(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        return self.images.train[self.selection.indices], self.selection.labels
+        return store.part(self.images.train, self.selection.indices), self.selection.labels
 
     def judged(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The images that judge the run: test, or for tuning the hold-out, so that tuning never sees test."""
@@ -207,7 +207,7 @@ def start(
         places = folder / ledger.PLACES
         place = ledger.read_json(places).get(run.weights) if places.is_file() else None
         found = starting.load(backbone, place["path"] if place else run.weights)
-        mean, std = found.mean or images.mean, found.std or images.std
+        mean, std = starting.channels(found, images.train.shape[3]) or (images.mean, images.std)
         name = run.weights
     else:
         raise UserError(
@@ -396,7 +396,8 @@ def choose_device(name: str) -> torch.device:
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
     """What only torch or pixels can refuse, before the first run: a backbone that can't be built, images not there.
 
-    Builds each (backbone, image size) once, on torch's meta device where it allows. Returns warnings, a line each.
+    So are weights that don't load and a source that shows test images. Builds each (backbone, image size) once, and
+    starts each pretraining and each set of weights once. Returns warnings, a line each.
     """
     warnings: list[str] = []
     seen: set[tuple[Any, ...]] = set()
@@ -410,7 +411,39 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if key not in seen:
             seen.add(key)
             try_building(run, images)
-    return warnings
+        start_key = (
+            run.backbone,
+            *where,
+            run.task,
+            run.regime,
+            run.source,
+            run.weights,
+            run.mask_ratio,
+            run.batch_size,
+        )
+        if start_key not in seen and (run.task == "pretrain" or run.weights):
+            seen.add(start_key)
+            warnings += try_starting(run, images, folder, settings)
+    return list(dict.fromkeys(warnings))
+
+
+def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
+    """Open a pretraining's source and take its method's first step on two grey images, or load a run's weights."""
+    size, channels = images.train.shape[1], images.train.shape[3]
+    shape = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
+    if run.task != "pretrain":
+        start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
+        return []
+    selection = subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking_of(run, folder))
+    source = source_of(run, images, selection, folder, settings)
+    classes = 0 if source is None else len(source.classes)
+    module: Any = module_of(run, create(run.backbone, classes=classes, **shape), classes)
+    grey = torch.zeros(2, channels, size, size)
+    with torch.no_grad():
+        module.training_step((grey, torch.arange(2)) if classes else grey, 0)
+    if source is None or not source.shared_classes:
+        return []
+    return [f"source {run.source} has class names of {run.dataset} too: {', '.join(source.shared_classes)}"]
 
 
 def try_building(run: Run, images: store.Images) -> None:

@@ -188,6 +188,16 @@ def normalisation(timm_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
     return (tuple(config.mean), tuple(config.std)) if config is not None else ((), ())
 
 
+def channels(found: Loaded, count: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The weights' mean and std for images of `count` channels (grey: their averages); None if they aren't known."""
+    if not found.mean:
+        return None
+    if len(found.mean) == count:
+        return found.mean, found.std
+    mean, std = sum(found.mean) / len(found.mean), sum(found.std) / len(found.std)
+    return (mean,) * count, (std,) * count
+
+
 # --- fitting ---------------------------------------------------------------------------------------------------------
 
 

@@ -266,3 +266,41 @@ def test_an_interrupted_pretraining_ends_in_the_same_bytes(small: Images, tmp_pa
     for name in (ledger.WEIGHTS, ledger.METRICS):
         pair = [(ledger.run_folder(tmp_path / side, run_id(run)) / name).read_bytes() for side in ("whole", "cut")]
         assert pair[0] == pair[1], name
+
+
+# --- before anything trains ------------------------------------------------------------------------------------------
+
+
+def test_preflight_refuses_a_planted_leak_and_writes_nothing(small: Images, tmp_path: Path, monkeypatch) -> None:
+    leaky = Images(
+        small.train.copy(), small.train_labels, small.test, small.test_labels, ("Bag", "x"), small.mean, small.std, "l"
+    )
+    leaky.train[7] = small.test[11]
+    monkeypatch.setattr(store, "open_images", lambda name, **named: leaky if name == "leaky" else small)
+    run = replace(PRETRAIN, source="leaky")
+    with pytest.raises(UserError, match=r"source leaky holds 1 of fashion_mnist_12k's 40 test images \(11\)"):
+        room.preflight([run], tmp_path, QUIET)
+    assert not (tmp_path / "runs").exists()
+    (line,) = room.preflight([run], tmp_path, replace(QUIET, allow_overlap=True))
+    assert line == "source leaky has class names of fashion_mnist_12k too: bag"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(source="subset", size=12), "12 images to pretrain on are fewer than a batch of 16"),
+        (dict(backbone="timm:resnet10t"), "can't take the regime 'mae'.*visible patches"),
+        (dict(regime="formula", source="pool"), "needs a source of its own"),
+    ],
+)
+def test_preflight_refuses_what_can_not_begin(changes: dict, message: str, small: Images, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        room.preflight([replace(PRETRAIN, **changes)], tmp_path, QUIET)
+
+
+def test_preflight_refuses_weights_that_do_not_load(small: Images, tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10")
+    ledger.write_json(tmp_path / ledger.PLACES, {"file:0": {"path": str(tmp_path / "cut.safetensors")}})
+    run = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=30, regime="weights", weights="file:0")
+    with pytest.raises(UserError, match=r"cut.safetensors is not a whole .safetensors file"):
+        room.preflight([run], tmp_path, QUIET)

@@ -173,6 +173,15 @@ def test_a_name_whose_weights_cannot_be_fetched_gets_one_line(monkeypatch: pytes
         weights.load(vit(), "resnet18")
 
 
+def test_grey_images_get_the_average_normalisation() -> None:
+    known = weights.Loaded(
+        name="", loaded=(), skipped=(), resampled=(), missing=(), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)
+    )
+    assert weights.channels(known, 3) == (known.mean, known.std)
+    assert weights.channels(known, 1) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
+    assert weights.channels(weights.Loaded(name="", loaded=(), skipped=(), resampled=(), missing=()), 3) is None
+
+
 def logits(model: nn.Module) -> Tensor:
     with torch.inference_mode():
         return model.eval()(torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)))
