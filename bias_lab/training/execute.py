@@ -411,16 +411,9 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if key not in seen:
             seen.add(key)
             try_building(run, images)
-        start_key = (
-            run.backbone,
-            *where,
-            run.task,
-            run.regime,
-            run.source,
-            run.weights,
-            run.mask_ratio,
-            run.batch_size,
-        )
+        few = run.size if run.source == "subset" else 0
+        what = (run.task, run.regime, run.source, run.weights, run.mask_ratio, run.batch_size, few)
+        start_key = (run.backbone, *where, *what)
         if start_key not in seen and (run.task == "pretrain" or run.weights):
             seen.add(start_key)
             warnings += try_starting(run, images, folder, settings)
