@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -27,7 +28,8 @@ BENCHES = ("data", "backbones")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code: 0 done, 1 runs failed, 2 refused, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    signal.signal(signal.SIGTERM, _terminated)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # a scheduler's request to stop is a Ctrl-C
     try:
         arguments = flags.parse(words, COMMANDS)
         arguments.typed = shlex.join(["bias-lab", *words])

@@ -117,12 +117,18 @@ class Local:
         """
         runs = list(runs)
         self._hire(len(runs))
+        order = {"kind": "preflight", "runs": [to_json(run) for run in runs], **self._place()}
         asked = self.workers[0]
-        asked.send({"kind": "preflight", "runs": [to_json(run) for run in runs], **self._place()})
+        asked.send(order)
         while True:
             for worker, answer in self._answers():
                 if answer is None:
+                    if worker is asked and worker.ready:
+                        raise RuntimeError(f"preflight: {worker.obituary()}\n{worker.printed()}")
                     self._failed_to_start(worker)
+                    if worker is asked:
+                        asked = self.workers[0]
+                        asked.send(order)
                 elif answer["kind"] == "refused":
                     raise UserError(*answer["error"])
                 elif answer["kind"] == "broken":

@@ -110,7 +110,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
 def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) -> list[Run]:
     made = list(runs)
     if request.image_size and not request.data:
-        made = reshape.rewrite(made, lambda run: replace(run, image_size=request.image_size))
+        made = reshape.rewrite(made, lambda run: replace(run, image_size=_side(run.dataset, request.image_size)))
     if request.data:
         made = reshape.on_data(made, request.data.dataset, request.data.image_size)
     if request.recipe:
@@ -148,6 +148,12 @@ def _bounded(facts: Mapping[str, Facts], request: Request) -> Mapping[str, Facts
 def _shrunk(counts: tuple[int, ...], total: int) -> tuple[int, ...]:
     share, rest = divmod(total, max(len(counts), 1))
     return tuple(share + (place < rest) for place in range(len(counts)))
+
+
+def _side(dataset: str, typed: int | None) -> int | None:
+    """The typed side, None if it is the dataset's own: one size, one run_id."""
+    row = catalogue.DATASETS.get(dataset)
+    return None if row and row.image_size == typed else typed
 
 
 def _wanted(runs: Sequence[Run], experiment: Experiment) -> list[Run]:

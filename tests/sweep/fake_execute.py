@@ -75,4 +75,6 @@ def preflight(runs: list[Run], folder: Path, settings: Settings) -> list[str]:
             raise UserError("unknown backbone 'refused_net'", "did you mean 'resnet_micro'?")
         if run.backbone == "broken_net":
             raise RuntimeError("planted")
+        if run.backbone == "deadly_net":
+            os.kill(os.getpid(), signal.SIGKILL)
     return [f"{len(runs)} kinds of runs"]

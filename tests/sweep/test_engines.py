@@ -109,6 +109,14 @@ def test_the_preflight_refuses_and_warns(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_worker_that_dies_in_the_preflight_ends_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match="preflight: the worker was killed by SIGKILL"),
+        Local(tmp_path, Settings(workers=2, device="cpu")) as engine,
+    ):
+        engine.preflight([replace(ONE, backbone="deadly_net", draw=draw) for draw in (0, 1)])
+
+
 def test_workers_that_cannot_start_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "EXECUTE", "no_such_module")
     with pytest.raises(RuntimeError, match=r"(?s)no worker could start: .*No module named 'no_such_module'"):

@@ -139,6 +139,12 @@ def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path:
         plan.arrange(experiment, "one", "laptop", Request(), rates.Rates())
 
 
+def test_the_datasets_own_side_typed_is_no_other_run(study: Path, tmp_path: Path) -> None:
+    usual = make(study, tmp_path)
+    assert make(study, tmp_path, image_size=28).runs == usual.runs
+    assert {run.image_size for run in make(study, tmp_path, image_size=32).runs} == {32}
+
+
 def test_a_manifest_bounds_the_sizes(study: Path, tmp_path: Path) -> None:
     made = make(study, tmp_path, "laptop", manifest="beef", manifest_length=500)
     assert {run.size for run in made.runs} == {0, 100}
