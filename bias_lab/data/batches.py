@@ -77,7 +77,8 @@ class Crops:
         self.images, self.pad, self.shape, self.device = images, pad, (H, W, C), device
         self.frames: NDArray[np.uint8] | Tensor | None = None
         if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= IN_MEMORY:
-            both = self._framed(np.concatenate([images, images[:, :, ::-1]]))
+            whole = images[:]
+            both = self._framed(np.concatenate([whole, whole[:, :, ::-1]]))
             self.frames = both if device.type == "cpu" else torch.from_numpy(both).to(device)
         self.lines, self.columns = np.arange(H), torch.arange(W, device=device)
 

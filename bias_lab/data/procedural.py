@@ -134,7 +134,7 @@ def _figures(
 ) -> NDArray[np.bool_]:
     y, x = _pixels(side)
     radius = RADIUS * (0.85 + 0.3 * draws.uniform(seed, "radius", index))[:, None, None]
-    middle = _place(index, 0.5 - RADIUS * 1.15 * 1.25, position, seed, "place")[:, :, None, None]
+    middle = _place(index, 0.5 - RADIUS * 1.15 * 1.3, position, seed, "place")[:, :, None, None]
     return _inside((y - middle[:, 0]) / radius, (x - middle[:, 1]) / radius, shape[:, None, None])
 
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from bias_lab import ledger
 from bias_lab.data.decoding import Reference, Target, fill
 from bias_lab.errors import UserError
 
+COPIED = 64 * 2**20  # bytes of a subset that is copied into memory; a larger one is read where it lies
 RULE = "bilinear-centre-1"  # how images are brought to size (pictures.fit); part of every key
 SPLITS = ("train", "test", "holdout", "unlabelled")
 
@@ -89,6 +90,31 @@ def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean = first / count
     std = np.sqrt(np.maximum(second / count - mean**2, 0))
     return tuple((mean / 255).round(6).tolist()), tuple((std / 255).round(6).tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some rows of a store, looked up when they are asked for, so that a large subset stays in the store's pages."""
+
+    images: Pixels
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __getitem__(self, which: slice | NDArray[np.int64]) -> Pixels:
+        return self.images[self.rows[which]]
+
+
+def part(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
+    """Those rows of (M, H, W, C): copied where they are few, else a `Part`, which batches and `plain` read alike."""
+    if len(rows) * int(np.prod(images.shape[1:])) <= COPIED:
+        return images[rows]
+    return cast(Pixels, Part(images, rows))
 
 
 # --- the user's own --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import functional as F
 
-from bias_lab.data import batches
+from bias_lab.data import batches, store
 from bias_lab.data.batches import Batches, Crops, Normalise, Order
 from bias_lab.definition import Run, recipe
 
@@ -172,3 +172,20 @@ def test_batches_do_not_depend_on_global_generators() -> None:
     np.random.seed(2)
     second = [x for x, _ in itertools.islice(make(**EVERYTHING), 3)]
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_large_subset_is_read_where_it_lies_and_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    some, rows = images(60), np.random.default_rng(1).permutation(60)[:40]
+    run = Run(dataset="x", backbone="x", size=40, batch_size=16)
+    arguments = dict(classes=5, mean=MEAN, std=STD)
+    copied = Batches(store.part(some, rows), rows % 5, run, steps=5, **arguments)  # type: ignore[arg-type]
+    monkeypatch.setattr(store, "COPIED", 0)
+    monkeypatch.setattr(batches, "IN_MEMORY", 0)
+    there = store.part(some, rows)
+    assert isinstance(there, store.Part)
+    lying = Batches(there, rows % 5, run, steps=5, **arguments)  # type: ignore[arg-type]
+    for (x, y), (again, label) in zip(copied, lying, strict=True):
+        assert torch.equal(x, again)
+        assert torch.equal(y, label)
+    first = torch.cat([x for x, _ in batches.plain(there, rows % 5, run, mean=MEAN, std=STD, batch_size=7)])
+    assert torch.equal(first, Normalise(MEAN, STD, 12, torch.device("cpu"))(torch.from_numpy(some[rows])))

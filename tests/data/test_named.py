@@ -155,9 +155,7 @@ def test_a_dataset_that_the_user_has_is_read_where_it_lies(
 ) -> None:
     import torchvision.datasets
 
-    monkeypatch.setattr(
-        torchvision.datasets.cifar, "check_integrity", lambda *_: True
-    )  # small files, other checksums
+    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)  # small files, other checksums
     monkeypatch.setattr(torchvision.datasets.svhn, "check_integrity", lambda *_: True)
     pixels, labels = MAKERS[name](tmp_path)
     images = open_images(name, data_root=str(tmp_path))

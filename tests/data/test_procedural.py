@@ -128,4 +128,5 @@ def test_the_picture_in_the_docs_is_what_is_drawn() -> None:
     from PIL import Image
 
     with Image.open(Path(__file__).parents[2] / "docs" / "procedural.png") as committed:
-        assert np.array_equal(np.asarray(committed)[:, 200:], np.asarray(sheet())[:, 200:])  # without the words' font
+        same = np.asarray(committed)[:, 200:] == np.asarray(sheet())[:, 200:]  # the words' font may differ
+    assert same.mean() > 0.999  # a sine's last digit may round a pixel otherwise on another machine
