@@ -16,7 +16,7 @@ def runs_of(name: str, profile: str) -> tuple[Run, ...]:
     return read_experiment(EXPERIMENTS / f"{name}.py", profile).runs
 
 
-@pytest.mark.parametrize("name", ["pretraining", "seed_claim"])
+@pytest.mark.parametrize("name", ["pretraining", "seed_claim", "imagenet_weights"])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_planning_refuses_nothing_and_pretrainings_come_first(name: str, profile: str) -> None:
     runs = runs_of(name, profile)
@@ -35,7 +35,7 @@ def test_planning_refuses_nothing_and_pretrainings_come_first(name: str, profile
     assert made <= waited, "a pretraining that nobody starts from"
 
 
-@pytest.mark.parametrize("name", ["pretraining", "seed_claim"])
+@pytest.mark.parametrize("name", ["pretraining", "seed_claim", "imagenet_weights"])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_arms_see_the_same_images_and_replicates(name: str, profile: str) -> None:
     runs = [run for run in runs_of(name, profile) if run.task == "classify"]
@@ -75,3 +75,16 @@ def test_the_seed_claim_at_full_size_is_the_published_one() -> None:
     assert {run.samples_seen / run.size for run in runs} == {90}
     assert {run.monitor for run in runs} == {90}
     assert {(run.regime, bool(run.weights)) for run in runs} == {("scratch", False), ("weights", True)}
+
+
+def test_weights_in_a_folder_are_taken_and_else_timm_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert {run.weights for run in runs_of("imagenet_weights", "laptop")} == {
+        "",
+        "deit_tiny_patch16_224",
+        "tf_efficientnet_lite0",
+    }
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "deit_tiny_patch16_224.fp16.safetensors").touch()
+    named = {run.backbone: run.weights for run in runs_of("imagenet_weights", "laptop") if run.weights}
+    assert named["deit_tiny_patch16_224"] == "weights/deit_tiny_patch16_224.fp16.safetensors"
