@@ -10,7 +10,9 @@ from typing import Any
 
 from bias_lab.data.decoding import Reference
 from bias_lab.data.pictures import EXTENSIONS
+from bias_lab.data.store import data_root
 from bias_lab.errors import UserError
+from bias_lab.ledger import replacing
 
 SPLITS = {  # a folder's or table's word → train, val, test
     "train": "train",
@@ -22,6 +24,9 @@ SPLITS = {  # a folder's or table's word → train, val, test
     "test": "test",
     "testing": "test",
 }
+
+
+HUB = "hf:"  # before the name of a dataset of the Hugging Face hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,14 @@ class Listing:
 def listing(path: Path) -> Listing:
     """The images of a folder or a table. Raises UserError if there are none, or if it is neither."""
     path = Path(path)
+    if str(path).startswith(HUB):
+        return _table(_from_hub(str(path).removeprefix(HUB)))
     if not path.exists():
         near = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         there = f"{path.parent} holds: {', '.join(sorted(near)[:8])}" if near else ""
-        raise UserError(f"there is no {path}", there, "--data takes a folder of class folders, a CSV or a parquet file")
+        raise UserError(
+            f"there is no {path}", there, "--data takes a folder of class folders, a CSV or parquet file, or hf:NAME"
+        )
     if path.is_file():
         return _table([path])
     found = sorted(p for p in path.iterdir() if not p.name.startswith("."))
@@ -169,6 +178,26 @@ def _table(files: list[Path]) -> Listing:
     if "train" not in given and given != {""}:
         raise UserError(f"{files[0]} has the splits {', '.join(sorted(given))} and no 'train'")
     return made
+
+
+def _from_hub(name: str) -> list[Path]:
+    """A dataset of the Hugging Face hub as parquet files in the data root, a split each; fetched once."""
+    folder = data_root(None) / "hf" / name.replace("/", "--")
+    if files := sorted(folder.glob("*.parquet")):
+        return files
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"{HUB}{name} needs the package datasets", remedy="pip install 'bias_lab[hf]'") from error
+    try:
+        splits = datasets.load_dataset(name)
+    except (OSError, ValueError, RuntimeError) as error:  # its own errors derive from these
+        why = " ".join(str(error).split())[:160]
+        raise UserError(f"{HUB}{name} can't be fetched ({why})", f"put its parquet files into {folder}") from error
+    for split, part in splits.items():
+        with replacing(folder / f"{split}.parquet") as temporary:
+            part.to_parquet(str(temporary))
+    return sorted(folder.glob("*.parquet"))
 
 
 def _split_of(file: Path) -> str:

@@ -18,7 +18,7 @@ from bias_lab import ledger
 from bias_lab.data import named, subsets
 from bias_lab.data.decoding import Reference, Seen, look_at
 from bias_lab.data.identity import fingerprint
-from bias_lab.data.listing import Item, Listing, listing
+from bias_lab.data.listing import HUB, Item, Listing, listing
 from bias_lab.errors import UserError
 
 NAMED = 20  # bad files that an error names; the rest stand in FOLDER/data/bad_images.txt
@@ -69,7 +69,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     pool = table[table.split == "train"]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
-        "path": str(Path(path).absolute()),
+        "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
         "index": str(where.absolute()),
         "fingerprint": mark,
         "classes": list(classes),

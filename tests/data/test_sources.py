@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -353,6 +354,44 @@ def test_hugging_faces_layout_with_class_names_in_the_metadata(here: Path, tmp_p
     assert found.classes == ("dog", "cat")
     assert found.class_counts == (30, 15)  # the five test images are copies of training images, which leave the pool
     assert found.test_images == 5
+
+
+class OnTheHub:
+    """Stands in for one split of a hub dataset: all that is asked of it is to write itself down."""
+
+    def __init__(self, numbers: range) -> None:
+        self.rows = [{"image": {"bytes": encoded(picture(k)), "path": None}, "label": k % 2} for k in numbers]
+
+    def to_parquet(self, path: str) -> None:
+        pd.DataFrame(self.rows).to_parquet(path)
+
+
+def test_a_dataset_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load_dataset(name: str) -> dict[str, OnTheHub]:
+        asked.append(name)
+        return {"train": OnTheHub(range(10)), "test": OnTheHub(range(10, 14))}
+
+    monkeypatch.setenv("BIAS_LAB_DATA", str(tmp_path / "root"))
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    for folder in ("a", "b"):
+        found = index(Path("hf:someone/toys"), folder=tmp_path / folder)
+        assert (found.class_counts, found.test_images) == ((5, 5), 4)
+    assert asked == ["someone/toys"]
+
+
+def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setenv("BIAS_LAB_DATA", str(tmp_path / "root"))
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(UserError, match=r"hf:someone/toys can't be fetched \(no network\); put its parquet files into"):
+        index(Path("hf:someone/toys"), folder=tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match=r"pip install 'bias_lab\[hf\]'"):
+        index(Path("hf:someone/toys"), folder=tmp_path / "out")
 
 
 # --- real pictures ---------------------------------------------------------------------------------------------------
