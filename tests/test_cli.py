@@ -180,6 +180,21 @@ def test_every_size_over_the_pool_names_the_largest_that_works(run: Call, study:
     assert "the largest that works is 72" in err
 
 
+def test_one_class_an_empty_one_and_hidden_ones(run: Call, study: Path, photos: Path) -> None:
+    words = ("sweep", study, "--data", "photos", "--out", "out", "--sizes", "20", "--draws", "0", "--dry-run")
+    (photos / ".thumbnails").mkdir()
+    assert run(*words)[0] == 0  # hidden folders are no classes
+    (photos / "yak").mkdir()
+    code, _, err = run(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "class folder yak holds no images" in err
+    for name in ("dog", "owl", "yak"):
+        (photos / name).rename(photos.parent / name)
+    code, _, err = run(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "photos holds one class, 'cat'" in err
+
+
 def test_a_folder_that_changed_under_a_finished_sweep(run: Call, study: Path, photos: Path) -> None:
     words = ("sweep", study, "--data", "photos", "--out", "out", "--sizes", "20", "--draws", "0")
     assert run(*words)[0] == 0
