@@ -114,7 +114,9 @@ def again(sub: Parser) -> None:
 
 
 def data(sub: Parser) -> None:
-    sub.add_argument("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, or a table")
+    sub.add_argument(
+        "--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME"
+    )
     sub.add_argument("--image-size", type=positive, metavar="PX", help="side in pixels (default for --data: 64)")
     sub.add_argument(
         "--manifest", type=Path, metavar="FILE", help="the training images and their order, from elsewhere"
