@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bias_lab.definition import Run
 from bias_lab.training import optimizer
-from bias_lab.training.shared import COLLAPSED, Picture, feature_map, picture_grid, spread, vit_tokens
+from bias_lab.training.shared import COLLAPSED, Picture, feature_map, picture_grid, require, spread, vit_tokens
 
 LEARNING_RATE = 1e-3  # for small images and batches of 128, where a run names none; the paper has 5e-4 a 256
 LARGE = 96  # pixels; from there on a run gets the paper's sizes
@@ -99,6 +99,7 @@ class DINO(LightningModule):
         steps: int = 1_500,
     ) -> None:
         super().__init__()
+        require(backbone, "dino", ("forward_features", "forward_head", "head_hidden_size"))
         known: Any = backbone
         width = int(known.head_hidden_size)
         self.student = backbone

@@ -366,6 +366,7 @@ def measure(job: Job, here: Path, rows: list[dict[str, float]]) -> dict[str, Any
 def pretraining_metrics(job: Job, here: Path) -> dict[str, Any]:
     """What the method says of its encoder, and its pictures, saved beside the result."""
     module = job.module
+    module.eval()  # looking must not move batch norm's statistics
     pictures = getattr(module, "pictures", None)
     if pictures is not None:
         from PIL import Image

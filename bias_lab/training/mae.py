@@ -21,6 +21,7 @@ from bias_lab.training.shared import (
     masked_count,
     picture_grid,
     random_mask,
+    require,
     sine_cosine,
     spread,
     vit_tokens,
@@ -197,10 +198,5 @@ def check(backbone: nn.Module, mask_ratio: float) -> None:
     """Raises UserError unless the backbone is a plain ViT with absolute positions, and the ratio in [0, 1)."""
     if not 0 <= mask_ratio < 1:
         raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.75 is MAE's own")
-    missing = [part for part in ("patch_embed", "pos_embed", "blocks", "norm") if getattr(backbone, part, None) is None]
-    if missing:
-        raise UserError(
-            f"{type(backbone).__name__} can't take the regime 'mae': it has no {', '.join(missing)}",
-            "its encoder sees visible patches alone, which needs a plain ViT with position embeddings",
-            "take vit_micro, or the regime simmim or dino",
-        )
+    why = "its encoder sees visible patches alone, which needs a plain ViT with position embeddings"
+    require(backbone, "mae", ("patch_embed", "pos_embed", "blocks", "norm"), why)

@@ -33,10 +33,15 @@ class Source:
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]  # of the labels; empty without
     shared_classes: tuple[str, ...]  # names that the target has too
+    overlap: tuple[int, ...] = ()  # the target's test images that stand in it
 
     def facts(self) -> dict[str, Any]:
         """What the result says of it."""
-        return {"source_images": len(self.images), "shared_classes": list(self.shared_classes)}
+        return {
+            "source_images": len(self.images),
+            "source_overlap": len(self.overlap),
+            "shared_classes": list(self.shared_classes),
+        }
 
 
 def look(run: Run, target: Images, indices: NDArray[np.int64], opened: Callable[[str], Images]) -> Source:
@@ -65,11 +70,12 @@ def look(run: Run, target: Images, indices: NDArray[np.int64], opened: Callable[
     other = opened(source)
     shared = tuple(sorted({*map(str.lower, other.classes)} & {*map(str.lower, target.classes)}))
     images = fitted(other.train, side, channels)
+    both = overlap(images, target.test)
     if not labelled:
-        return Source(images, None, (), shared)
+        return Source(images, None, (), shared, both)
     if len(other.classes) < 2:
         raise UserError(f"source {source} has no classes for the regime '{run.regime}'", "mae, simmim, dino need none")
-    return Source(images, other.train_labels, other.classes, shared)
+    return Source(images, other.train_labels, other.classes, shared, both)
 
 
 def fitted(images: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8]:
@@ -87,12 +93,10 @@ def fitted(images: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.ui
     return grey[..., None]
 
 
-def overlap(source: NDArray[np.uint8], test: NDArray[np.uint8]) -> list[int]:
-    """Which test images (M, H, W, C) stand in the source too, by the content hash of their pixels."""
-    if source.shape[1:] != test.shape[1:]:
-        return []
+def overlap(source: NDArray[np.uint8], test: NDArray[np.uint8]) -> tuple[int, ...]:
+    """Which test images (M, H, W, C) stand in the source (N, H, W, C) too, by the content hash of their pixels."""
     seen = {content_hash(image) for image in source}
-    return [index for index, image in enumerate(test) if content_hash(image) in seen]
+    return tuple(index for index, image in enumerate(test) if content_hash(image) in seen)
 
 
 def refuse(run: Run, source: Source, target: Images, *, allow_overlap: bool = False) -> None:
@@ -102,10 +106,8 @@ def refuse(run: Run, source: Source, target: Images, *, allow_overlap: bool = Fa
             f"{len(source.images)} images to pretrain on are fewer than a batch of {run.batch_size}",
             remedy=f"another source, or a batch_size of at most {len(source.images)}",
         )
-    if run.source in ("", "pool", "subset", FRACTALS) or allow_overlap:
-        return
-    found = overlap(source.images, target.test)
-    if found:
+    found = source.overlap
+    if found and not allow_overlap:
         shown = ", ".join(map(str, found[:5])) + (", …" if len(found) > 5 else "")
         raise UserError(
             f"source {run.source} holds {len(found)} of {run.dataset}'s {len(target.test)} test images ({shown})",
@@ -153,11 +155,14 @@ class Neighbours(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every and trainer.global_step != trainer.max_steps:
-            return
         method: Any = module
-        said = {f"train/{name}": float(value) for name, value in method.diagnostics().items() if name != "collapsed"}
-        recording.log_row(trainer, {"holdout/knn": self.accuracy(method.encoder), **said})
+        step, last = trainer.global_step, trainer.max_steps
+        said = method.diagnostics() if step % max(1, last // recording.ROWS) == 0 or step == last else {}
+        if said:
+            row = {f"train/{name}": float(value) for name, value in said.items() if name != "collapsed"}
+            recording.log_row(trainer, row)
+        if step % self.every == 0 or step == last:
+            recording.log_row(trainer, {"holdout/knn": self.accuracy(method.encoder)})
 
     def accuracy(self, encoder: Any) -> float:
         """The share of hold-out images whose class their neighbours' vote names."""

@@ -8,9 +8,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bias_lab.errors import UserError
+
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 COLLAPSED = 0.01  # a feature spread below this is one and the same answer to every image
+
+
+def require(backbone: object, regime: str, parts: tuple[str, ...], why: str = "") -> None:
+    """Raises UserError if the backbone lacks what a regime needs of timm's interface, with the way out."""
+    missing = [part for part in parts if getattr(backbone, part, None) is None]
+    if missing:
+        raise UserError(
+            f"{type(backbone).__name__} can't take the regime '{regime}': it has no {', '.join(missing)}",
+            why or "timm's interface, which the lab's and timm's own models have",
+            "take vit_micro, or the regime simmim or dino" if why else "add it, or take a backbone that has it",
+        )
 
 
 def masked_count(tokens: int, ratio: float) -> int:

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
-from bias_lab.training.shared import Picture, feature_diagnostics, feature_map, picture_grid, random_mask, spread
+from bias_lab.training.shared import (
+    Picture,
+    feature_diagnostics,
+    feature_map,
+    picture_grid,
+    random_mask,
+    require,
+    spread,
+)
 
 LEARNING_RATE = 1e-3  # for small images and batches of 128, where a run names none
 
@@ -64,6 +72,7 @@ class SimMIM(LightningModule):
         super().__init__()
         if not 0 <= mask_ratio < 1:
             raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.6 is SimMIM's own")
+        require(backbone, "simmim", ("forward_features", "feature_info", "num_features"))
         encoder: Any = backbone
         self.encoder = encoder
         self.mask_ratio, self.unit = mask_ratio, unit

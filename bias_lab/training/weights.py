@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from bias_lab.errors import UserError, unknown
 
-FILES = (".safetensors", ".pth", ".pt", ".bin")
+FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which a .pth keeps the tensors
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 WANTED, AGAIN = "tensors by name, as torch.save(model.state_dict(), path) writes them", "download or write it again"
@@ -58,8 +58,8 @@ class Weights:
 def load(model: nn.Module, source: str | Path, *, head: bool = False) -> Loaded:
     """Put a source's weights into `model`, in place, and tell what was loaded, skipped and resampled.
 
-    source: a path that ends in .safetensors, .pth, .pt or .bin, or a timm name with pretrained weights. head: take the
-    classifier's weights too, if their shape is the model's.
+    source: a .safetensors file, one that torch.save wrote (.pth, .pt, .bin, .ckpt), or a timm name with pretrained
+    weights. head: take the classifier's weights too, if their shape is the model's.
     Raises UserError for a missing or corrupt file, one that holds code, an unknown name, or weights of which none fits.
     """
     return fit(model, read(source), head=head)
@@ -108,7 +108,7 @@ def read(source: str | Path) -> Weights:
     path = Path(source)
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    if path.suffix in FILES:
+    if path.suffix in FILES or path.is_file():
         return read_pickle(path)
     return read_timm(str(source))
 

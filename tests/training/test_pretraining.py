@@ -96,7 +96,7 @@ def test_a_test_image_in_a_source_is_found_and_named() -> None:
     other.train[17] = target.test[4]  # the planted leak
     run = replace(PRETRAIN, source="other")
     source = look(run, target, np.arange(3), lambda name: other)
-    assert overlap(source.images, target.test) == [4]
+    assert source.overlap == (4,)
     with pytest.raises(
         UserError, match=r"source other holds 1 of fashion_mnist_12k's 20 test images \(4\).*--allow-overlap"
     ):
@@ -110,7 +110,7 @@ def test_the_leak_is_found_through_a_resize_to_the_target_s_size() -> None:
     target = images()
     target.test[3] = fitted(big.train[5:6], 8, 1)[0]
     made = look(replace(PRETRAIN, source="other"), target, np.arange(3), lambda name: big)
-    assert overlap(made.images, target.test) == [3]
+    assert overlap(made.images, target.test) == (3,)
 
 
 def test_colour_and_size_are_brought_to_the_target_s() -> None:
@@ -126,7 +126,11 @@ def test_colour_and_size_are_brought_to_the_target_s() -> None:
 def test_shared_class_names_are_reported() -> None:
     other = images(classes=4, seed=1)
     made = look(replace(PRETRAIN, regime="supervised", source="other"), images(), np.arange(3), lambda name: other)
-    assert made.facts() == {"source_images": 60, "shared_classes": ["class0", "class1", "class2"]}
+    assert made.facts() == {
+        "source_images": 60,
+        "source_overlap": 0,
+        "shared_classes": ["class0", "class1", "class2"],
+    }
     assert np.array_equal(made.labels, other.train_labels)
 
 
@@ -203,6 +207,8 @@ def test_a_pretraining_is_a_run_and_starts_another(
     assert (here / f"{picture}.png").is_file() if picture else not list(here.glob("*.png"))
     rows = [json.loads(line) for line in (here / ledger.METRICS).read_text().splitlines()]
     assert [row["step"] for row in rows if "holdout/knn" in row] == [3]
+    told = [row["step"] for row in rows if "train/feature_std" in row]
+    assert told == ([] if regime == "formula" else [1, 2, 3])
     encoder = load_file(here / ledger.WEIGHTS)
     create("vit_micro", image_size=28, channels=1, classes=0).load_state_dict(encoder, strict=True)
 
@@ -243,6 +249,18 @@ def test_a_frozen_encoder_is_judged_and_no_step_is_taken(protocol: str, small: I
     assert result["metrics"]["train_top1"] >= result["metrics"]["top1"]
     saved = load_file(ledger.run_folder(tmp_path, run_id(run)) / ledger.WEIGHTS)
     assert all(torch.equal(saved[name], encoder[name]) for name in encoder)
+
+
+def test_looking_at_the_encoder_does_not_move_it(small: Images, tmp_path: Path, monkeypatch) -> None:
+    run = replace(PRETRAIN, regime="simmim", backbone="resnet_micro")
+    finished(run, tmp_path / "looked")
+    monkeypatch.setattr("bias_lab.training.simmim.SimMIM.pictures", lambda self, images: {})
+    monkeypatch.setattr(pretraining.Neighbours, "on_train_batch_end", lambda *given: None)
+    finished(run, tmp_path / "blind")
+    pair = [
+        (ledger.run_folder(tmp_path / side, run_id(run)) / ledger.WEIGHTS).read_bytes() for side in ("looked", "blind")
+    ]
+    assert pair[0] == pair[1]
 
 
 def test_an_interrupted_pretraining_ends_in_the_same_bytes(small: Images, tmp_path: Path, monkeypatch) -> None:

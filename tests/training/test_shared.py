@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from bias_lab.errors import UserError
 from bias_lab.training import shared
 
 
@@ -85,3 +87,12 @@ def test_pooled_takes_tokens_maps_and_vectors() -> None:
     assert shared.pooled(torch.zeros(2, 5, 7)).shape == (2, 7)
     assert shared.pooled(torch.zeros(2, 7, 3, 3)).shape == (2, 7)
     assert shared.pooled(torch.zeros(2, 7)).shape == (2, 7)
+
+
+def test_what_a_regime_needs_is_asked_for_by_name() -> None:
+    backbone = nn.Linear(1, 1)
+    shared.require(backbone, "dino", ("weight",))
+    with pytest.raises(
+        UserError, match="Linear can't take the regime 'dino': it has no head_hidden_size; timm's interface"
+    ):
+        shared.require(backbone, "dino", ("weight", "head_hidden_size"))
