@@ -48,7 +48,7 @@ def example(tmp_path: Path) -> str:
     """Write the README's backbone of one's own into a folder; returns its name as typed there."""
     block = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "conv_stem_vit" in code)
     (tmp_path / "my_models.py").write_text(block)
-    typed = re.search(r"--backbone (\S+)", README)
+    typed = re.search(r"--backbone ([\w.:]+)", README)
     assert typed is not None
     return typed.group(1)
 

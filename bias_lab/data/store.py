@@ -172,10 +172,11 @@ def stores(root: str | None) -> Path:
     folder = data_root(root) / "stores"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:  # a shared, read-only data root is no fault
-        pass
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False  # a shared, read-only data root is no fault
+    if writable:
+        return folder
     folder = Path.home() / ".cache" / "bias_lab" / "data" / "stores"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -92,7 +92,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
     checks.refuse(runs, facts, allow_overlap=request.allow_overlap)
     warned = checks.warnings(runs, facts, tables)
     runs, trials, more = settle(runs, facts, tables, joined, tune=request.tune)
-    families = {backbone: request.family or catalogue.family(backbone) for backbone in joined}
+    families = dict.fromkeys(joined, request.family or "other")  # a guest, also where its name is timm's
     return Plan(
         name=name,
         profile=profile,

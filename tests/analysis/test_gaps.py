@@ -106,7 +106,7 @@ def test_failed_collapsed_longer_pretrained_and_intervened_runs() -> None:
 
 def test_own_backbones_never_enter_the_reference() -> None:
     made = rows(behind(0.1), sizes=[100], noise=0.0)
-    guests = rows(lambda run: 0.01, sizes=[100], backbones=["mine.nets:better", "resnet18"], noise=0.0)
+    guests = rows(lambda run: 0.01, sizes=[100], backbones=["mine.nets:better", "resnet34"], noise=0.0)
     for guest in guests:
         guest["family"] = "cnn"  # as --family cnn says
     both = table([*made, *guests])

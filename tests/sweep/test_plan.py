@@ -70,7 +70,7 @@ def test_a_joined_backbone_is_tuned_first_like_the_others(study: Path, tmp_path:
     assert {run.learning_rate for run in made.trials} == {3e-4, 1e-3, 3e-3}
     mine = [run for run in made.runs if run.backbone == "resnet18"]
     assert [run.learning_rate for run in mine] == [None] * 3
-    assert made.families == {"resnet18": "cnn"}
+    assert made.families == {"resnet18": "other"}
 
 
 def test_after_its_trials_the_plan_is_complete(study: Path, tmp_path: Path) -> None:
