@@ -1,5 +1,6 @@
 """A chart → SVG for the page (by hand: light, dark, narrow), or → SVG and PNG files for a paper (matplotlib)."""
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -231,32 +232,48 @@ _SHAPES = {
 }
 
 
+STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "bias_lab", "font.size": 8.5, "axes.linewidth": 0.6}
+
+
 def save(chart: Chart, folder: Path, *, width: float = 6.8) -> list[Path]:
     """The chart as `NAME.svg` and `NAME.png` (300 dpi), width in inches; labels direct, text as text in the SVG."""
     import matplotlib
 
-    matplotlib.use("agg")
-    from matplotlib.figure import Figure
-
     folder.mkdir(parents=True, exist_ok=True)
-    points = [point for line in chart.series for point in line.points]
-    style: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "bias_lab",
-        "font.size": 8.5,
-        "axes.linewidth": 0.6,
-    }
     paths = [folder / f"{chart.name}.svg", folder / f"{chart.name}.png"]
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, width * 0.58), layout="constrained")
-        axes = figure.add_subplot()
-        if points:
-            _plot(axes, chart, points, figure)
-        else:
-            axes.text(0.5, 0.5, "no finished runs yet", ha="center", transform=axes.transAxes)
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(chart, width)
         figure.savefig(paths[0], metadata={"Date": None})
         figure.savefig(paths[1], dpi=300)
     return paths
+
+
+def png(chart: Chart, *, width: float = 6.8, dpi: int = 120) -> bytes:
+    """The chart as the bytes of a PNG, for a notebook's `Image`."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        return as_png(_figure(chart, width), dpi)
+
+
+def as_png(figure: Any, dpi: int = 120) -> bytes:
+    """A matplotlib figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def _figure(chart: Chart, width: float) -> Any:
+    from matplotlib.figure import Figure  # the canvas that a figure brings along: no window, no global state
+
+    points = [point for line in chart.series for point in line.points]
+    figure = Figure(figsize=(width, width * 0.58), layout="constrained")
+    axes = figure.add_subplot()
+    if points:
+        _plot(axes, chart, points, figure)
+    else:
+        axes.text(0.5, 0.5, "no finished runs yet", ha="center", transform=axes.transAxes)
+    return figure
 
 
 def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None:
