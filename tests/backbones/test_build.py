@@ -11,7 +11,7 @@ from bias_lab import catalogue
 from bias_lab.backbones import build, create
 from bias_lab.errors import UserError
 
-BIG = ("_small_", "_base_", "resnet50")  # 20 M parameters and more: seconds each
+BIG = ("_small_", "_base_", "resnet50", "_384")  # 20 M parameters and more, or 1,024 tokens: seconds each
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if any(part in name for part in BIG) else ())
     for name in catalogue.BACKBONES
@@ -39,7 +39,8 @@ def test_the_interface_that_every_backbone_answers(name):
         assert [y.shape[2] for y in maps] == [-(-32 // info["reduction"]) for info in model.feature_info]
         only = model.forward_intermediates(images, indices=1, norm=False, output_fmt="NCHW", intermediates_only=True)
         torch.testing.assert_close(only[0], maps[-1])
-    assert model.num_features == maps[-1].shape[1]
+    channels_last = catalogue.architecture(name) in ("vit", "swin")
+    assert model.num_features == features.shape[-1 if channels_last else 1]
     assert model.num_classes == 5
     assert model.get_classifier().out_features == 5
     for coarse in (False, True):
@@ -270,7 +271,7 @@ def test_parameters_leave_the_classifier_out():
 
 
 def test_flops_of_a_vit_by_hand():
-    """Multiply-adds: patches, then per block projections, scores, mixture and MLP; the last block for one token alone."""
+    """Multiply-adds: patches; a block's projections, scores, mixture and MLP; the last block for one token alone."""
     N, D, patches, values, depth = 50, 96, 49, 16, 4
     block = N * 12 * D * D + 2 * N * N * D
     last = N * 2 * D * D + 10 * D * D + 2 * N * D  # keys and values of all, all else of the class token

@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from timm.layers.config import use_fused_attn
+
+from bias_lab.bench import backbones as bench
+
+TINY = bench.Case(
+    name="swin tiny map",
+    model="swin_tiny_patch4_window7_224",
+    image_size=32,
+    batch=2,
+    keywords=dict(img_size=32, window_size=4, embed_dim=16, depths=(2,), num_heads=(2,), num_classes=3),
+    best="fused_inference",
+)
+
+
+def test_ratios_are_the_references_time_over_ours(monkeypatch):
+    """A scripted clock: the reference takes 3 s, ours 2 s, whoever goes first."""
+    clock = [0.0]
+    monkeypatch.setattr(bench.time, "thread_time", lambda: clock[0])
+
+    def takes(seconds):
+        def run():
+            clock[0] += seconds
+
+        return run
+
+    assert bench.interleaved(takes(3.0), takes(2.0), rounds=4) == pytest.approx([1.5] * 4)
+
+
+def test_each_round_times_both_and_turns_the_order():
+    seen = []
+    bench.interleaved(lambda: seen.append("reference"), lambda: seen.append("ours"), rounds=2)
+    assert seen == ["ours", "reference", "reference", "ours"] * 2  # the first two rounds warm up
+
+
+def test_a_rows_quartiles():
+    ratios = [1.0, 1.3, 1.1, 1.6, 0.9, 1.2]
+    row = bench.row("a case", "train", "timm", ratios)
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    assert (row["low"], row["ratio"], row["high"]) == pytest.approx((low, middle, high), abs=5e-4)
+    assert (row["case"], row["mode"], row["reference"], row["n"]) == ("a case", "train", "timm", 6)
+
+
+def test_both_have_the_same_weights_and_fused_attention_is_switched_back():
+    experimental = use_fused_attn(experimental=True)
+    ours, theirs = bench.pair_of_models(TINY, fused=True)
+    assert theirs.layers[0].blocks[0].attn.fused_attn
+    assert use_fused_attn(experimental=True) == experimental
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-5, rtol=1e-4)
+
+
+def test_main_writes_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "CASES", (TINY,))
+    threads = torch.get_num_threads()
+    rows = bench.main(tmp_path / "rows.json", quick=True)
+    assert json.loads((tmp_path / "rows.json").read_text()) == rows
+    assert torch.get_num_threads() == threads
+    measured = {(row["mode"], row["reference"]) for row in rows}
+    assert {("train", "timm"), ("inference", "timm"), ("inference", "timm fused")} <= measured
+    assert all(row["low"] <= row["ratio"] <= row["high"] and row["n"] == 3 for row in rows)
+
+
+def test_every_case_that_is_claimed_is_measured():
+    assert len({case.name for case in bench.CASES}) == len(bench.CASES) == 8
+    assert [case.best for case in bench.CASES if "mobilevit" in case.name] == ["channels_last"] * 4
+    assert [case.best for case in bench.CASES if "swin" in case.name] == ["fused_inference"] * 2
