@@ -17,7 +17,8 @@ def row(
     """Pictures side by side as the bytes of a PNG, titles above.
 
     pictures: title → (H, W) or (H, W, C) array or tensor; one channel is drawn in greys, whole numbers (which window,
-    which region) in colours of their own. lines: a grid with cells of so many pixels over each. numbers: values written in.
+    which region) in colours of their own. lines: a grid over each, with cells of so many pixels. numbers: values
+    written in.
     """
     from matplotlib.figure import Figure
 
