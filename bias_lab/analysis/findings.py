@@ -1,6 +1,7 @@
 """A table → everything that the report says, in order: answers, cautions, sections. Words and numbers, no markup."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -100,71 +101,61 @@ def main_recipe(rows: pd.DataFrame) -> str:
 
 def _sections(table: pd.DataFrame, view: pd.DataFrame, about: str) -> list[Section]:
     """What is said of one dataset at one image size."""
-    rows = rep.comparable(view, scratch=False)
-    plain = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
-    found, won = statistics.gaps(view), statistics.recovery(view)
-    won_by_own = statistics.removed(view)
     slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
     tail = f": {about}" if about else ""
-    longer, longer_told = prolonged(view)
-    by_recipe, recipe_told = recipes(table, view)
-    effects = statistics.effects(everything(table, view))
-    names = sorted(rep.own(plain))
+    made = [*_gap(view, slug), *_robust(table, view), *_details(table, view)]
+    return [replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}") for section in made]
+
+
+def _gap(view: pd.DataFrame, slug: str) -> list[Section]:
+    """The figure, the shortfall, and what wins it back."""
+    rows = rep.comparable(view, scratch=False)
+    found, won, own = statistics.gaps(view), statistics.recovery(view), statistics.removed(view)
+    gap = figures.shortfall(regimes(rows, found), prefix=slug)
+    by_regime = tables.shares(won, "Share of the shortfall that a regime recovers", "regime")
+    by_own = tables.shares(own, "Share of the shortfall that it removes", "backbone")
     return [
-        Section(name=f"{slug}figure", title=f"Accuracy{tail}", charts=(figures.accuracy(rows, prefix=slug),)),
+        Section(name="figure", title="Accuracy", charts=(figures.accuracy(rows, prefix=slug),)),
         Section(
-            name=f"{slug}shortfall",
-            title="The shortfall" + tail,
-            charts=(figures.shortfall(regimes(rows, found), prefix=slug),) if len(found) else (),
+            name="shortfall",
+            title="The shortfall",
+            charts=(gap,) if len(found) else (),
             tables=(tables.shortfall(found, "The CNN family minus plain ViT, from scratch"),),
         ),
-        Section(
-            name=f"{slug}recovery",
-            title="What wins it back" + tail,
-            tables=(tables.shares(won, "Share of the shortfall that a regime recovers", "regime"),),
-        ),
-        Section(
-            name=f"{slug}own",
-            title="Your own backbone" + tail,
-            text=own_told(won_by_own) if names else (),
-            tables=(tables.shares(won_by_own, "Share of the shortfall that it removes", "backbone"),),
-        ),
-        Section(
-            name=f"{slug}longer",
-            title="Would more training change the answer?" + tail,
-            text=longer_told,
-            tables=longer,
-        ),
-        Section(
-            name=f"{slug}recipe",
-            title="Does it hold under another recipe?" + tail,
-            text=recipe_told,
-            tables=by_recipe,
-        ),
-        Section(
-            name=f"{slug}labels",
-            title="What it costs in labels" + tail,
-            text=_meeting(view),
-            tables=(
-                tables.efficiency(statistics.sample_efficiency(view)),
-                tables.curves(statistics.learning_curve(view)),
-            ),
-        ),
-        Section(
-            name=f"{slug}made-of",
-            title="What accuracy is made of" + tail,
-            tables=(
-                tables.factors(effects),
-                tables.variance(statistics.variance_shares(view)),
-                tables.power(statistics.power(view)),
-            ),
-        ),
-        Section(
-            name=f"{slug}cells",
-            title="Every backbone, every cell" + tail,
-            tables=(tables.ranking(statistics.ranking(view)), versus(plain), tables.accuracies(rows)),
-        ),
-    ]  # fmt: skip
+        Section(name="recovery", title="What wins it back", tables=(by_regime,)),
+        Section(name="own", title="Your own backbone", text=own_told(own), tables=(by_own,)),
+    ]
+
+
+def _robust(table: pd.DataFrame, view: pd.DataFrame) -> list[Section]:
+    """Whether another budget or another recipe would change the answer."""
+    longer, longer_told = prolonged(view)
+    by_recipe, recipe_told = recipes(table, view)
+    return [
+        Section(name="longer", title="Would more training change the answer?", text=longer_told, tables=longer),
+        Section(name="recipe", title="Does it hold under another recipe?", text=recipe_told, tables=by_recipe),
+    ]
+
+
+def _details(table: pd.DataFrame, view: pd.DataFrame) -> list[Section]:
+    """Labels, factors, replicates, every backbone and every cell."""
+    rows = rep.comparable(view, scratch=False)
+    plain = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
+    labels = (
+        tables.efficiency(statistics.sample_efficiency(view)),
+        tables.curves(statistics.learning_curve(view)),
+    )
+    made_of = (
+        tables.factors(statistics.effects(everything(table, view))),
+        tables.variance(statistics.variance_shares(view)),
+        tables.power(statistics.power(view)),
+    )
+    cells = (tables.ranking(statistics.ranking(view)), versus(plain), tables.accuracies(rows))
+    return [
+        Section(name="labels", title="What it costs in labels", text=_meeting(view), tables=labels),
+        Section(name="made-of", title="What accuracy is made of", tables=made_of),
+        Section(name="cells", title="Every backbone, every cell", tables=cells),
+    ]
 
 
 def regimes(rows: pd.DataFrame, found: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str]]:

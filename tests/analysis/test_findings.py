@@ -1,5 +1,6 @@
 """What the report says in every state of a sweep; own backbones, longer cells, other recipes, several datasets."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from bias_lab.analysis.findings import findings, own_told, prolonged, recipes, s
 from bias_lab.analysis.pages import Report, Section
 from bias_lab.analysis.statistics import removed
 from bias_lab.definition import Run
-from tests.analysis.planted import CNNS, curve, row, rows, table
+from tests.analysis import planted
+from tests.analysis.planted import CNNS, curve, row, table
 
+rows = partial(planted.rows, sizes=(100, 1000))
 PLANTED = {"vit_micro": -0.1}
 
 
@@ -30,7 +33,7 @@ def test_a_finished_sweep() -> None:
     report = findings(table([*rows(accuracy), *mae]))
     assert report.answers[0][1].startswith("Plain ViT falls short of the CNN family at N = 100")
     assert "Holm-corrected" in report.answers[0][2]
-    assert report.status == "complete: 75 of 75 runs"
+    assert report.status == "complete: 30 of 30 runs"
     assert report.complete
     assert names(report)[:3] == ["figure", "shortfall", "recovery"]
     assert [line.label for line in section(report, "shortfall").charts[0].series] == ["ViT", "ViT + mae"]
@@ -52,10 +55,10 @@ def test_failed_and_missing_are_counted_apart() -> None:
     )
     name = made.loc[made["status"] == "failed", "run_id"].iloc[0]
     made.attrs = {"experiment": {"planned": [*made["run_id"], "z"]}, "reasons": {name: "diverged: nan"}}
-    assert findings(made).status == "missing: 1 of 62 runs · failed: 1 of 62, 1 diverged"
+    assert findings(made).status == "missing: 1 of 26 runs · failed: 1 of 26, 1 diverged"
 
 
-@pytest.mark.parametrize("keep", [1, 2, 3, 7, 20])
+@pytest.mark.parametrize("keep", [1, 2, 7])
 def test_any_number_of_first_rows_gives_a_report(keep: int) -> None:
     made: list[dict[str, Any]] = sorted(rows(accuracy), key=lambda r: (r["size"], r["draw"], r["backbone"]))
     assert findings(table(made[:keep])).answers
