@@ -32,6 +32,7 @@ from bias_lab.definition import Run, recipe
 
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.25, 0.25)
 BATCH = 32
+OURS = 8  # batches of ours to one of the reference, so that the clock has something to count
 
 
 class PerImage(Dataset[tuple[Any, int]]):
@@ -89,7 +90,7 @@ def references(case: str, side: int) -> dict[str, list[Any]]:
     }
 
 
-CASES = {  # case → side in pixels, the run's fields
+CASES: dict[str, tuple[int, dict[str, Any]]] = {  # case → side in pixels, the run's fields
     "flip, padded crop": (32, {}),
     "flip, resized crop": (128, dict(resized_crop=0.08)),
     "flip, padded crop, TrivialAugment, erasing": (32, dict(trivial_augment=True, erasing=0.25)),
@@ -123,8 +124,16 @@ def pipelines(case: str, *, rounds: int) -> Iterator[dict[str, Any]]:
         whole = [Image.fromarray(image) for image in images] if "PIL" in name else list(_planes(images))
         loader = DataLoader(PerImage(whole, transforms.Compose(steps)), batch_size=BATCH, shuffle=True, drop_last=True)
         theirs = _endless(loader)
-        ratios = interleaved(lambda theirs=theirs: next(theirs), lambda: [next(ours) for _ in range(8)], rounds)  # type: ignore[misc]
-        yield row(f"{side} px, {case}, normalise, batch {BATCH}", "batch", name, [ratio * 8 for ratio in ratios])
+        ratios = interleaved(_taking(theirs, 1), _taking(ours, OURS), rounds)
+        yield row(f"{side} px, {case}, normalise, batch {BATCH}", "batch", name, [ratio * OURS for ratio in ratios])
+
+
+def _taking(batches: Iterator[Any], count: int) -> Callable[[], None]:
+    def take() -> None:
+        for _ in range(count):
+            next(batches)
+
+    return take
 
 
 def _planes(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Iterator[torch.Tensor]:
@@ -163,7 +172,7 @@ def _share(model: torch.nn.Module, optimizer: torch.optim.Optimizer, loader: Bat
     began = time.thread_time()
     x, target = loader.batch(step)
     made = time.thread_time()
-    F.cross_entropy(model(x), target).backward()
+    F.cross_entropy(model(x), target).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad()
     ended = time.thread_time()

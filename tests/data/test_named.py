@@ -1,9 +1,7 @@
 """Datasets by name: the embedded one is what its script made; torchvision's are read where they lie."""
 
-import gzip
 import hashlib
 import json
-import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from bias_lab import catalogue
 from bias_lab.data import named
 from bias_lab.data.identity import content_hash, fingerprint
 from bias_lab.data.store import moments, open_images
 from bias_lab.errors import UserError
+from tests.data.test_readers import make_cifar10
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -85,97 +83,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         open_images("fashion_mnist_12")
 
 
-# --- datasets in their published formats, made small -----------------------------------------------------------------
-
-
-def pictures(count: int, side: int, channels: int = 3) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
-
-
-def make_mnist(root: Path) -> tuple[np.ndarray, list[int]]:
-    folder = root / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    pixels, labels = pictures(12, 28, 1), [0, 1] * 6
-    for prefix, part in (("train", slice(0, 8)), ("t10k", slice(8, 12))):
-        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(bytes(16) + pixels[part].tobytes())
-        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + bytes(labels[part])))
-    return pixels, labels
-
-
-def make_cifar10(root: Path) -> tuple[np.ndarray, list[int]]:
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    pixels, labels = pictures(12, 32), [k % 10 for k in range(12)]
-    planes = pixels.transpose(0, 3, 1, 2).reshape(12, -1)
-    names = [f"data_batch_{k}" for k in range(1, 6)]
-    for k, name in enumerate([*names, "test_batch"]):
-        part = slice(2 * k, 2 * k + 2)
-        (folder / name).write_bytes(pickle.dumps({"data": planes[part], "labels": labels[part]}))
-    classes = "airplane automobile bird cat deer dog frog horse ship truck".split()
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": classes}))
-    return pixels, labels
-
-
-def make_svhn(root: Path) -> tuple[np.ndarray, list[int]]:
-    from scipy.io import savemat
-
-    (root / "svhn").mkdir(parents=True)
-    pixels, labels = pictures(12, 32), [k % 10 for k in range(12)]
-    for name, part in (("train", slice(0, 8)), ("test", slice(8, 12))):
-        tens = [[label or 10] for label in labels[part]]  # the file calls zero ten
-        savemat(root / "svhn" / f"{name}_32x32.mat", {"X": pixels[part].transpose(1, 2, 3, 0), "y": np.array(tens)})
-    return pixels, labels
-
-
-def make_tiny_imagenet(root: Path) -> tuple[np.ndarray, list[int]]:
-    folder = root / "tiny-imagenet-200"
-    pixels, labels = pictures(12, 64), [0, 1] * 4 + [1, 0, 0, 1]
-    (folder / "val" / "images").mkdir(parents=True)
-    lines = []
-    for k, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        wnid = f"n0{label}"
-        if k < 8:
-            path = folder / "train" / wnid / "images" / f"{wnid}_{k}.JPEG"
-        else:
-            path = folder / "val" / "images" / f"val_{k}.JPEG"
-            lines.append(f"{path.name}\t{wnid}\t0\t0\t63\t63")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, "PNG")  # its content, not its name, is what counts
-    (folder / "val" / "val_annotations.txt").write_text("\n".join(lines), encoding="utf-8")
-    order = [k for k in range(8) if labels[k] == 0] + [k for k in range(8) if labels[k] == 1] + [8, 9, 10, 11]
-    return pixels[order], [labels[k] for k in order]
-
-
-MAKERS = {"mnist": make_mnist, "cifar10": make_cifar10, "svhn": make_svhn, "tiny_imagenet": make_tiny_imagenet}
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_a_dataset_that_the_user_has_is_read_where_it_lies(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torchvision.datasets
-
-    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)  # small files, other checksums
-    monkeypatch.setattr(torchvision.datasets.svhn, "check_integrity", lambda *_: True)
-    pixels, labels = MAKERS[name](tmp_path)
-    images = open_images(name, data_root=str(tmp_path))
-    count = len(images.train)
-    assert np.array_equal(np.concatenate([images.train, images.test]), pixels)
-    assert [*images.train_labels, *images.test_labels] == labels
-    assert count + len(images.test) == 12
-    with pytest.raises(UserError, match="the catalogue says"):
-        named.check(name, data_root=str(tmp_path))
-
-
-def test_binary_cifar10_has_the_classes_of_a_folder_in_the_same_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torchvision.datasets
-
-    monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda *_: True)
-    make_cifar10(tmp_path)
-    classes = open_images("cifar10", data_root=str(tmp_path)).classes
-    assert list(classes) == sorted(classes)  # as folders of these names would be numbered
+# --- datasets that are not there, or not whole ------------------------------------------------------------------------
 
 
 def test_a_damaged_dataset_is_named_with_the_way_out(tmp_path: Path) -> None:
