@@ -97,7 +97,7 @@ STEMS = ("resnet", "efficientnet", "mobilenetv3", "mobilevit", "efficientvit")  
 
 
 def choose_stem(backbone: str, image_size: int) -> str:
-    """ "open" (stride 1, no max-pool) for images that are small for the backbone, else "stock" (stride 2)."""
+    """Where an image is small for the backbone "open" (stride 1, no max-pool), else "stock" (stride 2)."""
     row = BACKBONES.get(backbone)
     return "open" if image_size < (row.open_below if row else OPEN_BELOW) else "stock"
 
@@ -209,8 +209,9 @@ def check_regime(backbone: str, regime: str) -> None:
 def check_source(regime: str, source: str) -> None:
     """Raises UserError for a source that nobody knows, or one that the regime can't take."""
     known = ("pool", "subset", FRACTALS, *DATASETS)
-    own = source.startswith(("folder:", "table:"))
-    if source and source not in known and not own:
+    if source.startswith("shapes:"):
+        dataset(source)  # refuses what can't be drawn
+    elif source and source not in known and not source.startswith(("folder:", "table:")):
         raise unknown("source", source, known)
     if REGIMES[regime].labels and source in ("", "pool", "subset"):
         raise UserError(

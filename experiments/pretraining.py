@@ -10,7 +10,7 @@ Expected: without labels on the target's own images wins back most; a source unl
 less, since locality is what it has already.
 What would change the answer: a recovery whose interval holds 0; a ResNet that gains as much as the ViT.
 Laptop: Fashion-MNIST, one pretraining a method and backbone, shared by all replicates, and up to 2 minutes of one core
-each: what more of it would give is not shown. The source of `supervised` and `formula` are fractals, drawn here.
+each: what more of it would give is not shown. `supervised` learns figures, `formula` fractals, both drawn by the lab.
 Full: CIFAR-10 and CIFAR-100 with Tiny-ImageNet as the source, a pretraining a seed, strong augmentation; and
 Oxford-IIIT Pet at 224 px with ImageNet's weights. To be held against at all 50,000 labels, within 1.5 points: a ViT of
 2.8 M parameters 93.58 on CIFAR-10 and 73.81 on CIFAR-100, with self-distillation on the target's images 96.41 and
@@ -36,7 +36,7 @@ METHODS = {  # regime → what its pretraining looks at, and what it needs of it
 
 LAPTOP = dict(
     studies=(dict(dataset="fashion_mnist_12k"),),
-    source="fractals",
+    source="shapes:position=free",
     backbones=dict(vit="vit_micro", cnn="resnet_micro"),
     seen={100: 16_000, 500: 16_000},  # labelled images: images seen while fine-tuning
     replicates=((0, 0), (1, 1), (2, 2)),  # (draw, seed)

@@ -170,7 +170,8 @@ def token_place(backbone: Any) -> tuple[int | None, int]:
     embed: Any = getattr(backbone, "patch_embed", None)
     if getattr(embed, "patch_size", None) is None:
         return None, channels_of(backbone)
-    return int(embed.patch_size[0]), int(embed.proj.out_channels)
+    width = getattr(embed.proj, "out_channels", None) or backbone.embed_dim  # a stem of several layers has no one width
+    return int(embed.patch_size[0]), int(width)
 
 
 def channels_of(backbone: nn.Module) -> int:

@@ -96,6 +96,9 @@ def test_a_source_that_holds_the_targets_images_is_refused() -> None:
 def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown source 'fractal'; did you mean 'fractals'"):
         refuse(replace(ONE, regime="simmim", source="fractal"))
+    refuse(replace(ONE, regime="supervised", source="shapes:position=free"))
+    with pytest.raises(UserError, match="unknown position of shapes 'loose'"):
+        refuse(replace(ONE, regime="supervised", source="shapes:position=loose"))
 
 
 @pytest.mark.parametrize("regime", ["supervised", "formula"])

@@ -1,0 +1,88 @@
+"""Every cell of the matrix backbone x regime that claims to work trains 30 steps; its loss falls to a stated share."""
+
+import importlib
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bias_lab.backbones import create
+from bias_lab.catalogue import BACKBONES, REGIMES, architecture, check_regime
+from bias_lab.definition import Run
+from bias_lab.errors import UserError
+
+STEPS, SIDE, CLASSES = 30, 16, 4
+BATCH = dict(dino=8)  # six views of each
+MICRO = [name for name in BACKBONES if name.endswith("_micro")]
+LEARNS = [name for name, regime in REGIMES.items() if regime.module]
+FALLS_TO = dict(supervised=0.5, formula=0.5, mae=0.7, simmim=0.92, dino=0.85)  # of the first steps' loss, at most
+
+
+def possible(backbone: str, regime: str) -> bool:
+    kinds = REGIMES[regime].architectures
+    return not kinds or architecture(backbone) in kinds
+
+
+CELLS = [(backbone, regime) for backbone in MICRO for regime in LEARNS]
+
+
+def smooth_images(count: int) -> tuple[Tensor, Tensor]:
+    """A batch that can be learnt: (B, 1, H, W) of few waves, four classes by their mean."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(count) % CLASSES
+    coarse = torch.randn(count, 1, 3, 3, generator=generator) + labels[:, None, None, None]
+    images = nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")
+    return (images - images.mean()) / images.std(), labels
+
+
+def losses(backbone: str, regime: str) -> list[float]:
+    """30 steps of a cell at a constant learning rate, as its module is made for a run of 1,000."""
+    row, count = REGIMES[regime], BATCH.get(regime, 16)
+    run = Run(
+        dataset="fashion_mnist_12k",
+        backbone=backbone,
+        task="pretrain",
+        regime=regime,
+        learning_rate=2e-3,
+        warmup=0.0,
+        mask_ratio=0.6,
+    )
+    torch.manual_seed(0)
+    model = create(backbone, image_size=SIDE, channels=1, classes=CLASSES if row.labels else 0)
+    where, _, name = row.module.partition(":")
+    module = getattr(importlib.import_module(where), name).from_run(run, model, steps=1000)
+    optimizer = module.configure_optimizers()["optimizer"]
+    images, labels = smooth_images(count)
+    seen = []
+    for step in range(STEPS):
+        loss = module.training_step((images, labels) if row.labels else images, step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seen.append(loss.item())
+    assert module.diagnostics().get("collapsed", False) is False
+    return seen
+
+
+@pytest.mark.parametrize(("backbone", "regime"), [cell for cell in CELLS if possible(*cell)])
+def test_a_cell_that_claims_to_work_trains(backbone: str, regime: str) -> None:
+    seen = losses(backbone, regime)
+    assert sum(seen[-3:]) < FALLS_TO[regime] * sum(seen[:3])
+
+
+@pytest.mark.parametrize(("backbone", "regime"), [cell for cell in CELLS if not possible(*cell)])
+def test_every_other_cell_is_refused_with_its_reason(backbone: str, regime: str) -> None:
+    with pytest.raises(UserError, match=f"{backbone} can't take the regime '{regime}': .*which can: vit_micro"):
+        check_regime(backbone, regime)
+
+
+@pytest.mark.parametrize("regime", ["mae", "simmim", "dino"])
+def test_a_vit_with_a_stem_of_its_own_can_be_pretrained_too(regime: str) -> None:
+    model = create("vit_micro", image_size=SIDE, channels=1, classes=0)
+    model.patch_embed.proj = nn.Sequential(
+        nn.Conv2d(1, 48, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(48, 96, 3, stride=2, padding=1)
+    )
+    where, _, name = REGIMES[regime].module.partition(":")
+    module = getattr(importlib.import_module(where), name)(model)
+    module.training_step(smooth_images(4)[0], 0).backward()
+    assert model.patch_embed.proj[0].weight.grad.abs().sum() > 0
