@@ -32,6 +32,7 @@ def test_a_finished_sweep() -> None:
     mae = rows(lambda run: curve(run.size) - 0.04, backbones=["vit_micro"], regime="mae", source="pool")
     report = findings(table([*rows(accuracy), *mae]))
     assert report.answers[0][1].startswith("Plain ViT falls short of the CNN family at N = 100")
+    assert "MAE (on pool) wins back " in report.answers[0][1]
     assert "Holm-corrected" in report.answers[0][2]
     assert report.status == "complete: 30 of 30 runs"
     assert report.complete
