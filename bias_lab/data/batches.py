@@ -65,6 +65,11 @@ class Normalise:
         return rows.reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
+def _room(device: torch.device) -> int:
+    """Bytes that framed images may take: IN_MEMORY, and on a GPU a quarter of what is free there."""
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else IN_MEMORY
+
+
 class Crops:
     """Flipped, padded crops out of a store, a whole batch at a time.
 
@@ -76,7 +81,7 @@ class Crops:
         N, H, W, C = images.shape
         self.images, self.pad, self.shape, self.device = images, pad, (H, W, C), device
         self.frames: NDArray[np.uint8] | Tensor | None = None
-        if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= IN_MEMORY:
+        if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= _room(device):
             whole = images[:]
             both = self._framed(np.concatenate([whole, whole[:, :, ::-1]]))
             self.frames = both if device.type == "cpu" else torch.from_numpy(both).to(device)

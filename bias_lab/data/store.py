@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bias_lab import ledger
 from bias_lab.data.decoding import Reference, Target, fill
+from bias_lab.data.identity import content_hash
 from bias_lab.errors import UserError
 
 COPIED = 64 * 2**20  # bytes of a subset that is copied into memory; a larger one is read where it lies
@@ -115,6 +116,24 @@ def part(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
     if len(rows) * int(np.prod(images.shape[1:])) <= COPIED:
         return images[rows]
     return cast(Pixels, Part(images, rows))
+
+
+def without_duplicates(images: Images) -> Images:
+    """The dataset less the training images that stand in its test split too, whatever their class (no leaks).
+
+    If there are any, the pool is another one: so is its fingerprint.
+    """
+    test = {content_hash(image) for image in images.test}
+    kept = np.array([content_hash(image) not in test for image in images.train], bool)
+    if kept.all():
+        return images
+    mark = hashlib.blake2b(f"{images.fingerprint} without {np.flatnonzero(~kept).tolist()}".encode(), digest_size=8)
+    return replace(
+        images,
+        train=part(images.train, np.flatnonzero(kept)),
+        train_labels=images.train_labels[kept],
+        fingerprint=mark.hexdigest(),
+    )
 
 
 # --- the user's own --------------------------------------------------------------------------------------------------

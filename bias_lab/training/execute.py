@@ -163,7 +163,10 @@ def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> sto
     """A dataset's images at the run's size; a user's own lies where FOLDER/places.json says."""
     places = folder / ledger.PLACES
     place = ledger.read_json(places).get(dataset) if places.is_file() else None
-    return store.open_images(dataset, image_size=run.image_size, data_root=settings.data_root, place=place)
+    images = store.open_images(dataset, image_size=run.image_size, data_root=settings.data_root, place=place)
+    if run.drop_duplicates and place is None:  # a user's own lost theirs when they were indexed
+        return store.without_duplicates(images)
+    return images
 
 
 def source_of(

@@ -143,6 +143,22 @@ def test_moments_are_those_of_floating_point() -> None:
     np.testing.assert_allclose(std, (images / 255).std((0, 1, 2)), atol=1e-6)
 
 
+def test_training_images_that_stand_in_the_test_split_are_left_out() -> None:
+    """A planted leak: training image 3 is test image 1, under another class."""
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
+    test = pixels[6:].copy()
+    test[1] = pixels[3]
+    labels = np.arange(10) % 2
+    images = Images(pixels[:6], labels[:6], test, labels[6:], ("a", "b"), (0.5,) * 3, (0.2,) * 3, "f00d")
+    made = store.without_duplicates(images)
+    assert np.array_equal(made.train, pixels[[0, 1, 2, 4, 5]])
+    assert made.train_labels.tolist() == [0, 1, 0, 0, 1]
+    assert np.array_equal(made.test, test)
+    assert made.fingerprint != images.fingerprint
+    clean = Images(pixels[:6], labels[:6], pixels[6:], labels[6:], ("a", "b"), (0.5,) * 3, (0.2,) * 3, "f00d")
+    assert store.without_duplicates(clean) is clean
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 OPEN = """
