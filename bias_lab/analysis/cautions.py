@@ -9,8 +9,10 @@ from bias_lab.analysis import replicates as rep
 from bias_lab.analysis.figures import percent
 from bias_lab.analysis.gaps import listed
 
-FALLING = -0.05  # relative change of the training loss over the last quarter of training
-UNFITTED = 0.95  # accuracy on its own training images
+FALLING = -0.01  # relative change of the training loss over the last quarter of training
+UNFITTED = 0.9  # accuracy on its own training images
+LESS_FITTED = 0.5  # of the shortfall: so much less of its own training images right
+WORTH = 0.02  # a shortfall too small to speak of its causes
 CEILING = 0.97
 ALIKE = 2.0  # parameters: largest over smallest
 
@@ -22,7 +24,8 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     if not len(scratch):
         return []
     checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
-        replicates, membership, collapsed, budgets, under_trained, ceiling, parameters, test_images, origins,
+        replicates, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
+        origins,
     )  # fmt: skip
     return [told for check in checks for told in check(scratch)] + edges(scratch, tuned)
 
@@ -97,6 +100,25 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     if not told:
         return []
     return [f"Under-trained at this budget, loss still falling: {'; '.join(told)}. More steps may help."]
+
+
+def less_fitted(scratch: pd.DataFrame) -> list[str]:
+    """Sizes at which the ViT lags on its own training images too: under-fitting, which more steps may mend."""
+    if "train_top1" not in scratch:
+        return []
+    vit, cnn = (rep.select(scratch, name).groupby("size")[["train_top1", "top1"]].mean() for name in ("vit", "cnn"))
+    both = vit.add_suffix("_vit").join(cnn.add_suffix("_cnn"), how="inner")
+    gap, lag = both["top1_cnn"] - both["top1_vit"], both["train_top1_cnn"] - both["train_top1_vit"]
+    lagging = both[(gap > WORTH) & (lag > LESS_FITTED * gap)]
+    if not len(lagging):
+        return []
+    size, row = next(iter(lagging.loc[[(lag[lagging.index]).idxmax()]].iterrows()))
+    sizes = listed([f"{n:,}" for n in lagging.index])
+    return [
+        f"At N = {sizes} plain ViT gets fewer of its own training images right than the CNNs "
+        f"({percent(row['train_top1_vit'], 0)} against {percent(row['train_top1_cnn'], 0)} % at {size:,}): there the "
+        "shortfall is of fitting within this budget as much as of generalising from few labels."
+    ]
 
 
 def ceiling(scratch: pd.DataFrame) -> list[str]:

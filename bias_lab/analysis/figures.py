@@ -101,9 +101,9 @@ def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
         if not len(frame):
             continue
         of = intervals.mean(rep.units(frame)["top1"].to_numpy(dtype=float))
-        inside = f"95 %: {span(of.low, of.high)}, " if of.k > 1 else ""
+        inside = f"95 %: {span(max(of.low, 0.0), min(of.high, 1.0))}, " if of.k > 1 else ""
         tip = f"{label} · N = {int(str(size)):,} · {percent(of.value)} % ({inside}n = {len(frame)})"
-        points.append(Point(x=float(str(size)), y=of.value, low=of.low, high=of.high, tip=tip))
+        points.append(Point(x=float(str(size)), y=of.value, low=max(of.low, 0.0), high=min(of.high, 1.0), tip=tip))
     return tuple(points)
 
 

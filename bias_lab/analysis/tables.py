@@ -22,6 +22,11 @@ def between(low: Any, high: Any) -> Cell:
     return Cell(text, float(low)) if text != "–" else Cell(text)
 
 
+def possible(low: float, high: float) -> Cell:
+    """An interval of accuracies, cut to those that there are."""
+    return between(low if low != low else max(low, 0.0), high if high != high else min(high, 1.0))
+
+
 def shortfall(found: pd.DataFrame, title: str) -> Table:
     """The rows of `statistics.gaps`, in points."""
     rows = tuple(
@@ -61,7 +66,7 @@ def accuracies(rows: pd.DataFrame) -> Table:
         how = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
         made.append(
             (
-                word(backbone), word(family), word(how), whole(size), points(of.value), between(of.low, of.high),
+                word(backbone), word(family), word(how), whole(size), points(of.value), possible(of.low, of.high),
                 whole(len(part)), points(train), number(slope, "{:.3f}"), whole(collapsed),
             )
         )  # fmt: skip
@@ -126,7 +131,7 @@ def shares(found: pd.DataFrame, title: str, who: str) -> Table:
     """`statistics.recovery` or `removed`: shares of the shortfall, in percent."""
     rows = tuple(
         (
-            word(row["backbone"] if "backbone" in row else _how(row["regime"], row["protocol"], row["source"])),
+            word(row["backbone"] if "backbone" in row else regime_told(row["regime"], row["protocol"], row["source"])),
             whole(row["size"]), points(row["shortfall"]), points(row["gain"]),
             number(row.get("recovery", row.get("share")), "{:.0f} %", scale=100), percents(row["low"], row["high"]),
             whole(row["n"]),
@@ -144,7 +149,8 @@ def shares(found: pd.DataFrame, title: str, who: str) -> Table:
     return Table(title=title, columns=columns, rows=rows, note=note)
 
 
-def _how(regime: str, protocol: str, source: str = "") -> str:
+def regime_told(regime: str, protocol: str, source: str = "") -> str:
+    """A regime in words: 'mae (on pool)', 'mae, linear probe (on subset)'."""
     told = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
     return f"{told} (on {source})" if source else told
 
@@ -231,7 +237,7 @@ def ranking(found: pd.DataFrame) -> Table:
     rows = tuple(
         (
             whole(r["size"]), whole(r["rank"]), _range(r["rank_low"], r["rank_high"]),
-            word(r["backbone"]), word(r["family"]), points(r["top1"]), between(r["low"], r["high"]), whole(r["n"]),
+            word(r["backbone"]), word(r["family"]), points(r["top1"]), possible(r["low"], r["high"]), whole(r["n"]),
         )
         for r in found.to_dict("records")
     )  # fmt: skip

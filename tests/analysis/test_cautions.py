@@ -55,6 +55,16 @@ def test_fitted_training_images_are_not_under_trained_whatever_the_slope() -> No
     assert cautions(table([r | {"train_top1": 1.0, "loss_slope": -0.5} for r in clean()]), {}) == []
 
 
+def test_a_vit_that_lags_on_its_own_training_images_is_said_to() -> None:
+    made = [r | {"train_top1": 0.57, "top1": 0.4, "loss_slope": 0.0} if vit(r) else r for r in clean()]
+    told = cautions(table(made), {})
+    assert told[0].startswith(
+        "At N = 100 and 1,000 plain ViT gets fewer of its own training images right than the CNNs"
+    )
+    assert "(57 against 99 % at 1" in told[0]
+    assert cautions(table([r | {"top1": 0.4} if vit(r) else r for r in clean()]), {}) == []
+
+
 def test_few_replicates() -> None:
     assert (
         "One replicate alone at N = 100"
