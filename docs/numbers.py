@@ -1,6 +1,6 @@
 """Writes the numbers of README.md from the committed table, so that none is typed.
 
-Run: python docs/numbers.py            (after docs/results/small_data/ was made anew; a test compares)
+Run: python docs/numbers.py            (after docs/results/results.parquet was made anew; a test compares)
 """
 
 import sys
@@ -10,7 +10,7 @@ from bias_lab.analysis import pages, report
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-FOLDER = ROOT / "docs" / "results" / "small_data"
+FOLDER = ROOT / "docs" / "results"
 BEGIN, END = "<!-- numbers: begin (docs/numbers.py) -->", "<!-- numbers: end -->"
 SHOWN = ("shortfall", "recovery", "longer")  # sections of the report whose tables the README repeats
 
