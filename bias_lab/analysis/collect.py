@@ -82,9 +82,13 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def read_tuned(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The tuning table that stands beside the runs, or that the plan carries; {} where there is none."""
+    """The tuning table: what stands beside the runs (`tuned.json`), and the rows that the plan used; {} without any."""
     path = Path(folder) / ledger.TUNED
-    return dict(ledger.read_json(path)) if path.is_file() else dict(plan.get("tuned", {}))
+    found = dict(ledger.read_json(path)) if path.is_file() else {}
+    rows = [*found.get("rows", []), *plan.get("tuned", {}).get("rows", [])]
+    cell = ("dataset", "backbone", "recipe", "regime", "size", "intervention")
+    once = {tuple(str(row.get(name, "")) for name in cell): row for row in reversed(rows)}
+    return {**found, "rows": list(reversed(once.values()))} if once else found
 
 
 def missing(table: pd.DataFrame) -> list[str]:

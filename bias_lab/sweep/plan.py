@@ -61,6 +61,7 @@ class Plan:
     places: Mapping[str, Any]  # dataset or weights → where they lie
     notes: tuple[str, ...]  # lines for the user
     warnings: tuple[str, ...]
+    tuned: tuple[Mapping[str, Any], ...] = ()  # rows of the tuning table that gave these runs their rates
 
     def all(self) -> tuple[Run, ...]:
         return self.trials + self.runs
@@ -104,6 +105,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
         notes=(*(data.notes if data else ()), *notes, *more),
         warnings=tuple(warned),
+        tuned=tuple(rates.used(runs, tables)),
     )
 
 
@@ -246,7 +248,7 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
     ]
     there = {entry["run_id"] for entry in entries}
     entries += [entry for entry in _earlier(folder, keep=keep) if entry["run_id"] not in there]
-    head = {
+    head: dict[str, Any] = {
         "experiment": plan.name,
         "question": plan.question,
         "note": plan.note,
@@ -254,6 +256,8 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
         "command": command,
         "version": __version__,
     }
+    if plan.tuned:
+        head["tuned"] = {"rows": list(plan.tuned)}
     lines = ",\n".join(json.dumps(entry, sort_keys=True, ensure_ascii=False) for entry in entries)
     start = json.dumps(head, indent=1, ensure_ascii=False).removesuffix("\n}")
     ledger.write_bytes(folder / ledger.EXPERIMENT, f'{start},\n "runs": [\n{lines}\n]}}\n'.encode())

@@ -103,6 +103,16 @@ def resolve(run: Run, rates: Rates) -> Run:
     return replace(run, learning_rate=float(row["learning_rate"]))
 
 
+def used(runs: Iterable[Run], rates: Rates) -> list[dict[str, Any]]:
+    """The rows that gave these runs their learning rates, each once: what a report shows of the tuning."""
+    found = {}
+    for run in runs:
+        row = rates.row(run) if needs_rate(replace(run, learning_rate=None)) else None
+        if row is not None and run.learning_rate == row["learning_rate"]:
+            found[id(row)] = row
+    return list(found.values())
+
+
 def borrow(run: Run, rates: Rates) -> tuple[float, str]:
     """A learning rate for a run that is not to be tuned, and whose it is: for a line that says so."""
     kind = catalogue.architecture(run.backbone)

@@ -175,3 +175,17 @@ def test_predictions_out_of_order_are_put_in_order(tmp_path: Path) -> None:
     assert collect._correct(path) == before
     path.unlink()
     assert collect._correct(path) is None
+
+
+def test_the_tuning_table_is_the_folder_s_and_what_the_plan_used(tmp_path: Path) -> None:
+    chosen = dict(dataset="d", backbone="vit_micro", recipe="plain", regime="scratch", size=100, learning_rate=0.001)
+    write_plan(tmp_path, [ONE], tuned={"rows": [chosen, chosen | {"size": 1000}]})
+    ledger.write_json(tmp_path / ledger.TUNED, {"command": "make tune", "rows": [chosen | {"learning_rate": 0.003}]})
+    told = collect.collect(tmp_path).attrs["tuned"]
+    assert told["command"] == "make tune"
+    assert [(row["size"], row["learning_rate"]) for row in told["rows"]] == [(100, 0.003), (1000, 0.001)]
+    write_run(tmp_path, ONE)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(collect.write(tmp_path), alone)
+    assert collect.collect(alone).attrs["tuned"] == told

@@ -155,3 +155,10 @@ def test_what_was_written_is_read_and_a_second_choice_replaces_the_first(tmp_pat
     assert known.spread("vit_micro") == (1e-3, 3e-3)
     assert known.sizes(ONE) == [100, 3000]
     assert ledger.read_json(path)["command"] == "third"
+
+
+def test_the_rows_that_gave_their_rates_are_kept_once() -> None:
+    known = table(row(100, 1e-3), row(3000, 3e-3), row(100, 1e-2, backbone="resnet_micro"))
+    runs = [rates.resolve(replace(ONE, size=size, draw=draw), known) for size in (100, 300) for draw in (0, 1)]
+    assert rates.used(runs, known) == [row(100, 1e-3)]
+    assert rates.used([replace(ONE, learning_rate=0.5)], known) == []  # typed by hand
