@@ -232,10 +232,9 @@ def datasets(arguments: argparse.Namespace) -> int:
             raise unknown("action", arguments.action, ["check"], "bias-lab datasets --help")
         if not arguments.name:
             raise UserError("bias-lab datasets check: which?", remedy="bias-lab datasets check fashion_mnist_12k")
-        from bias_lab.data import named
+        from bias_lab.data import sources
 
-        catalogue.dataset(arguments.name)
-        for line in named.check(arguments.name, data_root=arguments.data_root):
+        for line in sources.check(arguments.name, data_root=arguments.data_root):
             print(line)
         return 0
     rows = [

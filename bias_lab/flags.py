@@ -149,7 +149,7 @@ def train(sub: Parser) -> None:
     sub.add_argument("--seed", type=int, help="initialisation, batch order, augmentation")
     sub.add_argument("--regime", help="where weights come from: scratch, weights, mae, …")
     sub.add_argument("--protocol", help="finetune, linear_probe or knn")
-    sub.add_argument("--source", help="where a pretraining looks: pool, subset, or a dataset's name")
+    sub.add_argument("--source", help="where a pretraining looks: pool, subset, a dataset's name, or a folder")
     sub.add_argument("--pretraining", metavar="RUN", help="the pretraining run in FOLDER to start from")
     sub.add_argument("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")
     sub.add_argument("--out", type=Path, default=Path("results/train"), metavar="FOLDER", help="default: results/train")

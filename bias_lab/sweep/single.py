@@ -45,7 +45,8 @@ def definition(
     if "source" in typed and Path(run.source).is_dir():
         run, places = _from_folder(run, folder)
     if "weights" in typed:
-        run, places = _from_weights(run, typed["weights"], regime_typed="regime" in typed)
+        run, more = _from_weights(run, typed["weights"], regime_typed="regime" in typed)
+        places |= more
     if "pretraining" in typed:
         run = _from_pretraining(run, typed["pretraining"], folder, regime_typed="regime" in typed)
     elif run.task == "classify" and run.regime not in ("scratch", "weights") and not run.pretraining:
