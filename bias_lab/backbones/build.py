@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,27 +49,41 @@ def create(
     if classes < 0:
         raise UserError(f"{classes} classes", "1 or more; 0 for an encoder without a head")
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
-    keywords: dict[str, Any] = dict(num_classes=classes, in_chans=channels)
+    keywords: dict[str, Any] = dict(num_classes=classes, in_chans=channels, drop_path_rate=drop_path)
+    optional = set() if drop_path else {"drop_path_rate"}  # said even if 0, since some models' own default is not
     if catalogue.is_own(name):
-        return _own(name, dict(keywords, img_size=image_size, drop_path_rate=drop_path))
-    target = _timm_name(name)
-    if chosen["patch"] is not None:
-        keywords |= dict(img_size=image_size, patch_size=chosen["patch"])
-    elif _takes_size(target):
+        factory, taken = _own_factory(name)
         keywords["img_size"] = image_size
-    if chosen["window"] is not None:
-        keywords["window_size"] = chosen["window"]
-    if drop_path or target.startswith(PREFIX + "swin") or target.startswith("swin"):
-        keywords["drop_path_rate"] = drop_path  # Swin's own default is 0.1
+        optional.add("img_size")  # a CNN takes any
+        if taken is not None:
+            keywords = {key: value for key, value in keywords.items() if key in taken or key not in optional}
+    else:
+        factory = partial(timm.create_model, _timm_name(name))
+        if chosen["patch"] is not None or _takes_size(_timm_name(name)):
+            keywords["img_size"] = image_size
+    keywords |= {key: chosen[short] for key, short in _NAMES.items() if chosen[short] is not None}
+    model = _built(name, factory, keywords, optional)
+    if chosen["stem"] is not None and not catalogue.is_own(name):
+        small.set_stem(model, chosen["stem"])
+    return model
+
+
+_NAMES = {"patch_size": "patch", "window_size": "window"}  # timm's keyword → ours
+
+
+def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], optional: set[str]) -> nn.Module:
+    """Call a factory; a keyword that it refuses is left out if optional, and else a mistake of the user's."""
     try:
-        model: nn.Module = timm.create_model(target, **keywords)
+        model = factory(**keywords)
     except TypeError as error:
         refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if refused is None:
+        if refused is None or refused[1] not in keywords:
             raise
+        if refused[1] in optional:
+            return _built(name, factory, {k: v for k, v in keywords.items() if k != refused[1]}, optional)
         raise UserError(f"{name} does not take {refused[1]}={keywords[refused[1]]}") from error
-    if chosen["stem"] is not None:
-        small.set_stem(model, chosen["stem"])
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{name} gave {type(model).__name__}", "a factory returns a torch.nn.Module")
     return model
 
 
@@ -159,8 +173,8 @@ def _takes_size(target: str) -> bool:
     return ours or bool(cfg is not None and cfg.fixed_input_size)
 
 
-def _own(name: str, keywords: dict[str, Any]) -> nn.Module:
-    """A user's `package.module:factory`, called with those of timm's keywords that it takes."""
+def _own_factory(name: str) -> tuple[Callable[..., Any], set[str] | None]:
+    """A user's `package.module:factory`, and the keywords it names; None if it takes any."""
     module_name, _, factory_name = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -175,12 +189,8 @@ def _own(name: str, keywords: dict[str, Any]) -> nn.Module:
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise unknown(f"factory of {module_name}", factory_name, names)
     taken = inspect.signature(factory).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-        keywords = {key: value for key, value in keywords.items() if key in taken}
-    model = factory(**keywords)
-    if not isinstance(model, nn.Module):
-        raise UserError(f"{name} gave {type(model).__name__}", "a factory returns a torch.nn.Module")
-    return model
+    any_keyword = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    return factory, None if any_keyword else set(taken)
 
 
 # --- timm's registry -------------------------------------------------------------------------------------------------

@@ -200,9 +200,9 @@ class Stage(nn.Module):
         slots = torch.arange(self.map_size[0] * self.map_size[1], device="cpu")  # where each token of the map lies
         for i, block in enumerate(self.blocks):
             order, next_slots = cast(Block, block).set_input_size(self.map_size, window, shifted=i % 2 == 1)
-            keep_index(self, f"to_block{i}", slots[order])
+            keep(self, f"to_block{i}", moving(slots[order]))
             slots = next_slots
-        keep_index(self, "to_map", slots)
+        keep(self, "to_map", moving(slots))
 
     def _inside(self, map_size: Pair) -> Pair:
         if isinstance(self.downsample, nn.Identity):
@@ -215,10 +215,17 @@ def gather(x: Tensor, index: Tensor | None) -> Tensor:
     return x if index is None else x.index_select(1, index)
 
 
-def keep_index(module: nn.Module, name: str, index: Tensor) -> None:
-    """Keep the indices of a gather as a buffer, or None where they would move nothing."""
-    still = torch.equal(index, torch.arange(len(index), device="cpu"))
-    module.register_buffer(name, None if still else index, persistent=False)
+def keep(module: nn.Module, name: str, value: Tensor | None) -> None:
+    """Keep what follows from the map's size as a buffer, where and in the precision of the module's parameters."""
+    like = next(module.parameters())
+    if value is not None and not like.is_meta:
+        value = value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
+    module.register_buffer(name, value, persistent=False)
+
+
+def moving(index: Tensor) -> Tensor | None:
+    """The indices of a gather, or None where they would move nothing."""
+    return None if torch.equal(index, torch.arange(len(index), device="cpu")) else index
 
 
 class PatchMerging(nn.Module):
@@ -268,10 +275,10 @@ class Block(nn.Module):
         """Fit mask and bias table to a map; gives the order of the windows' tokens and their slots (`window_order`)."""
         window, shift = windows.window_and_shift(map_size, window, shifted)
         self.attn.set_window_size(window)
-        self.register_buffer("attn_mask", windows.shift_mask(map_size, window, shift), persistent=False)
+        keep(self, "attn_mask", windows.shift_mask(map_size, window, shift))
         order, slots = windows.window_order(map_size, window, shift)
         padding = order < 0
-        self.register_buffer("padding", padding.unsqueeze(1) if padding.any() else None, persistent=False)
+        keep(self, "padding", padding.unsqueeze(1) if padding.any() else None)
         return order.clamp(min=0), slots
 
 
@@ -287,7 +294,7 @@ class WindowAttention(nn.Module):
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer("relative_position_index", windows.relative_position_index(window), persistent=False)
+        keep(self, "relative_position_index", windows.relative_position_index(window))
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
@@ -324,21 +331,14 @@ class WindowAttention(nn.Module):
         resampled = windows.resample_table(table, self.window_size, window)
         self.window_size = window
         self.relative_position_bias_table = nn.Parameter(resampled, requires_grad=table.requires_grad)
-        self.relative_position_index = windows.relative_position_index(window).to(table.device)
+        keep(self, "relative_position_index", windows.relative_position_index(window))
 
 
+STEADY: dict[str, Any] = dict(drop_path_rate=0.0)  # published sizes train with 0.1
 SIZES: dict[str, dict[str, Any]] = {
-    "swin_micro": dict(
-        img_size=28, patch_size=2, embed_dim=32, depths=(2, 2, 1), num_heads=(1, 2, 4), drop_path_rate=0.0
-    ),
+    "swin_micro": dict(img_size=28, patch_size=2, embed_dim=32, depths=(2, 2, 1), num_heads=(1, 2, 4), **STEADY),
     "swin_mini": dict(
-        img_size=32,
-        patch_size=2,
-        window_size=4,
-        embed_dim=64,
-        depths=(2, 2, 4),
-        num_heads=(2, 4, 8),
-        drop_path_rate=0.0,
+        img_size=32, patch_size=2, window_size=4, embed_dim=64, depths=(2, 2, 4), num_heads=(2, 4, 8), **STEADY
     ),
     "swin_tiny_patch4_window7_224": dict(embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)),
     "swin_small_patch4_window7_224": dict(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24)),

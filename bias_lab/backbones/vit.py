@@ -13,7 +13,17 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import Block, PatchEmbed, Size, check_ends, drop_path_rates, init_linear, pair, take
+from bias_lab.backbones.shared import (
+    Attention,
+    Block,
+    PatchEmbed,
+    Size,
+    check_ends,
+    drop_path_rates,
+    init_linear,
+    pair,
+    take,
+)
 from bias_lab.errors import UserError
 
 
@@ -78,8 +88,11 @@ class VisionTransformer(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> all tokens after the last norm, (B, N, D), the class token first."""
         x = self.embed(x)  # (B, N, D)
-        for block in self.blocks:
-            x = self._run(block, x)  # (B, N, D)
+        if self.grad_checkpointing:
+            for block in self.blocks:
+                x = self._run(block, x)  # (B, N, D)
+        else:
+            x = self.blocks(x)  # (B, N, D)
         x = self.norm(x)
         return x
 
@@ -127,12 +140,15 @@ class VisionTransformer(nn.Module):
         return x
 
     def _head_reads_one_token(self) -> bool:
-        """Whether the last block may compute the class token alone: not while a hook waits for the others."""
+        """Whether the last block may compute the class token alone: not while a hook waits for the others, and not
+        if the block or its attention was replaced by another."""
+        last = self.blocks[-1]
+        ours = type(last) is Block and type(last.attn) is Attention
+        watched = (self.blocks, self.norm, *last.modules())
         hooked = any(
-            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-            for m in self.blocks[-1].modules()
+            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in watched
         )
-        return self.global_pool == "token" and not self.grad_checkpointing and not hooked
+        return ours and self.global_pool == "token" and not self.grad_checkpointing and not hooked
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg", ""):

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import pytest
 import timm
@@ -155,6 +156,25 @@ def test_a_timm_checkpoint_loads_and_ours_loads_in_timm(name, tmp_path):
         assert torch.equal(again.state_dict()[key], value), key
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("vit_tiny_patch16_224", dict(img_size=48, patch_size=8, depth=1)),
+        ("swin_tiny_patch4_window7_224", dict(img_size=64, window_size=4, depths=(1, 1), num_heads=(3, 6))),
+    ],
+)
+def test_weights_of_another_size_are_resampled_as_timm_does(name, other, tmp_path):
+    torch.manual_seed(0)
+    built = {key: value for key, value in other.items() if key in ("depth", "depths", "num_heads")}
+    torch.save(timm.create_model(name, **built).state_dict(), tmp_path / "weights.pth")
+    given = dict(pretrained=True, pretrained_cfg_overlay=dict(file=str(tmp_path / "weights.pth")), **other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm's, about the speed of its resampling
+        ours, theirs = (timm.create_model(f"{prefix}{name}", **given) for prefix in ("bias_lab_", ""))
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value), key
+
+
 def test_pretrained_weights_are_timms():
     """No hub is asked: where a name's weights lie is timm's own configuration of that name."""
     ours = timm.create_model("bias_lab_swin_tiny_patch4_window7_224", img_size=64, window_size=4, num_classes=8)
@@ -248,7 +268,10 @@ def test_an_own_backbone(tmp_path, monkeypatch):
             def changed(**kwargs):
                 return timm.create_model("bias_lab_vit_micro", depth=2, **kwargs)
 
-            def wrong():
+            def resnet(**kwargs):
+                return timm.create_model("resnet10t", **kwargs)
+
+            def wrong(num_classes, in_chans):
                 return "model"
             """
         )
@@ -258,6 +281,10 @@ def test_an_own_backbone(tmp_path, monkeypatch):
     model = micro("my_models:changed", drop_path=0.1)
     assert len(model.blocks) == 2
     assert model.blocks[-1].drop_path.rate == 0.1
+    assert micro("my_models:resnet").eval()(torch.randn(1, 1, 28, 28)).shape == (1, 10)  # takes no img_size
+    assert micro("my_models:changed", patch=7).patch_embed.patch_size == (7, 7)
+    with pytest.raises(UserError, match="^my_models:thin does not take patch_size=7$"):
+        micro("my_models:thin", patch=7)
     with pytest.raises(UserError, match="^unknown factory of my_models 'thing'; did you mean 'thin'"):
         micro("my_models:thing")
     with pytest.raises(UserError, match="^my_models:wrong gave str; a factory returns a torch.nn.Module$"):

@@ -114,13 +114,26 @@ def test_forward_is_head_of_features(randomise):
 def test_a_hook_sees_all_tokens_of_the_last_block():
     model, seen = small(), []
     last = model.blocks[-1]
-    for module in (last, last.mlp, last.attn.qkv):
+    for module in (last, last.mlp, last.attn.qkv, model.blocks, model.norm):
         handle = module.register_forward_hook(lambda module, args, out: seen.append(out.shape[1]))
         model(torch.randn(2, 3, 16, 16))
         handle.remove()
         assert seen.pop() == 17
     model(torch.randn(2, 3, 16, 16))
     assert not seen
+
+
+def test_an_attention_of_ones_own_computes_all_tokens(randomise):
+    """Whoever replaces the attention need not know that the head reads one token."""
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean(1, keepdim=True).expand_as(x)
+
+    model, images = small().eval(), torch.randn(2, 3, 16, 16)
+    randomise(model)
+    model.blocks[-1].attn = Mean()
+    torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
 
 
 def test_other_image_and_patch_sizes_equal_timms():
