@@ -146,6 +146,20 @@ def test_tuned_writes_what_the_trials_chose(run: Call, study: Path) -> None:
     assert {row["learning_rate"] for row in ledger.read_json(Path("chosen.json"))["rows"]} == {1e-3}
 
 
+def test_the_dashboard_is_printed_and_not_saved_without_a_key(
+    run: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code, out, _ = run("wandb-dashboard", "--dry-run", "--project", "mine")
+    assert code == 0
+    assert json.loads(out)["project"] == "mine"
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "absent"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = run("wandb-dashboard")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "wandb login, or --dry-run" in err
+
+
 # --- own data --------------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +288,7 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
         ("report nowhere", "there is no folder nowhere"),
         ("report . --format pdf", "unknown format 'pdf'"),
         ("tuned nowhere", "there is no folder nowhere"),
+        ("wandb-sync nowhere", "there is no folder nowhere"),
         ("backbones resnt_micro", "did you mean 'resnet_micro'?"),
         ("datasets chek mnist", "unknown action 'chek'; did you mean 'check'?"),
         ("datasets check mnits", "unknown dataset 'mnits'; did you mean 'mnist'?"),
