@@ -93,13 +93,15 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     cells = scratch.groupby(["backbone", "size"], as_index=False)[["loss_slope", "train_top1"]].mean()
     short = cells[(cells["loss_slope"] < FALLING) & (cells["train_top1"] < UNFITTED)]
     told = []
-    for name, part in short.groupby("backbone"):
+    for name, part in sorted(short.groupby("backbone"), key=lambda found: found[1]["train_top1"].min()):
         sizes = listed([f"{size:,}" for size in part["size"]])
-        least = percent(float(part["train_top1"].min()), 0)
-        told.append(f"{name} at N = {sizes} (down to {least} % of its own training images right)")
+        told.append(f"{name} at N = {sizes} ({percent(float(part['train_top1'].min()), 0)} %)")
     if not told:
         return []
-    return [f"Under-trained at this budget, loss still falling: {'; '.join(told)}. More steps may help."]
+    return [
+        "Under-trained at this budget, the loss still falling (in brackets, the least share of its own training images "
+        f"that it gets right): {'; '.join(told)}. More steps may help."
+    ]
 
 
 def less_fitted(scratch: pd.DataFrame) -> list[str]:
@@ -172,7 +174,7 @@ def origins(scratch: pd.DataFrame) -> list[str]:
 
 def edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     """Tuned learning rates at the end of the grid: a better one may lie outside."""
-    told = []
+    at: dict[str, list[int]] = {}
     for row in tuned.get("rows", []):
         tried = sorted(float(t["learning_rate"]) for t in row.get("trials", []))
         if (
@@ -180,9 +182,9 @@ def edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
             and row["learning_rate"] in (tried[0], tried[-1])
             and row["backbone"] in set(scratch["backbone"])
         ):
-            told.append(f"{row['backbone']} {row['regime']} at N = {row['size']:,} ({row['learning_rate']:g})")
-    return (
-        [f"The best learning rate stood at the end of the grid for {listed(told)}: a better one may lie outside."]
-        if told
-        else []
-    )
+            name = row["backbone"] + ("" if row["regime"] == "scratch" else f" + {row['regime']}")
+            at.setdefault(name, []).append(int(row["size"]))
+    if not at:
+        return []
+    told = [f"{name} (N = {listed([f'{size:,}' for size in sorted(set(sizes))])})" for name, sizes in at.items()]
+    return [f"The best learning rate stood at the end of the grid for {'; '.join(told)}: a better one may lie outside."]

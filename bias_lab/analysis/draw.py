@@ -45,8 +45,7 @@ class Axes(NamedTuple):
 
 def svg(chart: Chart, frame: Frame = WIDE) -> str:
     """The chart as an inline `<svg>`; colours are CSS variables of the page, values are in `data-tip` for hovering."""
-    points = [point for line in chart.series for point in line.points]
-    f = frame
+    points, f = shown(chart), frame
     head = f'<svg class="chart {"wide" if f is WIDE else "narrow"}" viewBox="0 0 {f.width} {f.height}" role="img"'
     head += f' aria-label="{escape(chart.title)}" font-size="{f.font}">'
     if not points:
@@ -202,19 +201,31 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _labels(series: Sequence[Series], axes: Axes) -> list[str]:
-    """Direct labels at the right end, pushed apart, each with a hair line to its curve's last point."""
+    """Direct labels, pushed apart: at the right end with a hair line to the curve, or beside a curve that ends before."""
     f = axes.frame
     ends = [axes.at(line.points[-1].x, line.points[-1].y) for line in series]
-    places = spread([v for _, v in ends], f.font * _LINE, f.top, f.height - f.bottom)
-    parts = []
-    x = f.width - f.right + 20
-    room = int((f.right - 22) / (f.font * 0.56))
-    for line, (u, v), y in zip(series, ends, places, strict=True):
-        kind = f"{line.hue}{' bold' if line.bold else ''}"
-        told = line.label if len(line.label) <= room else line.label[: room - 1] + "…"
-        parts.append(f'<line class="lead {kind}" x1="{u + 7:.1f}" y1="{v:.1f}" x2="{x - 4}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="label {kind}" x="{x}" y="{y + f.font * 0.35:.1f}">{escape(told)}</text>')
+    edge = max(u for u, _ in ends)
+    parts: list[str] = []
+    for where in sorted({round(u) for u, _ in ends}):
+        here = [k for k, (u, _) in enumerate(ends) if round(u) == where]
+        places = spread([ends[k][1] for k in here], f.font * _LINE, f.top, f.height - f.bottom)
+        last = where >= round(edge)
+        x = f.width - f.right + 20 if last else where + 10
+        room = int((f.right - 22) / (f.font * 0.56))
+        for k, y in zip(here, places, strict=True):
+            line, (u, v) = series[k], ends[k]
+            kind = f"{line.hue}{' bold' if line.bold else ''}"
+            told = line.label if len(line.label) <= room else line.label[: room - 1] + "…"
+            if last:
+                parts.append(f'<line class="lead {kind}" x1="{u + 7:.1f}" y1="{v:.1f}" x2="{x - 4}" y2="{y:.1f}"/>')
+            parts.append(f'<text class="label {kind}" x="{x}" y="{y + f.font * 0.35:.1f}">{escape(told)}</text>')
     return parts
+
+
+def shown(chart: Chart) -> list[Point]:
+    """The points that set the axis: with their intervals where those are drawn, else without."""
+    drawn = [(point, line.bold or chart.zero) for line in chart.series for point in line.points]
+    return [point if with_interval else Point(x=point.x, y=point.y) for point, with_interval in drawn]
 
 
 # --- files for a paper ----------------------------------------------------------------------------------------------
@@ -266,7 +277,7 @@ def as_png(figure: Any, dpi: int = 120) -> bytes:
 def _figure(chart: Chart, width: float) -> Any:
     from matplotlib.figure import Figure  # the canvas that a figure brings along: no window, no global state
 
-    points = [point for line in chart.series for point in line.points]
+    points = shown(chart)
     figure = Figure(figsize=(width, width * 0.58), layout="constrained")
     axes = figure.add_subplot()
     if points:

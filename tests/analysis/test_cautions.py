@@ -32,7 +32,7 @@ def test_a_clean_table_needs_none() -> None:
     [
         (
             lambda r: r | {"train_top1": 0.6, "loss_slope": -0.2} if vit(r) else r,
-            "vit_micro at N = 100 and 1,000 (down to 60 %",
+            "vit_micro at N = 100 and 1,000 (60 %)",
         ),
         (lambda r: r | {"top1": 0.99}, "Ceiling: both sides are above 97 % at N = 100 and 1,000"),
         (lambda r: r | {"collapsed": vit(r) and r["draw"] == 0}, "stay in all means: vit_micro (2 of 8)"),
@@ -85,6 +85,5 @@ def test_a_learning_rate_at_the_end_of_its_grid() -> None:
     tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
     told = cautions(table(clean()), {"rows": [tuned, tuned | {"learning_rate": 0.003}]})
     assert told == [
-        "The best learning rate stood at the end of the grid for vit_micro scratch at N = 100 (0.01): "
-        "a better one may lie outside."
+        "The best learning rate stood at the end of the grid for vit_micro (N = 100): a better one may lie outside."
     ]
