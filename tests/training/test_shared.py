@@ -83,10 +83,23 @@ def test_a_picture_shows_every_row_in_the_range_of_the_originals(channels: int) 
     assert picture[0, 0].tolist() == [255, 255, 255]  # the line between tiles
 
 
-def test_pooled_takes_tokens_maps_and_vectors() -> None:
-    assert shared.pooled(torch.zeros(2, 5, 7)).shape == (2, 7)
-    assert shared.pooled(torch.zeros(2, 7, 3, 3)).shape == (2, 7)
-    assert shared.pooled(torch.zeros(2, 7)).shape == (2, 7)
+class Model:
+    """What `feature_map` asks a backbone for."""
+
+    num_features = 7
+
+    class patch_embed:  # noqa: N801  timm's name
+        grid_size = (2, 3)
+
+
+def test_a_map_is_made_of_tokens_without_the_class_token_and_of_either_layout() -> None:
+    tokens = torch.arange(2 * 7 * 7.0).reshape(2, 7, 7)  # a class token and 2x3 patches of width 7
+    found = shared.feature_map(Model, tokens)
+    assert found.shape == (2, 7, 2, 3)
+    assert torch.equal(found[1, :, 1, 0], tokens[1, 1 + 3])
+    first, last = torch.randn(2, 7, 4, 5), torch.randn(2, 4, 5, 7)
+    assert torch.equal(shared.feature_map(Model, first), first)
+    assert torch.equal(shared.feature_map(Model, last), last.permute(0, 3, 1, 2))
 
 
 def test_what_a_regime_needs_is_asked_for_by_name() -> None:
