@@ -201,7 +201,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _labels(series: Sequence[Series], axes: Axes) -> list[str]:
-    """Direct labels, pushed apart: at the right end with a hair line to the curve, or beside a curve that ends before."""
+    """Direct labels, pushed apart: at the right end with a hair line, or beside a curve that ends before it."""
     f = axes.frame
     ends = [axes.at(line.points[-1].x, line.points[-1].y) for line in series]
     edge = max(u for u, _ in ends)

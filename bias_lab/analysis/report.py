@@ -33,7 +33,10 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 
 def html(report: pages.Report) -> str:
     """The page as text: no link leads out of it, no script is loaded."""
-    return str(_template().render(report=report, wide=_wide, narrow=_narrow, light=HUES, dark=HUES_DARK))
+    page = str(_template().render(report=report, wide=_wide, narrow=_narrow, light=HUES, dark=HUES_DARK))
+    return (
+        page.replace("N = ", "N\u00a0=\u00a0").replace("95 %", "95\u00a0%").replace("n = ", "n\u00a0=\u00a0")
+    )  # unbroken
 
 
 @cache
