@@ -5,6 +5,8 @@ import warnings
 
 import pytest
 import timm
+import timm.optim
+import timm.utils
 import torch
 from torch import nn
 
