@@ -10,6 +10,8 @@ times the images seen at the smallest and largest.
 Expected: CNNs lead where labels are fewest; the lead shrinks as labels grow; MAE wins part of it back.
 What would change the answer: a shortfall whose interval holds 0 at the two smallest sizes; a ViT that catches up when
 it sees three times the images; a lead that the strong recipe undoes.
+Cost: laptop, 52 minutes on 2 slow cores, the first two rows after 1 and the interval of ViT against ResNet at the two
+smallest sizes after 5; tuning (experiments/tuning.py) not counted.
 Run it: make sweep-small-data [PROFILE=smoke|laptop|full]
 """
 

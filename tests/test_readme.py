@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def numbers() -> Any:
-    spec = importlib.util.spec_from_file_location("numbers_of_docs", ROOT / "docs" / "numbers.py")
+    spec = importlib.util.spec_from_file_location("write_readme", ROOT / "docs" / "write_readme.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -29,7 +29,7 @@ def numbers() -> Any:
 
 
 def test_numbers_are_those_of_the_committed_table() -> None:
-    assert numbers().written(README) == README, "run: python docs/numbers.py"
+    assert numbers().written(README) == README, "run: python docs/write_readme.py"
 
 
 def test_a_changed_number_is_seen() -> None:

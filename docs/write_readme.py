@@ -1,6 +1,6 @@
 """Writes the numbers of README.md from the committed table, so that none is typed.
 
-Run: python docs/numbers.py            (after docs/results/results.parquet was made anew; a test compares)
+Run: python docs/write_readme.py            (after docs/results/results.parquet was made anew; a test compares)
 """
 
 import sys
@@ -11,7 +11,7 @@ from bias_lab.analysis import pages, report
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 FOLDER = ROOT / "docs" / "results"
-BEGIN, END = "<!-- numbers: begin (docs/numbers.py) -->", "<!-- numbers: end -->"
+BEGIN, END = "<!-- numbers: begin (docs/write_readme.py) -->", "<!-- numbers: end -->"
 SHOWN = ("shortfall", "recovery", "longer")  # sections of the report whose tables the README repeats
 
 
