@@ -1,5 +1,6 @@
 """A folder → its report: one self-contained HTML file, Markdown, figures as files, or a few lines for a terminal."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,8 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 def html(report: pages.Report) -> str:
     """The page as text: no link leads out of it, no script is loaded."""
     page = str(_template().render(report=report, wide=_wide, narrow=_narrow, light=HUES, dark=HUES_DARK))
-    return (
-        page.replace("N = ", "N\u00a0=\u00a0").replace("95 %", "95\u00a0%").replace("n = ", "n\u00a0=\u00a0")
-    )  # unbroken
+    page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100'
+    return page.replace("95 %", "95\u00a0%")
 
 
 @cache

@@ -170,7 +170,7 @@ def test_tables_sort_points_tell_and_nothing_is_wider_than_the_page(folder: Path
     assert told is not None
     assert console == []
     assert '"up":"100,1,000","down":"1,000,100","sort":"descending"' in told[1]
-    assert "N = 100" in told[1]
+    assert "100 · 81.7 %" in told[1]
     assert '"wider":false' in told[1]
 
 
