@@ -81,15 +81,16 @@ def open_images(
 
 def moments(images: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over (M, H, W, C), in [0, 1], from exact integer sums."""
-    first, second = np.zeros(images.shape[-1]), np.zeros(images.shape[-1])
-    count = 0
-    for start in range(0, len(images), 1024):  # a chunk at a time, so that a store's pages can come and go
-        chunk = images[start : start + 1024].reshape(-1, images.shape[-1]).astype(np.uint32)
-        first += chunk.sum(0, dtype=np.uint64)
-        second += (chunk * chunk).sum(0, dtype=np.uint64)
-        count += len(chunk)
-    mean = first / count
-    std = np.sqrt(np.maximum(second / count - mean**2, 0))
+    W, C = images.shape[-2:]
+    lines = images.reshape(-1, W * C)  # a row of pixels is long enough to be added up as a vector
+    first, second = np.zeros(W * C, np.uint64), np.zeros(W * C, np.uint64)
+    for start in range(0, len(lines), 4096):  # few enough that 4096 squares of 255 fit in 32 bits
+        part = lines[start : start + 4096]
+        first += part.sum(0, dtype=np.uint32)
+        second += np.multiply(part, part, dtype=np.uint16).sum(0, dtype=np.uint32)
+    count = lines.size // C
+    mean = first.reshape(W, C).sum(0) / count
+    std = np.sqrt(np.maximum(second.reshape(W, C).sum(0) / count - mean**2, 0))
     return tuple((mean / 255).round(6).tolist()), tuple((std / 255).round(6).tolist())
 
 
