@@ -246,8 +246,8 @@ def _coverage(found: pd.DataFrame, truth: float = 0.0) -> float:
 
 
 def test_null_tables_are_seldom_claimed_and_intervals_hold_their_truth() -> None:
-    found = _many(200, draws=3, seeds=1)
-    assert _claims(found) <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 200)
+    found = _many(150, draws=3, seeds=1)
+    assert _claims(found) <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 150)
     assert 0.93 <= _coverage(found) <= 0.97
 
 

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, on the committed table or on a user's, and were committed with what they print."""
+"""The notebooks run from top to bottom, on the committed table or a user's, and were committed with outputs."""
 
 import json
 from pathlib import Path

@@ -74,7 +74,7 @@ def _held(rounds: int, start: int) -> float:
 
 
 def test_intervals_hold_the_planted_share() -> None:
-    assert _held(40, 0) >= 0.86
+    assert _held(25, 0) >= 0.86
 
 
 @pytest.mark.slow

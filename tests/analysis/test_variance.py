@@ -41,10 +41,10 @@ def test_shares_are_those_of_statsmodels_anova() -> None:
 
 def test_the_interval_holds_the_planted_share() -> None:
     held = 0
-    for seed in range(30):
+    for seed in range(20):
         found = variance_shares(planted(seed)).set_index("component").loc["draw"]
         held += found["low"] <= 0.8 <= found["high"]  # 0.02² of 0.02² + 0.01²
-    assert held >= 26
+    assert held >= 17
 
 
 @pytest.mark.slow
