@@ -101,12 +101,6 @@ def test_wandb_runs_are_offline_and_one_a_run(swept) -> None:
     assert len(runs) == len(list((folder / "runs").glob("*/result.json")))
 
 
-def test_the_path_takes_under_ninety_seconds_of_two_cores(swept) -> None:
-    # seconds of the runs themselves: on a noisy machine the wall clock also measures its neighbours
-    table = pd.read_parquet(swept[0] / ledger.TABLE)
-    assert table["seconds"].sum() < 2 * 90
-
-
 def identical(one: Path, other: Path) -> None:
     for path in sorted((one / "runs").glob("*/result.json")):
         there = other / "runs" / path.parent.name

@@ -1,9 +1,8 @@
 """Every statistic of the lab: pure functions from a results table (columns of DESIGN 3.1) to a table.
 
-This module only names what is public. `gaps`: shortfall, answer. `curves`: along the sizes. `recovery`: what wins the
-gap
-back. `factors`, `variance`: what accuracy varies with. `ranking`: who is ahead. Beneath them, `replicates` says which
-rows may be compared and what is independent, and `intervals` turns arrays into intervals.
+This module only names what is public. `gaps`: shortfall, answer. `curves`: along the sizes. `recovery`: what wins
+the gap back. `factors`, `variance`: what accuracy varies with. `ranking`: who is ahead. Beneath them, `replicates` says
+which rows may be compared and what is independent, and `intervals` turns arrays into intervals.
 """
 
 from bias_lab.analysis.curves import crossover, learning_curve, sample_efficiency

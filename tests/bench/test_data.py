@@ -13,7 +13,7 @@ KEYS = {"case", "mode", "reference", "ratio", "low", "high", "n"}
 
 
 def test_the_decoding_rate_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = data.decoding_rate(60, rounds=1)
+    row = data.decoding_rate(200, rounds=2)  # ten of each class: fewer can't be split
     assert set(row) == KEYS
     assert row["mode"] == "decoding"
     assert row["ratio"] > 0
