@@ -40,6 +40,8 @@ class Case:
 _SMALL_SWIN = dict(img_size=64, window_size=4, embed_dim=48, depths=(2, 2, 6), num_heads=(2, 4, 8), num_classes=10)
 _VIT_MICRO = dict(img_size=28, patch_size=4, in_chans=1, embed_dim=128, depth=6, num_heads=4, num_classes=10)
 
+ROUNDS = 12  # about four minutes of one core in all
+
 CASES = (
     *(
         Case(name=f"mobilevit_{size} {side}px", model=f"mobilevit_{size}", image_size=side, batch=batch, keywords={},
@@ -64,11 +66,11 @@ def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[d
     try:
         for case in CASES:
             if only in case.name:
-                rows += list(measure(case, rounds=3 if quick else 30))
+                rows += list(measure(case, rounds=3 if quick else ROUNDS))
+                if out is not None:
+                    ledger.write_json(out, rows)  # after each case: a measurement that is stopped keeps what it has
     finally:
         torch.set_num_threads(threads)
-    if out is not None:
-        ledger.write_json(out, rows)
     return rows
 
 
