@@ -106,7 +106,7 @@ def main(out: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:
         for case in CASES:
             rows += pipelines(case, rounds=3 if quick else 31)
         rows += shares(rounds=3 if quick else 15)
-        rows.append(decoding_rate(500 if quick else 20_000, rounds=1 if quick else 3))
+        rows.append(decoding_rate(500 if quick else 20_000, rounds=2 if quick else 3))
     finally:
         torch.set_num_threads(threads)
     if out is not None:
