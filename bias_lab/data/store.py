@@ -232,7 +232,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _build(folder: Path, key: str, content: Content) -> None:
     count = sum(len(labels) for labels in content.labels.values())
     H, W, C = content.shape
-    for left in folder.glob(f".{key}.u8.*.tmp"):  # of a builder that was killed: the lock says that none is at work
+    for left in folder.glob(f".{key}.*.tmp"):  # of a builder that was killed: the lock says that none is at work
         left.unlink()
     with ledger.replacing(folder / f"{key}.u8") as temporary:
         os.truncate(temporary, count * H * W * C)

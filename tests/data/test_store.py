@@ -2,17 +2,13 @@
 
 import json
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from bias_lab.data import store
 from bias_lab.data.sources import Index, index
@@ -197,35 +193,80 @@ def test_what_a_killed_builder_left_is_cleared_away(found: Index, tmp_path: Path
     assert not left.exists()
 
 
+# Builders, forked from one process, count the steps of their build, each before and after. The first goes to the end and
+# writes its steps down; each further one kills itself at a step that is chosen from those.
+BUILDERS = """
+import json, os, pathlib, signal, sys, threading
+import pandas
+from bias_lab.data import decoding, pictures, store
+
+place, kills = json.loads(pathlib.Path(sys.argv[1]).read_text()), int(sys.argv[3])
+decoding.ALONE = int(sys.argv[4])
+system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
+ours = {pictures.fit: "image", decoding.progress.advance: "images", store.moments: "moments", store._checksum: "sum"}
+named = {function.__code__: name for function, name in ours.items()}
+steps = []
+
+def build(root, moment):
+    def watch(frame, event, called):
+        if event in ("call", "return"):
+            name = named.get(frame.f_code)
+        else:
+            name = next((name for function, name in system.items() if function is called), None)
+        if name is not None:
+            steps.append(name)
+            if len(steps) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    store.open_images("folder:" + place["fingerprint"], data_root=root, place=place)
+    sys.setprofile(None)
+
+def forked(root, moment):
+    child = os.fork()
+    if child == 0:
+        build(root, moment)
+        pathlib.Path(root, "steps.json").write_text(json.dumps(steps))
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+assert forked(sys.argv[2], 0) == 0
+steps_of_one = json.loads(pathlib.Path(sys.argv[2], "steps.json").read_text())
+renames = [k for k, name in enumerate(steps_of_one, 1) if name == "replace"]
+between = kills - len(renames)
+moments = sorted({*renames, *(1 + k * (renames[0] - 2) // (between - 1) for k in range(between))})
+for moment in moments:
+    assert forked(f"{sys.argv[2]}-{moment}", moment) == signal.SIGKILL
+print(json.dumps({"steps": steps_of_one, "moments": moments}))
+"""
+
+
 @pytest.mark.slow
-def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(tmp_path: Path) -> None:
-    """Twenty builders are killed at random moments between start and end; each time the next opening is right."""
-    root = tmp_path / "mine"
-    generator = np.random.default_rng(0)
-    for k in range(400):
-        (root / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
-        pixels = generator.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / "ab"[k % 2] / f"{k}.png")
-    found = index(root, folder=tmp_path / "out", image_size=96)
-    start(found, tmp_path, "reference").communicate(timeout=60)
-    wanted = int(
-        open_images(found.identity, data_root=str(tmp_path / "reference"), place=found.place).train.sum(dtype=int)
-    )
-    began = time.perf_counter()
-    start(found, tmp_path, "timed").communicate(timeout=60)
-    whole = time.perf_counter() - began
-    chance, opens = random.Random(0), 0
-    for turn in range(20):
-        shutil.rmtree(tmp_path / "root", ignore_errors=True)
-        process = start(found, tmp_path)
-        time.sleep(whole * chance.uniform(0.4, 1.02))  # the first part is Python's own start
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        stores = tmp_path / "root" / "stores"
-        key = store.key_of(found.fingerprint, 96, 3)
-        left = store._open(stores, key) if stores.is_dir() else None
-        if left is not None:
-            opens += 1
-            assert int(left.train.sum(dtype=int)) == wanted, f"turn {turn}"
-        assert int(opened(found, tmp_path).train.sum(dtype=int)) == wanted, f"turn {turn}"
-    assert opens < 20, "no builder was killed in time: the test says nothing"
+@pytest.mark.parametrize(("alone", "kills"), [(10**9, 20), (10, 10)], ids=["one process", "several"])
+def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
+    tmp_path: Path, alone: int, kills: int
+) -> None:
+    """Builders are killed at steps spread over the build, around every rename; the next opening is always right."""
+    root = class_folders(tmp_path / "mine", {"a": 60, "b": 60}, side=24)
+    found = index(root, folder=tmp_path / "out", image_size=24)
+    (tmp_path / "place.json").write_text(json.dumps(found.place), encoding="utf-8")
+    arguments = [str(tmp_path / "place.json"), str(tmp_path / "root"), str(kills), str(alone)]
+    made = subprocess.run([sys.executable, "-c", BUILDERS, *arguments], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    assert len(told["moments"]) == kills
+    renames = [k for k, name in enumerate(told["steps"], 1) if name == "replace"]
+    assert len(renames) == 6, told  # of the pixels, the header, the note that both were checked; before and after each
+    whole = opened(found, tmp_path)
+    for moment in told["moments"]:
+        folder, where = f"root-{moment}", f"step {moment}, {told['steps'][moment - 1]}"
+        left = store._open(tmp_path / folder / "stores", store.key_of(found.fingerprint, 24, 3))
+        assert (left is not None) == (moment >= renames[3]), where
+        again = open_images(found.identity, data_root=str(tmp_path / folder), place=found.place)
+        for images in (again, *([left] if left else [])):
+            assert np.array_equal(images.train, whole.train), where
+            assert np.array_equal(images.test, whole.test), where
+            assert np.array_equal(images.train_labels, whole.train_labels), where
+        if left is None:  # the next builder clears away what this one left
+            assert not list((tmp_path / folder / "stores").glob(".*.tmp")), where
