@@ -1,0 +1,51 @@
+"""Training: a kill changes no byte, a resume's batches are those that were due, a loss that is no number ends it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bias_lab import ledger
+from bias_lab.definition import run_id
+from bias_lab.errors import Diverged
+from bias_lab.training.classification import Classifier
+from bias_lab.training.execute import execute
+from tests.training.runs import QUIET, RUN, finished, interrupted, same_bytes
+
+
+@pytest.mark.parametrize("at", [4, 13])
+def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, monkeypatch, at: int) -> None:
+    run = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, monitor=4)  # everything that draws or carries a state
+    finished(run, tmp_path / "whole")
+    interrupted(run, tmp_path / "cut", monkeypatch, at)
+    assert ledger.state(tmp_path / "cut", run_id(run)) == "started"
+    result = finished(run, tmp_path / "cut")
+    assert result["attempts"] == 2
+    same_bytes(tmp_path / "whole", tmp_path / "cut", run)
+
+
+def test_batches_after_a_resume_are_those_that_were_due(tmp_path: Path, monkeypatch) -> None:
+    seen: dict[str, list[torch.Tensor]] = {"whole": [], "cut": []}
+    where = "whole"
+    step = Classifier.training_step
+
+    def watched(self, batch, batch_idx):
+        seen[where].append(batch[0].clone())
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", watched)
+    finished(RUN, tmp_path / "whole")
+    where = "cut"
+    interrupted(RUN, tmp_path / "cut", monkeypatch, 9)
+    del seen["cut"][6:]  # steps 7-9 were lost with the kill
+    finished(RUN, tmp_path / "cut")
+    assert len(seen["whole"]) == len(seen["cut"]) == 20
+    assert all(torch.equal(a, b) for a, b in zip(seen["whole"], seen["cut"], strict=True))
+
+
+def test_a_diverged_run_names_its_step_and_leaves_no_result(tmp_path: Path) -> None:
+    run = replace(RUN, backbone="tests.training.tiny:exploding")
+    with pytest.raises(Diverged, match="at step 5"):
+        execute(run, tmp_path, QUIET)
+    assert ledger.state(tmp_path, run_id(run)) == "started"
