@@ -193,8 +193,8 @@ def test_what_a_killed_builder_left_is_cleared_away(found: Index, tmp_path: Path
     assert not left.exists()
 
 
-# Builders, forked from one process, count the steps of their build, each before and after. The first goes to the end and
-# writes its steps down; each further one kills itself at a step that is chosen from those.
+# Builders, forked from one process, count the steps of their build, each before and after. The first goes to the end
+# and writes its steps down; each further one kills itself at a step that is chosen from those.
 BUILDERS = """
 import json, os, pathlib, signal, sys, threading
 import pandas
@@ -205,7 +205,7 @@ decoding.ALONE = int(sys.argv[4])
 system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
 ours = {pictures.fit: "image", decoding.progress.advance: "images", store.moments: "moments", store._checksum: "sum"}
 named = {function.__code__: name for function, name in ours.items()}
-steps = []
+steps, one_at_a_time = [], threading.Lock()
 
 def build(root, moment):
     def watch(frame, event, called):
@@ -214,9 +214,10 @@ def build(root, moment):
         else:
             name = next((name for function, name in system.items() if function is called), None)
         if name is not None:
-            steps.append(name)
-            if len(steps) == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
+            with one_at_a_time:
+                steps.append(name)
+                if len(steps) == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
     threading.setprofile(watch)
     sys.setprofile(watch)
