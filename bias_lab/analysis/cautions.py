@@ -141,12 +141,8 @@ def parameters(scratch: pd.DataFrame) -> list[str]:
     if "parameters" not in scratch:
         return []
     count = scratch.groupby("backbone")["parameters"].max().dropna().astype(float)
-    main = [
-        name
-        for name in count.index
-        if name in {*rep.select(scratch, "vit")["backbone"], *rep.select(scratch, "cnn")["backbone"]}
-    ]
-    of = count[main]
+    main = {name for group in ("vit", "cnn") for name in rep.select(scratch, group)["backbone"].unique()}
+    of = count[count.index.isin(main)]
     if len(of) < 2 or of.max() / of.min() <= ALIKE:
         return []
     ratio = of.max() / of.min()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from bias_lab.analysis import curves, intervals
 from bias_lab.analysis import replicates as rep
@@ -102,12 +103,13 @@ def _test_noise(ours: pd.DataFrame, theirs: pd.DataFrame, paired: pd.DataFrame, 
     of_unit = runs[unit].map(names).to_numpy(dtype=np.intp)
     a_unit = np.bincount(paired[unit].map(names).to_numpy(dtype=np.intp))  # pairs in each unit
     weight = (runs["sign"] * runs["weight"]).to_numpy(dtype=float) / a_unit[of_unit]
+    bits = runs["correct"].to_numpy()
     difference = np.zeros((len(names), T))
     for start in range(0, len(runs), _CHUNK):
         part = slice(start, start + _CHUNK)
-        packed = np.frombuffer(b"".join(runs["correct"].iloc[part]), np.uint8).reshape(-1, width)
-        right = np.unpackbits(packed, axis=1, count=T) * weight[part, None]
-        np.add.at(difference, of_unit[part], right)
+        right = np.unpackbits(np.frombuffer(b"".join(bits[part]), np.uint8).reshape(-1, width), axis=1, count=T)
+        here = (of_unit[part], np.arange(len(right)))
+        difference += csr_array((weight[part], here), shape=(len(names), len(right))) @ right.astype(np.float64)
     return intervals.image_noise(difference), T
 
 

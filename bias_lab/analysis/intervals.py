@@ -3,6 +3,7 @@
 scipy.special holds every distribution that is needed, and imports in a tenth of scipy.stats' time.
 """
 
+import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -123,10 +124,14 @@ def sign_flips(values: Vector, *, draws: int = 20_000) -> tuple[float, float]:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=k - 1)))  # (2^(k-1), k-1): the rest are mirrors
         sums = np.abs(values[0] + signs @ values[1:])
         return float(np.mean(sums >= observed - slack)), 2.0 ** (1 - k)
-    random = np.random.default_rng(0)
-    flips = random.integers(0, 2, size=(draws, k), dtype=np.int8) * 2.0 - 1.0
-    hits = int(np.sum(np.abs(flips @ values) >= observed - slack))
+    hits = int(np.sum(np.abs(2 * (_flips(draws, k) @ values) - np.sum(values)) >= observed - slack))
     return (hits + 1) / (draws + 1), max(2.0 ** (1 - k), 1 / (draws + 1))
+
+
+@functools.lru_cache(maxsize=2)
+def _flips(draws: int, k: int) -> Vector:
+    """(draws, k), 1 where a pair keeps its sign and 0 where it is flipped; the same for every size of a table."""
+    return np.random.default_rng(0).integers(0, 2, size=(draws, k), dtype=np.int8).astype(np.float64)
 
 
 class Ratio(NamedTuple):

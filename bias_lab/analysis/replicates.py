@@ -169,7 +169,7 @@ def unit_of(index: pd.DataFrame) -> str:
 def units(frame: pd.DataFrame) -> pd.DataFrame:
     """Replicates (index draw, seed) → independent values: rows with NaN left out, seeds of one draw averaged."""
     whole = frame.dropna()
-    level = unit_of(whole.index.to_frame(index=False)) if len(whole) else "draw"
+    level = "draw" if not len(whole) or whole.index.get_level_values("draw").nunique() > 1 else "seed"
     return whole.groupby(level=level).mean()
 
 

@@ -27,13 +27,14 @@ class Components(NamedTuple):
 
 def components(values: pd.DataFrame) -> Components:
     """One-way random effects of draw. values: columns draw, value (seeds a draw may differ in number)."""
-    groups = [part["value"].to_numpy(dtype=float) for _, part in values.groupby("draw")]
-    counts = np.array([len(group) for group in groups], dtype=float)
-    inner = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-    within_df, draws_df = float(counts.sum() - len(groups)), float(len(groups) - 1)
-    means = np.array([group.mean() for group in groups])
-    between = float(np.var(means, ddof=1)) if len(groups) > 1 else math.nan
-    seeds = len(groups) / float((1 / counts).sum()) if len(groups) else math.nan
+    place, draws = pd.factorize(values["draw"])
+    value = values["value"].to_numpy(dtype=float)
+    counts = np.bincount(place).astype(float)
+    means = np.bincount(place, weights=value) / counts
+    inner = float(((value - means[place]) ** 2).sum())
+    within_df, draws_df = float(counts.sum() - len(draws)), float(len(draws) - 1)
+    between = float(np.var(means, ddof=1)) if len(draws) > 1 else math.nan
+    seeds = len(draws) / float((1 / counts).sum()) if len(draws) else math.nan
     if within_df == 0:
         return Components(math.nan, between, math.nan, draws_df, between, seeds)
     within = inner / within_df
