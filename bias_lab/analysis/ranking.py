@@ -27,8 +27,9 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
         wide = part.pivot(index=["draw", "seed"], columns="backbone", values="top1").astype(float)
         names = list(wide.columns)
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-        unit = rep.units(wide) if not wide.isna().any(axis=None) else None
-        tests = [_paired(wide.iloc[:, [i, j]] if unit is None else unit.iloc[:, [i, j]], unit is None) for i, j in pairs]
+        whole = not wide.isna().any(axis=None)  # then all pairs share their replicates, averaged once
+        values = rep.units(wide) if whole else wide
+        tests = [_paired(values.iloc[:, [i, j]], replicates=not whole) for i, j in pairs]
         adjusted = intervals.holm(np.array([p for _, p in tests], dtype=float))
         better, worse = np.zeros(len(names), int), np.zeros(len(names), int)  # shown to be better, worse than each
         for (i, j), (difference, _), p in zip(pairs, tests, adjusted, strict=True):
@@ -47,7 +48,7 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(made, columns=RANKING)
 
 
-def _paired(two: pd.DataFrame, replicates: bool) -> tuple[float, float]:
+def _paired(two: pd.DataFrame, *, replicates: bool) -> tuple[float, float]:
     """(mean difference, two-sided p) of two columns, of units already, or of replicates: those that both have."""
     unit = rep.units(two) if replicates else two
     if not len(unit):
