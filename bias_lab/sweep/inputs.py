@@ -50,7 +50,8 @@ def request(typed: Namespace, folder: Path) -> Request:
 def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[str, Any]) -> Request:
     """What `bias-lab train` asks: its flags are in the run's definition already."""
     data = _data(typed, folder)
-    made = Request(data=data, places=places, tune=typed.tune, allow_overlap=typed.allow_overlap)
+    by_hand = tuple(parse_field(text)[0] for text in typed.set)
+    made = Request(data=data, places=places, tune=typed.tune, allow_overlap=typed.allow_overlap, typed=by_hand)
     if typed.manifest is None:
         return made
     return _with_manifest(made, typed, folder, data.dataset if data else runs[-1].dataset)

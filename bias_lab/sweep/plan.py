@@ -42,6 +42,7 @@ class Request:
     manifest_length: int = 0
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()  # fields that a single run was given by hand, which other data must not undo
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
     tune: bool | None = None  # True: all; False: nobody; None: joined backbones
     allow_overlap: bool = False
@@ -114,7 +115,7 @@ def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) 
     if request.image_size and not request.data:
         made = reshape.rewrite(made, lambda run: replace(run, image_size=_side(run.dataset, request.image_size)))
     if request.data:
-        made = reshape.on_data(made, request.data.dataset, request.data.image_size)
+        made = reshape.on_data(made, request.data.dataset, request.data.image_size, typed=request.typed)
     if request.recipe:
         made = reshape.with_recipe(made, request.recipe)
     if request.fields:

@@ -6,7 +6,7 @@ renames. All functions are pure: runs in, runs out, in the experiment's order, e
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,14 +52,13 @@ def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
     return list(dict.fromkeys(move(run) for run in runs))
 
 
-def on_data(runs: Iterable[Run], dataset: str, image_size: int | None) -> list[Run]:
-    """The same study on other images: a user's folder takes the place of the experiment's datasets."""
-    return rewrite(
-        runs,
-        lambda run: replace(
-            run, dataset=dataset, image_size=image_size, drop_duplicates=True, patch=None, window=None, stem=None
-        ),
-    )
+def on_data(runs: Iterable[Run], dataset: str, image_size: int | None, *, typed: Collection[str] = ()) -> list[Run]:
+    """The same study on other images: a user's folder takes the place of the experiment's datasets.
+
+    Patch, window and stem were the experiment's images' and are chosen anew, but for those that the user typed.
+    """
+    anew = dict.fromkeys({"patch", "window", "stem"} - set(typed))
+    return rewrite(runs, lambda run: replace(run, dataset=dataset, image_size=image_size, drop_duplicates=True, **anew))
 
 
 def with_recipe(runs: Iterable[Run], name: str) -> list[Run]:

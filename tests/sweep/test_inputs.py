@@ -50,3 +50,8 @@ def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
     typed = flags.parse(["train", "--manifest", str(manifest)], cli.COMMANDS)
     with pytest.raises(UserError, match=f"in {HERE} it has"):
         inputs.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
+
+
+def test_a_single_runs_typed_fields_are_told_to_planning(tmp_path: Path) -> None:
+    typed = flags.parse(["train", "--set", "patch=16", "--set", "mixup=0.2"], cli.COMMANDS)
+    assert inputs.single(typed, tmp_path, [], {}).typed == ("patch", "mixup")

@@ -39,6 +39,14 @@ def test_two_datasets_become_one_folder_and_equal_runs_one() -> None:
     assert (runs[0].image_size, runs[0].drop_duplicates) == (32, True)
 
 
+def test_other_data_choose_the_patch_anew_but_not_one_that_was_typed() -> None:
+    given = replace(ONE, patch=16, window=7)
+    (anew,) = reshape.on_data([given], "folder:abc", 96)
+    assert (anew.patch, anew.window) == (None, None)
+    (kept,) = reshape.on_data([given], "folder:abc", 96, typed=("patch",))
+    assert (kept.patch, kept.window) == (16, None)
+
+
 def test_a_recipe_for_all_leaves_pretrainings_alone_and_keeps_their_ids() -> None:
     before = pretraining()
     runs = reshape.with_recipe([before, after(before)], "strong")
