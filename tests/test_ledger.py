@@ -65,47 +65,69 @@ def test_a_write_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch) -> 
     assert told == ["fsync", "rename", "fsync"]
 
 
-def test_a_kill_while_writing_leaves_the_old_or_the_new(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    old, new = b"o" * 3_000_000, b"n" * 3_000_000
-    code = f"""
-        import sys
-        from pathlib import Path
-        from bias_lab import ledger
-        print("ready", flush=True)
-        while True:
-            for byte in (b"o", b"n"):
-                ledger.write_bytes(Path({str(path)!r}), byte * 3_000_000)
-    """
-    for wait in (0.0, 0.003, 0.01, 0.02, 0.04):
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-        assert not path.exists() or path.read_bytes() in (old, new)
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from bias_lab import ledger
+    left = None
+    def count(event, arguments):
+        global left
+        if left is not None and event.startswith(("open", "os.", "tempfile.", "sync", "write")):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+    sync = os.fsync
+    os.fsync = lambda descriptor: (count("sync", ()), sync(descriptor))
+    for step in range(1, 50):
+        path = Path(sys.argv[1]) / str(step) / "x"
+        path.parent.mkdir()
+        path.write_bytes(b"o" * 3000)
+        child = os.fork()
+        if child == 0:
+            left = step
+            with ledger.replacing(path) as temporary, temporary.open("wb", buffering=0) as file:
+                for part in range(3):
+                    file.write(b"n" * 1000)
+                    count("write", ())
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+"""
+
+
+def test_a_kill_at_any_step_of_a_write_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    old, new = b"o" * 3000, b"n" * 3000
+    subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)], check=True)
+    steps = sorted(tmp_path.iterdir(), key=lambda folder: int(folder.name))
+    seen = [(folder / "x").read_bytes() for folder in steps]
+    turned = seen.index(new)
+    assert seen == [old] * turned + [new] * (len(seen) - turned)
+    torn = {path.stat().st_size for folder in steps for path in folder.glob(".x.*")}
+    assert {0, 1000, 2000, 3000} <= torn  # killed at each of its steps, in the middle of the bytes too
+    assert turned < len(seen) - 1  # and between the rename and the end
 
 
 def test_one_sweep_at_a_time_and_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     code = f"""
-        import time
+        import sys
         from pathlib import Path
         from bias_lab import ledger
         with ledger.claim(Path({str(tmp_path)!r})):
             print("held", flush=True)
-            time.sleep(60)
+            sys.stdin.read()
     """
-    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
     assert holder.stdout is not None
     holder.stdout.readline()
     with pytest.raises(UserError, match=f"another sweep is at work on .*process {holder.pid}"), ledger.claim(tmp_path):
         pass
     holder.kill()
     holder.wait()
+    holder.stdin.close()
     holder.stdout.close()
     with ledger.claim(tmp_path):
         pass
