@@ -50,7 +50,9 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
         df = less_df - more_df
         if df < 1:
             continue
-        f = ((less - more) / df) / (rest / rest_df) if rest > 0 else math.inf
+        nothing = 1e-12 * len(rows)  # a sum of squares below this is rounding: accuracies are counted in thousandths
+        by_chance = math.inf if less - more > nothing else 0.0
+        f = ((less - more) / df) / (rest / rest_df) if rest > nothing else by_chance
         found = _variance_share(f, df, rest_df, len(rows))
         spread = model.spread(name, [*others, name], families if name == "backbone" else {})
         p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0

@@ -57,6 +57,18 @@ def test_draw_and_seed_are_one_where_they_vary_together() -> None:
     assert not {"draw", "seed"} & set(found["factor"])
 
 
+@pytest.mark.parametrize("order", range(4))  # of the rows: rounding differs
+@pytest.mark.parametrize("step", [0.0, 0.22, 1 / 3])
+def test_a_fit_without_a_rest_is_told_and_no_crash(order: int, step: float) -> None:
+    kind = dict(backbones=("vit_micro", "resnet_micro"), sizes=(100,), replicates=[(0, 0), (1, 0)])
+    data = table(rows(lambda run: 0.44, seed=0, **kind))
+    data["top1"] = 0.44 + step * (data["backbone"] == "resnet_micro") + 0.06 * data["draw"].astype(int)
+    found = effects(data.sample(frac=1, random_state=order)).set_index("factor")
+    between = found.loc["family" if "family" in found.index else "backbone"]
+    assert between["range"] == pytest.approx(step, abs=1e-9)
+    assert between["share"] == (1 if step else 0)
+
+
 def test_small_and_mixed_tables() -> None:
     assert effects(table([])).empty
     assert effects(table(rows(lambda run: 0.5, replicates=[(0, 0)], sizes=[100]))).empty
