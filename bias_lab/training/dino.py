@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from bias_lab.catalogue import DATASETS
 from bias_lab.definition import Run
 from bias_lab.training import optimizer
 from bias_lab.training.shared import COLLAPSED, Picture, feature_map, picture_grid, require, spread, vit_tokens
@@ -23,10 +24,7 @@ LEARNING_RATE = 1e-3  # for small images and batches of 128, where a run names n
 LARGE = 96  # pixels; from there on a run gets the paper's sizes
 PAPER: dict[str, Any] = dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996)
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURES = 0.1, (0.04, 0.07)  # the teacher's rises from the first to the second
-TEACHER_WARMUP, FROZEN = (
-    0.3,
-    0.01,
-)  # shares of the steps: of that rise, and of still prototypes
+TEACHER_WARMUP, FROZEN = 0.3, 0.01  # shares of the steps: of that rise, and of still prototypes
 CENTER_MOMENTUM = 0.9
 LARGE_AREA, SMALL_AREA = (0.4, 1.0), (0.05, 0.4)  # a crop's share of the image's area
 INFORMATION = 0.01  # nats; a teacher that tells less than this about the image has collapsed
@@ -118,13 +116,15 @@ class DINO(LightningModule):
     @classmethod
     def from_run(cls, run: Run, backbone: nn.Module, *, steps: int) -> Self:
         """As the run says; at 96 px and more with the paper's sizes. Without a learning rate it gets LEARNING_RATE."""
+        own = DATASETS[run.dataset].image_size if run.dataset in DATASETS else 0
+        side = own if run.image_size is None else run.image_size
         return cls(
             backbone,
             learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
             steps=steps,
-            **(PAPER if (run.image_size or 0) >= LARGE else {}),
+            **(PAPER if side >= LARGE else {}),
         )
 
     @property
@@ -147,10 +147,8 @@ class DINO(LightningModule):
             seen = features(self.teacher, large)  # (2B, D)
             taught = self.teacher_head(seen).unflatten(0, (2, -1))  # (2, B, K)
         mean = taught.mean((0, 1)).to(self.center)  # (K,)
-        if not step:
-            self.center.copy_(
-                mean
-            )  # the paper's begins at 0, and a short training would spend its first steps getting here
+        if not step:  # the paper's begins at 0, and a short training would spend its first steps getting here
+            self.center.copy_(mean)
         temperature = teacher_temperature(step, steps)
         loss = dino_loss(
             said.reshape(-1, len(images), said.shape[-1]),

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 def small(name: str = "vit_micro", side: int = SIDE) -> nn.Module:
     torch.manual_seed(0)
-    return create(name, image_size=side, channels=1, classes=0)
+    return create(name, image_size=side, channels=1, classes=None)
 
 
 def method(name: str = "vit_micro", **keywords: object) -> DINO:
@@ -230,6 +230,18 @@ def test_from_run_takes_small_sizes_or_the_paper_s() -> None:
     assert made.configure_optimizers()["optimizer"].defaults["lr"] == 2e-3
     assert dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996) == PAPER
     small("resnet_micro").load_state_dict(made.encoder.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "image_size", "papers"),
+    [("oxford_pet", None, True), ("oxford_pet", 64, False), ("cifar10", None, False), ("folder:0", 96, True)],
+)
+def test_the_paper_s_sizes_from_96_px_on_the_dataset_s_own_too(
+    dataset: str, image_size: int | None, papers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dino, "PAPER", dict(prototypes=77))
+    run = Run(dataset=dataset, image_size=image_size, backbone="resnet_micro", task="pretrain", regime="dino")
+    assert (DINO.from_run(run, small("resnet_micro"), steps=5).center.shape == (77,)) == papers
 
 
 @pytest.mark.parametrize(("name", "expected"), [("vit_micro", "attention"), ("resnet_micro", "features")])
