@@ -94,6 +94,13 @@ def report_id(experiment: Mapping[str, Any], folder: Path) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:64]
 
 
+def job_type(row: Mapping[str, Any]) -> str:
+    """`pretrain`, `tune`, `finetune`, or `probe` for what leaves the backbone as it is."""
+    if row["task"] != "classify":
+        return str(row["task"])
+    return "finetune" if row["protocol"] == "finetune" else "probe"
+
+
 def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What defines a run, as W&B's config: the table's columns, those without a value left out."""
     return {name: _plain(row[name]) for name in CONFIG if _plain(row.get(name)) is not None}
@@ -154,7 +161,7 @@ def _write_run(row: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]
         id=str(row["run_id"]),
         name=f"{row['backbone']} {row['regime']} N={row['size']} draw {row['draw']}",
         group=row["experiment"] or None,
-        job_type=row["task"] if row["task"] != "classify" else row["protocol"],
+        job_type=job_type(row),
         config=config_of(row),
     )
     for step, told in _curves(here / ledger.METRICS):

@@ -33,31 +33,30 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
     here.mkdir(parents=True, exist_ok=True)
     ledger.write_json(here / ledger.RUN, to_json(run))
     attempts = ledger.begin_attempt(folder, run_id(run))
-    with recording.log_to(here / ledger.LOG):
+    with recording.log_to(here / ledger.LOG), recording.tracked(run, folder, settings) as wandb:
         began = time.perf_counter()
         torch.set_num_threads(1)  # one thread a worker: the number of threads changes the order of sums
         job = prepare(run, folder, settings)
-        rows = fit(job, here, settings)
+        rows = fit(job, here, wandb)
         metrics = measure(job, here, rows)
         results.save_weights(pretraining.bare(job.module.encoder, run), here / ledger.WEIGHTS)
-        ledger.write_json(
-            here / ledger.RESULT,
-            {
-                "run": to_json(run),
-                "run_id": run_id(run),
-                "metrics": metrics,
-                "weights": job.started_from,
-                "facts": job.facts,
-                "steps": steps(run) if trains(run) else 0,
-                "samples_seen": steps(run) * run.batch_size if trains(run) else run.size,
-                "seconds": round(time.perf_counter() - began, 3),
-                "attempts": attempts,
-                "device": results.device_name(job.device),
-                "versions": results.versions(),
-                "commit": ledger.commit(),
-                "command": settings.command,
-            },
-        )
+        result = {
+            "run": to_json(run),
+            "run_id": run_id(run),
+            "metrics": metrics,
+            "weights": job.started_from,
+            "facts": job.facts,
+            "steps": steps(run) if trains(run) else 0,
+            "samples_seen": steps(run) * run.batch_size if trains(run) else run.size,
+            "seconds": round(time.perf_counter() - began, 3),
+            "attempts": attempts,
+            "device": results.device_name(job.device),
+            "versions": results.versions(),
+            "commit": ledger.commit(),
+            "command": settings.command,
+        }
+        ledger.write_json(here / ledger.RESULT, result)
+        recording.conclude(wandb, result, here)
         tidy(here)
 
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from bias_lab import ledger
 from bias_lab.data import batches
-from bias_lab.definition import Settings, steps
+from bias_lab.definition import steps
 from bias_lab.training import pretraining, recording
 from bias_lab.training.classification import logits_of
 from bias_lab.training.job import Job, trains
 from bias_lab.training.randomness import StepSeeds
 
 
-def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
+def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
     """Train to the last step, from a checkpoint if an attempt left one; returns the rows of metrics."""
     run, path = job.run, here / ledger.CHECKPOINT
     if not trains(run):
@@ -29,7 +29,6 @@ def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
     if checkpoint is None:
         (here / ledger.METRICS).unlink(missing_ok=True)  # rows of an attempt that is begun anew
     rows = recording.JsonLines(here / ledger.METRICS)
-    wandb = recording.wandb_logger(run, here.parent.parent, settings)
     loggers: list[Logger] = [rows] if wandb is None else [rows, wandb]
     trainer = Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
@@ -52,8 +51,6 @@ def fit(job: Job, here: Path, settings: Settings) -> list[dict[str, float]]:
     job.module.to(job.device)
     if trainer.global_step != steps(run):
         raise RuntimeError(f"stopped at step {trainer.global_step} of {steps(run)}")
-    if wandb is not None:
-        recording.finish_wandb(wandb)
     return rows.rows()
 
 

@@ -85,7 +85,10 @@ def _put(target: dict[str, Any], items: Iterable[Any]) -> None:
 
 
 def runs(folder: Path) -> dict[str, list[Offline]]:
-    """Run id → every offline run of that id in FOLDER/wandb."""
+    """Run id → every offline run of that id in FOLDER/wandb. W&B's own process writes them: it is ended first."""
+    import wandb
+
+    wandb.teardown()
     found: dict[str, list[Offline]] = defaultdict(list)
     for path in sorted((folder / "wandb").glob("offline-run-*/run-*.wandb")):
         run = read(path)

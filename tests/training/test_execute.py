@@ -14,6 +14,7 @@ from bias_lab import ledger
 from bias_lab.backbones import create
 from bias_lab.definition import run_id, steps
 from bias_lab.training.execute import execute
+from tests.analysis import offline
 from tests.training.runs import QUIET, RUN, finished, same_bytes
 
 
@@ -87,6 +88,10 @@ def test_an_offline_wandb_run_lies_in_the_sweeps_folder(tmp_path: Path, monkeypa
     ]
     assert len(runs) == 1
     assert runs[0].endswith(run_id(RUN))
+    result = ledger.read_json(ledger.run_folder(tmp_path, run_id(RUN)) / ledger.RESULT)
+    told = offline.runs(tmp_path)[run_id(RUN)][0]  # it ends after the test images were read, and knows of them
+    assert told.summary["top1"] == pytest.approx(result["metrics"]["top1"])
+    assert {"train/loss", "lr", "per_class"} <= told.keys
 
 
 def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
