@@ -33,7 +33,7 @@ def create(
     *,
     image_size: int,
     channels: int,
-    classes: int,
+    classes: int | None,
     patch: int | None = None,
     window: int | None = None,
     stem: str | None = None,
@@ -41,16 +41,19 @@ def create(
 ) -> nn.Module:
     """A model of any name, fitted to its images: (B, channels, image_size, image_size) -> (B, classes).
 
-    patch, window, stem: None chooses (`settings`). classes: 0 gives the encoder alone, its features out of `forward`.
+    classes: None gives the encoder alone, features out of `forward`. patch, window, stem: None chooses (`settings`).
+    drop_path: what has no stochastic depth refuses any but 0, so that a recipe holds for every backbone or for none.
     Raises UserError for an unknown name (with the nearest), and for values that the architecture cannot take.
     """
     if channels < 1:
         raise UserError(f"{channels} channels", "1 for grey images, 3 for colour")
-    if classes < 0:
-        raise UserError(f"{classes} classes", "1 or more; 0 for an encoder without a head")
+    if classes is not None and classes < 1:
+        raise UserError(f"{classes} classes", "1 or more; None for an encoder without a classifier")
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
-    keywords: dict[str, Any] = dict(num_classes=classes, in_chans=channels, drop_path_rate=drop_path)
+    keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels, drop_path_rate=drop_path)
     optional = set() if drop_path else {"drop_path_rate"}  # said even if 0, since some models' own default is not
+    if catalogue.architecture(name) == "efficientvit":
+        del keywords["drop_path_rate"]  # timm's has no such keyword: set below
     if catalogue.is_own(name):
         factory, taken = _own_factory(name)
         keywords["img_size"] = image_size
@@ -65,6 +68,8 @@ def create(
     model = _built(name, factory, keywords, optional)
     if chosen["stem"] is not None and not catalogue.is_own(name):
         small.set_stem(model, chosen["stem"])
+    if catalogue.architecture(name) == "efficientvit":
+        small.set_drop_path(model, drop_path)
     return model
 
 

@@ -91,10 +91,7 @@ class Attention(nn.Module):
 
     def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value of every token, each (B, h, N, d)."""
-        B, N, D = x.shape
-        x = self.qkv(x)  # (B, N, 3D)
-        x = x.reshape(B, N, 3, self.heads, D // self.heads)  # (B, N, 3, h, d)
-        q, k, v = x.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, d)
+        q, k, v = split_heads(self.qkv(x), 3, self.heads)  # each (B, h, N, d)
         return q, k, v
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,16 +102,20 @@ class Attention(nn.Module):
 
     def first_token(self, x: Tensor) -> Tensor:
         """`forward(x)[:, :1]`, exactly, without the other tokens' queries and projections: (B, N, D) -> (B, 1, D)."""
-        B, N, D = x.shape
+        D = x.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
-        q = F.linear(x[:, :1], weight[:D], bias[:D])  # (B, 1, D)
-        q = q.reshape(B, 1, self.heads, D // self.heads).transpose(1, 2)  # (B, h, 1, d)
-        kv = F.linear(x, weight[D:], bias[D:])  # (B, N, 2D)
-        kv = kv.reshape(B, N, 2, self.heads, D // self.heads)  # (B, N, 2, h, d)
-        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, N, d)
+        (q,) = split_heads(F.linear(x[:, :1], weight[:D], bias[:D]), 1, self.heads)  # (B, h, 1, d)
+        k, v = split_heads(F.linear(x, weight[D:], bias[D:]), 2, self.heads)  # each (B, h, N, d)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, 1, d)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, 1, D)
         return x
+
+
+def split_heads(x: Tensor, parts: int, heads: int) -> list[Tensor]:
+    """Cut one product into queries, keys, values, and each of them into heads: (B, N, parts*D) -> each (B, h, N, d)."""
+    B, N, width = x.shape
+    x = x.reshape(B, N, parts, heads, width // (parts * heads))  # (B, N, parts, h, d)
+    return [part.transpose(1, 2) for part in x.unbind(2)]  # each (B, h, N, d)
 
 
 def attention_map(attention: Attention, x: Tensor) -> Tensor:

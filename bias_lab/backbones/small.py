@@ -11,10 +11,12 @@ from typing import Any
 
 from timm.models import _efficientnet_builder as builder
 from timm.models.efficientnet import EfficientNet
-from timm.models.efficientvit_mit import EfficientVit
+from timm.models.efficientvit_mit import EfficientVit, ResidualBlock
 from timm.models.mobilenetv3 import MobileNetV3
 from timm.models.resnet import BasicBlock, ResNet
-from torch import nn
+from torch import Tensor, nn
+
+from bias_lab.backbones.shared import DropPath, drop_path_rates
 
 BASIC_BLOCK: Any = BasicBlock  # timm's annotation asks for an instance where it wants the class
 decode: Callable[[list[list[str]]], Any] = builder.decode_arch_def
@@ -34,9 +36,10 @@ def mobilenetv3(*, blocks: list[list[str]], **kwargs: Any) -> nn.Module:
     return opened(MobileNetV3(decode(blocks), act_layer=nn.Hardswish, **kwargs))
 
 
-def efficientvit(*, strides: tuple[int, ...], **kwargs: Any) -> nn.Module:
+def efficientvit(*, strides: tuple[int, ...], drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
     """strides: of the stem and of each stage (2 throughout in the published models)."""
     model = EfficientVit(**kwargs)
+    set_drop_path(model, drop_path_rate)
     stages: Any = model.stages
     halving: list[Any] = [model.stem.in_conv, *(stage.blocks[0].main.depth_conv for stage in stages)]
     reduction = 1
@@ -46,6 +49,32 @@ def efficientvit(*, strides: tuple[int, ...], **kwargs: Any) -> nn.Module:
         if i > 0:
             model.feature_info[i - 1]["reduction"] = reduction
     return model
+
+
+class Residual(nn.Module):
+    """timm's residual block of EfficientViT, with the stochastic depth that timm left out; (B, C, H, W) in and out."""
+
+    def __init__(self, block: Any, drop_path: float) -> None:
+        super().__init__()
+        self.pre_norm, self.main, self.shortcut = block.pre_norm, block.main, block.shortcut
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.drop_path(self.main(self.pre_norm(x))) + self.shortcut(x)  # (B, C, H, W)
+        return y
+
+
+def set_drop_path(model: nn.Module, rate: float) -> None:
+    """Give an EfficientViT stochastic depth: 0 at its first residual branch, `rate` at its last, linear between."""
+    places = [
+        (parent, name, block)
+        for parent in model.modules()
+        for name, block in parent.named_children()
+        if isinstance(block, ResidualBlock) and block.shortcut is not None
+    ]
+    for (parent, name, block), drop_path in zip(places, drop_path_rates(rate, len(places)), strict=True):
+        if rate > 0:
+            setattr(parent, name, Residual(block, drop_path))
 
 
 def set_stem(model: nn.Module, stem: str) -> None:

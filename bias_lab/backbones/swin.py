@@ -303,18 +303,17 @@ class WindowAttention(nn.Module):
         return self.window_size[0] * self.window_size[1]
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        B, A, D = x.shape  # here B counts windows
-        qkv = self.qkv(x).reshape(B, A, 3, self.heads, D // self.heads)  # (B, A, 3, h, d)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, h, A, d)
-        bias = self.bias(mask)  # (1 or G, h, A, A)
+        q, k, v = shared.split_heads(self.qkv(x), 3, self.heads)  # each (B*G, h, A, d)
+        bias = self.bias(mask)  # (1, h, A, A), or with the mask of a shift (G, h, A, A)
         if torch.is_grad_enabled():  # SDPA is slower than these lines when the bias wants a gradient
-            attention = q * (D // self.heads) ** -0.5 @ k.transpose(-2, -1)  # (B, h, A, A)
-            attention = (attention.unflatten(0, (-1, len(bias))) + bias).flatten(0, 1)  # (B, h, A, A)
-            x = attention.softmax(-1) @ v  # (B, h, A, d)
+            scores = q @ k.transpose(-2, -1)  # (B*G, h, A, A)
+            scores = scores.reshape(-1, *bias.shape)  # (B, G, h, A, A), or (B*G, 1, h, A, A)
+            scores = torch.add(bias, scores, alpha=q.shape[-1] ** -0.5)  # one pass: scale, bias and mask
+            x = scores.flatten(0, 1).softmax(-1) @ v  # (B*G, h, A, d)
         else:
-            bias = bias.expand(B // len(bias), *bias.shape).flatten(0, 1)  # (B, h, A, A)
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))  # (B, h, A, d)
-        x = self.proj(x.transpose(1, 2).flatten(2))  # (B, A, D)
+            bias = bias.expand(len(q) // len(bias), *bias.shape).flatten(0, 1)  # (B*G, h, A, A)
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))  # (B*G, h, A, d)
+        x = self.proj(x.transpose(1, 2).flatten(2))  # (B*G, A, D)
         return x
 
     def bias(self, mask: Tensor | None) -> Tensor:

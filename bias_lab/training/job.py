@@ -77,7 +77,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         run.backbone,
         image_size=size,
         channels=channels,
-        classes=classes,
+        classes=classes or None,  # a pretraining without labels has none
         patch=run.patch,
         window=run.window,
         stem=run.stem,

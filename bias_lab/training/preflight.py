@@ -51,7 +51,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     selection = subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking_of(run, folder))
     source = source_of(run, images, selection, folder, settings)
     classes = 0 if source is None else len(source.classes)
-    module: Any = module_of(run, create(run.backbone, classes=classes, **shape), classes)
+    module: Any = module_of(run, create(run.backbone, classes=classes or None, **shape), classes)
     grey = torch.zeros(2, channels, size, size)
     with torch.no_grad():
         module.training_step((grey, torch.arange(2)) if classes else grey, 0)

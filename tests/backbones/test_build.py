@@ -224,6 +224,25 @@ def test_settings(name, image_size, expected):
     assert (chosen["patch"], chosen["window"], chosen["stem"]) == expected
 
 
+def test_without_classes_the_features_come_out():
+    model = micro("vit_micro", classes=None).eval()
+    assert model(torch.randn(2, 1, 28, 28)).shape == (2, model.head_hidden_size)
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue.BACKBONES if name.endswith(("_micro", "_mini"))])
+def test_stochastic_depth_reaches_every_backbone(name, randomise):
+    """The strong recipe sets it for all alike: none may take the number and drop nothing."""
+    images = torch.randn(4, 1, 28, 28)
+    for rate in (0.0, 0.9):
+        model = micro(name, drop_path=rate).train()
+        randomise(model)  # a fresh residual branch may give 0
+        outputs = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            outputs.append(model(images))
+        assert torch.equal(*outputs) == (rate == 0)
+
+
 def test_what_is_given_is_kept():
     assert build.settings("vit_micro", image_size=28, patch=7)["patch"] == 7
     assert micro("vit_micro", patch=7).patch_embed.grid_size == (4, 4)
@@ -243,9 +262,10 @@ def test_any_timm_model_is_a_backbone():
         ("timm:resnet81", {}, "^unknown backbone 'resnet81'; did you mean 'resnet[0-9]+'"),
         ("vit_micro", dict(patch=5), "^patches of 5x5 don't fill a 28x28 image; patches of 4x4 do$"),
         ("vit_micro", dict(channels=0), "^0 channels"),
+        ("vit_micro", dict(classes=0), "^0 classes; 1 or more; None for an encoder without a classifier$"),
         ("vit_micro", dict(classes=-1), "^-1 classes"),
         ("resnet_micro", dict(stem="opne"), "^unknown stem 'opne'; did you mean 'open'\\?$"),
-        ("efficientvit_micro", dict(drop_path=0.1), "^efficientvit_micro does not take drop_path_rate=0.1$"),
+        ("vgg11", dict(drop_path=0.1), "^vgg11 does not take drop_path_rate=0.1$"),
         ("nowhere.at_all:make", {}, "^no module 'nowhere.at_all'"),
         ("timm:", {}, "^unknown backbone ''"),
     ],

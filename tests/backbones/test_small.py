@@ -5,7 +5,7 @@ from torch import nn
 
 from bias_lab import catalogue
 from bias_lab.backbones import build, create
-from bias_lab.backbones.small import SIZES, first_conv, set_stem
+from bias_lab.backbones.small import SIZES, Residual, first_conv, set_drop_path, set_stem
 
 MICRO = [name for name in catalogue.BACKBONES if name.endswith("_micro")]
 MINI = [name for name in catalogue.BACKBONES if name.endswith("_mini")]
@@ -68,3 +68,30 @@ def test_a_resnets_open_stem_is_initialised_like_its_other_convolutions():
     assert isinstance(model.maxpool, nn.Identity)
     assert model.conv1.weight.shape == (64, 3, 3, 3)
     assert model.conv1.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+
+
+def test_efficientvits_branches_are_left_out_for_whole_samples():
+    """What timm's lacks: rates rise from 0 to the last branch, names stay, and in evaluation nothing changes."""
+    torch.manual_seed(0)
+    stock, model = (timm.create_model("efficientvit_b0", num_classes=3) for _ in range(2))
+    set_drop_path(model, 0.3)
+    model.load_state_dict(stock.state_dict(), strict=True)
+    branches = [module for module in model.modules() if isinstance(module, Residual)]
+    rates = [branch.drop_path.rate for branch in branches]
+    assert rates == pytest.approx([0.3 * i / (len(rates) - 1) for i in range(len(rates))])
+    assert len(rates) == sum(type(m).__name__ == "ResidualBlock" and m.shortcut is not None for m in stock.modules())
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(model.eval()(images), stock.eval()(images))
+    branch, x = branches[-1].train(), torch.randn(64, 128, 2, 2)
+    branch.drop_path.rate = 0.5
+    kept = (branch(x) - x).flatten(1).abs().amax(1) > 0
+    assert 16 < kept.sum() < 48
+
+
+def test_the_walk_of_a_cnns_head():
+    """DESIGN 3.7: the last map, its mean, the classes."""
+    model = create("resnet18", image_size=32, channels=3, classes=8).eval()
+    x = torch.randn(4, 512, 1, 1)
+    assert model.forward_head(x, pre_logits=True).shape == (4, 512)
+    assert torch.equal(model.forward_head(x, pre_logits=True), x.flatten(1))
+    assert model.forward_head(x).shape == (4, 8)

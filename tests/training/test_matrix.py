@@ -78,7 +78,7 @@ def test_every_other_cell_is_refused_with_its_reason(backbone: str, regime: str)
 
 @pytest.mark.parametrize("regime", ["mae", "simmim", "dino"])
 def test_a_vit_with_a_stem_of_its_own_can_be_pretrained_too(regime: str) -> None:
-    model = create("vit_micro", image_size=SIDE, channels=1, classes=0)
+    model = create("vit_micro", image_size=SIDE, channels=1, classes=None)
     model.patch_embed.proj = nn.Sequential(
         nn.Conv2d(1, 48, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(48, 96, 3, stride=2, padding=1)
     )

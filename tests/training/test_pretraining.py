@@ -210,7 +210,7 @@ def test_a_pretraining_is_a_run_and_starts_another(
     told = [row["step"] for row in rows if "train/feature_std" in row]
     assert told == ([] if regime == "formula" else [1, 2, 3])
     encoder = load_file(here / ledger.WEIGHTS)
-    create("vit_micro", image_size=28, channels=1, classes=0).load_state_dict(encoder, strict=True)
+    create("vit_micro", image_size=28, channels=1, classes=None).load_state_dict(encoder, strict=True)
 
     after = Run(
         dataset="fashion_mnist_12k",

@@ -93,7 +93,7 @@ def test_what_is_fitted_twice_is_the_same() -> None:
 @pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
 def test_a_frozen_backbone_becomes_a_classifier(protocol: str) -> None:
     torch.manual_seed(0)
-    backbone = create("resnet_micro", image_size=16, channels=1, classes=0)
+    backbone = create("resnet_micro", image_size=16, channels=1, classes=None)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     g = torch.Generator().manual_seed(1)
     labels = torch.arange(60) % 3

@@ -16,7 +16,7 @@ SIDE = 28
 
 def small(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return create(name, image_size=SIDE, channels=1, classes=0)
+    return create(name, image_size=SIDE, channels=1, classes=None)
 
 
 def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
