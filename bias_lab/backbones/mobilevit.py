@@ -105,9 +105,9 @@ class MobileViT(nn.Module):
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         """A stage's output; when memory is short, its insides are computed again in the backward pass."""
         if self.grad_checkpointing and torch.is_grad_enabled():
-            x = checkpoint(stage, x, use_reentrant=False)
+            x = checkpoint(stage, x, use_reentrant=False)  # (B, C', H', W')
         else:
-            x = stage(x)
+            x = stage(x)  # (B, C', H', W')
         return x
 
     # --- timm's contract ---------------------------------------------------------------------------------------------
@@ -152,8 +152,8 @@ class ConvNormAct(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pointwise(x, self.conv.weight) if self.conv.kernel_size == (1, 1) else self.conv(x)
-        x = self.bn(x)  # (B, C', H', W')
+        x = pointwise(x, self.conv.weight) if self.conv.kernel_size == (1, 1) else self.conv(x)  # (B, C', H', W')
+        x = self.bn(x)
         return F.silu(x) if self.act else x
 
 

@@ -12,6 +12,7 @@ The letters of every shape comment in this room:
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,8 @@ def pair(size: Size) -> tuple[int, int]:
 class PatchEmbed(nn.Module):
     """Cut an image into P x P patches and project each to D values: (B, C, H, W) -> (B, H/P, W/P, D).
 
-    A convolution whose stride is its kernel; timm's name: PatchEmbed. norm: Swin has one, ViT has none.
+    timm's name: PatchEmbed. norm: Swin has one, ViT has none. `proj` is a convolution whose stride is its kernel: a
+    matrix product over the values of each patch, and faster as such. A `proj` of another kind is called as it is.
     """
 
     def __init__(
@@ -73,10 +75,29 @@ class PatchEmbed(nn.Module):
                 f"images of {x.shape[-2]}x{x.shape[-1]} for a model built for {self.img_size[0]}x{self.img_size[1]}",
                 remedy="resize them, or call set_input_size",
             )
-        x = self.proj(x)  # (B, D, H/P, W/P)
-        x = x.permute(0, 2, 3, 1)  # (B, H/P, W/P, D)
+        if self._proj_sees_patches_alone():
+            x = cut(x, self.patch_size)  # (B, H/P, W/P, P*P*C)
+            x = F.linear(x, self.proj.weight.flatten(1), self.proj.bias)  # (B, H/P, W/P, D)
+        else:
+            x = self.proj(x).permute(0, 2, 3, 1)  # (B, H/P, W/P, D)
         x = self.norm(x)
         return x
+
+    def _proj_sees_patches_alone(self) -> bool:
+        """Whether `proj` is the convolution as built, not a stem of someone's own, and no hook waits for it."""
+        conv: Any = self.proj
+        plain = type(conv) is nn.Conv2d and conv.padding == (0, 0) and conv.groups == 1 and not hooked(conv)
+        return plain and conv.kernel_size == conv.stride == self.patch_size
+
+
+def cut(x: Tensor, patch: tuple[int, int]) -> Tensor:
+    """An image as patches: (B, C, H, W) -> (B, H/P, W/P, P*P*C), in each its channels, rows, columns."""
+    B, C, H, W = x.shape
+    rows, columns = patch
+    x = x[:, :, : H - H % rows, : W - W % columns]  # (B, C, H', W')  what fills no patch is cut off
+    x = x.reshape(B, C, H // rows, rows, W // columns, columns)  # (B, C, H/P, P, W/P, P)
+    x = x.permute(0, 2, 4, 1, 3, 5)  # (B, H/P, W/P, C, P, P)
+    return x.flatten(3)  # (B, H/P, W/P, P*P*C)
 
 
 class Attention(nn.Module):
@@ -103,7 +124,7 @@ class Attention(nn.Module):
     def first_token(self, x: Tensor) -> Tensor:
         """`forward(x)[:, :1]`, exactly, without the other tokens' queries and projections: (B, N, D) -> (B, 1, D)."""
         D = x.shape[-1]
-        weight, bias = self.qkv.weight, self.qkv.bias
+        weight, bias = self.qkv.weight, self.qkv.bias  # (3D, D), (3D,)
         (q,) = split_heads(F.linear(x[:, :1], weight[:D], bias[:D]), 1, self.heads)  # (B, h, 1, d)
         k, v = split_heads(F.linear(x, weight[D:], bias[D:]), 2, self.heads)  # each (B, h, N, d)
         x = F.scaled_dot_product_attention(q, k, v)  # (B, h, 1, d)
@@ -156,8 +177,8 @@ class DropPath(nn.Module):
         if self.rate == 0 or not self.training:
             return x
         keep = 1 - self.rate
-        kept = torch.empty(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-        return x * (kept / keep)
+        kept = torch.empty(len(x), *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)  # (B, 1, ...)
+        return x * (kept.bernoulli_(keep) / keep)
 
 
 class Block(nn.Module):
@@ -203,6 +224,11 @@ class Head(nn.Module):
 
     def reset(self, classes: int, *, like: Tensor) -> None:
         self.fc = nn.Linear(self.width, classes).to(like) if classes > 0 else nn.Identity()
+
+
+def hooked(*modules: nn.Module) -> bool:
+    """Whether someone waits for what goes in or comes out of these modules, so that none may be passed by."""
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

@@ -95,10 +95,10 @@ class SwinTransformer(nn.Module):
         taken, maps = shared.take(len(self.layers), indices), []
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         for i, stage in enumerate(self.layers):
-            x = stage(x)  # (B, H, W, D)
+            x = stage(x)  # (B, H', W', D')
             if i in taken:
                 y = self.norm(x) if norm and i == len(self.layers) - 1 else x
-                maps.append(y.permute(0, 3, 1, 2).contiguous())  # (B, D, H, W)
+                maps.append(y.permute(0, 3, 1, 2).contiguous())  # (B, D', H', W')
         return maps if intermediates_only else (self.norm(x), maps)
 
     # --- timm's contract ---------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, D = x.shape
         if H % 2 or W % 2:
-            x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))  # (B, H, W, D), H and W even now
+            x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))  # (B, H', W', D), both sides even now
             B, H, W, D = x.shape
         x = x.reshape(B, H // 2, 2, W // 2, 2, D)  # (B, H/2, 2, W/2, 2, D)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, H/2, W/2, 4D): columns before rows, as the official weights

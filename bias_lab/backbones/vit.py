@@ -20,6 +20,7 @@ from bias_lab.backbones.shared import (
     Size,
     check_ends,
     drop_path_rates,
+    hooked,
     init_linear,
     pair,
     take,
@@ -126,9 +127,10 @@ class VisionTransformer(nn.Module):
         for i, block in enumerate(self.blocks):
             x = self._run(block, x)  # (B, N, D)
             if i in taken:
-                maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])
+                maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])  # (B, HW/P^2, D)
         if output_fmt == "NCHW":
-            maps = [y.transpose(1, 2).unflatten(2, self.patch_embed.grid_size).contiguous() for y in maps]
+            H, W = self.patch_embed.grid_size
+            maps = [y.transpose(1, 2).reshape(len(y), -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
         return maps if intermediates_only else (self.norm(x), maps)
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
@@ -145,10 +147,7 @@ class VisionTransformer(nn.Module):
         last = self.blocks[-1]
         ours = type(last) is Block and type(last.attn) is Attention
         watched = (self.blocks, self.norm, *last.modules())
-        hooked = any(
-            m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in watched
-        )
-        return ours and self.global_pool == "token" and not self.grad_checkpointing and not hooked
+        return ours and self.global_pool == "token" and not self.grad_checkpointing and not hooked(*watched)
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg", ""):

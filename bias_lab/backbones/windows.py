@@ -49,7 +49,7 @@ def shift_mask(map_size: Pair, window: Pair, shift: Pair) -> Tensor | None:
     if not any(shift):
         return None
     H, W = (math.ceil(side / w) * w for side, w in zip(map_size, window, strict=True))
-    region = torch.zeros(1, H, W, 1, device="cpu")
+    region = torch.zeros(1, H, W, 1, device="cpu")  # (1, H, W, 1)
     count = 0
     for rows in (slice(0, -window[0]), slice(-window[0], -shift[0]), slice(-shift[0], None)):
         for columns in (slice(0, -window[1]), slice(-window[1], -shift[1]), slice(-shift[1], None)):
@@ -68,7 +68,7 @@ def window_order(map_size: Pair, window: Pair, shift: Pair) -> tuple[Tensor, Ten
     """
     H, W = map_size
     right, below = -W % window[1], -H % window[0]
-    at = torch.arange(H * W, device="cpu").reshape(1, H, W, 1)
+    at = torch.arange(H * W, device="cpu").reshape(1, H, W, 1)  # (1, H, W, 1)
     at = F.pad(at.roll((-shift[0], -shift[1]), (1, 2)), (0, 0, 0, right, 0, below), value=-1)  # (1, H', W', 1)
     order = window_partition(at, window).flatten()  # (G*A,)
     slots = torch.arange(len(order), device="cpu").reshape(-1, *window, 1)  # (G, rows, columns, 1)
@@ -91,5 +91,5 @@ def resample_table(table: Tensor, old: Pair, new: Pair) -> Tensor:
         warnings.simplefilter("ignore", UserWarning)  # timm's indexing is old-fashioned, its result pinned by a test
         resampled: Tensor = resize_rel_pos_bias_table(
             table, new_window_size=new, new_bias_shape=shape, old_window_size=old
-        )
+        )  # (new offsets, h)
     return resampled

@@ -26,6 +26,33 @@ def test_an_image_is_196_patches_of_768_values():
     torch.testing.assert_close(embed(images).flatten(1, 2), by_hand, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("side", "patch"), [((32, 48), (8, 8)), ((30, 30), (4, 4)), ((12, 12), (2, 3))])
+def test_a_product_over_patches_is_the_convolution(side, patch):
+    """Also where patches don't fill the image, and with its gradients."""
+    embed, images = PatchEmbed(side, patch, 3, 10), torch.randn(2, 3, *side)
+    by_convolution = embed.proj(images).permute(0, 2, 3, 1)
+    torch.testing.assert_close(embed(images), by_convolution)
+    weight = torch.randn_like(by_convolution)
+    gradients = [
+        torch.autograd.grad((y * weight).sum(), list(embed.parameters())) for y in (embed(images), by_convolution)
+    ]
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+def test_a_projection_of_ones_own_is_called():
+    embed, images = PatchEmbed(16, 4, 3, 10), torch.randn(2, 3, 16, 16)
+    seen = []
+    handle = embed.proj.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    embed(images)
+    handle.remove()
+    embed(images)
+    assert seen == [(2, 10, 4, 4)]
+    for own in (nn.Conv2d(3, 10, 7, stride=4, padding=3), nn.Sequential(nn.Conv2d(3, 10, 4, stride=4), nn.GELU())):
+        embed.proj = own
+        torch.testing.assert_close(embed(images), own(images).permute(0, 2, 3, 1))
+
+
 def test_query_key_value_and_attention_of_vit_base():
     attention, x = Attention(768, 12).eval(), torch.randn(32, 197, 768)
     with torch.no_grad():
