@@ -3,14 +3,15 @@
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bias_lab.data.decoding import Reference
+from bias_lab.data.mapped import data_root
 from bias_lab.data.pictures import EXTENSIONS
-from bias_lab.data.store import data_root
 from bias_lab.errors import UserError
 from bias_lab.ledger import replacing
 
@@ -113,38 +114,40 @@ def _classes(made: Listing, real: Path, root: Path, folders: list[Path], split: 
         if not folder.resolve().is_relative_to(real):
             made.bad[str(folder.relative_to(root))] = "a link out of the folder"
             continue
+        inside, label = str(folder.relative_to(root)), sys.intern(folder.name)
         before, other = len(made.items) + len(made.bad), 0
-        for file in _files(folder, frozenset({folder.resolve()})):
-            name = str(file.relative_to(root))
-            if file.suffix.lower() not in EXTENSIONS:
+        for file, linked in _files(str(folder), frozenset({folder.resolve()})):
+            name = inside + file[len(str(folder)) :]
+            if os.path.splitext(file)[1].lower() not in EXTENSIONS:  # noqa: PTH122 - a Path a file costs more than all else
                 other += 1
-            elif not file.resolve().is_relative_to(real):
+            elif linked and not Path(file).resolve().is_relative_to(real):
                 made.bad[name] = "a link out of the folder"
             else:
-                made.items.append(Item(Reference(str(file)), split, folder.name, name))
+                made.items.append(Item(Reference(file), split, label, name))
         if other:
             made.warnings.append(f"{folder.relative_to(root)}: left out {other} files that are no images by their name")
         if len(made.items) + len(made.bad) == before:
             raise UserError(f"class folder {folder.relative_to(root)} holds no images", remedy="fill or remove it")
 
 
-def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """All files under a folder in sorted order, hidden ones left out, links followed but never in a circle.
+def _files(folder: str, above: frozenset[Path], linked: bool = False) -> Iterator[tuple[str, bool]]:
+    """All files under a folder in sorted order, and whether a link led there, hidden ones left out.
 
-    A folder that is called like an image is given as if it were one, so that it is reported.
+    Links are followed, but never in a circle. A folder that is called like an image is given as if it were one, so that
+    it is reported.
     """
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        path = Path(entry.path)
         if entry.name.startswith("."):
             continue
-        if entry.is_dir() and path.suffix.lower() not in EXTENSIONS:
-            real = path.resolve()
+        link = linked or entry.is_symlink()
+        if entry.is_dir() and Path(entry.name).suffix.lower() not in EXTENSIONS:
+            real = Path(entry.path).resolve()
             if real not in above:
-                yield from _files(path, above | {real})
+                yield from _files(entry.path, above | {real}, link)
         else:
-            yield path
+            yield entry.path, link
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

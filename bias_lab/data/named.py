@@ -4,6 +4,7 @@ import hashlib
 import json
 import lzma
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bias_lab import catalogue
-from bias_lab.data import pictures, procedural, store
-from bias_lab.data.decoding import Reference, Target, fill, look_at
+from bias_lab.data import mapped, pictures, procedural
+from bias_lab.data.decoding import Filled, Reference, Target, fill, look_at, refuse
 from bias_lab.data.identity import content_hash, fingerprint
+from bias_lab.data.mapped import Content, Images, Written
+from bias_lab.data.moments import moments, sums
 from bias_lab.data.readers import SOURCES, Pictures, Raw
-from bias_lab.data.store import Content, Images, moments
 from bias_lab.errors import UserError
 
 
@@ -28,8 +30,8 @@ def open_named(name: str, *, image_size: int | None = None, data_root: str | Non
         return embedded(name)
     side = image_size or row.image_size
     mark, read = reader(name, data_root, side)
-    key = store.key_of(name, mark, side)
-    return store.open_or_build(store.stores(data_root), key, lambda: content(name, read(), side, row.channels))
+    key = mapped.key_of(name, mark, side)
+    return mapped.open_or_build(mapped.stores(data_root), key, lambda: content(name, read(), side, row.channels))
 
 
 def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Callable[[], Raw]]:
@@ -38,7 +40,7 @@ def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Calla
         return "embedded", _embedded_raw
     if name.partition(":")[0] == "shapes":
         return "drawn", lambda: Raw(*procedural.dataset(name, side))
-    root = store.data_root(data_root)
+    root = mapped.data_root(data_root)
     folder = _find(name, root)
     return _signature(folder), lambda: _read(name, root, folder)
 
@@ -79,38 +81,41 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
 
 
 def content(name: str, raw: Raw, side: int, channels: int) -> Content:
-    """What the store of a dataset is to hold, at that size. Hashes every image for the dataset's fingerprint."""
-    triples: list[tuple[str, str, str]] = []
-    hashes: dict[str, list[str]] = {}
-    for split, (images, labels) in raw.splits.items():
-        hashes[split] = hashes_of(name, images)
-        if split != "unlabelled":
-            triples += [(split, raw.classes[c], mark) for c, mark in zip(labels, hashes[split], strict=True)]
+    """What the store of a dataset is to hold, at that size. Each image is decoded once, and hashed for the dataset."""
 
-    def write(path: Path) -> None:
-        mapped = np.memmap(path, np.uint8, mode="r+")
-        pixels = mapped.reshape(-1, side, side, channels)
-        at = 0
-        for split in (split for split in store.SPLITS if split in raw.splits):
-            images = raw.splits[split][0]
-            rows = range(at, at + len(images))
-            if isinstance(images, np.ndarray):
-                for start in range(0, len(images), 4096):
-                    part = images[start : start + 4096]
-                    pixels[at + start : at + start + len(part)] = _resized(part, side, channels)
-            else:
-                target = Target(str(path), (side, side), channels, side, list(rows), hashes[split])
-                store.refuse(name, [str(p) for p in images], fill([Reference(str(p)) for p in images], target))
-            at += len(images)
-        mapped.flush()
+    def write(path: Path) -> Written:
+        triples: list[tuple[str, str, str]] = []
+        rows: list[str] = []
+        total = np.zeros((2, channels))
+        for split in (split for split in mapped.SPLITS if split in raw.splits):
+            images, labels = raw.splits[split]
+            target = Target(path=str(path), side=(side, side), channels=channels, resize=side, first=len(rows))
+            made = _fill(name, images, replace(target, counted=len(images) if split == "train" else 0))
+            rows += made.rows
+            total += made.sums
+            if split != "unlabelled":
+                triples += [(split, raw.classes[c], mark) for c, mark in zip(labels, made.contents, strict=True)]
+        return Written(fingerprint(triples), rows, total)
 
-    return Content(
-        labels={split: labels for split, (_, labels) in raw.splits.items()},
-        shape=(side, side, channels),
-        classes=raw.classes,
-        fingerprint=fingerprint(triples),
-        write=write,
-    )
+    labels = {split: labels for split, (_, labels) in raw.splits.items()}
+    return Content(labels=labels, shape=(side, side, channels), classes=raw.classes, write=write)
+
+
+def _fill(name: str, images: Pictures, target: Target) -> Filled:
+    if not isinstance(images, np.ndarray):
+        filled = fill([Reference(str(path)) for path in images], target)
+        refuse(name, [str(path) for path in images], filled.problems)
+        return filled
+    made = Filled([], hashes_of(name, images), [], np.zeros((2, target.channels)))
+    with Path(target.path).open("r+b") as file:
+        file.seek(target.first * target.side[0] * target.side[1] * target.channels)
+        for start in range(0, len(images), 4096):
+            given = np.ascontiguousarray(images[start : start + 4096])
+            part = _resized(given, target.side[0], target.channels)
+            file.write(part.data)
+            made.rows += hashes_of(name, part) if part is not given else made.contents[start : start + len(part)]
+            made.sums += sums(part[: max(0, target.counted - start)])
+    return made
 
 
 def hashes_of(name: str, images: Pictures) -> list[str]:
@@ -118,7 +123,7 @@ def hashes_of(name: str, images: Pictures) -> list[str]:
     if isinstance(images, np.ndarray):
         return [content_hash(image) for image in images]
     seen = look_at([Reference(str(path)) for path in images])
-    store.refuse(name, [str(path) for path in images], [one.problem for one in seen])
+    refuse(name, [str(path) for path in images], [one.problem for one in seen])
     return [one.hash for one in seen]
 
 
@@ -163,7 +168,7 @@ def _download(kind: str, root: Path) -> None:
 
 
 def _signature(folder: Path) -> str:
-    """A hash of the files' names, sizes and times: as long as they stand, so does the store."""
+    """A hash of the files' names, sizes and times: as long as they stand, so does the mapped."""
     hasher = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
         if path.is_file():

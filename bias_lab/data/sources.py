@@ -5,6 +5,7 @@
 drawn, and is never drawn again) and `FOLDER/data/<fingerprint>.parquet` (the images as runs number them).
 """
 
+import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -59,7 +60,8 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     _check_classes(path, found, table)
     table, how = _split(table, folder)
     table, dropped = _drop_duplicates(table)
-    classes = tuple(name for name in found.classes if name in set(table["class"]))
+    there = set(table["class"])
+    classes = tuple(name for name in found.classes if name in there)
     table = _numbered(table, classes)
     mark = fingerprint(table[["split", "class", "hash"]].itertuples(index=False, name=None))
     _check_unchanged(folder, mark, table, path)
@@ -80,7 +82,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         identity=f"{found.kind}:{mark}",
         fingerprint=mark,
         classes=classes,
-        class_counts=tuple(int((pool["class"] == name).sum()) for name in classes),
+        class_counts=tuple(np.bincount(pool.label, minlength=len(classes)).tolist()),
         test_images=int((table.split == "test").sum()),
         image_size=image_size,
         channels=channels,
@@ -100,7 +102,7 @@ def _look(found: Listing, cache: Path) -> pd.DataFrame:
             columns=[*_row(Item(Reference(""), "", "", "")), "hash", "grey", "width", "height", "problem"]
         )
     keys = ["path", "column", "group", "row", "size", "mtime"]
-    known = pd.read_parquet(cache) if cache.is_file() else pd.DataFrame(columns=[*keys, *Seen.__slots__])
+    known = pd.read_parquet(cache) if cache.is_file() else pd.DataFrame(columns=[*keys, *Seen._fields])
     known = known[known.problem == ""].drop_duplicates(keys)  # a file that could not be read is always tried again
     rows = rows.merge(known.astype(dict(rows[keys].dtypes)) if len(known) else known, on=keys, how="left")
     new = rows.hash.isna().to_numpy()
@@ -108,19 +110,19 @@ def _look(found: Listing, cache: Path) -> pd.DataFrame:
         part = rows[new]
         fields = zip(part.path, part.column, part.group, part.row, strict=True)
         seen = look_at([Reference(p, c, int(g), int(r)) for p, c, g, r in fields])
-        for name in Seen.__slots__:
+        for name in Seen._fields:
             rows[name] = rows[name].astype(object)
             rows.loc[new, name] = pd.Series([getattr(one, name) for one in seen], index=part.index, dtype=object)
         rows = rows.astype({"hash": str, "grey": bool, "width": int, "height": int, "problem": str})
         with ledger.replacing(cache) as temporary:
-            rows[[*keys, *Seen.__slots__]].to_parquet(temporary, index=False)
+            rows[[*keys, *Seen._fields]].to_parquet(temporary, index=False)
     return rows
 
 
 def _row(item: Item) -> dict[str, Any]:
     at = item.reference
     try:
-        stat = Path(at.path).stat()
+        stat = os.stat(at.path)  # noqa: PTH116 - a million of them
         size, mtime = stat.st_size, stat.st_mtime_ns
     except OSError:  # a dangling link, or no permission: `look` finds the reason
         size, mtime = -1, -1

@@ -9,7 +9,8 @@ import pytest
 from bias_lab.data import decoding
 from bias_lab.data.decoding import Reference, Target, fill, look_at
 from bias_lab.data.identity import content_hash
-from bias_lab.data.pictures import pixels
+from bias_lab.data.moments import sums
+from bias_lab.data.pictures import fit, pixels
 from tests.data.pictures_on_disk import class_folders, encoded, picture
 
 
@@ -35,33 +36,38 @@ def test_several_processes_fill_the_same_rows(
     references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashes = [seen.hash for seen in look_at(references)]
-    rows = list(reversed(range(len(references))))
     stores = []
     for workers in (1, 3):
         monkeypatch.setattr(decoding, "ALONE", 50)
         path = tmp_path / f"store{workers}"
-        path.write_bytes(bytes(len(references) * 8 * 8 * 3))
-        problems = fill(references, Target(str(path), (8, 8), 3, 8, rows, hashes), workers=workers)
-        assert [k for k, problem in enumerate(problems) if problem] == [3]
-        stores.append(path.read_bytes())
-    assert stores[0] == stores[1]
-    assert np.frombuffer(stores[0], np.uint8).reshape(-1, 8, 8, 3)[rows[3]].max() == 0
+        path.write_bytes(bytes((2 + len(references)) * 8 * 8 * 3))
+        target = Target(path=str(path), side=(8, 8), channels=3, resize=8, first=2, counted=100, hashes=hashes)
+        filled = fill(references, target, workers=workers)
+        assert [k for k, problem in enumerate(filled.problems) if problem] == [3]
+        assert filled.contents == hashes
+        pixels_of = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 8, 8, 3)
+        assert filled.rows == [content_hash(row) if k != 3 else "" for k, row in enumerate(pixels_of[2:])]
+        assert np.array_equal(filled.sums, sums(pixels_of[2:102]))
+        stores.append(pixels_of)
+    assert np.array_equal(stores[0], stores[1])
+    assert not stores[0][:2].any()  # rows before the first are another split's
+    assert not stores[0][2 + 3].any()
+    assert np.array_equal(stores[0][2 + 5], fit(picture(5), 8, 3))
 
 
 def test_an_image_that_changed_since_it_was_indexed_is_refused(references: list[Reference], tmp_path: Path) -> None:
     hashes = [seen.hash for seen in look_at(references[:2])]
     Path(references[1].path).write_bytes(encoded(picture(999)))
     (tmp_path / "store").write_bytes(bytes(2 * 8 * 8 * 3))
-    problems = fill(references[:2], Target(str(tmp_path / "store"), (8, 8), 3, 8, [0, 1], hashes))
-    assert problems == ["", "changed since it was indexed"]
+    target = Target(path=str(tmp_path / "store"), side=(8, 8), channels=3, resize=8, hashes=hashes)
+    assert fill(references[:2], target).problems == ["", "changed since it was indexed"]
 
 
 def test_images_of_other_sizes_need_a_size(references: list[Reference], tmp_path: Path) -> None:
     Path(references[1].path).write_bytes(encoded(picture(999, side=20)))
-    hashes = [seen.hash for seen in look_at(references[:2])]
     (tmp_path / "store").write_bytes(bytes(2 * 12 * 12 * 3))
-    problems = fill(references[:2], Target(str(tmp_path / "store"), (12, 12), 3, None, [0, 1], hashes))
-    assert problems == ["", "20x20 px, the others 12x12"]
+    target = Target(path=str(tmp_path / "store"), side=(12, 12), channels=3, resize=None)
+    assert fill(references[:2], target).problems == ["", "20x20 px, the others 12x12"]
 
 
 def test_a_decoding_process_that_dies_is_an_error(references: list[Reference], monkeypatch: pytest.MonkeyPatch) -> None:

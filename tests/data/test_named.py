@@ -14,7 +14,8 @@ import pytest
 from bias_lab import catalogue
 from bias_lab.data import named
 from bias_lab.data.identity import content_hash, fingerprint
-from bias_lab.data.store import moments, open_images
+from bias_lab.data.moments import moments
+from bias_lab.data.store import open_images
 from bias_lab.errors import UserError
 from tests.data.test_readers import make_cifar10
 

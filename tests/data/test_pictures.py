@@ -131,3 +131,38 @@ def test_the_list_of_extensions_covers_what_pillow_calls_the_formats() -> None:
 def test_reading_needs_no_seek_back_to_the_file() -> None:
     """`read` takes bytes, so that a parquet's rows and a folder's files go the same way."""
     assert np.array_equal(pixels(read(io.BytesIO(encoded(picture(7))).read())), np.asarray(picture(7)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"quality": 100, "subsampling": 0}, {"quality": 20, "progressive": True}])
+@pytest.mark.parametrize("side", [(64, 64), (33, 17), (300, 200)])
+def test_a_plain_jpeg_has_the_pixels_that_pillow_reads(
+    mode: str, options: dict[str, object], side: tuple[int, int]
+) -> None:
+    """The quick way past Pillow's reading of headers is the same decoder on the same bytes."""
+    noise = np.random.default_rng(0).integers(0, 256, (*side, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    theirs = Image.open(io.BytesIO(data))
+    quick = pictures._plain_jpeg(data)
+    assert (quick is None) == (mode == "CMYK")
+    if quick is not None:
+        assert np.array_equal(np.asarray(quick), np.asarray(theirs))
+    for cut in (len(data) - 1, len(data) - 2, len(data) - 40, len(data) // 2, 200, 20, 5):
+        quick = pictures._plain_jpeg(data[:cut])  # where only the end mark is missing, Pillow may find all it needs
+        if quick is not None:
+            assert cut >= len(data) - 2
+            assert np.array_equal(np.asarray(quick), np.asarray(Image.open(io.BytesIO(data[:cut]))))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise: shown, it is as high as it was wide
+    turned = encoded(Image.fromarray(noise).convert(mode), "JPEG", exif=exif, **options)
+    assert pictures._plain_jpeg(turned) is None
+    assert read(turned).size == side
+
+
+def test_a_jpeg_that_claims_to_be_huge_is_not_decoded() -> None:
+    data = bytearray(encoded(picture(0), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
+    assert pictures._plain_jpeg(bytes(data)) is None
+    with pytest.raises(Bad, match="bomb"):
+        read(bytes(data))

@@ -201,10 +201,10 @@ def test_a_mended_file_is_read_again(here: Path, tmp_path: Path) -> None:
 def test_an_unreadable_file_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel refuses nothing to root, whom tests may run as; so the refusal is planted."""
 
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
     assert decoding.look(decoding.Reference("x.png")).problem == "no permission to read it"
 
 
