@@ -11,9 +11,9 @@ READY := $(VENV)/.ready
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r name about; do \
-	  printf '  make %-18s %s\n' "$$name" "$$about"; done
+	  printf '  make %-22s %s\n' "$$name" "$$about"; done
 	@for file in experiments/*.py; do name=$$(basename $$file .py | tr _ -); \
-	  printf '  make sweep-%-12s %s\n' "$$name" "$$(sed -n '1s/^"""//p' $$file)"; done
+	  printf '  make sweep-%-16s %s\n' "$$name" "$$(sed -n '1s/^"""//p' $$file)"; done
 	@echo '  PROFILE=smoke|laptop|full chooses the size of a sweep (default: laptop)'
 
 install: $(READY)  ## make .venv and install bias_lab in it, with what the tests need

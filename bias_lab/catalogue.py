@@ -3,7 +3,9 @@
 A row says what a thing is and what it can take; a function named in `factory` or `module` is imported only by a worker.
 """
 
+import difflib
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -158,6 +160,14 @@ def family(backbone: str) -> str:
 def is_own(backbone: str) -> bool:
     """Whether the name is a user's `package.module:factory` (`timm:NAME` forces timm's, and is not)."""
     return ":" in backbone and not backbone.startswith("timm:")
+
+
+def nearest(backbone: str) -> str:
+    """The lab's backbone that a name is a slip of (same digits, nearly the same letters); empty if there is none."""
+    if backbone in BACKBONES or is_own(backbone):
+        return ""
+    alike = [name for name in BACKBONES if re.findall(r"\d+", name) == re.findall(r"\d+", backbone)]
+    return next(iter(difflib.get_close_matches(backbone, alike, n=1, cutoff=0.85)), "")
 
 
 # --- regimes ---------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def _terminated(*_: object) -> NoReturn:
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Run an experiment: what is missing of it, several runs at a time, resumable at any moment."""
-    from bias_lab.sweep import inputs, terminal
+    from bias_lab.sweep import checks, inputs, terminal
     from bias_lab.sweep import plan as planning
 
     name = arguments.experiment.stem + ("" if arguments.profile == "laptop" else f"-{arguments.profile}")
@@ -74,7 +74,8 @@ def sweep(arguments: argparse.Namespace) -> int:
             return planning.make(arguments.experiment, arguments.profile, folder, request)
 
         if arguments.dry_run:
-            terminal.plan(_console(), make())
+            made = make()
+            terminal.plan(_console(), made, checks.absent(made.all(), arguments.data_root))
             return 0
         return _conduct(make, folder, arguments, keep=False)
 
@@ -107,18 +108,17 @@ def train(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder; one that was made for a command that is then refused goes again if nothing else is in it."""
+    """Hold the folder; one that was made for a command that leaves nothing in it (refused, a dry run) goes again."""
     from bias_lab import ledger
 
     new = not folder.exists()
     try:
         with ledger.claim(folder):
             yield
-    except UserError:
-        if new and {entry.name for entry in folder.iterdir()} == {ledger.LOCK}:
+    finally:
+        if new and folder.is_dir() and {entry.name for entry in folder.iterdir()} == {ledger.LOCK}:
             (folder / ledger.LOCK).unlink()
             folder.rmdir()
-        raise
 
 
 def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, *, keep: bool) -> int:
@@ -181,7 +181,10 @@ def report(arguments: argparse.Namespace) -> int:
 
     if not arguments.folder.is_dir():
         raise UserError(f"there is no folder {arguments.folder}", remedy="give the --out of a sweep")
-    if (arguments.folder / "runs").is_dir() or not (arguments.folder / ledger.TABLE).is_file():
+    runs, table, plan = (arguments.folder / name for name in ("runs", ledger.TABLE, ledger.EXPERIMENT))
+    if not (runs.is_dir() or table.is_file() or plan.is_file()):
+        raise UserError(f"{arguments.folder} holds neither runs nor a table", remedy="give the --out of a sweep")
+    if runs.is_dir() or not table.is_file():
         collect.write(arguments.folder)
     print(page.write(arguments.folder, format=arguments.format))
     return 0

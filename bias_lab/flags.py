@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -73,6 +74,21 @@ def numbers(text: str) -> tuple[int, ...]:
     return values
 
 
+def sizes(text: str) -> tuple[int, ...]:
+    """Numbers of labelled images, each once."""
+    values = numbers(text)
+    if min(values) < 1:
+        raise argparse.ArgumentTypeError("0 labelled images are too few: a size is 1 or more")
+    return values
+
+
+def device(text: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:1`; whether it is there, a worker finds out."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is none of auto, cpu, cuda and cuda:NUMBER")
+    return text
+
+
 def positive(text: str) -> int:
     try:
         value = int(text)
@@ -87,7 +103,7 @@ def sweep(sub: Parser) -> None:
     sub.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="an experiment file, experiments/NAME.py")
     sub.add_argument("--profile", default="laptop", help="smoke, laptop or full (default: laptop)")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: results/NAME)")
-    sub.add_argument("--sizes", type=numbers, metavar="N,N", help="labelled training images, in place of the profile's")
+    sub.add_argument("--sizes", type=sizes, metavar="N,N", help="labelled training images, in place of the profile's")
     sub.add_argument("--draws", type=numbers, metavar="D,D", help="which orders of the pool, in place of the profile's")
     sub.add_argument("--seeds", type=numbers, metavar="S,S", help="initialisations, in place of the profile's")
     sub.add_argument(
@@ -135,7 +151,7 @@ def recipe(sub: Parser) -> None:
 
 def machine(sub: Parser) -> None:
     sub.add_argument("--workers", type=positive, metavar="K", help="runs at a time (default: one a core, or a GPU)")
-    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    sub.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda (default: auto)")
     sub.add_argument("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
 
 
@@ -190,7 +206,7 @@ def datasets(sub: Parser) -> None:
 
 def subset(sub: Parser) -> None:
     sub.add_argument("dataset", metavar="DATASET", help="a dataset's name, or a folder of class folders")
-    sub.add_argument("--sizes", type=numbers, metavar="N,N", help="prefixes that must work (default: the whole pool)")
+    sub.add_argument("--sizes", type=sizes, metavar="N,N", help="prefixes that must work (default: the whole pool)")
     sub.add_argument("--draw", type=int, default=0, help="which order of the pool (default: 0)")
     sub.add_argument("--balanced", action="store_true", help="equal counts a class instead of proportional ones")
     sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, a parquet file")

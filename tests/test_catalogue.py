@@ -12,6 +12,7 @@ from bias_lab.catalogue import (
     dataset,
     family,
     is_own,
+    nearest,
 )
 from bias_lab.errors import UserError
 
@@ -50,6 +51,13 @@ def test_own_backbones_are_told_from_timms() -> None:
     assert is_own("package.module:factory")
     assert not is_own("timm:resnet18")
     assert not is_own("resnet18")
+
+
+def test_a_slip_is_told_from_another_model() -> None:
+    assert nearest("resnet_mirco") == "resnet_micro"
+    assert nearest("deit_tiny_patch16_242") == ""  # other digits, another model
+    assert nearest("deit_tny_patch16_224") == "deit_tiny_patch16_224"
+    assert nearest("resnet_micro") == nearest("resnet50") == nearest("my.module:resnet_mirco") == ""
 
 
 def test_mae_is_refused_for_a_cnn_with_the_reason_and_the_way_out() -> None:

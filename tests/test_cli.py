@@ -101,7 +101,7 @@ def test_a_sweep_ends_with_a_table_a_report_and_the_same_face_for_every_experime
 def test_overrides_and_a_dry_run(run: Call, study: Path) -> None:
     code, out, _ = run("sweep", study, "--sizes", "50,200", "--draws", "0", "--seeds", "0,1,2", "--dry-run")
     assert code == 0
-    assert out.splitlines()[-1] == "12 runs"
+    assert out.splitlines()[-1] == "12 runs, 7,680 images to be seen"
     assert "vit_micro scratch N=200 draw 0 seed 2  lr 0.001" in out
     assert not list(Path().glob("results/*/runs"))
 
@@ -258,6 +258,9 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
         ("sweep STUDY --sized 100", "unknown argument '--sized'; did you mean '--sizes'?"),
         ("sweep STUDY --sizes ten", "'ten' is not whole numbers"),
         ("sweep STUDY --sizes=-5", "-5 is negative"),
+        ("sweep STUDY --sizes 0,100", "a size is 1 or more"),
+        ("sweep STUDY --device gpu", "'gpu' is none of auto, cpu, cuda and cuda:NUMBER"),
+        ("sweep STUDY --family cnn", "--family says what a joined backbone is, and none joins; --backbone NAME"),
         ("sweep STUDY --workers 0", "0 is below 1"),
         (
             "sweep experiments/dor.py",
@@ -265,7 +268,7 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
         ),
         ("sweep STUDY --profile labtop", "unknown profile 'labtop'; did you mean 'laptop'?"),
         ("sweep STUDY --sizes 100,20000", "size 20000 exceeds the 10000 training images of fashion_mnist_12k"),
-        ("sweep STUDY --sizes 7", "size 7 is below the 10 classes of fashion_mnist_12k"),
+        ("sweep STUDY --sizes 7", "size 7 is below the 10 classes of fashion_mnist_12k; 10 to 10000 work"),
         ("sweep STUDY --set mixpu=0.2", "unknown field 'mixpu'; did you mean 'mixup'?"),
         ("sweep STUDY --set mixup", "'mixup' is not FIELD=VALUE"),
         ("sweep STUDY --set mixup=much", "mixup='much' is not a number"),
@@ -283,11 +286,13 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
         ("train --backbone vit_micro --size 100 --weights w.pth", "no weights file w.pth"),
         ("train --backbone vit_micro --size 100 --task clasify", "unknown task 'clasify'; did you mean 'classify'?"),
         ("train --backbone vit_micro --size -3", "size -3 is negative"),
+        ("train --backbone vit_mirco --size 100", "backbone 'vit_mirco'; did you mean 'vit_micro'?"),
+        ("train --backbone vit_micro --size 100 --regime maee", "unknown regime 'maee'; did you mean 'mae'?"),
         ("train --like 0123", "no run '0123'"),
         ("status nowhere", "there is no folder nowhere"),
         ("show 0123", "no run '0123'"),
         ("report nowhere", "there is no folder nowhere"),
-        ("report . --format pdf", "unknown format 'pdf'"),
+        ("report experiments", "experiments holds neither runs nor a table; give the --out of a sweep"),
         ("tuned nowhere", "there is no folder nowhere"),
         ("wandb-sync nowhere", "there is no folder nowhere"),
         ("backbones resnt_micro", "did you mean 'resnet_micro'?"),
@@ -309,9 +314,27 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(run: Call, study: Path, wor
     assert not list(Path().rglob("runs"))
 
 
-def test_a_refused_sweep_leaves_no_folder_behind(run: Call, study: Path) -> None:
+def test_a_refused_sweep_and_a_dry_run_leave_no_folder_behind(run: Call, study: Path) -> None:
     run("sweep", study, "--sizes", "20000", "--out", "out")
     assert not Path("out").exists()
+    run("sweep", study, "--dry-run", "--out", "out")
+    assert not Path("out").exists()
+
+
+def test_a_dry_run_says_what_is_not_at_hand(run: Call, study: Path) -> None:
+    study.write_text(study.read_text().replace("fashion_mnist_12k", "cifar10"))
+    code, out, _ = run("sweep", study, "--dry-run", "--no-tune", "--data-root", "here")
+    assert code == 0
+    assert "warning: cifar10 is not in here: it will be downloaded if it can be; else fetch " in out
+    Path("here/cifar-10-batches-py").mkdir(parents=True)
+    assert "is not in here" not in run("sweep", study, "--dry-run", "--no-tune", "--data-root", "here")[1]
+
+
+def test_a_format_that_nobody_writes(run: Call, study: Path) -> None:
+    run("sweep", study, "--profile", "smoke", "--out", "out")
+    code, _, err = run("report", "out", "--format", "pdf")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "unknown format 'pdf'" in err
 
 
 def test_two_sweeps_on_one_folder(run: Call, study: Path) -> None:

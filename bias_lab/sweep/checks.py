@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bias_lab import catalogue
 from bias_lab.definition import Run
@@ -73,7 +74,7 @@ def fit_sizes(runs: Iterable[Run], facts: Mapping[str, Facts], *, typed: bool) -
         else:
             why = f"size {size} leaves a class of {about.name} without an image"
         if typed:
-            raise UserError(why, f"{low} to {high}")
+            raise UserError(why, f"{low} to {high} work" if low < high else f"{high} works")
         out[dataset][size] = why
     kept = [run for run in runs if run.size not in out[run.dataset]]
     if runs and not any(run.size for run in kept) and any(run.size for run in runs):
@@ -87,8 +88,12 @@ def fit_sizes(runs: Iterable[Run], facts: Mapping[str, Facts], *, typed: bool) -
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
 
 
-def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bool) -> None:
-    """Raises UserError for what can't be run: a regime that a backbone can't take, a leak that the catalogue sees."""
+def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bool) -> list[str]:
+    """Raises UserError for what can't be run: a regime that a backbone can't take, a leak that the catalogue sees.
+
+    Returns a line for each leak that was allowed.
+    """
+    allowed: dict[str, None] = {}
     cells = dict.fromkeys((r.backbone, r.regime, r.protocol, r.dataset, r.source, r.weights) for r in runs)
     for backbone, regime, protocol, dataset, source, weights in cells:
         catalogue.check_regime(backbone, regime)
@@ -97,11 +102,13 @@ def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bo
         if protocol not in catalogue.PROTOCOLS:
             raise unknown("protocol", protocol, catalogue.PROTOCOLS)
         overlap = shared_origin(facts[dataset], source, weights)
+        if overlap:
+            allowed[f"{weights or source} has seen images of {facts[dataset].name}: {overlap}"] = None
         if overlap and not allow_overlap:
             raise UserError(
-                f"{weights or source} has seen images of {facts[dataset].name}: {overlap}",
-                remedy="choose another source, or add --allow-overlap, which the table then shows",
+                next(iter(allowed)), remedy="choose another source, or add --allow-overlap, which the table then shows"
             )
+    return list(allowed)
 
 
 def shared_origin(target: Facts, source: str, weights: str) -> str:
@@ -117,6 +124,20 @@ def shared_origin(target: Facts, source: str, weights: str) -> str:
     theirs = {source, *catalogue.DATASETS[source].made_from}
     common = sorted(theirs & {target.name, *target.made_from})
     return f"both are made from {common[0]}" if common else ""
+
+
+def absent(runs: Iterable[Run], data_root: str | None) -> list[str]:
+    """A line for each dataset by name that the runs need and that does not lie where datasets are looked for."""
+    from bias_lab.data import mapped, readers
+
+    named = dict.fromkeys(name for run in runs for name in (run.dataset, run.source))
+    root = mapped.data_root(data_root)
+    return [
+        f"{name} is not in {root}: it will be downloaded if it can be; else fetch {source.fetch}, "
+        "or say where it lies with --data-root"
+        for name in named
+        if (source := readers.SOURCES.get(name)) and not any((root / place).is_dir() for place in source.places)
+    ]
 
 
 def warnings(runs: Iterable[Run], facts: Mapping[str, Facts], rates: Rates) -> list[str]:
@@ -152,3 +173,30 @@ def warnings(runs: Iterable[Run], facts: Mapping[str, Facts], rates: Rates) -> l
         for dataset, sizes in few.items()
     ]
     return [*sparse, *lines]
+
+
+def misspelt(backbones: Iterable[str]) -> list[str]:
+    """Names that are not the lab's but nearly so; a worker will look for them among timm's."""
+    return [
+        f"{name} is no backbone of the lab's (did you mean '{near}'?); it is looked for among timm's"
+        for name in backbones
+        if (near := catalogue.nearest(name))
+    ]
+
+
+def edges(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Tuned rates in use that are the smallest or the largest that was tried, in at most two lines."""
+    found: dict[str, dict[str, list[str]]] = {"smallest": defaultdict(list), "largest": defaultdict(list)}
+    for row in rows:
+        tried = sorted(float(trial["learning_rate"]) for trial in row.get("trials", ()))
+        if len(tried) < 2 or row["learning_rate"] not in (tried[0], tried[-1]):
+            continue
+        words = (row["backbone"], row["regime"], "" if row["recipe"] == "plain" else row["recipe"])
+        cell = " ".join(filter(None, (*words, row.get("intervention", ""))))
+        found["smallest" if row["learning_rate"] == tried[0] else "largest"][cell].append(str(row["size"]))
+    return [
+        f"the {end} learning rate that was tried won, and a better one may lie beyond: "
+        + ", ".join(f"{cell} at N = {' and '.join(sizes)}" for cell, sizes in cells.items())
+        for end, cells in found.items()
+        if cells
+    ]

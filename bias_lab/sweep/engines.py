@@ -86,7 +86,7 @@ class Local:
     def __init__(self, folder: Path, settings: Settings, *, module: str | None = None) -> None:
         self.folder, self.settings, self.module = folder, settings, module or EXECUTE
         self.devices = accelerators() if settings.device in ("auto", "cuda") else []
-        self.most = settings.workers or (len(self.devices) or cores())
+        self.most = settings.workers or len(self.devices) or (1 if settings.device.startswith("cuda") else cores())
         self.workers: list[Worker] = []
         self.started = 0
         self.selector = selectors.DefaultSelector()

@@ -86,14 +86,18 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
     joined = {backbone: _source(backbone) for backbone in request.backbones}
     if request.family and request.family not in FAMILIES:
         raise unknown("family", request.family, FAMILIES)
+    if request.family and not joined:
+        raise UserError("--family says what a joined backbone is, and none joins", remedy="--backbone NAME")
     runs, places = _identified(_reshaped(experiment.runs, request, joined))
     data = request.data
     facts = checks.known(runs, {data.dataset: data.facts} if data else {})
     runs, notes = checks.fit_sizes(runs, _bounded(facts, request), typed=request.sizes is not None)
     runs = _wanted(runs, experiment)
-    checks.refuse(runs, facts, allow_overlap=request.allow_overlap)
-    warned = checks.warnings(runs, facts, tables)
+    overlaps = checks.refuse(runs, facts, allow_overlap=request.allow_overlap)
+    warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, facts, tables)]
     runs, trials, more = settle(runs, facts, tables, joined, tune=request.tune)
+    used = rates.used(runs, tables)
+    warned += checks.edges(used)
     families = dict.fromkeys(joined, request.family or "other")  # a guest, also where its name is timm's
     return Plan(
         name=name,
@@ -106,7 +110,7 @@ def arrange(experiment: Experiment, name: str, profile: str, request: Request, t
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
         notes=(*(data.notes if data else ()), *notes, *more),
         warnings=tuple(warned),
-        tuned=tuple(rates.used(runs, tables)),
+        tuned=tuple(used),
     )
 
 

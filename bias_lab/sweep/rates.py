@@ -95,6 +95,9 @@ def resolve(run: Run, rates: Rates) -> Run:
     """The run with its tuned learning rate. Raises UserError if none was tuned."""
     row = rates.row(run)
     if row is None:
+        near = catalogue.nearest(run.backbone)
+        if near:
+            raise UserError(f"no tuned learning rate for backbone '{run.backbone}'", f"did you mean '{near}'?")
         raise UserError(
             f"no tuned learning rate for {label(run)}",
             "experiments/tuned.json has none for this backbone, recipe, regime and intervention",

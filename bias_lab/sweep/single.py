@@ -7,7 +7,7 @@ from typing import Any
 
 from bias_lab import catalogue, ledger
 from bias_lab.definition import Experiment, Run, recipe, run_id
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, unknown
 from bias_lab.sweep import own, reshape, status
 
 # flags of `bias-lab train` that are a run's fields
@@ -49,7 +49,9 @@ def definition(
         places |= more
     if "pretraining" in typed:
         run = _from_pretraining(run, typed["pretraining"], folder, regime_typed="regime" in typed)
-    elif run.task == "classify" and run.regime not in ("scratch", "weights") and not run.pretraining:
+    if run.regime not in catalogue.REGIMES:
+        raise unknown("regime", run.regime, catalogue.REGIMES)
+    if run.task == "classify" and run.regime not in ("scratch", "weights") and not run.pretraining:
         raise UserError(
             f"a run of regime '{run.regime}' starts from a pretraining",
             remedy=f"--pretraining RUN, made by: bias-lab train --task pretrain --regime {run.regime}",

@@ -63,9 +63,12 @@ def run(console: Console, told: dict[str, Any]) -> None:
             say(console, f"  {key:<{width}}  {value}" if width else f"  {value}")
 
 
-def plan(console: Console, made: Plan) -> None:
-    """`--dry-run`: notes, warnings, and the runs in order; those whose learning rate is to be tuned have no id yet."""
-    for line in (*made.notes, *(f"warning: {text}" for text in made.warnings)):
+def plan(console: Console, made: Plan, absent: Sequence[str] = ()) -> None:
+    """`--dry-run`: notes, warnings, and the runs in order; those whose learning rate is to be tuned have no id yet.
+
+    absent: lines about datasets that are not at hand.
+    """
+    for line in (*made.notes, *(f"warning: {text}" for text in (*made.warnings, *absent))):
         say(console, line)
     for one in made.all():
         if needs_rate(one):
@@ -73,4 +76,5 @@ def plan(console: Console, made: Plan) -> None:
         else:
             rate = f"  lr {one.learning_rate:g}" if one.learning_rate and one.task != "tune" else ""
             say(console, f"{run_id(one)}  {label(one)}{rate}")
-    say(console, state.counted(len(made.all()), "run"))
+    seen = sum(round(one.samples_seen * one.budget) for one in made.all())
+    say(console, f"{state.counted(len(made.all()), 'run')}, {seen:,} images to be seen")

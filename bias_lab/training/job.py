@@ -198,6 +198,11 @@ def module_of(run: Run, backbone: nn.Module, classes: int) -> LightningModule:
 def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device '{name}' is not there", "cpu", "leave --device away to use what there is")
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= here:
+        raise UserError(
+            f"device '{name}' is not there",
+            ", ".join(["cpu", *(f"cuda:{k}" for k in range(here))]),
+            "leave --device away to use what there is",
+        )
     return torch.device(name)

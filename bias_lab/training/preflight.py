@@ -11,15 +11,16 @@ from bias_lab.catalogue import is_own
 from bias_lab.data import store, subsets
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
-from bias_lab.training.job import module_of, open_images, ranking_of, source_of, start
+from bias_lab.training.job import choose_device, module_of, open_images, ranking_of, source_of, start
 
 
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
     """What only torch or pixels can refuse, before the first run: a backbone that can't be built, images not there.
 
-    So are weights that don't load and a source that shows test images. Builds each (backbone, image size) once, and
-    starts each pretraining and each set of weights once. Returns warnings, a line each.
+    So are a device that is not there, weights that don't load, a source that shows test images. Builds each (backbone,
+    image size) once, and starts each pretraining and each set of weights once. Returns warnings, a line each.
     """
+    choose_device(settings.device)
     warnings: list[str] = []
     seen: set[tuple[Any, ...]] = set()
     opened: dict[tuple[str, int | None], store.Images] = {}

@@ -1,6 +1,7 @@
 """What planning refuses and warns of."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_size_below_the_number_of_classes_is_refused() -> None:
 
 def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_works() -> None:
     rare = {"own": Facts(name="photos", counts=(99, 1), side=64)}
-    with pytest.raises(UserError, match=r"size 3 leaves a class of photos without an image; \d+ to 100"):
+    with pytest.raises(UserError, match="size 3 leaves a class of photos without an image; 100 works"):
         checks.fit_sizes(sized(3), rare, typed=True)
 
 
@@ -58,8 +59,8 @@ def test_an_unknown_dataset_gets_the_nearest() -> None:
         checks.known([replace(ONE, dataset="fashion_mnist_12")], {})
 
 
-def refuse(run: Run, *, made_from: tuple[str, ...] = (), allow: bool = False) -> None:
-    checks.refuse([run], {run.dataset: replace(POOL["own"], made_from=made_from)}, allow_overlap=allow)
+def refuse(run: Run, *, made_from: tuple[str, ...] = (), allow: bool = False) -> list[str]:
+    return checks.refuse([run], {run.dataset: replace(POOL["own"], made_from=made_from)}, allow_overlap=allow)
 
 
 def test_a_regime_that_a_backbone_cannot_take() -> None:
@@ -82,8 +83,9 @@ def test_imagenet_weights_on_a_set_made_from_imagenet_are_refused_unless_allowed
         refuse(file, made_from=("imagenet",))
     with pytest.raises(UserError, match=r"made from imagenet.*--allow-overlap"):
         refuse(run, made_from=("imagenet",))
-    refuse(run, made_from=("imagenet",), allow=True)
-    refuse(run, made_from=("wikipedia",))
+    (line,) = refuse(run, made_from=("imagenet",), allow=True)
+    assert line.startswith("deit_tiny_patch16_224 has seen images of photos: photos is made from imagenet")
+    assert refuse(run, made_from=("wikipedia",)) == []
 
 
 def test_a_source_that_holds_the_targets_images_is_refused() -> None:
@@ -127,6 +129,36 @@ def test_a_rate_outside_of_the_tuned_range_is_warned_of() -> None:
     assert checks.warnings(runs, POOL, known) == [
         "vit_micro: learning rate 0.004 is outside of the tuned range, 0.001 to 0.003"
     ]
+
+
+def test_a_chosen_rate_at_the_edge_of_its_grid_is_told() -> None:
+    def row(backbone: str, size: int, chosen: float, **more: str) -> dict[str, object]:
+        trials = [{"learning_rate": rate, "top1": 0.5} for rate in (1e-3, 3e-3, 1e-2)]
+        cell = {"backbone": backbone, "regime": "scratch", "recipe": "plain", "size": size, **more}
+        return {**cell, "learning_rate": chosen, "trials": trials}
+
+    rows = [row("vit_micro", 100, 3e-3), row("resnet_micro", 100, 1e-2), row("resnet_micro", 3000, 1e-2)]
+    assert checks.edges(rows) == [
+        "the largest learning rate that was tried won, and a better one may lie beyond: "
+        "resnet_micro scratch at N = 100 and 3000"
+    ]
+    (line,) = checks.edges([row("vit_micro", 100, 1e-3, recipe="strong", intervention="permute_pixels")])
+    assert line.startswith("the smallest")
+    assert line.endswith("vit_micro scratch strong permute_pixels at N = 100")
+    assert checks.edges([{**row("vit_micro", 100, 1e-3), "trials": []}]) == []
+
+
+def test_datasets_that_are_not_at_hand_are_told_sources_too(tmp_path: Path) -> None:
+    runs = [replace(ONE, dataset="cifar10"), replace(ONE, dataset="fashion_mnist_12k", source="tiny_imagenet")]
+    lines = checks.absent(runs, str(tmp_path))
+    assert [line.split(":")[0] for line in lines] == [f"{n} is not in {tmp_path}" for n in ("cifar10", "tiny_imagenet")]
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert len(checks.absent(runs, str(tmp_path))) == 1
+
+
+def test_a_slip_in_a_joined_backbones_name_is_told() -> None:
+    (line,) = checks.misspelt(["resnet_mirco", "resnet18", "convnext_tiny", "my.module:resnet_mirco"])
+    assert line.startswith("resnet_mirco is no backbone of the lab's (did you mean 'resnet_micro'?)")
 
 
 def test_the_hold_out_is_what_tuning_must_leave_alone() -> None:

@@ -163,6 +163,13 @@ def test_a_worker_whose_sweep_was_killed_ends(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize(("device", "at_a_time"), [("auto", 2), ("cuda", 2), ("cuda:1", 1), ("cpu", engines.cores())])
+def test_a_worker_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, at_a_time: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert Local(tmp_path, Settings(device=device)).most == at_a_time
+    assert Local(tmp_path, Settings(device=device, workers=3)).most == 3
+
+
 def alive(pid: int) -> bool:
     """Whether the process runs; one that ended and waits for its reaper does not."""
     try:

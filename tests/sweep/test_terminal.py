@@ -38,12 +38,13 @@ def test_a_plan_is_listed_with_its_notes_and_open_rates() -> None:
     console, out = printed()
     experiment = Experiment(question="?", runs=(ONE,))
     request = plan.Request(backbones=("resnet18",), sizes=(30,))
-    terminal.plan(console, plan.arrange(experiment, "one", "laptop", request, rates.Rates()))
+    terminal.plan(console, plan.arrange(experiment, "one", "laptop", request, rates.Rates()), ["mnist is not here"])
     lines = out.getvalue().splitlines()
     assert lines[0] == "warning: fashion_mnist_12k: N = 30 is under 5 images a class; expect wide intervals"
+    assert lines[1] == "warning: mnist is not here"
     assert lines[-3].endswith("  vit_micro scratch N=30 draw 0 seed 0  lr 0.001")
     assert lines[-2] == "????????????  resnet18 scratch N=30 draw 0 seed 0  learning rate to be tuned"
-    assert lines[-1] == "6 runs"  # four trials, one a rate of the grid
+    assert lines[-1] == "6 runs, 96,000 images to be seen"  # four trials, one a rate of the grid
 
 
 def test_a_folders_state(tmp_path: Path) -> None:

@@ -17,3 +17,8 @@ def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
         preflight([replace(RUN, backbone="vit_micro", patch=5)], tmp_path, QUIET)
     assert not (tmp_path / "runs").exists()
     assert isinstance(preflight([RUN], tmp_path, QUIET), list)
+
+
+def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="device 'cuda:7' is not there; cpu"):
+        preflight([RUN], tmp_path, replace(QUIET, device="cuda:7"))
