@@ -57,7 +57,7 @@ def on_data(runs: Iterable[Run], dataset: str, image_size: int | None, *, typed:
 
     Patch, window and stem were the experiment's images' and are chosen anew, but for those that the user typed.
     """
-    anew = dict.fromkeys({"patch", "window", "stem"} - set(typed))
+    anew: dict[str, Any] = dict.fromkeys({"patch", "window", "stem"} - set(typed))
     return rewrite(runs, lambda run: replace(run, dataset=dataset, image_size=image_size, drop_duplicates=True, **anew))
 
 
