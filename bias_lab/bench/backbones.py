@@ -3,9 +3,12 @@
 `bias-lab bench backbones --out FILE`. A row says how many times the reference's time ours takes less: the median of
 `ratio` = reference / ours over n rounds, with quartiles. A round times both, one after the other, so that a machine
 that slows down slows both; CPU time, so that a neighbour's work doesn't count. A training step is forward, loss,
-backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU), and costs elsewhere.
+backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and costs elsewhere,
+so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row was measured.
 """
 
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -94,9 +97,12 @@ def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
             run = step if mode == "train" else infer
             ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
             yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios)
+    units = bf16_units(cpuinfo())
     for mode, run in (("train bf16", step), ("inference bf16", infer)) if "mobilevit" not in case.name else ():
         full, half = _bound(run, ours, images, labels), _autocast(_bound(run, ours, images, labels))
-        yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", interleaved(full, half, rounds))
+        ratios = interleaved(full, half, rounds if units else min(rounds, 3))
+        note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: a cost here"
+        yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | dict(note=note)
 
 
 def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Module]:
@@ -143,8 +149,27 @@ def row(case: str, mode: str, reference: str, ratios: list[float]) -> dict[str, 
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return dict(
         case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
-        n=len(ratios),
+        n=len(ratios), machine=machine(cpuinfo()),
     )  # fmt: skip
+
+
+def cpuinfo() -> str:
+    """What Linux tells of the processor; empty elsewhere."""
+    place = Path("/proc/cpuinfo")
+    return place.read_text(encoding="utf-8") if place.is_file() else ""
+
+
+def bf16_units(info: str) -> str:
+    """Which of the processor's units multiply bf16 (Intel's and AMD's flags, ARM's); empty if it tells of none."""
+    return ", ".join(unit for unit in ("amx_bf16", "avx512_bf16", "bf16") if re.search(rf"\b{unit}\b", info))
+
+
+def machine(info: str) -> str:
+    """The processor, what torch uses of it, and the versions."""
+    name = re.search(r"model name\s*: (.*)", info)
+    processor = name[1].strip() if name else platform.processor() or platform.machine()
+    used = torch.backends.cpu.get_cpu_capability()
+    return f"{processor}, {used}; torch {torch.__version__.split('+')[0]}, timm {timm.__version__}"
 
 
 def _bound(run: Callable[..., None], model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:

@@ -45,6 +45,31 @@ def test_a_rows_quartiles():
     assert (row["case"], row["mode"], row["reference"], row["n"]) == ("a case", "train", "timm", 6)
 
 
+INTEL = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
+
+
+def test_what_multiplies_bf16_is_read_from_the_processors_flags():
+    assert bench.bf16_units(INTEL) == "amx_bf16, avx512_bf16"
+    assert bench.bf16_units("Features\t: fp asimd bf16 i8mm\n") == "bf16"
+    assert bench.bf16_units("model name : amx\nflags : avx2 amx_tile avx512f") == bench.bf16_units("") == ""
+
+
+def test_a_row_says_where_it_was_measured(monkeypatch):
+    monkeypatch.setattr(bench, "cpuinfo", lambda: INTEL)
+    place = bench.row("a case", "train", "timm", [1.0, 2.0])["machine"]
+    assert place.startswith("Some CPU @ 2 GHz, ")
+    assert f"torch {torch.__version__.split('+')[0]}, timm {bench.timm.__version__}" in place
+    assert bench.machine("")
+
+
+@pytest.mark.parametrize(("info", "note", "n"), [(INTEL, "amx_bf16", 5), ("", "no unit of this CPU", 3)])
+def test_bf16_rows_say_what_the_processor_has(info, note, n, monkeypatch):
+    monkeypatch.setattr(bench, "cpuinfo", lambda: info)
+    rows = [row for row in bench.measure(TINY, rounds=5) if "bf16" in row["mode"]]
+    assert [row["n"] for row in rows] == [n, n]
+    assert all(note in row["note"] for row in rows)
+
+
 def test_both_have_the_same_weights_and_fused_attention_is_switched_back():
     experimental = use_fused_attn(experimental=True)
     ours, theirs = bench.pair_of_models(TINY, fused=True)
