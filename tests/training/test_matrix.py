@@ -48,7 +48,7 @@ def losses(backbone: str, regime: str) -> list[float]:
         mask_ratio=0.6,
     )
     torch.manual_seed(0)
-    model = create(backbone, image_size=SIDE, channels=1, classes=CLASSES if row.labels else 0)
+    model = create(backbone, image_size=SIDE, channels=1, classes=CLASSES if row.labels else None)
     where, _, name = row.module.partition(":")
     module = getattr(importlib.import_module(where), name).from_run(run, model, steps=1000)
     optimizer = module.configure_optimizers()["optimizer"]
