@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from bias_lab import catalogue
 from bias_lab.analysis import replicates as rep
 from bias_lab.analysis.figures import percent
 from bias_lab.analysis.gaps import listed
@@ -22,12 +23,34 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     rows = rep.comparable(view, scratch=False)
     scratch = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
     if not len(scratch):
-        return []
+        return overlaps(rows)
     checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
         replicates, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
-    return [told for check in checks for told in check(scratch)] + edges(scratch, tuned)
+    return overlaps(rows) + [told for check in checks for told in check(scratch)] + edges(scratch, tuned)
+
+
+def overlaps(rows: pd.DataFrame) -> list[str]:
+    """Starts that have seen images of the dataset, as far as the catalogue knows: --allow-overlap let them pass."""
+    if "source" not in rows:
+        return []
+    told = []
+    for dataset, part in rows[rows["regime"] != "scratch"].groupby("dataset"):
+        made_from = set(catalogue.DATASETS[str(dataset)].made_from) if dataset in catalogue.DATASETS else set()
+        for (regime, source), _ in part.groupby(["regime", part["source"].fillna("")]):
+            theirs = {"imagenet"} if regime == "weights" else {str(source), *_made_from(str(source))}
+            common = sorted(theirs & {str(dataset), *made_from}) if source not in ("pool", "subset") else []
+            if common:
+                told.append(
+                    f"Overlap allowed: {regime} ({source}) and {dataset} share images of {common[0]}; test images may "
+                    "be among them, and accuracies too high by an unknown amount."
+                )
+    return told
+
+
+def _made_from(source: str) -> tuple[str, ...]:
+    return catalogue.DATASETS[source].made_from if source in catalogue.DATASETS else ()
 
 
 def replicates(scratch: pd.DataFrame) -> list[str]:

@@ -33,8 +33,10 @@ def collect(folder: Path) -> pd.DataFrame:
     """The table of a folder: columns `ledger.COLUMNS` in order, rows sorted as the plan has them, then by run_id.
 
     `attrs["experiment"]`: experiment, question, note, profile, command, version, planned (run_ids in order), recipes
-    (name → settings); `attrs["reasons"]`: run_id → why it failed; `attrs["tuned"]`: the tuning table. Runs neither
-    finished nor failed have no row.
+    (name → settings); `attrs["reasons"]`: run_id → why it failed; `attrs["tuned"]`: the tuning table;
+    `attrs["curves"]`: run_id → [steps, accuracies on the hold-out] of runs that were watched;
+    `attrs["overlap"]`: run_id of a pretraining → test images that stood in its source. Runs neither finished nor
+    failed have no row.
     Raises UserError if the folder is not there, or a file in it is damaged.
     """
     folder = Path(folder)
@@ -52,18 +54,19 @@ def collect(folder: Path) -> pd.DataFrame:
     keep: list[str] = []
     rows: list[dict[str, Any]] = []
     reasons: dict[str, str] = {}
+    more: dict[str, dict[str, Any]] = {"curves": {}, "overlap": {}}
     for name in names:
         here = ledger.run_folder(folder, name)
         written = _mtime(here / ledger.RESULT)
         if written is not None and name in known and written < known[name]:
             keep.append(name)
         elif written is not None:
-            rows.append(_finished(here, plan, families.get(name, "")))
+            rows.append(_finished(here, plan, families.get(name, ""), more))
         elif (here / ledger.FAILURE).is_file():
             row, reasons[name] = _failed(here, plan, families.get(name, ""))
             rows.append(row)
     kept = old[old["run_id"].isin(keep)] if old is not None and keep else None
-    return _finish(rows, kept, plan, began, reasons, tuned)
+    return _finish(rows, kept, plan, began, reasons, tuned, more)
 
 
 def write(folder: Path) -> Path:
@@ -141,7 +144,8 @@ def _mtime(path: Path) -> int | None:
         return None
 
 
-def _finished(here: Path, plan: Mapping[str, Any], family: str) -> dict[str, Any]:
+def _finished(here: Path, plan: Mapping[str, Any], family: str, more: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """The run's row; what no column holds goes into `more`: its curve on the hold-out, test images in its source."""
     result = ledger.read_json(here / ledger.RESULT)
     run = from_json(result["run"])
     metrics, facts = result.get("metrics", {}), result.get("facts", {})
@@ -154,7 +158,21 @@ def _finished(here: Path, plan: Mapping[str, Any], family: str) -> dict[str, Any
         row[name] = result.get(name)
     row["versions"] = json.dumps(result.get("versions", {}), sort_keys=True)
     row["correct"] = _correct(here / ledger.PREDICTIONS)
+    curve = _curve(here / ledger.METRICS) if run.monitor and run.task == "classify" else []
+    if curve:
+        more["curves"][here.name] = curve
+    if facts.get("source_overlap"):
+        more["overlap"][here.name] = facts["source_overlap"]
     return row
+
+
+def _curve(path: Path) -> list[list[float]]:
+    """[steps, accuracies on the hold-out] of a watched run; [] for one that was not."""
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = sorted((int(row["step"]), round(float(row["holdout/top1"]), 5)) for row in rows if "holdout/top1" in row)
+    return [list(part) for part in zip(*found, strict=True)]
 
 
 def _failed(here: Path, plan: Mapping[str, Any], family: str) -> tuple[dict[str, Any], str]:
@@ -205,6 +223,7 @@ def _finish(
     began: int,
     reasons: Mapping[str, str] | None = None,
     tuned: Mapping[str, Any] | None = None,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     fresh = list(rows)
     parts = [kept] if kept is not None else []
@@ -220,10 +239,19 @@ def _finish(
     table.attrs = {
         "experiment": experiment,
         "tuned": dict(tuned or old.get("tuned", {})),
+        **{name: _carried(name, more or {}, old, table) for name in ("curves", "overlap")},
         "reasons": dict(reasons) if reasons is not None else old.get("reasons", {}),
         "read_at": began,
     }
     return table
+
+
+def _carried(
+    name: str, more: Mapping[str, Mapping[str, Any]], old: Mapping[Any, Any], table: pd.DataFrame
+) -> dict[str, Any]:
+    """What was read now and what the old table carried, of runs that are here still, in their order."""
+    known = {**old.get(name, {}), **more.get(name, {})}
+    return {run: known[run] for run in table["run_id"] if run in known} if known else {}
 
 
 def _about(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,16 +29,17 @@ _LINE = 1.22  # height of a line of text over its font size
 
 
 class Axes(NamedTuple):
-    """Data → pixels: x logarithmic, y linear."""
+    """Data → pixels: x logarithmic (or linear), y linear."""
 
     x: tuple[float, float]
     y: tuple[float, float]
     frame: Frame
+    log: bool = True
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         f = self.frame
-        low, high = math.log(self.x[0]), math.log(self.x[1])
-        across = (math.log(x) - low) / (high - low)
+        low, here, high = (math.log(k) if self.log else k for k in (self.x[0], x, self.x[1]))
+        across = (here - low) / (high - low)
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return f.left + across * (f.width - f.left - f.right), f.height - f.bottom - up * (f.height - f.top - f.bottom)
 
@@ -53,20 +54,32 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
         return (
             f'{head}<text class="soft" x="{f.width / 2}" y="{f.height / 2}" text-anchor="middle">{words}</text></svg>'
         )
-    axes = Axes(_x_range(points), y_range(points, zero=chart.zero), f)
+    longest = max(len(line.label) for line in chart.series) * f.font * 0.6 + 24
+    f = f._replace(right=int(min(max(0.75 * f.right, longest), 0.43 * f.width)))  # room for the labels, no more
+    axes = Axes(_x_range(points, chart.log), y_range(points, zero=chart.zero), f, chart.log)
     parts = [head, *_grid(chart, axes, points)]
     order = sorted(chart.series, key=lambda line: line.bold)
-    parts += [_band(line, axes) for line in order if line.bold and not chart.zero]
+    bars = chart.zero or lone(chart)
+    parts += [_band(line, axes) for line in order if line.bold and not bars]
     middle = (len(order) - 1) / 2
     for place, line in enumerate(order):
-        aside = 7.0 * (place - middle) if chart.zero else 0.0  # intervals of several lines stand beside one another
-        parts += _line(line, axes, whiskers=chart.zero, aside=aside)
+        aside = (
+            min(7.0, 60 / len(order)) * (place - middle) if bars else 0.0
+        )  # intervals of several lines stand beside one another
+        parts += _line(line, axes, whiskers=bars, aside=aside)
     parts += _labels(chart.series, axes)
     return "".join([*parts, "</svg>"])
 
 
-def _x_range(points: Sequence[Point]) -> tuple[float, float]:
+def lone(chart: Chart) -> bool:
+    """Whether there is but one size: then every line is a point, and its interval a bar."""
+    return chart.log and len({point.x for line in chart.series for point in line.points}) == 1
+
+
+def _x_range(points: Sequence[Point], log: bool) -> tuple[float, float]:
     low, high = min(p.x for p in points), max(p.x for p in points)
+    if not log:
+        return 0.0, 1.02 * high
     pad = (high / low) ** 0.04 if high > low else 1.6
     return low / pad, high * pad
 
@@ -93,6 +106,15 @@ def y_ticks(low: float, high: float, *, most: int = 7) -> list[float]:
     return [low, high]
 
 
+def x_ticks(points: Sequence[Point], log: bool) -> list[float]:
+    """Every size that was run, or round steps from 0."""
+    sizes = sorted({p.x for p in points})
+    if log:
+        return sizes
+    step = next(s for k in range(9) for s in (10**k, 2 * 10**k, 5 * 10**k) if sizes[-1] / s <= 8)
+    return [float(x) for x in range(0, int(sizes[-1]) + 1, step)]
+
+
 def _grid(chart: Chart, axes: Axes, points: Sequence[Point]) -> list[str]:
     f = axes.frame
     parts = []
@@ -100,15 +122,11 @@ def _grid(chart: Chart, axes: Axes, points: Sequence[Point]) -> list[str]:
         _, v = axes.at(axes.x[0], y)
         rule = "zero" if chart.zero and abs(y) < 1e-12 else "rule"
         parts.append(f'<line class="{rule}" x1="{f.left}" x2="{f.width - f.right}" y1="{v:.1f}" y2="{v:.1f}"/>')
-        told = (
-            f"{100 * y:g}".replace("-", "−")
-            if abs(100 * y - round(100 * y)) > 1e-6
-            else f"{round(100 * y)}".replace("-", "−")
-        )
+        told = f"{round(100 * y, 6):g}".replace("-", "−")
         parts.append(f'<text class="soft" x="{f.left - 7}" y="{v + f.font * 0.35:.1f}" text-anchor="end">{told}</text>')
     base = f.height - f.bottom
     before = -1e9
-    for x in sorted({p.x for p in points}):
+    for x in x_ticks(points, axes.log):
         u, _ = axes.at(x, axes.y[0])
         parts.append(f'<line class="axis" x1="{u:.1f}" x2="{u:.1f}" y1="{base}" y2="{base + 4}"/>')
         told = f"{int(x):,}"
@@ -140,7 +158,7 @@ def _line(line: Series, axes: Axes, *, whiskers: bool, aside: float = 0.0) -> li
     path = " ".join(f"{u:.1f},{v:.1f}" for u, v in places)
     parts = [f'<polyline class="line {kind}" points="{path}"{dash}/>'] if len(places) > 1 else []
     for point, (u, v) in zip(line.points, places, strict=True):
-        if whiskers or (line.bold and len(places) == 1):
+        if whiskers:
             parts += _whiskers(point, u, axes, kind)
         tip = escape(point.tip)
         mark = marker(line.marker, u, v, 4.4 if line.bold else 3.6) if line.marker else ""
@@ -224,24 +242,13 @@ def _labels(series: Sequence[Series], axes: Axes) -> list[str]:
 
 def shown(chart: Chart) -> list[Point]:
     """The points that set the axis: with their intervals where those are drawn, else without."""
-    drawn = [(point, line.bold or chart.zero) for line in chart.series for point in line.points]
+    drawn = [(point, line.bold or chart.zero or lone(chart)) for line in chart.series for point in line.points]
     return [point if with_interval else Point(x=point.x, y=point.y) for point, with_interval in drawn]
 
 
 # --- files for a paper ----------------------------------------------------------------------------------------------
 
-_SHAPES = {
-    "": "",
-    "circle": "o",
-    "square": "s",
-    "triangle": "^",
-    "diamond": "D",
-    "pentagon": "p",
-    "down": "v",
-    "cross": "X",
-    "star": "*",
-}
-
+_SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*")
 
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "bias_lab", "font.size": 8.5, "axes.linewidth": 0.6}
 
@@ -289,9 +296,15 @@ def _figure(chart: Chart, width: float) -> Any:
 
 def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None:
     low, high = y_range(points, zero=chart.zero)
-    left, right = _x_range(points)
-    axes.set(xscale="log", xlim=(left, right), ylim=(100 * low, 100 * high), xlabel=chart.xlabel, ylabel=chart.ylabel)
-    sizes = sorted({p.x for p in points})
+    left, right = _x_range(points, chart.log)
+    axes.set(
+        xscale="log" if chart.log else "linear",
+        xlim=(left, right),
+        ylim=(100 * low, 100 * high),
+        xlabel=chart.xlabel,
+        ylabel=chart.ylabel,
+    )
+    sizes = x_ticks(points, chart.log)
     axes.set_xticks(sizes, [f"{int(x):,}" for x in sizes])
     axes.tick_params(axis="x", which="minor", bottom=False)
     axes.spines[["top", "right"]].set_visible(False)
@@ -299,8 +312,9 @@ def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None
     axes.set_axisbelow(True)
     if chart.zero:
         axes.axhline(0, color="#444444", linewidth=0.8)
+    bars = chart.zero or lone(chart)
     for place, line in enumerate(chart.series):
-        step = (right / left) ** 0.012 if chart.zero else 1.0  # intervals of several lines stand beside one another
+        step = (right / left) ** 0.012 if bars else 1.0  # intervals of several lines stand beside one another
         line = replace(
             line, points=tuple(replace(p, x=p.x * step ** (place - len(chart.series) / 2 + 0.5)) for p in line.points)
         )
@@ -308,16 +322,16 @@ def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None
         dash: Any = (0, tuple(d / 2 for d in line.dash)) if line.dash else "solid"
         weight = 1.8 if line.bold else 0.9
         axes.plot(
-            x, y, color=HUES[line.hue], linestyle=dash, linewidth=weight, marker=_SHAPES[line.marker],
+            x, y, color=HUES[line.hue], linestyle=dash, linewidth=weight, marker=_SHAPES.get(line.marker, ""),
             markersize=4.2 if line.bold else 3.4, zorder=3 if line.bold else 2,
         )  # fmt: skip
         band = [p for p in line.points if math.isfinite(p.low)]
-        if line.bold and not chart.zero and len(band) > 1:
+        if line.bold and not bars and len(band) > 1:
             axes.fill_between(
                 [p.x for p in band], [100 * p.low for p in band], [100 * p.high for p in band],
                 color=HUES[line.hue], alpha=0.15, linewidth=0,
             )  # fmt: skip
-        if chart.zero:
+        if bars:
             for p in line.points:
                 axes.vlines(p.x, 100 * p.low_any, 100 * p.high_any, color=HUES[line.hue], linewidth=0.8)
                 axes.vlines(p.x, 100 * p.low, 100 * p.high, color=HUES[line.hue], linewidth=2.6)
@@ -329,7 +343,7 @@ def _plot(axes: Any, chart: Chart, points: Sequence[Point], figure: Any) -> None
     for line, level in zip(chart.series, places, strict=True):
         axes.annotate(
             line.label, (line.points[-1].x, 100 * line.points[-1].y),
-            xytext=(right * (right / left) ** 0.03, level * scale),
+            xytext=(right * (right / left) ** 0.03 if chart.log else 1.03 * right, level * scale),
             color=HUES[line.hue], va="center", fontweight="bold" if line.bold else "normal", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": HUES[line.hue], "linewidth": 0.4, "alpha": 0.6, "relpos": (0, 0.5)},
         )  # fmt: skip

@@ -6,7 +6,7 @@ common colour blindness and in grey; each has a lighter twin for dark mode.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -74,7 +74,7 @@ class Chart:
     xlabel: str = "labelled training images (log scale)"
     unit: str = "%"
     zero: bool = False  # a line at 0, and 0 within the axis
-    notes: tuple[str, ...] = field(default=())
+    log: bool = True  # whether x is on a log scale
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -122,11 +122,11 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
         series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
     reference = set(rep.select(scratch, of)["backbone"])
     for backbone, part in scratch.groupby("backbone"):
-        bold = backbone in reference or (len(members) == 1 and backbone in members)
+        bold = not reference or backbone in reference or (len(members) == 1 and backbone in members)
         series.append(_line(str(backbone), part, SCRATCH, "finetune", names, bold))
     others = rows[~rows.index.isin(scratch.index)]
     for (name, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
-        series.append(_line(str(name), part, str(regime), str(protocol), names, name in reference))
+        series.append(_line(str(name), part, str(regime), str(protocol), names, not reference or name in reference))
     series = [line for line in series if line.points]
     n = counted(rows)
     caption = (
@@ -176,9 +176,9 @@ def family(name: str) -> str:
     return name if name in HUES else "other"
 
 
-def counted(rows: pd.DataFrame) -> str:
-    """How many replicates the cells have: '5', or '3 to 5'."""
-    sizes = rows.groupby(["backbone", "regime", "protocol", "size"]).size()
+def counted(rows: pd.DataFrame, *further: str) -> str:
+    """How many replicates the cells have: '5', or '3 to 5'. further: columns that part cells too."""
+    sizes = rows.groupby(["backbone", "regime", "protocol", "size", *further]).size()
     if not len(sizes):
         return "0"
     least, most = int(sizes.min()), int(sizes.max())
@@ -187,43 +187,137 @@ def counted(rows: pd.DataFrame) -> str:
 
 def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
     """Δ(N) with both intervals. found: (regime, table of `gaps`, label) a line."""
-    series = []
-    n: set[int] = set()
-    for regime, table, label in found:
-        points = []
-        for row in table.to_dict("records"):
-            n.add(int(row["n"]))
-            tip = f"{label} · N = {row['size']:,} · {percent(row['shortfall'])} points ({span(row['low'], row['high'])}"
-            wide = span(row["low_any"], row["high_any"])
-            tip += f"; with test images {wide}; n = {row['n']})" if wide != "–" else f"; n = {row['n']})"
-            points.append(
-                Point(
-                    x=float(row["size"]),
-                    y=row["shortfall"],
-                    low=row["low"],
-                    high=row["high"],
-                    low_any=row["low_any"],
-                    high_any=row["high_any"],
-                    tip=tip,
-                )
-            )
-        if points:
-            dash = DASHES.get(regime, (3, 2))
-            series.append(
-                Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=regime == SCRATCH)
-            )
-    pairs = "–".join(str(k) for k in sorted({min(n), max(n)})) if n else "0"
+    lines = [(table, label, DASHES.get(regime, (3, 2)), regime == SCRATCH) for regime, table, label in found]
     caption = (
-        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {pairs} replicates. Thick bars: 95 % "
-        "interval over replicates on this test set. Thin bars: with the sampling of test images too. Above 0 the CNNs "
-        "lead. Line: where the ViT's weights come from; the CNNs are always from scratch."
+        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {_paired(t for t, *_ in lines)} "
+        "replicates. Thick bars: 95 % interval over replicates on this test set. Thin bars: with the sampling of test "
+        "images too. Above 0 the CNNs lead. Line: where the ViT's weights come from; the CNNs are always from scratch."
     )
     return Chart(
         name=f"{prefix}shortfall",
         title="The shortfall: how far plain ViT lies below the CNNs",
         caption=caption,
-        series=tuple(series),
+        series=tuple(line for line in (_gap_line(*each) for each in lines) if line.points),
         ylabel="shortfall, points",
         unit="points",
         zero=True,
+    )
+
+
+def _paired(tables: Iterable[pd.DataFrame]) -> str:
+    n = {int(k) for table in tables for k in table["n"]}
+    return "–".join(str(k) for k in sorted({min(n), max(n)})) if n else "0"
+
+
+def _gap_line(table: pd.DataFrame, label: str, dash: tuple[int, ...], bold: bool) -> Series:
+    points = []
+    for row in table.to_dict("records"):
+        tip = f"{label} · N = {row['size']:,} · {percent(row['shortfall'])} points ({span(row['low'], row['high'])}"
+        wide = span(row["low_any"], row["high_any"])
+        tip += f"; with test images {wide}; n = {row['n']})" if wide != "–" else f"; n = {row['n']})"
+        ends = {name: row[name] for name in ("low", "high", "low_any", "high_any")}
+        points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, **ends))
+    return Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=bold)
+
+
+# --- images with something taken away, and epochs ---------------------------------------------------------------------
+
+ARM_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # an intervention each; the first: none
+
+
+def by_arm(arms: Mapping[str, pd.DataFrame], *, prefix: str = "") -> Chart:
+    """Accuracy of every backbone from scratch under each intervention. arms: words → comparable rows, plain first."""
+    names, ending = shortened(name for rows in arms.values() for name in rows["backbone"])
+    series = []
+    for place, (arm, rows) in enumerate(arms.items()):
+        for backbone, part in rows.groupby("backbone"):
+            line = _line(str(backbone), part, SCRATCH, "finetune", names, place == 0)
+            label = line.label if place == 0 else f"{line.label}, {_brief(arm)}"
+            tips = tuple(replace(p, tip=p.tip.replace("from scratch", arm)) for p in line.points)
+            series.append(replace(line, label=label, dash=_dash(place), points=tips))
+    every = pd.concat(arms.values()) if arms else pd.DataFrame()
+    caption = (
+        f"Mean test accuracy over n = {counted(every.drop_duplicates('run_id'), 'intervention')} replicates, from "
+        f"scratch; bands: 95 % interval of the mean, Student's t. Colour: family. Marker: backbone. "
+        f"Line: {_told(arms)}." + (f" Names without their ending {ending}." if ending else "")
+    )
+    return Chart(
+        name=f"{prefix}arms",
+        title="Accuracy with something taken away from the images",
+        caption=caption,
+        series=tuple(line for line in series if line.points),
+        ylabel="test accuracy, %",
+    )
+
+
+def shortfall_by_arm(found: Iterable[tuple[str, pd.DataFrame]], *, prefix: str = "") -> Chart:
+    """Δ(N) under each intervention. found: (words, rows of `arms`), plain first."""
+    lines = list(found)
+    caption = (
+        f"Mean accuracy of the CNN family minus plain ViT's, paired over n = {_paired(t for _, t in lines)} "
+        "replicates, from scratch. Thick bars: 95 % interval over replicates on this test set. Thin bars: with the "
+        f"sampling of test images too. Above 0 the CNNs lead. Line: {_told(name for name, _ in lines)}."
+    )
+    series = [_gap_line(table, _brief(name), _dash(place), place == 0) for place, (name, table) in enumerate(lines)]
+    return Chart(
+        name=f"{prefix}arms-shortfall",
+        title="The CNNs' lead with something taken away from the images",
+        caption=caption,
+        series=tuple(line for line in series if line.points),
+        ylabel="lead of the CNNs, points",
+        unit="points",
+        zero=True,
+    )
+
+
+def _dash(place: int) -> tuple[int, ...]:
+    return ARM_DASHES[place % len(ARM_DASHES)]
+
+
+def _told(arms: Iterable[str]) -> str:
+    """'solid, as they are; dashed, pixels permuted; …'."""
+    kinds = ("solid", "dashed", "dotted", "dash-dotted", "long dashes", "short dashes")
+    return "; ".join(f"{kinds[place % len(kinds)]}, {arm}" for place, arm in enumerate(arms))
+
+
+def _brief(arm: str) -> str:
+    """'pixels permuted' → 'pixels', for a label beside its line."""
+    return arm.split(" of ")[0].removesuffix(" permuted").removesuffix(" shuffled")
+
+
+def epochs(made: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") -> Chart:
+    """Accuracy on the hold-out over the epochs. made: a row for each backbone, regime, draw, seed and epoch: top1."""
+    names, ending = shortened(made["backbone"])
+    series = []
+    for (backbone, regime, _), part in made.groupby(["backbone", "regime", "protocol"]):
+        label = names.get(str(backbone), str(backbone)) + ("" if regime == SCRATCH else f" + {regime}")
+        points = []
+        for epoch, at in part.groupby("epoch"):
+            of = intervals.mean(rep.units(at.set_index(["draw", "seed"])[["top1"]])["top1"].to_numpy(dtype=float))
+            low, high = max(of.low, 0.0), min(of.high, 1.0)
+            inside = f"95 %: {span(low, high)}, " if of.k > 1 else ""
+            tip = f"{label} · epoch {float(str(epoch)):.0f} · {percent(of.value)} % ({inside}n = {len(at)})"
+            points.append(Point(x=float(str(epoch)), y=of.value, low=low, high=high, tip=tip))
+        first = part.iloc[0]
+        series.append(
+            Series(
+                label=label, points=tuple(points), hue=family(str(first["family"])), bold=True,
+                marker=MARKERS.get(str(first["architecture"]), "star"), dash=DASHES.get(str(regime), (3, 2)),
+            )
+        )  # fmt: skip
+    n = made.groupby(["backbone", "regime", "protocol"])[["draw", "seed"]].apply(lambda p: len(p.drop_duplicates()))
+    told = str(n.min()) if n.min() == n.max() else f"{n.min()} to {n.max()}"
+    caption = (
+        f"Mean accuracy on the hold-out over n = {told} replicates at N = {size:,}; bands: 95 % interval, Student's t. "
+        "Colour: family. Marker: backbone. Line: where the weights come from. Nothing is chosen by these curves."
+        + (f" Names without their ending {ending}." if ending else "")
+    )
+    return Chart(
+        name=f"{prefix}epochs{tail}",
+        title=f"Accuracy on the hold-out over the epochs, N = {size:,}",
+        caption=caption,
+        series=tuple(series),
+        ylabel="accuracy on the hold-out, %",
+        xlabel="epochs",
+        log=False,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bias_lab.analysis import bookkeeping, collect, figures, statistics, tables
+from bias_lab.analysis import bookkeeping, collect, figures, statistics, studies, tables
 from bias_lab.analysis import replicates as rep
 from bias_lab.analysis.cautions import cautions
 from bias_lab.analysis.gaps import between, listed
@@ -14,7 +14,6 @@ from bias_lab.analysis.gaps import points as told_points
 from bias_lab.analysis.pages import Report, Section, Table
 
 MAIN_RECIPE = "plain"
-SPELT = {"mae": "MAE", "simmim": "SimMIM", "dino": "DINO"}  # at the beginning of a sentence
 QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 
 
@@ -30,10 +29,11 @@ def findings(table: pd.DataFrame) -> Report:
     views = split(table)
     for name, view in views:
         about = name if len(views) > 1 else ""
-        found = statistics.answer(view)
-        answers.append((about, " ".join([found.finding, *won_back(statistics.recovery(view))]), found.method))
-        sections += _sections(table, view, about)
+        made, sentence, method = _sections(table, view, about, dict(about_it.get("curves", {})))
+        answers.append((about, sentence, method))
+        sections += made
         told += [f"{about}: {text}" if about else text for text in cautions(view, tuned)]
+    told = studies.overlapped(table, dict(about_it.get("overlap", {}))) + told
     undone = bookkeeping.undone(missing, experiment.get("labels", {}), failed, reasons)
     sections.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))
     sections += _bookkeeping(table, experiment, tuned)
@@ -100,16 +100,31 @@ def main_recipe(rows: pd.DataFrame) -> str:
 # --- one dataset ------------------------------------------------------------------------------------------------------
 
 
-def _sections(table: pd.DataFrame, view: pd.DataFrame, about: str) -> list[Section]:
-    """What is said of one dataset at one image size."""
+def _sections(
+    table: pd.DataFrame, view: pd.DataFrame, about: str, curves: Mapping[str, Any]
+) -> tuple[list[Section], str, str]:
+    """What is said of one dataset at one image size: sections, the sentences at the top, how they were reached."""
     slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
     tail = f": {about}" if about else ""
-    made = [*_gap(view, slug), *_robust(table, view), *_details(table, view)]
-    return [replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}") for section in made]
+    found = statistics.answer(view)
+    pairs: tuple[Table, ...] = ()
+    told = [found.finding, found.method]
+    if found.verdict == "unknown" and not len(rep.select(view, "vit")):
+        (finding, method), pairs = studies.pairwise(view)
+        told = [finding, method] if finding else told
+    taken, arms_told = studies.taken_away(view, slug)
+    starts, left_told = studies.starts(table, view)
+    short = left_told if len(left_told) == 1 else []  # of many starts the section tells
+    sentence = " ".join([told[0], *studies.won_back(statistics.recovery(view)), *short, *arms_told])
+    made = [*_gap(view, slug, pairs, (starts, tuple(left_told))), *_robust(table, view), *_details(table, view)]
+    made[1:1] = [*taken, *studies.over_epochs(view, curves, slug)]
+    return [replace(s, name=f"{slug}{s.name}", title=f"{s.title}{tail}") for s in made], sentence, told[1]
 
 
-def _gap(view: pd.DataFrame, slug: str) -> list[Section]:
-    """The figure, the shortfall, and what wins it back."""
+def _gap(
+    view: pd.DataFrame, slug: str, pairs: tuple[Table, ...], starts: tuple[tuple[Table, ...], tuple[str, ...]]
+) -> list[Section]:
+    """The figure, the shortfall (or pair by pair, where no plain ViT is), and what wins it back."""
     rows = rep.comparable(view, scratch=False)
     found, won, own = statistics.gaps(view), statistics.recovery(view), statistics.removed(view)
     gap = figures.shortfall(regimes(rows, found), prefix=slug)
@@ -119,11 +134,11 @@ def _gap(view: pd.DataFrame, slug: str) -> list[Section]:
         Section(name="figure", title="Accuracy", charts=(figures.accuracy(rows, prefix=slug),)),
         Section(
             name="shortfall",
-            title="The shortfall",
+            title="The shortfall" if len(found) or not pairs else "Pair by pair",
             charts=(gap,) if len(found) else (),
-            tables=(tables.shortfall(found, "The CNN family minus plain ViT, from scratch"),),
+            tables=(tables.shortfall(found, "The CNN family minus plain ViT, from scratch"), *pairs),
         ),
-        Section(name="recovery", title="What wins it back", tables=(by_regime,)),
+        Section(name="recovery", title="What wins it back", text=starts[1], tables=(by_regime, *starts[0])),
         Section(name="own", title="Your own backbone", text=own_told(own), tables=(by_own,)),
     ]
 
@@ -171,23 +186,6 @@ def regimes(rows: pd.DataFrame, found: pd.DataFrame) -> list[tuple[str, pd.DataF
         several = vit.loc[vit["regime"] == regime, "source"].nunique() > 1
         lines.append((str(regime), between(part, reference), f"{label}, {source}" if several else label))
     return lines
-
-
-def won_back(won: pd.DataFrame) -> list[str]:
-    """'MAE on the pool wins back 83 % of it at N = 1,000 (95 % interval 70 to 110 %)', the ends of many sizes."""
-    told = []
-    for (regime, protocol, source), part in won.dropna(subset=["recovery", "low"]).groupby(
-        ["regime", "protocol", "source"]
-    ):
-        rows = part.to_dict("records")
-        ends = [
-            f"{100 * row['recovery']:.0f} % of it at N = {row['size']:,} (95 % interval "
-            f"{tables.percents(row['low'], row['high']).text})"
-            for row in (rows if len(rows) < 3 else [rows[0], rows[-1]])
-        ]
-        how = tables.regime_told(SPELT.get(str(regime), str(regime).capitalize()), str(protocol), str(source))
-        told.append(f"{how} wins back {listed(ends)}.")
-    return told
 
 
 def own_told(won: pd.DataFrame) -> tuple[str, ...]:

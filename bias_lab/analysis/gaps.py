@@ -160,13 +160,21 @@ def answer(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Ans
         verdict = "crossover" if len(above) and above["size"].min() > below["size"].max() else "shortfall"
     elif len(above):
         verdict = "lead"
-    parts = [_claim(below, names, "falls short of"), _claim(above, names, "is ahead of")]
-    parts.append(_rest(found[~claimed], names, alone=verdict == "none"))
+    parts = claims(found, names)
     if (verdict in ("crossover", "shortfall") and not claimed.iloc[-1]) or verdict == "crossover":
         parts.append(_meeting(curves.crossover(table, of=of, against=against)))
-    finding, method = " ".join(part for part in parts if part), _method(found)
+    finding, method = " ".join(part for part in parts if part), method_of(found)
     sizes = below if len(below) else above
     return Answer(verdict, tuple(int(size) for size in sizes["size"]), f"{finding} ({method})", finding, f"{method}.")
+
+
+def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
+    """Sentences on the rows of one pair, by size: what is claimed (p_holm at most 0.05), and what is not shown."""
+    claimed = found["p_holm"] <= ALPHA
+    below, above = found[claimed & (found["shortfall"] > 0)], found[claimed & (found["shortfall"] < 0)]
+    parts = [_claim(below, names, "falls short of"), _claim(above, names, "is ahead of")]
+    parts.append(_rest(found[~claimed], names, alone=not claimed.any()))
+    return [part for part in parts if part]
 
 
 def _unknown(text: str) -> Answer:
@@ -189,14 +197,17 @@ def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str) -> str:
         return ""
     sizes = [f"{size:,}" for size in rows["size"]]
     shown = _records(rows)
+    who = names[0][0].upper() + names[0][1:] if names[0] in NAMES.values() else names[0]
+    if len(shown) == 1:
+        return f"{who} {verb} {names[1]} at N = {sizes[0]} by {_amount(shown[0], at=False)}."
     told = [_amount(row) for row in (shown if len(shown) < 3 else [shown[0], shown[-1]])]
-    return f"{names[0][0].upper()}{names[0][1:]} {verb} {names[1]} at N = {listed(sizes)}: by {listed(told)}."
+    return f"{who} {verb} {names[1]} at N = {listed(sizes)}: by {listed(told)}."
 
 
-def _amount(row: dict[str, Any]) -> str:
+def _amount(row: dict[str, Any], *, at: bool = True) -> str:
     ends = (row["low"], row["high"]) if math.isnan(row["low_any"]) else (row["low_any"], row["high_any"])
     low, high = sorted((abs(ends[0]), abs(ends[1]))) if ends[0] * ends[1] >= 0 else sorted(ends)
-    told = f"{points(abs(row['shortfall']))} points at {row['size']:,}"
+    told = f"{points(abs(row['shortfall']))} points" + (f" at {row['size']:,}" if at else "")
     return f"{told} (95 % interval {points(low)} to {points(high)}, n = {row['n']})"
 
 
@@ -210,7 +221,9 @@ def _rest(rows: pd.DataFrame, names: tuple[str, str], *, alone: bool) -> str:
     parts = []
     if len(seen):
         low, high = seen["low_any"].fillna(seen["low"]).min(), seen["high_any"].fillna(seen["high"]).max()
-        bounds = f"95 % intervals there reach from {points(low)} to {points(high)} points"
+        alone_off = ((seen["low_any"].fillna(seen["low"]) > 0) | (seen["high_any"].fillna(seen["high"]) < 0)).any()
+        uncorrected = ", not corrected for the number of comparisons," if alone_off else ""
+        bounds = f"95 % intervals there{uncorrected} reach from {points(low)} to {points(high)} points"
         what = f"between {names[0]} and {names[1]} " if alone else ""
         parts.append(f"No difference {what}is shown at N = {listed([f'{n:,}' for n in seen['size']])} ({bounds}).")
     if len(single):
@@ -223,10 +236,11 @@ def _meeting(where: pd.DataFrame) -> str:
     return "" if row["bound"] else f"The mean curves meet at {row['text']}."
 
 
-def _method(found: pd.DataFrame) -> str:
+def method_of(found: pd.DataFrame, what: str = "sizes") -> str:
+    """How the rows of `gaps` were tested, in words. what: that the correction runs over."""
     tested = found[found["p"].notna()]
-    correction = "" if len(tested) == 1 else f", Holm-corrected over {len(tested)} sizes"
+    correction = "" if len(tested) == 1 else f", Holm-corrected over {len(tested)} {what}"
     noise = " and test images" if tested["test_se"].notna().all() else ", on this test set"
     fewest = _records(tested.sort_values("units"))[0]
-    reach = f"sign flips of {fewest['units']} {fewest['unit']}s can't reach a p below {fewest['p_smallest']:.2g}"
+    reach = f"sign flips of {fewest['units']} {fewest['unit']}s can't reach a p below {fewest['p_smallest']:.3g}"
     return f"Student's t over replicates{noise}{correction}; {reach}"

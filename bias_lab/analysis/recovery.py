@@ -28,7 +28,7 @@ def recovery(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> p
     made = []
     for (regime, protocol, origin), part in others.groupby(["regime", "protocol", "source"]):
         after = rep.wide(part)
-        made += [(regime, protocol, origin, *found) for found in _shares(after, base, reference)]
+        made += [(regime, protocol, origin, *found) for found in shares(after, base, reference)]
     return pd.DataFrame(made, columns=RECOVERY)
 
 
@@ -41,11 +41,11 @@ def removed(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd
     base, reference = rep.wide(rep.select(rows, of)), rep.wide(rep.select(rows, against))
     made = []
     for name in sorted(rep.own(rows)):
-        made += [(name, *found) for found in _shares(rep.wide(rows[rows["backbone"] == name]), base, reference)]
+        made += [(name, *found) for found in shares(rep.wide(rows[rows["backbone"] == name]), base, reference)]
     return pd.DataFrame(made, columns=REMOVED)
 
 
-def _shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> list[tuple[Any, ...]]:
+def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> list[tuple[Any, ...]]:
     """size, share, low, high, gain, shortfall, n: for the sizes that all three have."""
     made: list[tuple[Any, ...]] = []
     for size in sorted(set(after.columns) & set(base.columns) & set(reference.columns)):

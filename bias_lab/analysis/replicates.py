@@ -47,15 +47,15 @@ def check(table: pd.DataFrame, columns: Iterable[str] = NEEDED) -> None:
             )
 
 
-def comparable(table: pd.DataFrame, *, scratch: bool = True) -> pd.DataFrame:
-    """The rows that a shortfall may use: finished, `finetune`, budget 1, no intervention, from scratch.
+def comparable(table: pd.DataFrame, *, scratch: bool = True, intervention: str = "") -> pd.DataFrame:
+    """The rows that a shortfall may use: finished, `finetune`, budget 1, no intervention (or this one), from scratch.
 
     scratch=False keeps every regime and protocol. Raises UserError where more than one dataset, image size or recipe is
     left, naming the filter; or where two runs stand for one replicate of a backbone.
     """
     check(table)
-    plain = table["intervention"].isna() | (table["intervention"] == "")
-    kept = (table["status"] == "finished") & (table["task"] == "classify") & (table["budget"] == 1) & plain
+    arm = table["intervention"].fillna("") == intervention
+    kept = (table["status"] == "finished") & (table["task"] == "classify") & (table["budget"] == 1) & arm
     kept &= table["top1"].notna()
     if scratch:
         kept &= (table["regime"] == "scratch") & (table["protocol"] == "finetune")

@@ -49,7 +49,7 @@ def shortfall(found: pd.DataFrame, title: str) -> Table:
         units = found.loc[found["p_smallest"].notna(), ["units", "unit"]]
         note = (
             f"Sign flips of {int(units['units'].min())} {units['unit'].iloc[0]}s can't give a p below "
-            f"{least.max():.2g}, however large the difference."
+            f"{least.max():.3g}, however large the difference."
         )
     return Table(title=title, columns=columns, rows=rows, note=note)
 
@@ -149,10 +149,90 @@ def shares(found: pd.DataFrame, title: str, who: str) -> Table:
     return Table(title=title, columns=columns, rows=rows, note=note)
 
 
+def _gap_cells(row: Any, column: str) -> tuple[Cell, ...]:
+    ends = between(row["low"], row["high"]), between(row["low_any"], row["high_any"])
+    return (points(row[column]), *ends, number(row["p_holm"], "{:.3g}"), whole(row["n"]))
+
+
+_P = ("p, Holm", "two-sided, with test images where known, corrected over all rows of this table")
+
+
+def arms(found: pd.DataFrame) -> Table:
+    """`statistics.arms`, with its interventions in words (column arm)."""
+    rows = tuple(
+        (
+            word(row["arm"]), whole(row["size"]), *_gap_cells(row, "shortfall"), points(row["gone"]),
+            between(row["gone_low"], row["gone_high"]),
+        )
+        for row in found.to_dict("records")
+    )  # fmt: skip
+    columns = (
+        ("images", ""), _N, ("points", "mean accuracy of the CNN family minus plain ViT's"), _INTERVAL, _ANY, _P, _n,
+        ("gone", "points of the lead on the images as they are, paired over replicates"),
+        ("95 % interval of it", "Student's t over replicates"),
+    )  # fmt: skip
+    return Table(title="The CNN family minus plain ViT, from scratch, by what was done to the images", columns=columns,
+                 rows=rows)  # fmt: skip
+
+
+def moved(found: pd.DataFrame) -> Table:
+    """`statistics.moved`, with its interventions in words (column arm)."""
+    rows = tuple(
+        (word(row["backbone"]), word(row["arm"]), whole(row["size"]), *_gap_cells(row, "change"))
+        for row in found.to_dict("records")
+    )
+    columns = (
+        ("backbone", ""), ("images", ""), _N, ("points", "accuracy with it minus on the images as they are, paired"),
+        _INTERVAL, _ANY, _P, _n,
+    )  # fmt: skip
+    return Table(title="How far each backbone's accuracy moves", columns=columns, rows=rows)
+
+
+def gains(found: pd.DataFrame) -> Table:
+    """`statistics.gains`: every backbone after every start."""
+    rows = tuple(
+        (
+            word(row["backbone"]), word(regime_told(row["regime"], row["protocol"], row["source"])), whole(row["size"]),
+            points(row["top1"]), points(row["gain"]), between(row["low"], row["high"]),
+            number(-row["behind"], "{:+.1f}", scale=100), between(-row["behind_high"], -row["behind_low"]),
+            whole(row["seen_before"]), whole(row["n"]),
+        )
+        for row in found.to_dict("records")
+    )  # fmt: skip
+    columns = (
+        ("backbone", ""), ("start", "where its weights come from"), _N, ("test, %", ""),
+        ("gain", "points over its own runs from scratch, paired"), _INTERVAL,
+        ("beside CNNs", "points above (+) or below (−) the CNN family from scratch, paired"),
+        ("95 % interval of it", "Student's t over replicates"),
+        ("images seen before", "in the lab's own pretraining, before the first label; –: weights from elsewhere"), _n,
+    )  # fmt: skip
+    return Table(title="What each start gives, and what it cost", columns=columns, rows=rows)
+
+
+def likewise(found: pd.DataFrame) -> Table:
+    """`statistics.likewise`: both sides after the same start."""
+    rows = tuple(
+        (
+            word(regime_told(row["regime"], row["protocol"], row["source"])), whole(row["size"]),
+            *_gap_cells(row, "shortfall"), number(row["left"], "{:.0f} %", scale=100),
+            percents(row["left_low"], row["left_high"]),
+        )
+        for row in found.to_dict("records")
+    )  # fmt: skip
+    columns = (
+        ("start of both", ""), _N, ("points", "CNN family minus plain ViT, both after this start"), _INTERVAL, _ANY, _P,
+        _n, ("left", "of the shortfall from scratch"), ("95 % interval of it", "Fieller's, of the ratio of two means"),
+    )  # fmt: skip
+    note = "Unbounded: the shortfall from scratch can't be told from 0 there."
+    return Table(title="What is left of the shortfall where both start alike", columns=columns, rows=rows, note=note)
+
+
 def regime_told(regime: str, protocol: str, source: str = "") -> str:
     """A regime in words: 'mae (on pool)', 'mae, linear probe (on subset)'."""
     told = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
-    return f"{told} (on {source})" if source else told
+    if not source:
+        return told
+    return f"{told} ({source})" if "weights" in regime else f"{told} (on {source})"
 
 
 def percents(low: float, high: float) -> Cell:

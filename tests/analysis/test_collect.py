@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,25 @@ def test_the_tuning_table_is_the_folder_s_and_what_the_plan_used(tmp_path: Path)
     alone.mkdir()
     shutil.copy(collect.write(tmp_path), alone)
     assert collect.collect(alone).attrs["tuned"] == told
+
+
+def test_curves_of_watched_runs_and_overlaps_travel_with_the_table(tmp_path: Path) -> None:
+    watched = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, monitor=2)
+    before = Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="mine")
+    names = [write_run(tmp_path, run) for run in (watched, before, replace(watched, monitor=0))]
+    lines = [
+        '{"step": 50, "train/loss": 1.0}',
+        '{"holdout/top1": 0.5, "step": 50}',
+        '{"holdout/top1": 0.625, "step": 100}',
+    ]
+    for name in names:
+        (ledger.run_folder(tmp_path, name) / ledger.METRICS).write_text("\n".join(lines) + "\n")
+    path = ledger.run_folder(tmp_path, names[1]) / ledger.RESULT
+    result = ledger.read_json(path)
+    ledger.write_json(path, {**result, "facts": {**result["facts"], "source_overlap": 3}})
+    fresh = collect.collect(tmp_path).attrs
+    assert fresh["curves"] == {names[0]: [[50, 100], [0.5, 0.625]]}
+    assert fresh["overlap"] == {names[1]: 3}
+    collect.write(tmp_path)
+    again = collect.collect(tmp_path).attrs  # rows of the cache, not read again
+    assert (again["curves"], again["overlap"]) == (fresh["curves"], fresh["overlap"])
