@@ -1,6 +1,10 @@
 """Budgets, recipes, tuning, missing runs, provenance: what stood in the table stands in the report."""
 
-from bias_lab.analysis import bookkeeping
+import math
+from pathlib import Path
+
+from bias_lab.analysis import bookkeeping, collect
+from bias_lab.analysis.findings import findings
 from bias_lab.analysis.pages import Table
 from bias_lab.definition import Run
 from tests.analysis.planted import row, rows, table
@@ -63,3 +67,18 @@ def test_provenance() -> None:
     assert told["versions"] == "timm 1.0.15, torch 2.14.1"
     assert told["data: fashion_mnist_12k"] == f"fingerprint {'f' * 16}, 2,000 test images"
     assert told["commit"] == "c" * 40
+
+
+def test_the_committed_example_shows_the_tuning_that_gave_its_rates() -> None:
+    """Each run of the example took the rate that its tuning table chose at the nearest size (in log N)."""
+    folder = Path(__file__).parents[2] / "docs" / "results"
+    made = collect.collect(folder)
+    chosen: dict[tuple[str, ...], dict[int, float]] = {}
+    for trial in made.attrs["tuned"]["rows"]:
+        key = tuple(trial[name] for name in ("backbone", "recipe", "regime"))
+        chosen.setdefault(key, {})[trial["size"]] = trial["learning_rate"]
+    for run in made[(made["task"] == "classify") & (made["status"] == "finished")].to_dict("records"):
+        rates = chosen[run["backbone"], run["recipe"], run["regime"]]
+        nearest = min(rates, key=lambda size, at=run["size"]: abs(math.log(size / at)))
+        assert run["learning_rate"] == rates[nearest], run["run_id"]
+    assert next(part for part in findings(made).sections if part.name == "tuning").tables[0].rows
