@@ -79,6 +79,8 @@ def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[d
 
 def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
     """The rows of one case: training and inference, against timm by default and at its best."""
+    info = cpuinfo()
+    where = dict(machine=machine(info))
     ours, default = pair_of_models(case)
     channels = case.keywords.get("in_chans", 3)
     images = torch.randn(case.batch, channels, case.image_size, case.image_size)
@@ -96,13 +98,13 @@ def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
         for mode in modes:
             run = step if mode == "train" else infer
             ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
-            yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios)
-    units = bf16_units(cpuinfo())
+            yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios) | where
+    units = bf16_units(info)
     for mode, run in (("train bf16", step), ("inference bf16", infer)) if "mobilevit" not in case.name else ():
         full, half = _bound(run, ours, images, labels), _autocast(_bound(run, ours, images, labels))
         ratios = interleaved(full, half, rounds if units else min(rounds, 3))
         note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: a cost here"
-        yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | dict(note=note)
+        yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | where | dict(note=note)
 
 
 def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Module]:
@@ -149,7 +151,7 @@ def row(case: str, mode: str, reference: str, ratios: list[float]) -> dict[str, 
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return dict(
         case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
-        n=len(ratios), machine=machine(cpuinfo()),
+        n=len(ratios),
     )  # fmt: skip
 
 
