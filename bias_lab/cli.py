@@ -145,6 +145,9 @@ def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Names
     )
     for failure in outcome.failures:
         console.print(f"failed  {told(failure)}", highlight=False, markup=False, soft_wrap=True)
+    if outcome.failures:
+        way = f"its log: bias-lab show RUN --out {folder}; --retry-failed tries again what did not diverge"
+        console.print(way, highlight=False, markup=False, soft_wrap=True)
     if outcome.blocked:
         console.print(f"{len(outcome.blocked)} runs wait for a pretraining that failed", highlight=False)
     publish()

@@ -4,11 +4,13 @@ Everything that can change a run's result is a field of `Run`, and nothing else 
 folder, a weights file) and how it is carried out (device, workers, W&B) belongs to `Settings`.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -252,22 +254,42 @@ def parse_field(text: str) -> tuple[str, Any]:
 
 
 def read_experiment(path: Path, profile: str) -> Experiment:
-    """Run an experiment file and ask it for one profile. Raises UserError if there is no such file or profile."""
+    """Run an experiment file and ask it for one profile.
+
+    Raises UserError if there is no such file or profile, and for what goes wrong in the file: its line and why.
+    """
     if not path.is_file():
         near = sorted(p.stem for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
         raise unknown("experiment file", str(path), [str(path.parent / f"{name}.py") for name in near])
     namespace: dict[str, Any] = {"__name__": "bias_lab_experiment", "__file__": str(path)}
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+    with _at_its_line(path):
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
     make = namespace.get("experiment")
     if not callable(make):
         raise UserError(f"{path} defines no experiment(profile)", remedy="see experiments/small_data.py")
     scale = namespace.get("SCALE", {})
     if scale and profile not in scale:
         raise unknown("profile", profile, scale)
-    made = make(profile)
+    with _at_its_line(path):
+        made = make(profile)
     if not isinstance(made, Experiment):
         raise UserError(f"{path}: experiment('{profile}') gave {type(made).__name__}", "an Experiment")
     return made
+
+
+@contextlib.contextmanager
+def _at_its_line(path: Path) -> Iterator[None]:
+    """A mistake in the user's Python becomes one line that names the place."""
+    try:
+        yield
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise UserError(f"{where}: {type(error).__name__}: {error}", remedy="mend the file") from error
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:

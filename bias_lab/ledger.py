@@ -5,6 +5,7 @@ appears by rename. Everything else (the table, the report, W&B) is made from it 
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -13,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
@@ -110,9 +111,11 @@ def _fsync(path: Path) -> None:
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold the folder for one sweep. Raises UserError if another holds it; the kernel frees it when a holder dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as lock:
+    """Hold the folder for one sweep; the kernel frees it when a holder dies.
+
+    Raises UserError if another holds it, or if nothing can be written there.
+    """
+    with _lock(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -125,6 +128,17 @@ def claim(folder: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _lock(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOCK).open("a+")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        why = "a file" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise UserError(f"{folder} can't be a sweep's folder: {why}", remedy="use another --out") from error
 
 
 def attempts(folder: Path, run_id: str) -> int:

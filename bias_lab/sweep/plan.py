@@ -73,10 +73,7 @@ def make(path: Path, profile: str, folder: Path, request: Request) -> Plan:
 
     Raises UserError for everything that the catalogue can refuse.
     """
-    try:
-        experiment = read_experiment(path, profile)
-    except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
+    experiment = read_experiment(path, profile)
     tables = rates.read(folder / ledger.TUNED, path.parent / ledger.TUNED)
     return arrange(experiment, path.stem, profile, request, tables)
 
