@@ -125,8 +125,12 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
         bold = not reference or backbone in reference or (len(members) == 1 and backbone in members)
         series.append(_line(str(backbone), part, SCRATCH, "finetune", names, bold))
     others = rows[~rows.index.isin(scratch.index)]
+    starts = rep.select(others, of)[["regime", "protocol"]].drop_duplicates() if len(others) else others
+    few = len(starts) <= 2  # more bands than that hide one another
     for (name, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
-        series.append(_line(str(name), part, str(regime), str(protocol), names, not reference or name in reference))
+        series.append(
+            _line(str(name), part, str(regime), str(protocol), names, not reference or (few and name in reference))
+        )
     series = [line for line in series if line.points]
     n = counted(rows)
     caption = (

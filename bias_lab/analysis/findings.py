@@ -114,9 +114,13 @@ def _sections(
         told = [finding, method] if finding else told
     taken, arms_told = studies.taken_away(view, slug)
     starts, left_told = studies.starts(table, view)
-    short = left_told if len(left_told) == 1 else []  # of many starts the section tells
+    short = left_told if len(left_told) == 1 else []  # of several the section tells, of many its table
     sentence = " ".join([told[0], *studies.won_back(statistics.recovery(view)), *short, *arms_told])
-    made = [*_gap(view, slug, pairs, (starts, tuple(left_told))), *_robust(table, view), *_details(table, view)]
+    made = [
+        *_gap(view, slug, pairs, (starts, tuple(left_told if len(left_told) < 3 else ()))),
+        *_robust(table, view),
+        *_details(table, view),
+    ]
     made[1:1] = [*taken, *studies.over_epochs(view, curves, slug)]
     return [replace(s, name=f"{slug}{s.name}", title=f"{s.title}{tail}") for s in made], sentence, told[1]
 

@@ -35,17 +35,18 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the report under its own heading; one with neither text, chart nor table is left out."""
+    """A part of the report under its own heading; one with no text, chart, table or picture is left out."""
 
     name: str  # the anchor
     title: str
     text: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
+    pictures: tuple[tuple[str, bytes], ...] = ()  # (what it shows, PNG): in HTML alone
     folded: bool = False  # opened on a click: provenance and the like
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.charts or any(table.rows for table in self.tables))
+        return bool(self.text or self.charts or self.pictures or any(table.rows for table in self.tables))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

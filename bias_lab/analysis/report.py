@@ -1,22 +1,40 @@
 """A folder → its report: one self-contained HTML file, Markdown, figures as files, or a few lines for a terminal."""
 
+import base64
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bias_lab import ledger
-from bias_lab.analysis import collect, draw, pages
+from bias_lab.analysis import collect, draw, pages, tables
 from bias_lab.analysis.figures import HUES, HUES_DARK, Chart
 from bias_lab.analysis.findings import findings
 from bias_lab.errors import unknown
 
+MOST_PICTURES = 12
 FORMATS = ("html", "md", "svg", "png")
 
 
 def read(folder: Path) -> pages.Report:
     """All that the report of a folder says. Raises UserError if the folder or its table can't be read."""
-    return findings(collect.collect(Path(folder)))
+    table = collect.collect(Path(folder))
+    report, shown = findings(table), pictures(Path(folder), table)
+    part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
+    return replace(report, sections=(*report.sections, part)) if part else report
+
+
+def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
+    """What pretrainings drew of themselves (reconstructions, attention), where run folders are at hand."""
+    found = []
+    for row in table[(table["task"] == "pretrain") & (table["status"] == "finished")].to_dict("records"):
+        of = tables.regime_told(str(row["regime"]), "finetune", str(row["source"]))
+        for path in sorted(ledger.run_folder(folder, str(row["run_id"])).glob("*.png")):
+            found.append((f"{path.stem.replace('_', ' ').capitalize()}: {row['backbone']}, {of}", path.read_bytes()))
+    return tuple(found[:MOST_PICTURES])
 
 
 def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the word that users type
@@ -34,7 +52,8 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 
 def html(report: pages.Report) -> str:
     """The page as text: no link leads out of it, no script is loaded."""
-    page = str(_template().render(report=report, wide=_wide, narrow=_narrow, light=HUES, dark=HUES_DARK))
+    drawn = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
+    page = str(_template().render(report=report, light=HUES, dark=HUES_DARK, **drawn))
     page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100'
     return page.replace("95 %", "95\u00a0%")
 

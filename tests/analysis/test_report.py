@@ -1,5 +1,6 @@
 """The report: one file that asks nothing of the network, in every state of a folder, opened in a real browser."""
 
+import base64
 import re
 import time
 import tracemalloc
@@ -12,7 +13,7 @@ import pytest
 
 from bias_lab import ledger
 from bias_lab.analysis import collect, findings, report, statistics
-from bias_lab.definition import Run, grid
+from bias_lab.definition import Run, grid, run_id
 from bias_lab.errors import UserError
 from tests.analysis import browser
 from tests.analysis.planted import curve, rows, table, write_failure, write_plan, write_run
@@ -72,6 +73,23 @@ def test_it_is_one_file_that_leads_nowhere(folder: Path) -> None:
     assert page.anchors <= page.ids
     text = (folder / ledger.REPORT).read_text()
     assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_pictures_of_a_pretraining_stand_in_the_page(tmp_path: Path) -> None:
+    from PIL import Image
+
+    before = Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="pool")
+    write_plan(tmp_path, [before, ONE])
+    for run in (before, ONE):
+        write_run(tmp_path, run)
+    drawn = ledger.run_folder(tmp_path, run_id(before)) / "reconstruction.png"
+    Image.new("L", (8, 8)).save(drawn)
+    page = report.write(tmp_path).read_text()
+    assert f"data:image/png;base64,{base64.b64encode(drawn.read_bytes()).decode()}" in page
+    assert "Reconstruction: vit_micro, mae (on pool)" in page
+    assert parsed(tmp_path / ledger.REPORT).outside == []
+    drawn.unlink()
+    assert "Pictures of the pretrainings" not in report.write(tmp_path).read_text()
 
 
 def test_words_of_the_user_are_escaped(folder: Path) -> None:
