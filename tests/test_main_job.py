@@ -13,6 +13,7 @@ import pytest
 
 from bias_lab import ledger
 from bias_lab.cli import main
+from bias_lab.sweep import engines
 
 ROOT = Path(__file__).parent.parent
 SWEEP = ["sweep", "experiments/small_data.py", "--profile", "smoke"]
@@ -20,19 +21,18 @@ BIAS_LAB = str(Path(sys.executable).with_name("bias-lab"))
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory) -> tuple[Path, str, float]:
-    """The smoke sweep: its folder, what it printed, its seconds."""
+def swept(tmp_path_factory) -> tuple[Path, str]:
+    """The smoke sweep: its folder, what it printed."""
     folder = tmp_path_factory.mktemp("smoke") / "out"
-    began = time.monotonic()
     done = subprocess.run(
         [BIAS_LAB, *SWEEP, "--out", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout, time.monotonic() - began
+    return folder, done.stdout
 
 
 def test_it_leaves_the_table_the_report_and_the_runs(swept) -> None:
-    folder, said, _ = swept
+    folder, said = swept
     table = pd.read_parquet(folder / ledger.TABLE)
     planned = json.loads((folder / ledger.EXPERIMENT).read_text())["runs"]
     assert set(table["run_id"]) == {row["run_id"] for row in planned}
@@ -89,10 +89,9 @@ def test_a_second_call_repeats_nothing(swept, capsys, monkeypatch) -> None:
     folder = swept[0]
     monkeypatch.chdir(ROOT)
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")}
-    began = time.monotonic()
+    monkeypatch.setattr(engines.Local, "__init__", lambda *given: pytest.fail("workers were started for nothing"))
     assert main([*SWEEP, "--out", str(folder)]) == 0
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")} == before
-    assert time.monotonic() - began < 30
 
 
 def test_wandb_runs_are_offline_and_one_a_run(swept) -> None:
@@ -101,39 +100,46 @@ def test_wandb_runs_are_offline_and_one_a_run(swept) -> None:
     assert len(runs) == len(list((folder / "runs").glob("*/result.json")))
 
 
-def identical(one: Path, other: Path) -> None:
-    for path in sorted((one / "runs").glob("*/result.json")):
+def identical(one: Path, other: Path) -> int:
+    """How many runs the two folders share; each must be the same bytes."""
+    shared = [path for path in (one / "runs").glob("*/result.json") if (other / "runs" / path.parent.name).is_dir()]
+    for path in shared:
         there = other / "runs" / path.parent.name
         mine, theirs = json.loads(path.read_text()), json.loads((there / "result.json").read_text())
         assert json.dumps(mine["metrics"]) == json.dumps(theirs["metrics"]), path.parent.name
         for name in (ledger.WEIGHTS, ledger.METRICS, ledger.PREDICTIONS):
             if (path.parent / name).exists():
                 assert (path.parent / name).read_bytes() == (there / name).read_bytes(), f"{path.parent.name}/{name}"
+    return len(shared)
 
 
 @pytest.mark.slow
 def test_twice_in_two_folders_and_with_one_worker_the_bytes_are_the_same(swept, tmp_path: Path) -> None:
     command = [BIAS_LAB, *SWEEP, "--out", str(tmp_path / "again"), "--no-wandb", "--workers", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    identical(swept[0], tmp_path / "again")
+    assert identical(swept[0], tmp_path / "again") == len(list((swept[0] / "runs").iterdir()))
 
 
 @pytest.mark.slow
 def test_a_kill_of_the_whole_group_costs_nothing_that_was_finished(swept, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
-    command = [BIAS_LAB, *SWEEP, "--out", str(folder), "--no-wandb"]
-    for _ in range(3):
+    command = [BIAS_LAB, *SWEEP, "--out", str(folder), "--no-wandb", "--sizes", "20"]
+
+    def finished() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
+
+    for count in (3, 6):  # of its 12 or so; a sweep that ended before it was killed is a failure of its own
         process = subprocess.Popen(
             command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        finished = len(list((folder / "runs").glob("*/result.json")))
-        deadline = time.monotonic() + 120
-        while len(list((folder / "runs").glob("*/result.json"))) < finished + 3 and time.monotonic() < deadline:
+        while len(finished()) < count:
+            assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
-    assert len(before) >= 9
+    before = finished()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    identical(swept[0], folder)
+    after = finished()
+    assert len(after) > len(before) >= 6
+    assert {path: after[path] for path in before} == before
+    assert identical(swept[0], folder) >= 10
