@@ -2,16 +2,27 @@
 
 `bias-lab bench data --out FILE`. A row says how many times the reference's time ours takes less: the median of
 `ratio` = reference / ours over n rounds, with quartiles. A round makes some batches both ways, one after the other, so
-that a machine that slows down slows both; CPU time of one thread, so that a neighbour's work doesn't count. Two
-further kinds of row: `share` is the model's share of a training step, `decoding` our store's rate over cores times
-Pillow's own.
+that a machine that slows down slows both; CPU time of one thread, so that a neighbour's work doesn't count.
+
+Further kinds of row (`mode`):
+- share: the model's share of a training step, for every cell of `small_data`'s laptop profile;
+- building: the rate at which a store is built over cores x the rate of Pillow's own `Image.open(file).load()`, both by
+  CPU time, where what the parent does alone counts once a core, since the others wait for it;
+- part: a stage's share of an image's way into a store;
+- memory: 300 MB over what a training process holds beyond its libraries, its model and the store's pages.
 """
 
+import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +37,10 @@ from torchvision.transforms import v2
 from bias_lab import ledger
 from bias_lab.backbones import create
 from bias_lab.bench.backbones import interleaved, row
-from bias_lab.data import decoding, pictures, sources, store
+from bias_lab.data import decoding, identity, moments, pictures, sources, store
 from bias_lab.data.batches import Batches
 from bias_lab.definition import Run, recipe
+from bias_lab.training.mae import MAE
 
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.25, 0.25)
 BATCH = 32
@@ -102,15 +114,18 @@ def main(out: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
+    kinds = [
+        *(pipelines(case, rounds=3 if quick else 31) for case in CASES),
+        shares(rounds=3 if quick else 15),
+        building(400 if quick else 100_000, rounds=2 if quick else 3),
+    ]
     try:
-        for case in CASES:
-            rows += pipelines(case, rounds=3 if quick else 31)
-        rows += shares(rounds=3 if quick else 15)
-        rows.append(decoding_rate(500 if quick else 20_000, rounds=2 if quick else 3))
+        for kind in kinds:
+            rows += kind
+            if out is not None:
+                ledger.write_json(out, rows)  # after each: a measurement that is stopped keeps what it has
     finally:
         torch.set_num_threads(threads)
-    if out is not None:
-        ledger.write_json(out, rows)
     return rows
 
 
@@ -145,60 +160,167 @@ def _endless(loader: "DataLoader[tuple[Any, int]]") -> Iterator[Any]:
         yield from loader
 
 
+BACKBONES = "vit resnet efficientnet mobilenetv3 swin mobilevit efficientvit".split()
+
+
+def cells() -> list[Run]:
+    """A run of each cell of `small_data`'s laptop profile that differs in its step."""
+    one = Run(dataset="fashion_mnist_12k", backbone="", size=1000, batch_size=BATCH)
+    return [
+        *(replace(one, backbone=f"{name}_micro") for name in BACKBONES),
+        *(replace(one, backbone=f"{name}_micro", **recipe("strong")) for name in BACKBONES[:2]),
+        replace(one, backbone="vit_micro", task="pretrain", regime="mae", source="pool", size=0, batch_size=128),
+    ]
+
+
 def shares(*, rounds: int) -> Iterator[dict[str, Any]]:
-    """The model's share of a training step, for the laptop's fastest backbone and its slowest recipe too."""
+    """The model's share of a training step, cell by cell."""
     images = store.open_images("fashion_mnist_12k")
-    run = Run(dataset="fashion_mnist_12k", backbone="", size=1000, batch_size=BATCH)
-    for backbone in ("vit_micro", "resnet_micro", "efficientnet_micro", "mobilenetv3_micro"):
+    for run in cells():
         torch.manual_seed(0)
-        model = create(backbone, image_size=28, channels=1, classes=10).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-        for name in ("plain", "strong"):
-            made = replace(run, backbone=backbone, **recipe(name))
-            loader = Batches(
-                images.train[:1000],
-                images.train_labels[:1000],
-                made,
-                classes=10,
-                mean=images.mean,
-                std=images.std,
-                steps=10**9,
-            )
-            ratios = [_share(model, optimizer, loader, step) for step in range(rounds)]
-            yield row(f"28 px, {backbone}, recipe {name}, batch {BATCH}", "share", "a training step", ratios)
+        model = create(run.backbone, image_size=28, channels=1, classes=10).to(memory_format=torch.channels_last)
+        whole = MAE(model) if run.task == "pretrain" else model
+        optimizer = torch.optim.AdamW(whole.parameters(), fused=True)
+        loader = Batches(
+            images.train[:1000],
+            None if run.task == "pretrain" else images.train_labels[:1000],
+            run,
+            classes=10,
+            mean=images.mean,
+            std=images.std,
+            steps=10**9,
+        )
+        ratios = [_share(whole, optimizer, loader, step) for step in range(rounds)]
+        what = "pretraining by MAE" if run.task == "pretrain" else f"recipe {run.recipe}"
+        yield row(f"28 px, {run.backbone}, {what}, batch {run.batch_size}", "share", "a training step", ratios)
 
 
 def _share(model: torch.nn.Module, optimizer: torch.optim.Optimizer, loader: Batches, step: int) -> float:
     began = time.thread_time()
-    x, target = loader.batch(step)
+    batch = loader.batch(step)
     made = time.thread_time()
-    F.cross_entropy(model(x), target).backward()  # type: ignore[no-untyped-call]
+    alone = isinstance(batch, torch.Tensor)  # images without labels
+    loss = model.training_step(batch) if alone else F.cross_entropy(model(batch[0]), batch[1])  # type: ignore[operator]
+    loss.backward()
     optimizer.step()
     optimizer.zero_grad()
     ended = time.thread_time()
     return (ended - made) / (ended - began)
 
 
-def decoding_rate(count: int, *, rounds: int) -> dict[str, Any]:
-    """How fast a store of 64 px JPEGs is built, over cores times the rate at which Pillow alone decodes them."""
+def building(count: int, *, rounds: int) -> Iterator[dict[str, Any]]:
+    """A folder of JPEGs of 64 px becomes a store: how fast, where the time goes, and what training on it holds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jpegs(folder / "images", count, classes=200 if count >= 10_000 else 20)
-        found = sources.index(folder / "images", folder=folder / "out", image_size=64)
-        files = sorted((folder / "images").rglob("*.jpg"))[: 4000 if count >= 10_000 else count]
-        ratios = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            for file in files:
-                pictures.read(file.read_bytes())
-            alone = len(files) / (time.perf_counter() - began)  # images a second, one core
-            shutil.rmtree(folder / "root", ignore_errors=True)
-            began = time.perf_counter()
-            store.open_images(found.identity, image_size=64, data_root=str(folder / "root"), place=found.place)
-            built = count / (time.perf_counter() - began)
-            ratios.append(built / (alone * decoding.cores()))
-    case = f"64 px JPEGs, {count:,}, {decoding.cores()} cores, {built:,.0f} a second"
-    return row(case, "decoding", "cores x Pillow alone", ratios)
+        files = sorted((folder / "images").rglob("*.jpg"))
+        stores, wholes = [], []
+        for turn in range(rounds):
+            shutil.rmtree(folder / "out", ignore_errors=True)
+            before = _pillow(files[turn::20])
+            indexing, found = _core_seconds(partial(sources.index, folder / "images", folder=folder / "out"))
+            root = str(folder / "out" / "root")
+            opening, _ = _core_seconds(partial(_open, found, root))
+            alone = count * (before + _pillow(files[turn + 10 :: 20])) / 2
+            stores.append(alone / opening)
+            wholes.append(alone / (indexing + opening))
+        case = f"{count:,} JPEGs of 64 px, {decoding.cores()} cores"
+        yield row(f"{case}: store from its index", "building", "cores x Pillow alone", stores)
+        yield row(f"{case}: index and store", "building", "cores x Pillow alone", wholes)
+        yield from parts(files[:2000], folder / "rows", rounds=min(len(files) // 64, 30))
+        beyond = [_memory(found.place, root) for _ in range(rounds)]
+        yield row(f"{case}: training on it", "memory", "300 MB beyond libraries, model and store", beyond)
+
+
+def _open(found: sources.Index, root: str) -> store.Images:
+    return store.open_images(found.identity, data_root=root, place=found.place)
+
+
+def _pillow(files: list[Path]) -> float:
+    """CPU seconds an image of Pillow's own decoding."""
+    began = time.thread_time()
+    for file in files:
+        with Image.open(file) as image:
+            image.load()
+    return (time.thread_time() - began) / len(files)
+
+
+def _core_seconds(do: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU time of the processes that `do` starts, and once a core that of this one, for which the cores wait."""
+    began = [sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    made = do()
+    ended = [sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    alone = decoding.cores() if ended[0] > began[0] else 1  # a small set is decoded here
+    return ended[0] - began[0] + alone * (ended[1] - began[1]), made
+
+
+def parts(files: list[Path], target: Path, *, rounds: int) -> Iterator[dict[str, Any]]:
+    """Shares of an image's way into the store, its hash checked: read, decode, hash, write and add up."""
+    found: dict[str, list[float]] = {"read": [], "decode": [], "hash": [], "write": []}
+    target.write_bytes(bytes(64 * 64 * 64 * 3))
+    for turn in range(rounds):
+        clock = [time.thread_time()]
+        data = [decoding.fetch(decoding.Reference(str(file))) for file in files[turn * 64 : turn * 64 + 64]]
+        clock.append(time.thread_time())
+        decoded = [pictures.pixels(pictures.read(one)) for one in data]
+        clock.append(time.thread_time())
+        for one in decoded:
+            identity.content_hash(one)
+        clock.append(time.thread_time())
+        rows = np.stack(decoded)
+        with target.open("r+b") as file:
+            file.write(rows.data)
+        moments.sums(rows)
+        clock.append(time.thread_time())
+        for name, took in zip(found, np.diff(clock), strict=True):
+            found[name].append(float(took) / (clock[-1] - clock[0]))
+    for name, share in found.items():
+        yield row(f"64 px JPEG into a store: {name}", "part", "an image's way into a store", share)
+
+
+def _memory(place: dict[str, Any], root: str) -> float:
+    """300 MB over what training in a process of its own holds beyond libraries, model and store."""
+    code = "import json, sys; from bias_lab.bench.data import held; print(held(*json.loads(sys.argv[1])))"
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    made = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([place, root])],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return 300 / max(float(made.stdout.split()[-1]), 1.0)
+
+
+def held(place: dict[str, Any], root: str, steps: int = 30) -> float:
+    """Megabytes that this process comes to hold by training on the whole pool, less its model and the store's pages."""
+    before = resident()
+    images = store.open_images(f"folder:{place['fingerprint']}", data_root=root, place=place)
+    run = Run(dataset="bench", backbone="vit_micro", size=len(images.train), batch_size=BATCH)
+    train = store.part(images.train, np.arange(len(images.train)))
+    model = create("vit_micro", image_size=64, channels=images.train.shape[3], classes=len(images.classes))
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    loader = Batches(
+        train, images.train_labels, run, classes=len(images.classes), mean=images.mean, std=images.std, steps=steps
+    )
+    for x, target in loader:
+        F.cross_entropy(model(x), target).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+    weights = 4 * sum(each.numel() * each.element_size() for each in model.parameters())  # with gradient, two moments
+    return resident() - before - weights / 2**20
+
+
+def resident() -> float:
+    """Megabytes of this process in memory (Linux), pages of stores left out."""
+    total, name = 0, ""
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            name = words[-1]
+        elif words[0] == "Rss:" and not name.endswith(".u8"):
+            total += int(words[1])
+    return total / 1024
 
 
 def jpegs(root: Path, count: int, *, classes: int) -> None:

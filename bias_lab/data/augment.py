@@ -158,9 +158,9 @@ def _inside(
 ) -> Tensor:
     """(B, 1, H, W): true within each image's box."""
     rows, columns = np.arange(x.shape[2]), np.arange(x.shape[3])
-    down = (rows >= top[:, None]) & (rows < (top + h)[:, None])  # (B, H)
-    across = (columns >= left[:, None]) & (columns < (left + w)[:, None])  # (B, W)
-    return torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(x.device)
+    down = torch.from_numpy((rows >= top[:, None]) & (rows < (top + h)[:, None])).to(x.device)  # (B, H)
+    across = torch.from_numpy((columns >= left[:, None]) & (columns < (left + w)[:, None])).to(x.device)  # (B, W)
+    return down[:, None, :, None] & across[:, None, None, :]
 
 
 def erase(x: Tensor, at: At, probability: float) -> Tensor:
@@ -202,6 +202,6 @@ def mix(x: Tensor, labels: Tensor, at: At, *, classes: int, mixup: float, cutmix
     own = torch.from_numpy(share).to(x.device, torch.float32)
     partner = torch.from_numpy(other).to(x.device)
     blended = torch.from_numpy(np.where(cut, 1.0, share)).to(x.device, torch.float32)[:, None, None, None]
-    mixed = torch.lerp(x[partner], x, blended.where(~box, 0.0))
+    mixed = torch.lerp(x[partner], x, blended * ~box)
     hot = F.one_hot(labels, classes).float()
     return mixed, hot * own[:, None] + hot[partner] * (1 - own)[:, None]

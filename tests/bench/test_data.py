@@ -1,6 +1,8 @@
 """The measurements of data run, and what they compare is equal work."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -8,15 +10,38 @@ import torch
 
 from bias_lab.bench import data
 from bias_lab.data.pictures import pixels, read
+from bias_lab.definition import Run
 
 KEYS = {"case", "mode", "reference", "ratio", "low", "high", "n"}
 
 
-def test_the_decoding_rate_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = data.decoding_rate(200, rounds=2)  # ten of each class: fewer can't be split
-    assert set(row) == KEYS
-    assert row["mode"] == "decoding"
-    assert row["ratio"] > 0
+def test_building_gives_rates_parts_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_memory", lambda place, root: 300 / max(1.0, data.held(place, root, steps=1)))
+    rows = list(data.building(200, rounds=2))  # ten of each class: fewer can't be split
+    assert all(set(row) == KEYS and row["ratio"] > 0 for row in rows)
+    assert [row["mode"] for row in rows] == ["building"] * 2 + ["part"] * 4 + ["memory"]
+    assert rows[1]["ratio"] < rows[0]["ratio"]  # with the index it takes longer
+    assert abs(sum(row["ratio"] for row in rows if row["mode"] == "part") - 1) < 0.1
+
+
+def test_pages_of_a_store_are_not_the_processes_memory(tmp_path: Path) -> None:
+    (tmp_path / "some.u8").write_bytes(bytes(64 * 2**20))
+    before = data.resident()
+    mapped = np.memmap(tmp_path / "some.u8", np.uint8, mode="r")
+    assert int(mapped[::4096].sum()) == 0  # every page is touched
+    assert data.resident() - before < 32
+    held = np.ones(64 * 2**20, np.uint8)
+    assert data.resident() - before > 32
+    assert held[0] == 1
+
+
+def test_every_cell_of_the_laptop_profile_has_its_share_measured() -> None:
+    def steps(runs: Iterable[Run]) -> set[tuple[object, ...]]:
+        return {(run.dataset, run.backbone, run.recipe, run.task, run.regime, run.batch_size) for run in runs}
+
+    runs = run_path("experiments/small_data.py")["experiment"]("laptop").runs
+    planned = {each if each[3] == "pretrain" else (*each[:4], "scratch", each[5]) for each in steps(runs)}
+    assert steps(data.cells()) == planned  # what a run starts from changes nothing in its step
 
 
 def test_generated_jpegs_are_all_different(tmp_path: Path) -> None:
@@ -49,4 +74,4 @@ def test_all_rows_of_a_quick_run(tmp_path: Path) -> None:
     rows = data.main(tmp_path / "rows.json", quick=True)
     assert (tmp_path / "rows.json").is_file()
     assert all(set(row) == KEYS for row in rows)
-    assert {row["mode"] for row in rows} == {"batch", "share", "decoding"}
+    assert {row["mode"] for row in rows} == {"batch", "share", "building", "part", "memory"}
