@@ -1,0 +1,98 @@
+"""Real samples that lie beside the checkout, if they do: tables, loose and odd files, through a user's own door."""
+
+import json
+import shutil
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from bias_lab.data.sources import Index, index
+from bias_lab.data.store import Images, open_images
+from bias_lab.errors import UserError
+from tests.data.pictures_on_disk import break_ten
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+CIFAR, TINY, PETS = REAL / "cifar10", REAL / "tiny_imagenet20", REAL / "pets3"
+
+
+def images_of(found: Index, tmp_path: Path) -> Images:
+    return open_images(found.identity, data_root=str(tmp_path / "root"), place=found.place)
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="no sample of CIFAR-10 beside the checkout")
+def test_a_table_and_loose_files_of_cifar10_hold_the_same_pictures(tmp_path: Path) -> None:
+    """The table's images, packed as Hugging Face does, decode to the pixels of the PNGs, class by class."""
+    for split, rows in (("train", 1000), ("test", 200)):  # the first of each class stand in the first row group
+        table = pq.ParquetFile(CIFAR / f"{split}.parquet").read_row_group(0).slice(0, rows)
+        (tmp_path / "table").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "table" / f"{split}.parquet")
+    packed = index(tmp_path / "table", folder=tmp_path / "a", image_size=32)
+    loose = index(CIFAR / "sample200", folder=tmp_path / "b", image_size=32)
+    assert (packed.identity.split(":")[0], loose.identity.split(":")[0]) == ("table", "folder")
+    assert (loose.pool, loose.test_images) == (150, 50)
+    assert (packed.pool, packed.test_images) == (1000, 200)
+    assert loose.classes == tuple(
+        "airplane automobile bird cat deer dog frog horse ship truck".split()
+    )  # the original labels' order
+    one, many = images_of(loose, tmp_path), images_of(packed, tmp_path)
+    there = {(int(label), image.tobytes()) for label, image in zip(many.train_labels, many.train, strict=True)}
+    assert all((int(label), image.tobytes()) in there for label, image in zip(one.train_labels, one.train, strict=True))
+
+
+@pytest.mark.skipif(not TINY.is_dir(), reason="no sample of Tiny-ImageNet beside the checkout")
+def test_tiny_imagenet_as_a_folder_has_its_grey_files_in_colour(tmp_path: Path) -> None:
+    root = tmp_path / "tiny"
+    grey = {line.strip() for line in (TINY / "greyscale_files.txt").read_text().splitlines() if line.strip()}
+    kept = Counter[str]()
+    for split in ("train", "val"):
+        with zipfile.ZipFile(TINY / f"{split}.zip") as packed:
+            for name in packed.namelist():
+                kind = str(Path(name).parent)
+                if name in grey or kept[kind] < 8:  # all grey ones, and a few of each class
+                    kept[kind] += 1
+                    packed.extract(name, root)
+    found = index(root, folder=tmp_path / "out", image_size=64)
+    assert len(found.classes) == 20
+    assert found.pool + found.test_images == sum(kept.values())
+    assert "val is the test split" in " ".join(found.warnings)
+    table = pd.read_parquet(found.place["index"])
+    assert set(table.name[table.grey]) == grey
+    assert len(grey) == 65
+    images = images_of(found, tmp_path)
+    assert images.train.shape[1:] == (64, 64, 3)
+    rows = np.flatnonzero(table[table.split == "train"].grey)
+    assert (images.train[rows].min(-1) == images.train[rows].max(-1)).all()
+
+
+@pytest.mark.skipif(not PETS.is_dir(), reason="no sample of Oxford-IIIT Pet beside the checkout")
+def test_pets_of_mixed_sizes_with_a_gif_and_a_png_named_jpg(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    for ours, theirs in (("train", "trainval"), ("test", "test")):
+        shutil.copytree(PETS / theirs / "images", root / ours)
+    for odd in (PETS / "quirks").iterdir():
+        shutil.copy(odd, root / "train" / "Abyssinian" / f"odd_{odd.name}")
+    found = index(root, folder=tmp_path / "out", image_size=48)
+    assert found.classes == ("Abyssinian", "Bengal", "american_bulldog")
+    assert found.class_counts == (62, 60, 60)
+    assert found.test_images == 60
+    assert images_of(found, tmp_path).train.shape == (182, 48, 48, 3)
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="no sample of CIFAR-10 beside the checkout")
+def test_ten_broken_files_among_real_ones_stand_in_one_message(tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(CIFAR / "sample200", root)
+    reasons = break_ten(root / "train" / "cat", tmp_path / "outside.png")
+    with pytest.raises(UserError) as caught:
+        index(root, folder=tmp_path / "out")
+    message = str(caught.value)
+    assert message.startswith("10 of 210 images")
+    assert all(f"train/cat/{name} (" in message and reason in message for name, reason in reasons.items())
+    left = index(root, folder=tmp_path / "out", skip_bad=True)
+    assert left.pool == 150
+    assert json.dumps(left.place)  # plain values, for places.json
