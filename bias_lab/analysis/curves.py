@@ -159,7 +159,7 @@ def learning_curve(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rep.comparable(table, scratch=False)
     made = []
-    for (backbone, regime, protocol), part in rows.groupby(["backbone", "regime", "protocol"]):
+    for (backbone, regime, protocol, _), part in rows.groupby(["backbone", "regime", "protocol", "source"]):
         means = part.groupby("size")["top1"].mean()
         if len(means) < 3:
             continue

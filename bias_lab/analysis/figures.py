@@ -164,6 +164,11 @@ def _line(
     )
 
 
+def several(rows: pd.DataFrame, backbone: object, regime: object) -> bool:
+    """Whether a backbone has runs of one regime from more than one source, so that the source must be told."""
+    return bool(rows.loc[(rows["backbone"] == backbone) & (rows["regime"] == regime), "source"].nunique() > 1)
+
+
 def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
     """Names for labels, and the ending that the lab's names share and that was left out (`_micro`), or ''.
 

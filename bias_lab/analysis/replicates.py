@@ -69,7 +69,8 @@ def comparable(table: pd.DataFrame, *, scratch: bool = True, intervention: str =
                 "a shortfall compares runs that share it",
                 f"filter first: table[table['{column}'] == {example}]",
             )
-    _one_run_each(rows, ["backbone", "regime", "protocol", *(["source"] if "source" in rows else []), *KEY])
+    rows = rows.assign(source=rows["source"].fillna("") if "source" in rows else "")
+    _one_run_each(rows, ["backbone", "regime", "protocol", "source", *KEY])
     return rows
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bias_lab.analysis import intervals
 from bias_lab.analysis import replicates as rep
-from bias_lab.analysis.figures import span
+from bias_lab.analysis.figures import several, span
 from bias_lab.analysis.pages import Cell, Table, number, points, whole, word
 
 _N = ("N", "labelled training images")
@@ -57,13 +57,14 @@ def shortfall(found: pd.DataFrame, title: str) -> Table:
 def accuracies(rows: pd.DataFrame) -> Table:
     """Every cell: test accuracy with its interval, and accuracy on its own training images."""
     made = []
-    keys = ["family", "backbone", "regime", "protocol", "size"]
-    for (family, backbone, regime, protocol, size), part in rows.groupby(keys):
+    keys = ["family", "backbone", "regime", "protocol", "source", "size"]
+    for (family, backbone, regime, protocol, source, size), part in rows.groupby(keys):
         of = intervals.mean(rep.units(part.set_index(["draw", "seed"])[["top1"]])["top1"].to_numpy(dtype=float))
         collapsed = int(part["collapsed"].fillna(False).astype(bool).sum()) if "collapsed" in part else 0
         slope = part["loss_slope"].mean() if "loss_slope" in part else None
         train = part["train_top1"].mean() if "train_top1" in part else None
-        how = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
+        shown = str(source) if several(rows, backbone, regime) else ""
+        how = regime_told(str(regime), str(protocol), shown)
         made.append(
             (
                 word(backbone), word(family), word(how), whole(size), points(of.value), possible(of.low, of.high),

@@ -51,7 +51,7 @@ def variance_shares(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rep.comparable(table, scratch=False)
     found = []
-    for _, part in rows.groupby(["backbone", "regime", "protocol", "size"]):
+    for _, part in rows.groupby(["backbone", "regime", "protocol", "source", "size"]):
         if part["draw"].nunique() > 1:
             found.append(components(part[["draw"]].assign(value=part["top1"].to_numpy(dtype=float))))
     apart = [c for c in found if not math.isnan(c.draws_df)]

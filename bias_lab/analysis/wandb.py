@@ -19,7 +19,7 @@ import pandas as pd
 from bias_lab import ledger
 from bias_lab.analysis import collect, draw, figures, statistics
 from bias_lab.analysis import replicates as rep
-from bias_lab.analysis.findings import split
+from bias_lab.analysis.findings import regimes, split
 from bias_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,16 +128,22 @@ def statistics_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             told = {f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}
             yield _finite({"size": row["size"], **told, f"{prefix}shortfall/scratch n": row["n"]})
         for row in statistics.recovery(view).to_dict("records"):
-            name = f"{prefix}recovery/{row['regime']}"
+            name = f"{prefix}recovery/{_start(row['regime'], row['protocol'], row['source'], rows)}"
             yield _finite(
                 {"size": row["size"], name: row["recovery"], f"{name} low": row["low"], f"{name} high": row["high"]}
             )
-        for (backbone, regime, protocol), part in rows.groupby(["backbone", "regime", "protocol"]):
-            name = f"{prefix}accuracy/{backbone} {regime}" + ("" if protocol == "finetune" else f" {protocol}")
+        for (backbone, regime, protocol, source), part in rows.groupby(["backbone", "regime", "protocol", "source"]):
+            name = f"{prefix}accuracy/{backbone} {_start(regime, protocol, source, rows)}"
             for point in figures.curve(part, name):
                 yield _finite(
                     {"size": int(point.x), name: point.y, f"{name} low": point.low, f"{name} high": point.high}
                 )
+
+
+def _start(regime: Any, protocol: Any, source: Any, rows: pd.DataFrame) -> str:
+    """A start in a key: 'mae', 'mae linear_probe', and the source where a regime has several."""
+    several = rows.loc[rows["regime"] == regime, "source"].nunique() > 1
+    return f"{regime}" + ("" if protocol == "finetune" else f" {protocol}") + (f" {source}" if several else "")
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -227,9 +233,10 @@ def _write_report(table: pd.DataFrame, experiment: Mapping[str, Any], settings: 
     )
     with tempfile.TemporaryDirectory() as scratch:
         for start, (_, view) in zip(starts, views, strict=False):
-            chart = figures.accuracy(rep.comparable(view, scratch=False))
-            _, png = draw.save(chart, Path(scratch))
-            run.log({f"{start}figures/{chart.name}": wandb.Image(str(png), caption=chart.caption)})
+            rows = rep.comparable(view, scratch=False)
+            for chart in (figures.accuracy(rows), figures.shortfall(regimes(rows, statistics.gaps(view)))):
+                _, png = draw.save(chart, Path(scratch))
+                run.log({f"{start}figures/{chart.name}": wandb.Image(str(png), caption=chart.caption)})
         run.finish()
 
 

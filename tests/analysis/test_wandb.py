@@ -86,7 +86,13 @@ def test_the_experiment_s_statistics_have_a_run_of_their_own(exported: Path) -> 
     assert report.job_type == "report"
     gap = next(row for row in report.history if "shortfall/scratch" in row)
     assert (gap["size"], gap["shortfall/scratch"]) == (100, pytest.approx(0.275))
-    assert {"shortfall/scratch low", "accuracy/vit_micro scratch", "figures/accuracy", "table"} <= report.keys
+    assert {
+        "shortfall/scratch low",
+        "accuracy/vit_micro scratch",
+        "figures/accuracy",
+        "figures/shortfall",
+        "table",
+    } <= report.keys
     assert report.summary["verdict"] in ("none", "shortfall")
 
 
