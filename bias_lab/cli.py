@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -65,8 +66,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     from bias_lab.sweep import checks, inputs, terminal
     from bias_lab.sweep import plan as planning
 
-    name = arguments.experiment.stem + ("" if arguments.profile == "laptop" else f"-{arguments.profile}")
-    folder: Path = arguments.out or Path("results") / name
+    folder = arguments.out or default_folder(arguments.experiment, arguments.profile, arguments.data)
     with _claimed(folder):
         request = inputs.request(arguments, folder)
 
@@ -78,6 +78,16 @@ def sweep(arguments: argparse.Namespace) -> int:
             terminal.plan(_console(), made, checks.absent(made.all(), arguments.data_root))
             return 0
         return _conduct(make, folder, arguments, keep=False)
+
+
+def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
+    """`results/NAME`; other profiles than laptop, and a user's own images, have a folder of their own."""
+    parts = [
+        experiment.stem,
+        "" if profile == "laptop" else profile,
+        re.sub(r"[^\w.]+", "-", data.name) if data else "",
+    ]
+    return Path("results") / "-".join(filter(None, parts))
 
 
 def train(arguments: argparse.Namespace) -> int:

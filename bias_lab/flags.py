@@ -102,7 +102,7 @@ def positive(text: str) -> int:
 def sweep(sub: Parser) -> None:
     sub.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="an experiment file, experiments/NAME.py")
     sub.add_argument("--profile", default="laptop", help="smoke, laptop or full (default: laptop)")
-    sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: results/NAME)")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: results/NAME[-PROFILE])")
     sub.add_argument("--sizes", type=sizes, metavar="N,N", help="labelled training images, in place of the profile's")
     sub.add_argument("--draws", type=numbers, metavar="D,D", help="which orders of the pool, in place of the profile's")
     sub.add_argument("--seeds", type=numbers, metavar="S,S", help="initialisations, in place of the profile's")

@@ -110,6 +110,20 @@ def test_a_sweep_ends_with_a_table_a_report_and_the_same_face_for_every_experime
     assert "unknown format 'pdf'" in err
 
 
+@pytest.mark.parametrize(
+    ("profile", "data", "folder"),
+    [
+        ("laptop", None, "results/door"),
+        ("full", None, "results/door-full"),
+        ("laptop", "my/photos", "results/door-photos"),
+        ("smoke", "hf:beans", "results/door-smoke-hf-beans"),
+    ],
+)
+def test_where_results_go(profile: str, data: str | None, folder: str) -> None:
+    found = cli.default_folder(Path("experiments/door.py"), profile, Path(data) if data else None)
+    assert found == Path(folder)
+
+
 def test_overrides_and_a_dry_run(run: Call, study: Path) -> None:
     code, out, _ = run("sweep", study, "--sizes", "50,200", "--draws", "0", "--seeds", "0,1,2", "--dry-run")
     assert code == 0
