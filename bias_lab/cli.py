@@ -82,11 +82,8 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
     """`results/NAME`; other profiles than laptop, and a user's own images, have a folder of their own."""
-    parts = [
-        experiment.stem,
-        "" if profile == "laptop" else profile,
-        re.sub(r"[^\w.]+", "-", data.name) if data else "",
-    ]
+    own = re.sub(r"[^\w.]+", "-", data.name) if data else ""
+    parts = experiment.stem, "" if profile == "laptop" else profile, own
     return Path("results") / "-".join(filter(None, parts))
 
 
@@ -156,7 +153,9 @@ def _conduct(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Names
     for failure in outcome.failures:
         console.print(f"failed  {told(failure)}", highlight=False, markup=False, soft_wrap=True)
     if outcome.failures:
-        way = f"its log: bias-lab show RUN --out {folder}; --retry-failed tries again what did not diverge"
+        again = any(failure.reason != "diverged" for failure in outcome.failures)
+        way = f"the end of a log: bias-lab show RUN --out {folder}"
+        way += "; --retry-failed tries again what did not diverge" if again else ""
         console.print(way, highlight=False, markup=False, soft_wrap=True)
     if outcome.blocked:
         console.print(f"{len(outcome.blocked)} runs wait for a pretraining that failed", highlight=False)
