@@ -17,7 +17,6 @@ from bias_lab.training.dino import (
     Head,
     dino_loss,
     features,
-    first_momentum,
     local_size,
     teacher_temperature,
     view,
@@ -144,17 +143,6 @@ def test_the_center_is_the_moving_average_of_what_the_teacher_said(monkeypatch: 
 
 def test_the_teacher_s_temperature_rises_and_stays() -> None:
     assert [round(teacher_temperature(s, 100), 4) for s in (0, 15, 30, 99)] == [0.04, 0.055, 0.07, 0.07]
-
-
-@pytest.mark.parametrize(
-    ("steps", "momentum"), [(60, 0.9), (500, 0.9), (1000, 0.95), (12_500, 0.996), (125_000, 0.996)]
-)
-def test_a_short_training_s_teacher_forgets_its_random_beginning(steps: int, momentum: float) -> None:
-    assert first_momentum(steps) == pytest.approx(momentum)
-    made = method(steps=steps)
-    assert made.momentum == pytest.approx(momentum)
-    kept = math.prod(1 - (1 - made.momentum) * (math.cos(math.pi * s / steps) + 1) / 2 for s in range(steps))
-    assert kept < 0.06  # the share of the teacher that is still its beginning; 0.74 with 0.99 over 60 steps
 
 
 def test_the_head_gives_cosines_of_unit_vectors() -> None:
