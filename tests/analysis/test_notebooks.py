@@ -17,6 +17,7 @@ def test_it_is_committed_with_its_outputs_and_without_errors(path: Path) -> None
     outputs = [output for cell in cells(path) for output in cell["outputs"]]
     assert [cell["execution_count"] for cell in cells(path)] == list(range(1, len(cells(path)) + 1))
     assert {output["output_type"] for output in outputs} <= {"display_data", "execute_result", "stream"}
+    assert all(output.get("name") != "stderr" for output in outputs)  # warnings name a machine's paths
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
