@@ -27,7 +27,8 @@ def row(
     for axes, (title, given) in zip(every, pictures.items(), strict=True):
         picture = plain(given)
         kinds = np.issubdtype(picture.dtype, np.integer) and picture.dtype != np.uint8
-        axes.imshow(picture, cmap="Pastel1" if kinds else "gray", interpolation="nearest")
+        ends: dict[str, Any] = dict(vmin=0, vmax=1) if np.issubdtype(picture.dtype, np.floating) else {}
+        axes.imshow(picture, cmap="Pastel1" if kinds else "gray", interpolation="nearest", **ends)
         axes.set_title(title, fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -42,11 +43,13 @@ def row(
 
 
 def plain(given: Any) -> Array:
-    """An array of a picture from numpy's or torch's: no gradient, one channel dropped, floats scaled to [0, 1]."""
+    """An array of a picture from numpy's or torch's: no gradient, one channel dropped, floats scaled to [0, 1], truths 0 or 1."""
     picture = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     picture = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
     if picture.ndim not in (2, 3):
         raise ValueError(f"an array of shape {picture.shape} is no picture: give (H, W) or (H, W, C)")
+    if picture.dtype == bool:  # black and white, also where all are alike
+        return picture.astype(np.float64)
     if np.issubdtype(picture.dtype, np.floating):
         low, high = float(picture.min()), float(picture.max())
         picture = (picture - low) / (high - low) if high > low else np.zeros_like(picture)

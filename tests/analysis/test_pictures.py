@@ -24,3 +24,8 @@ def test_floats_are_scaled_and_a_lone_channel_goes() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(1, 2, 3, 4\) is no picture"):
         pictures.plain(np.zeros((1, 2, 3, 4)))
+
+
+def test_truths_are_black_and_white_also_where_all_are_alike() -> None:
+    assert pictures.plain(np.ones((2, 2), bool)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert pictures.row({"open": np.ones((2, 2), bool)}) != pictures.row({"open": np.zeros((2, 2), bool)})
