@@ -151,7 +151,7 @@ def answer(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> Ans
     if found["p"].isna().all():
         told = "; ".join(f"{points(row['shortfall'])} points at N = {row['size']:,}" for row in _records(found))
         return _unknown(
-            f"One replicate a size gives no interval, so nothing is claimed. {names[1]} minus {names[0]}: {told}."
+            f"One replicate a size gives no interval, so nothing is claimed: {names[1]} minus {names[0]} is {told}."
         )
     claimed = found["p_holm"] <= ALPHA
     below, above = found[claimed & (found["shortfall"] > 0)], found[claimed & (found["shortfall"] < 0)]

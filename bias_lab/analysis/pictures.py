@@ -43,7 +43,7 @@ def row(
 
 
 def plain(given: Any) -> Array:
-    """An array of a picture from numpy's or torch's: no gradient, one channel dropped, floats to [0, 1], truths 0 or 1."""
+    """An array of a picture from numpy's or torch's: one channel dropped, floats scaled to [0, 1], truths 0 or 1."""
     picture = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     picture = picture[..., 0] if picture.ndim == 3 and picture.shape[-1] == 1 else picture
     if picture.ndim not in (2, 3):
