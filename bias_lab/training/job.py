@@ -85,21 +85,9 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     )
     started_from, mean, std = start(run, backbone, folder, images)
     backbone = backbone.to(memory_format=torch.channels_last)
-    facts = {
-        **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
-        "parameters": build.parameters(backbone),
-        "flops": build.flops(backbone, size, channels),
-        "image_size": size,
-        "classes": len(images.classes),
-        "class_names": list(images.classes),
-        "test_images": len(images.test_labels),
-        "dataset_fingerprint": images.fingerprint,
-        "mean": list(mean),
-        "std": list(std),
-        "subset_hash": results.subset_hash(selection),
-        "code": ledger.code_hash(),
-        **({} if source is None else source.facts()),
-    }
+    facts = facts_of(run, backbone, images)
+    facts |= {"mean": list(mean), "std": list(std), "subset_hash": results.subset_hash(selection)}
+    facts |= {} if source is None else source.facts()
     reseed(run.seed, "module")
     module = module_of(run, backbone, classes)
     return Job(
@@ -115,6 +103,22 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         started_from=started_from,
         facts=facts,
     )
+
+
+def facts_of(run: Run, backbone: nn.Module, images: store.Images) -> dict[str, Any]:
+    """What a result says of its backbone and its images."""
+    size, channels = images.train.shape[1], images.train.shape[3]
+    return {
+        **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
+        "parameters": build.parameters(backbone),
+        "flops": build.flops(backbone, size, channels),
+        "image_size": size,
+        "classes": len(images.classes),
+        "class_names": list(images.classes),
+        "test_images": len(images.test_labels),
+        "dataset_fingerprint": images.fingerprint,
+        "code": ledger.code_hash(),
+    }
 
 
 def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> store.Images:
