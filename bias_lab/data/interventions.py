@@ -3,17 +3,22 @@
 Applied last, to the normalised batch, when training and when testing alike: an intervention is a property of the data,
 as if the dataset had been published so. After augmentation, because a fixed permutation then is one linear map of the
 very images that an unpermuted run sees: a backbone that is indifferent to the map must score the same.
+
+docs/interventions.png shows all; `python -m bias_lab.data.interventions docs/interventions.png` draws it.
 """
 
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from bias_lab import catalogue
-from bias_lab.data import draws
+from bias_lab.data import draws, named, procedural
 from bias_lab.data.augment import At
 from bias_lab.errors import UserError
 
@@ -118,3 +123,22 @@ def _shift(x: Tensor, most: int, at: At) -> Tensor:
     moved = _rearrange(x, source.reshape(B, H * W))
     inside = ((row >= 0) & (row < H))[:, None, :, None] & ((column >= 0) & (column < W))[:, None, None, :]
     return moved * torch.from_numpy(inside).to(x.device)
+
+
+def sheet(count: int = 10) -> Image.Image:
+    """A picture of all interventions at their usual strength, on a test image of each class."""
+    images = named.embedded("fashion_mnist_12k")
+    chosen = [int(np.flatnonzero(images.test_labels == k)[0]) for k in range(count)]
+    mean, std = images.mean[0], images.std[0]
+    x = torch.from_numpy(images.test[chosen].copy()).permute(0, 3, 1, 2) / 255  # (n, 1, 28, 28)
+    rows = {"as it is": "", **{f"{name}:{value:g}": name for name, value in catalogue.INTERVENTIONS.items()}}
+    drawn = []
+    for name in rows.values():
+        made = intervene((x - mean) / std, name, At(0, EVALUATION, np.arange(count))) * std + mean
+        levels = (made * 255).round().clamp(0, 255).to(torch.uint8)
+        drawn.append(levels.permute(0, 2, 3, 1).numpy())
+    return procedural.table(list(rows), [images.classes[k] for k in range(count)], drawn, scale=3)
+
+
+if __name__ == "__main__":
+    sheet().save(Path(sys.argv[1]), optimize=True)

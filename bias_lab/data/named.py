@@ -39,7 +39,7 @@ def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Calla
     if name == "fashion_mnist_12k":
         return "embedded", _embedded_raw
     if name.partition(":")[0] == "shapes":
-        return "drawn", lambda: Raw(*procedural.dataset(name, side))
+        return f"drawn {procedural.VERSION}", lambda: Raw(*procedural.dataset(name, side))
     root = mapped.data_root(data_root)
     folder = _find(name, root)
     return _signature(folder), lambda: _read(name, root, folder)

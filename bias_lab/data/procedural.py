@@ -19,19 +19,23 @@ docs/procedural.png shows all; `python -m bias_lab.data.procedural docs/procedur
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from bias_lab import catalogue
 from bias_lab.data import draws
 
+VERSION = 2  # of the drawing: a store of another one is not opened
 CLASSES = 4
 RADIUS = 0.25  # of a figure, as a share of the side
-PART = 0.1  # of a part
+PART = 0.1  # of a part, strewn
+ARRANGED = 0.085  # of a part in an arrangement, so that four in a row stay apart and fit wherever they stand
+ROOM = 0.07  # how far from the centre an arrangement stands, at most, where its position is free
 NOISE = 24  # levels, peak to peak
 TEST = 2**40  # the index of the first test image: no training image reaches it
 BAND = 0.25  # of the Nyquist frequency
@@ -39,8 +43,8 @@ BAND = 0.25  # of the Nyquist frequency
 _ROW = np.array([[0, -1.5], [0, -0.5], [0, 0.5], [0, 1.5]])
 ARRANGEMENTS = np.stack(
     [
-        _ROW * 0.24,
-        _ROW[:, ::-1] * 0.24,
+        _ROW * 0.22,
+        _ROW[:, ::-1] * 0.22,
         np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) * 0.2,
         np.array([[-1, 0], [0, -1], [0, 1], [1, 0]]) * 0.3,
     ]
@@ -149,14 +153,15 @@ def _parts(
     """Four parts of one form: in the class's arrangement, or, where that is not the cue, strewn one a quarter."""
     y, x = _pixels(side)
     masks = np.zeros((len(index), side, side), bool)
-    whole = _place(index, 0.08, position, seed, "place")
+    whole = _place(index, ROOM, position, seed, "place")
+    radius = PART if arrangement is None else ARRANGED
     strewn = np.array([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
     for part in range(4):
         if arrangement is None:
             middle = strewn[part] + 0.12 * (2 * draws.uniform(seed, f"part {part}", index[:, None], np.arange(2)) - 1)
         else:
             middle = whole + ARRANGEMENTS[arrangement, part]
-        dy, dx = (y - middle[:, 0, None, None]) / PART, (x - middle[:, 1, None, None]) / PART
+        dy, dx = (y - middle[:, 0, None, None]) / radius, (x - middle[:, 1, None, None]) / radius
         masks |= _inside(dy, dx, form[:, None, None])
     return masks
 
@@ -184,19 +189,30 @@ def _band(light: NDArray[np.float64], band: str) -> NDArray[np.float64]:
 
 
 def sheet(side: int = 48, count: int = 12) -> Image.Image:
-    """A picture of all factors: a row each, named, the classes taking turns."""
+    """A picture of all factors: a row each, named, the four classes taking turns from left to right."""
     rows = [{"cue": cue} for cue in catalogue.SHAPES["cue"]]
     rows += [{"cue": cue, "position": "free"} for cue in ("shape", "global")]
     rows += [{"cue": cue, "band": band} for band in ("low", "high") for cue in ("shape", "texture")]
-    left, scale = 150, 2
-    whole = Image.new("L", (left + count * side * scale, len(rows) * side * scale), 255)
-    text = ImageDraw.Draw(whole)
-    for row, factors in enumerate(rows):
-        drawn = shapes(np.arange(count), side, **factors)  # type: ignore[arg-type]
-        strip = Image.fromarray(np.concatenate(list(drawn.images[..., 0]), axis=1))
-        place = row * side * scale
-        whole.paste(strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST), (left, place))
-        text.text((8, place + side - 6), ", ".join(f"{k} {v}" for k, v in factors.items()), fill=0)
+    names = [", ".join(f"{k} {v}" for k, v in factors.items()) for factors in rows]
+    drawn = [shapes(np.arange(count), side, **factors).images for factors in rows]  # type: ignore[arg-type]
+    return table(names, [f"class {k % CLASSES}" for k in range(count)], drawn, scale=2)
+
+
+def table(
+    rows: Sequence[str], columns: Sequence[str], images: Sequence[NDArray[np.uint8]], *, scale: int
+) -> Image.Image:
+    """Pictures (a row's: (n, side, side, 1)) side by side with gaps, their rows and columns named."""
+    side, left, top, gap = images[0].shape[1] * scale, 170, 24, 4
+    whole = Image.new("L", (left + len(columns) * (side + gap), top + len(rows) * (side + gap)), 255)
+    text, font = ImageDraw.Draw(whole), ImageFont.load_default(13)
+    for k, name in enumerate(columns):
+        text.text((left + k * (side + gap) + side / 2, top / 2), name, fill=0, font=font, anchor="mm")
+    for row, (name, strip) in enumerate(zip(rows, images, strict=True)):
+        at = top + row * (side + gap)
+        text.text((8, at + side / 2), name, fill=0, font=font, anchor="lm")
+        for k, image in enumerate(strip):
+            tile = Image.fromarray(image[..., 0]).resize((side, side), Image.Resampling.NEAREST)
+            whole.paste(tile, (left + k * (side + gap), at))
     return whole
 
 

@@ -1,14 +1,17 @@
 """Interventions: what each keeps and what it destroys; fixed ones equal for all images and runs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bias_lab import catalogue
 from bias_lab.data import batches
 from bias_lab.data.augment import At
-from bias_lab.data.interventions import EVALUATION, intervene
+from bias_lab.data.interventions import EVALUATION, intervene, sheet
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 
@@ -147,3 +150,9 @@ def test_what_cannot_be_says_why(text: str, words: str) -> None:
     with pytest.raises(UserError) as error:
         intervene(images(), text, at())
     assert words in str(error.value)
+
+
+def test_the_picture_in_the_docs_is_what_is_drawn() -> None:
+    with Image.open(Path(__file__).parents[2] / "docs" / "interventions.png") as committed:
+        same = np.asarray(committed)[30:, 180:] == np.asarray(sheet())[30:, 180:]  # the words' font may differ
+    assert same.mean() > 0.999  # a sum's last digit may round a pixel otherwise on another machine
