@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -333,3 +334,98 @@ def test_flops_of_a_vit_by_hand():
 def test_importing_the_light_half_imports_no_torch():
     code = "import sys, bias_lab.catalogue as c; c.choose_patch(64, 28, 4); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- sizes and training ----------------------------------------------------------------------------------------------
+
+PUBLISHED = [
+    ("vit_tiny_patch16_224", 224),
+    ("swin_tiny_patch4_window7_224", 224),
+    ("mobilevit_xxs", 256),
+    ("resnet18", 224),
+    ("efficientnet_b0", 224),
+    ("mobilenetv3_large_100", 224),
+    ("efficientvit_b0", 224),
+]
+
+
+def two_steps(name, side, channels=3):
+    """Two optimizer steps on two images: losses are finite, and every parameter moves."""
+    torch.manual_seed(0)
+    model = create(name, image_size=side, channels=channels, classes=4, drop_path=0.1).train()
+    before = {key: p.detach().clone() for key, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    images, labels = torch.randn(2, channels, side, side), torch.tensor([0, 3])
+    for _ in range(2):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        assert loss.isfinite()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert [key for key, p in model.named_parameters() if torch.equal(p, before[key])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "side"), PUBLISHED)
+def test_published_sizes_train(name, side):
+    assert build.settings(name, image_size=side) == dict(
+        patch={"vit": 16, "swin": 4}.get(catalogue.architecture(name)),
+        window=7 if "swin" in name else None,
+        stem=None if "patch" in name else "stock",
+    )
+    two_steps(name, side)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [28, 32, 64])
+@pytest.mark.parametrize("name", [name for name in catalogue.BACKBONES if name.endswith(("_micro", "_mini"))])
+def test_small_sizes_train(name, side):
+    two_steps(name, side, channels=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OURS)
+def test_inductor_computes_the_same(name):
+    """torch.compile as a user calls it, forward and backward; needs a C++ compiler."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler for torch.compile's default backend")
+    torch._dynamo.reset()
+    model, images = micro(name), torch.randn(4, 1, 28, 28)
+    expected = model(images)
+    expected.square().mean().backward()
+    gradients = {key: p.grad.clone() for key, p in model.named_parameters()}
+    model.zero_grad()
+    given = torch.compile(model, fullgraph=True)(images)
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-4)
+    given.square().mean().backward()
+    floor = 1e-3 * max(grad.abs().max() for grad in gradients.values())
+    for key, p in model.named_parameters():
+        assert (p.grad - gradients[key]).abs().max() <= 1e-3 * max(gradients[key].abs().max(), floor), key
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs"])
+def test_dropping_is_timms_draw_for_draw(name, randomise):
+    """Dropout before the classifier and stochastic depth in training: with the same seed, timm's logits."""
+    small = dict(num_classes=4, drop_rate=0.3, drop_path_rate=0.5)
+    small |= dict(img_size=64, depth=3) if "vit_tiny" in name else {}
+    small |= dict(img_size=64, window_size=4, depths=(1, 2), num_heads=(3, 6)) if "swin" in name else {}
+    ours, theirs = (timm.create_model(f"{prefix}{name}", **small).train() for prefix in ("bias_lab_", ""))
+    randomise(theirs)
+    ours.load_state_dict(theirs.state_dict())
+    images, logits = torch.randn(8, 3, 64, 64), []
+    for model in (ours, theirs):
+        torch.manual_seed(3)
+        logits.append(model(images))
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs"])
+def test_layer_decay_is_timms(name):
+    """Each parameter's learning rate and weight decay as timm's tool sets them for its own model."""
+    scales = []
+    for prefix in ("bias_lab_", ""):
+        model = timm.create_model(f"{prefix}{name}")
+        groups = timm.optim.param_groups_layer_decay(model, layer_decay=0.7, no_weight_decay_list=no_decay(model))
+        names = {id(p): key for key, p in model.named_parameters()}
+        scales.append({names[id(p)]: (g["lr_scale"], g["weight_decay"]) for g in groups for p in g["params"]})
+    assert scales[0] == scales[1]

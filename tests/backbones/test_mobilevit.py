@@ -18,7 +18,8 @@ from bias_lab.backbones.mobilevit import (
 from bias_lab.errors import UserError
 
 VARIANTS = ["mobilevit_xxs", "mobilevit_xs", "mobilevit_s"]
-VANISHING = r"stages\.[01]\.\d\.conv3_1x1\.bn\.bias"  # what it adds to a channel, the next batch norm takes away
+# what these add to a channel, the next batch norm takes away: their true gradient is 0, in float32 it is rounding alone
+VANISHING = r"stages\.[01]\.\d\.conv3_1x1\.bn\.bias|stages\.\d\.1\.norm\.bias"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -37,9 +38,8 @@ def test_computes_what_timm_computes(name, side, same_computation):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_computes_what_timm_computes_at_full_size(name, same_computation):
-    # in double precision: at 256 px single-precision sums in another order move small gradients by 2e-4
-    ours, theirs = (timm.create_model(n).double() for n in (f"bias_lab_{name}", name))
-    same_computation(ours, theirs, torch.randn(2, 3, 256, 256, dtype=torch.float64), VANISHING)
+    ours, theirs = (timm.create_model(n) for n in (f"bias_lab_{name}", name))
+    same_computation(ours, theirs, torch.randn(2, 3, 256, 256), VANISHING)
 
 
 def test_gradients_in_double_precision(randomise, gradient_errors, gradient_sizes):
@@ -50,7 +50,7 @@ def test_gradients_in_double_precision(randomise, gradient_errors, gradient_size
     errors = gradient_errors(ours, theirs, torch.randn(3, 3, 32, 32).double(), torch.randn(3, 5).double())
     assert max(errors.values()) < 1e-9
     vanishing = {name: size for name, size in gradient_sizes(theirs).items() if re.fullmatch(VANISHING, name)}
-    assert len(vanishing) == 4
+    assert len(vanishing) == 7
     assert max(vanishing.values()) < 1e-12
 
 
