@@ -1,21 +1,26 @@
-"""Writes the numbers of README.md from the committed table, so that none is typed.
+"""Writes the numbers of README.md from the committed table and the committed measurements, so that none is typed.
 
-Run: python docs/write_readme.py            (after docs/results/results.parquet was made anew; a test compares)
+Run: python docs/write_readme.py            (after a file in docs/results/ was made anew; a test compares)
 """
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bias_lab.analysis import pages, report
+from bias_lab.analysis.pages import Cell, Table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 FOLDER = ROOT / "docs" / "results"
-BEGIN, END = "<!-- numbers: begin (docs/write_readme.py) -->", "<!-- numbers: end -->"
 SHOWN = ("shortfall", "recovery", "longer")  # sections of the report whose tables the README repeats
 
+Row = dict[str, Any]
 
-def block() -> str:
+
+def study() -> str:
     """The README's numbers: the answer, what was run, the caveats, and the tables that matter most."""
     found = report.read(FOLDER)
     parts = [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in found.answers]
@@ -23,13 +28,116 @@ def block() -> str:
     for section in found.sections:
         if section.name in SHOWN:
             parts += [pages.markdown(table) for table in section.tables if table.rows]
-    return "\n\n".join([BEGIN, *parts, END])
+    return "\n\n".join(parts)
+
+
+# --- what `bias-lab bench` measured ----------------------------------------------------------------------------------
+
+
+def measured(name: str) -> list[Row]:
+    rows: list[Row] = json.loads((FOLDER / f"bench_{name}.json").read_text(encoding="utf-8"))
+    return rows
+
+
+def ratio(row: Row | None) -> Cell:
+    """`1.34 (1.32 to 1.36)`: the median over rounds, and its quartiles."""
+    if row is None:
+        return Cell("–")
+    return Cell(f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})", row["ratio"])
+
+
+def bench_backbones() -> str:
+    """Ours against timm's: a line a case; below it what bf16 does, and where all was measured."""
+    rows = measured("backbones")
+    plain = [row for row in rows if row["reference"] != "ours fp32"]
+    at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in plain}
+    columns = {
+        "training, timm as it comes": ("train", True),
+        "training, timm at its best": ("train", False),
+        "inference, timm as it comes": ("inference", True),
+        "inference, timm at its best": ("inference", False),
+    }
+    table = Table(
+        title="How many times less CPU time than timm, with the same weights",
+        columns=(("case", ""), *((name, "") for name in columns)),
+        rows=tuple(
+            (Cell(case), *(ratio(at.get((case, *which))) for which in columns.values()))
+            for case in named(plain, "case")
+        ),
+        note=sentences(
+            f"Medians with quartiles of {counts(plain)} interleaved rounds of one thread", *places(plain), half(rows)
+        ),
+    )
+    return pages.markdown(table)
+
+
+def half(rows: list[Row]) -> str:
+    """A sentence on bf16, with what the processor has for it."""
+    found = [row for row in rows if row["reference"] == "ours fp32"]
+    why = " or ".join(named([row for row in found if "note" in row], "note"))
+    return f"bf16 autocast against our own fp32: {span(found)}" + (f" ({why})" if why else "") if found else ""
+
+
+def bench_data() -> str:
+    """Our batches against the usual ways to make them; below, what they cost beside a model, and decoding."""
+    rows = measured("data")
+    batches, shares, rates = ([row for row in rows if row["mode"] == mode] for mode in ("batch", "share", "decoding"))
+    at = {(row["case"], row["reference"]): row for row in batches}
+    references = named(batches, "reference")
+    table = Table(
+        title="How many times less CPU time the making of a batch takes",
+        columns=(("case", ""), *((f"than {reference}", "") for reference in references)),
+        rows=tuple((Cell(case), *(ratio(at.get((case, r))) for r in references)) for case in named(batches, "case")),
+        note=sentences(
+            f"Medians with quartiles of {counts(batches)} rounds",
+            *places(batches),
+            f"The model's share of a training step, in {len(shares)} cases: {span(shares)}" if shares else "",
+            *(f"{row['case']}: {ratio(row).text} of {row['reference']}" for row in rates),
+        ),
+    )
+    return pages.markdown(table)
+
+
+def named(rows: list[Row], key: str) -> list[str]:
+    """The values of a column, each once, in order."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def span(rows: list[Row]) -> str:
+    return f"{min(row['ratio'] for row in rows):.2f} to {max(row['ratio'] for row in rows):.2f}"
+
+
+def counts(rows: list[Row]) -> str:
+    """`12`, or `3 to 31`."""
+    found = sorted({row["n"] for row in rows})
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def places(rows: list[Row]) -> list[str]:
+    """The machines and versions that rows name."""
+    return named([row for row in rows if "machine" in row], "machine")
+
+
+def sentences(*parts: str) -> str:
+    return " ".join(f"{part}." for part in parts if part)
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments → its text
+    "numbers": study,
+    "bench backbones": bench_backbones,
+    "bench data": bench_data,
+}
 
 
 def written(text: str) -> str:
     """The README with its numbers made anew."""
-    before, rest = text.split(BEGIN)
-    return before + block() + rest.split(END)[1]
+    for name, block in BLOCKS.items():
+        begin, end = f"<!-- {name}: begin (docs/write_readme.py) -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = "\n\n".join([before + begin, block(), end + rest.split(end)[1]])
+    return text
 
 
 if __name__ == "__main__":

@@ -39,6 +39,36 @@ def test_a_changed_number_is_seen() -> None:
     assert numbers().written(planted) != planted
 
 
+@pytest.mark.parametrize("name", ["backbones", "data"])
+def test_every_measured_row_stands_in_its_table(name: str) -> None:
+    """The lines between the marker comments against the file, read here by other means."""
+    table = README.split(f"<!-- bench {name}: begin (docs/write_readme.py) -->")[1].split("<!-- bench ")[0]
+    for row in json.loads((ROOT / "docs" / "results" / f"bench_{name}.json").read_text(encoding="utf-8")):
+        if row["mode"] in ("train", "inference", "batch"):
+            (line,) = [line for line in table.splitlines() if line.startswith(f"| {row['case']} |")]
+            assert f"| {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in line
+        assert row.get("machine", "") in table
+
+
+def test_a_changed_measurement_is_seen() -> None:
+    found = re.search(r"\| \d\.\d\d \(", README)
+    assert found is not None
+    planted = README.replace(found.group(), "| 9.99 (", 1)
+    assert numbers().written(planted) != planted
+
+
+def test_what_bf16_costs_is_said_with_what_the_processor_has() -> None:
+    rows = [
+        dict(reference="ours fp32", ratio=ratio, note="no unit of this CPU multiplies bf16: a cost here")
+        for ratio in (0.4, 0.8)
+    ]
+    said = numbers().half(rows)
+    assert said == (
+        "bf16 autocast against our own fp32: 0.40 to 0.80 (no unit of this CPU multiplies bf16: a cost here)"
+    )
+    assert numbers().half([]) == ""
+
+
 def test_the_two_commands_come_first() -> None:
     commands = [line.split("#")[0].strip() for line in re.findall(r"^make .*$", README, re.M)]
     assert commands[:2] == ["make sweep-small-data", "make test"]
