@@ -29,10 +29,10 @@ check: $(READY)  ## lint, format and types
 	$(BIN)/mypy
 
 test: $(READY)  ## the fast tests, the smoke sweep among them
-	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(READY)  ## the tests that take minutes
-	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile -m slow $(ARGS)
+	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 audit: $(READY)  ## known vulnerabilities in the pinned versions
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
