@@ -32,7 +32,9 @@ def specify(folder: Path | None = None, *, project: str = PROJECT) -> Spec:
     experiment = dict(table.attrs.get("experiment", {}))
     name = experiment.get("experiment") or (folder.resolve().name if folder else "small_data")
     keys = logged_keys(rep.light(table)) if len(table) else DEFAULT_KEYS
-    sections = [{"name": title, "panels": panels} for title, panels in _sections(keys) if panels]
+    pictures = sorted({path.stem for path in folder.glob("runs/*/*.png")}) if folder else ["reconstruction"]
+    made = _sections(keys, pictures, watched=bool(table.attrs.get("curves")))
+    sections = [{"name": title, "panels": panels} for title, panels in made if panels]
     answers = [found.text for found in (statistics.answer(view) for _, view in split(table))]
     return {
         "project": project,
@@ -57,35 +59,39 @@ def logged_keys(table: pd.DataFrame) -> tuple[str, ...]:
 _CNNS = ("efficientnet_micro", "mobilenetv3_micro", "resnet_micro")
 DEFAULT_KEYS = (
     *(f"shortfall/scratch{end}" for end in ("", " low", " high")),
+    "shortfall/mae",
     "recovery/mae",
     *(f"accuracy/{name} scratch" for name in (*_CNNS, "vit_micro")),
     "accuracy/vit_micro mae",
 )
 
 
-def _sections(keys: Sequence[str]) -> list[tuple[str, list[Panel]]]:
+def _sections(keys: Sequence[str], pictures: Sequence[str], *, watched: bool) -> list[tuple[str, list[Panel]]]:
+    media: Panel = {
+        "type": "media", "title": "reconstructions and attention", "media": [f"pictures/{name}" for name in pictures],
+    }  # fmt: skip
     return [
         ("Shortfall", _shortfall(keys)),
         ("Accuracy by family and regime", _accuracy(keys)),
         ("Recovery", _over_size("share of the shortfall won back", _without_ends(keys, "recovery/"))),
-        ("Curves", _curves()),
+        ("Curves", _curves(watched=watched)),
         ("Budgets", _budgets()),
         ("Failures", _failures()),
-        (
-            "Pictures",
-            [{"type": "media", "title": "reconstructions and attention", "media": ["pictures/reconstruction"]}],
-        ),
+        ("Pictures", [media] if pictures else []),
     ]
 
 
 def _shortfall(keys: Sequence[str]) -> list[Panel]:
-    """One panel a dataset: Δ(N) with its interval."""
+    """Two panels a dataset: Δ(N) from scratch with its interval, and beside it every start and every family."""
     bases = [key for key in keys if key.rpartition("shortfall/")[2] == "scratch"]
     panels = []
     for base in bases:
         about = base.removesuffix("shortfall/scratch").rstrip("/")
         ends = [key for key in keys if key in (f"{base} low", f"{base} high")]
-        panels += _over_size(f"CNN family minus plain ViT{f', {about}' if about else ''}", [base, *ends])
+        tail = f", {about}" if about else ""
+        panels += _over_size(f"CNN family minus plain ViT{tail}", [base, *ends])
+        others = _without_ends([key for key in keys if key.startswith(base.removesuffix("scratch"))], "shortfall/")
+        panels += _over_size(f"by family and regime{tail}", others) if len(others) > 1 else []
     return panels
 
 
@@ -109,8 +115,13 @@ def _over_size(title: str, keys: Sequence[str]) -> list[Panel]:
     return [{"type": "line", "title": title, "x": "size", "y": list(keys), "log_x": True}]
 
 
-def _curves() -> list[Panel]:
+def _curves(*, watched: bool) -> list[Panel]:
+    holdout: Panel = {
+        "type": "line", "title": "accuracy on the hold-out", "x": "Step", "y": ["holdout/top1"],
+        "group": "config:backbone",
+    }  # fmt: skip
     return [
+        *([holdout] if watched else []),
         {"type": "line", "title": "training loss", "x": "Step", "y": ["train/loss"], "group": "config:backbone"},
         {"type": "line", "title": "learning rate", "x": "Step", "y": ["lr"], "group": "config:backbone"},
     ]

@@ -20,6 +20,7 @@ from bias_lab import ledger
 from bias_lab.analysis import collect, draw, figures, statistics
 from bias_lab.analysis import replicates as rep
 from bias_lab.analysis.findings import regimes, split
+from bias_lab.analysis.gaps import between
 from bias_lab.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,9 +125,13 @@ def statistics_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         prefix = f"{about}/" if len(views) > 1 else ""
         rows = rep.comparable(view, scratch=False)
         for row in statistics.gaps(view).to_dict("records"):
-            named = {"shortfall": "", "low": " low", "high": " high", "low_any": " low any", "high_any": " high any"}
+            named = {**_ENDS, "low_any": " low any", "high_any": " high any"}
             told = {f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}
             yield _finite({"size": row["size"], **told, f"{prefix}shortfall/scratch n": row["n"]})
+        for name, found in _other_gaps(rows):
+            for row in found.to_dict("records"):
+                ends = {f"{prefix}shortfall/{name}{end}": row[key] for key, end in _ENDS.items()}
+                yield _finite({"size": row["size"], **ends})
         for row in statistics.recovery(view).to_dict("records"):
             name = f"{prefix}recovery/{_start(row['regime'], row['protocol'], row['source'], rows)}"
             yield _finite(
@@ -138,6 +143,19 @@ def statistics_of(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 yield _finite(
                     {"size": int(point.x), name: point.y, f"{name} low": point.low, f"{name} high": point.high}
                 )
+
+
+_ENDS = {"shortfall": "", "low": " low", "high": " high"}
+
+
+def _other_gaps(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(key, gaps) of plain ViT after each start, and of each backbone beside the two, against the CNNs from scratch."""
+    plain = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
+    cnn, vit = rep.select(plain, "cnn"), rep.select(rows, "vit")
+    for (regime, protocol, source), part in vit[~vit.index.isin(plain.index)].groupby(["regime", "protocol", "source"]):
+        yield _start(regime, protocol, source, rows), between(part, cnn)
+    for name, part in plain[~plain.index.isin([*cnn.index, *vit.index])].groupby("backbone"):
+        yield f"{name} scratch", between(part, cnn)
 
 
 def _start(regime: Any, protocol: Any, source: Any, rows: pd.DataFrame) -> str:
