@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 from bias_lab.data import augment, draws
 from bias_lab.data.interventions import EVALUATION, intervene
+from bias_lab.data.operations import sent
 from bias_lab.definition import Run
 
 IN_MEMORY = 128 * 2**20  # bytes of framed copies of all images; were they more, each batch is framed on its own
@@ -65,27 +66,36 @@ class Normalise:
         return rows.reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
-def _room(device: torch.device) -> int:
-    """Bytes that framed images may take: IN_MEMORY, and on a GPU a quarter of what is free there."""
+def room(device: torch.device) -> int:
+    """Bytes that a store may take where batches are cut: IN_MEMORY, on a GPU a quarter of what is free there."""
     return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else IN_MEMORY
 
 
-class Crops:
-    """Flipped, padded crops out of a store, a whole batch at a time.
+def crops_of(images: NDArray[np.uint8], pad: int, device: torch.device) -> "Crops | DeviceCrops":
+    """Cut on the CPU, or on a GPU that the whole store fits on; else batches are cut on the CPU and sent."""
+    if device.type != "cpu" and len(images) * int(np.prod(images.shape[1:])) <= room(device):
+        return DeviceCrops(images, pad, device)
+    return Crops(images, pad, device)
 
-    Images are kept in black frames, each also mirrored, so that a row of a crop is one run of bytes: on a CPU a batch
-    is B*H copies of W*C bytes, by one lookup in an array whose items overlap; on a GPU one index_select of pixels.
+
+class Crops:
+    """Flipped, padded crops out of a store, a whole batch at a time, cut on the CPU.
+
+    Images are kept in black frames, each also mirrored, so that a row of a crop is one run of bytes: a batch is B*H
+    copies of W*C bytes, by one lookup in an array whose items overlap. Images that are too many to be framed all are
+    framed a batch at a time. For a GPU a batch is copied from pinned memory on a stream of its own, while the step
+    before is computed.
     """
 
     def __init__(self, images: NDArray[np.uint8], pad: int, device: torch.device) -> None:
         N, H, W, C = images.shape
         self.images, self.pad, self.shape, self.device = images, pad, (H, W, C), device
-        self.frames: NDArray[np.uint8] | Tensor | None = None
-        if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= _room(device):
+        self.frames: NDArray[np.uint8] | None = None
+        if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= IN_MEMORY:
             whole = images[:]
-            both = self._framed(np.concatenate([whole, whole[:, :, ::-1]]))
-            self.frames = both if device.type == "cpu" else torch.from_numpy(both).to(device)
-        self.lines, self.columns = np.arange(H), torch.arange(W, device=device)
+            self.frames = self._framed(np.concatenate([whole, whole[:, :, ::-1]]))
+        self.lines = np.arange(H)
+        self.copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def _framed(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, H, W, C) → (n, H + 2 pad, W + 2 pad, C), black around."""
@@ -102,26 +112,52 @@ class Crops:
         H, W, C = self.shape
         p = self.pad
         if self.frames is None:
-            frames, row = self._of_batch(chosen, flip), np.arange(len(chosen))
+            part = self.images[chosen]
+            part[flip] = part[flip][:, :, ::-1]
+            frames, row = self._framed(part), np.arange(len(chosen))
         else:
             frames, row = self.frames, chosen + len(self.images) * flip
         left = np.where(flip, 2 * p - left, left)  # a mirrored crop is a crop of the mirrored frame
         start = ((row * (H + 2 * p) + top)[:, None] + self.lines) * (W + 2 * p) + left[:, None]  # (B, H) pixels
-        if isinstance(frames, np.ndarray):
-            length = W * C
-            runs = np.ndarray((frames.size - length) // C + 1, np.dtype((np.void, length)), frames, strides=(C,))
-            return torch.from_numpy(runs[start].view(np.uint8).reshape(-1, H, W, C))
-        pixels = torch.from_numpy(start).to(self.device, non_blocking=True)[:, :, None] + self.columns  # (B, H, W)
-        return frames.reshape(-1, C).index_select(0, pixels.reshape(-1)).reshape(-1, H, W, C)
+        length = W * C
+        runs = np.ndarray((frames.size - length) // C + 1, np.dtype((np.void, length)), frames, strides=(C,))
+        return self._sent(torch.from_numpy(runs[start].view(np.uint8).reshape(-1, H, W, C)))
 
-    def _of_batch(self, chosen: NDArray[np.int64], flip: NDArray[np.bool_]) -> NDArray[np.uint8] | Tensor:
-        """The frames of one batch alone, for images that are too many to be framed in memory."""
-        part = self.images[chosen]
-        part[flip] = part[flip][:, :, ::-1]
-        frames = self._framed(part)
-        if self.device.type == "cpu":
-            return frames
-        return torch.from_numpy(frames).pin_memory().to(self.device, non_blocking=True)
+    def _sent(self, x: Tensor) -> Tensor:
+        if self.copying is None:
+            return x.to(self.device)
+        with torch.cuda.stream(self.copying):
+            there = x.pin_memory().to(self.device, non_blocking=True)
+        now = torch.cuda.current_stream(self.device)
+        now.wait_stream(self.copying)
+        there.record_stream(now)  # its memory is not given to another batch before this stream is done with it
+        return there
+
+
+class DeviceCrops:
+    """The same crops out of a store that lies on the device, uint8 and once: one lookup of pixels a batch."""
+
+    def __init__(self, images: NDArray[np.uint8], pad: int, device: torch.device) -> None:
+        self.pad, self.device = pad, device
+        self.store = torch.empty(images.shape, dtype=torch.uint8, device=device)
+        for at in range(0, len(images), 1024):  # so that the host never holds it all
+            self.store[at : at + 1024] = torch.from_numpy(np.array(images[at : at + 1024])).to(device)
+        H, W = images.shape[1:3]
+        self.lines, self.columns = torch.arange(H, device=device), torch.arange(W, device=device)
+
+    def __call__(
+        self, chosen: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], flip: NDArray[np.bool_]
+    ) -> Tensor:
+        """As `Crops`: (B, H, W, C)."""
+        N, H, W, C = self.store.shape
+        draws = sent(np.stack([chosen, top - self.pad, left - self.pad, flip.astype(np.int64)]), self.device)
+        image, top_, left_, flip_ = draws[:, :, None]  # (B, 1) each
+        row = self.lines + top_  # (B, H) rows of the image; those outside it are black
+        column = torch.where(flip_ == 1, W - 1 - self.columns, self.columns) + left_  # (B, W)
+        inside = ((row >= 0) & (row < H))[:, :, None] & ((column >= 0) & (column < W))[:, None]  # (B, H, W)
+        pixel = (image * H + row.clamp(0, H - 1))[:, :, None] * W + column.clamp(0, W - 1)[:, None]
+        taken = self.store.view(N * H * W, C).index_select(0, pixel.reshape(-1)).reshape(-1, H, W, C)
+        return taken.mul_(inside[..., None])
 
 
 def padding(run: Run, side: int) -> int:
@@ -155,7 +191,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         self.device = torch.device(device)
         self.order = Order(len(images), run.batch_size, run.seed, repeats=run.repeated_augmentation)
         self.pad = padding(run, images.shape[1])
-        self.crops = Crops(images, self.pad, self.device)
+        self.crops = crops_of(images, self.pad, self.device)
         self.normalise = Normalise(mean, std, images.shape[2], self.device)
         self.labels = None if labels is None else np.asarray(labels, np.int64)
 
@@ -175,7 +211,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
             x = augment.erase(x, at, run.erasing)
         if self.labels is None:
             return intervene(x, run.intervention, at)
-        target = torch.from_numpy(self.labels[chosen]).to(self.device, non_blocking=True)
+        target = sent(self.labels[chosen], self.device)
         if run.mixup or run.cutmix:
             x, target = augment.mix(x, target, at, classes=self.classes, mixup=run.mixup, cutmix=run.cutmix)
         return intervene(x, run.intervention, at), target

@@ -20,6 +20,7 @@ from torch import Tensor
 from bias_lab import catalogue
 from bias_lab.data import draws, named, procedural
 from bias_lab.data.augment import At
+from bias_lab.data.operations import sent
 from bias_lab.errors import UserError
 
 EVALUATION = 2**62  # the step that draws for tests and hold-outs are keyed by: no training reaches it
@@ -85,7 +86,7 @@ def _rearrange(x: Tensor, source: NDArray[np.int64]) -> Tensor:
     """Take each pixel from its source: x (B, C, H, W), source (1 or B, H*W)."""
     B, C, H, W = x.shape
     flat = x.permute(0, 2, 3, 1).reshape(B, H * W, C)
-    at = torch.from_numpy(source).to(x.device)
+    at = sent(source, x.device)
     moved = flat[:, at[0]] if len(at) == 1 else flat.gather(1, at[:, :, None].expand(B, H * W, C))
     return moved.reshape(B, H, W, C).permute(0, 3, 1, 2)
 
@@ -110,7 +111,7 @@ def _occlude(x: Tensor, share: float, at: At) -> Tensor:
     rows, columns = np.arange(H), np.arange(W)
     hidden_rows = (rows >= top[:, None]) & (rows < top[:, None] + h)
     hidden_columns = (columns >= left[:, None]) & (columns < left[:, None] + w)
-    hidden = torch.from_numpy(hidden_rows[:, None, :, None] & hidden_columns[:, None, None, :]).to(x.device)
+    hidden = sent(hidden_rows[:, None, :, None] & hidden_columns[:, None, None, :], x.device)
     return x.masked_fill(hidden, 0.0)
 
 
@@ -122,7 +123,7 @@ def _shift(x: Tensor, most: int, at: At) -> Tensor:
     source = np.clip(row, 0, H - 1)[:, :, None] * W + np.clip(column, 0, W - 1)[:, None, :]
     moved = _rearrange(x, source.reshape(B, H * W))
     inside = ((row >= 0) & (row < H))[:, None, :, None] & ((column >= 0) & (column < W))[:, None, None, :]
-    return moved * torch.from_numpy(inside).to(x.device)
+    return moved * sent(inside, x.device)
 
 
 def sheet(count: int = 10) -> Image.Image:

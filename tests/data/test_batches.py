@@ -10,7 +10,7 @@ from scipy import stats
 from torchvision.transforms import functional as F
 
 from bias_lab.data import batches, store
-from bias_lab.data.batches import Batches, Crops, Normalise, Order
+from bias_lab.data.batches import Batches, Crops, DeviceCrops, Normalise, Order
 from bias_lab.definition import Run, recipe
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -80,15 +80,16 @@ def test_repeated_augmentation_shows_an_image_in_different_views() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("way", ["framed once", "framed a batch", "on the device"])
 def test_crops_equal_padding_slicing_and_flipping_by_hand(
-    channels: int, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+    channels: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not in_memory:
+    if way == "framed a batch":
         monkeypatch.setattr(batches, "IN_MEMORY", 0)
     some = images(9, 10, channels)
-    crops = Crops(some, 3, torch.device("cpu"))
-    assert (crops.frames is not None) == in_memory
+    crops = (DeviceCrops if way == "on the device" else Crops)(some, 3, torch.device("cpu"))
+    if isinstance(crops, Crops):
+        assert (crops.frames is not None) == (way == "framed once")
     chosen, top, left = np.array([8, 0, 3, 3]), np.array([0, 6, 2, 3]), np.array([6, 1, 0, 3])
     flip = np.array([True, False, True, False])
     ours = crops(chosen, top, left, flip)
@@ -98,6 +99,23 @@ def test_crops_equal_padding_slicing_and_flipping_by_hand(
         image = F.hflip(image) if flip[b] else image
         assert torch.equal(ours[b].permute(2, 0, 1), image)
     assert torch.equal(ours[3], torch.from_numpy(some[3]))
+
+
+def test_a_store_that_fits_a_quarter_of_a_gpus_free_memory_lies_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice alone: no GPU is needed to see it. 100 images of 12 x 12 x 3 are 43,200 bytes."""
+    made: list[str] = []
+    for name in ("Crops", "DeviceCrops"):
+        monkeypatch.setattr(batches, name, lambda *_, name=name: made.append(name))
+    for free, device in ((4 * 43_200, "cuda"), (4 * 43_200 - 4, "cuda"), (10**12, "cpu")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
+        batches.crops_of(images(100, 12), 2, torch.device(device))
+    assert made == ["DeviceCrops", "Crops", "Crops"]
+
+
+def test_batches_are_the_same_wherever_the_store_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [x for x, _ in itertools.islice(make(**EVERYTHING), 3)]
+    monkeypatch.setattr(batches, "crops_of", DeviceCrops)
+    assert all(torch.equal(x, there) for x, (there, _) in zip(here, make(**EVERYTHING), strict=False))
 
 
 def test_normalise_equals_torchvision_and_lies_in_channels_last() -> None:

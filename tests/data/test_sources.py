@@ -19,9 +19,6 @@ from bias_lab.definition import Run, run_id, to_json
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import break_ten, class_folders, encoded, picture
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real pictures lie beside the repository, and do not here")
-
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
@@ -395,30 +392,6 @@ def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monk
 
 
 # --- real pictures ---------------------------------------------------------------------------------------------------
-
-
-@real
-def test_real_parquet_and_the_loose_pictures_beside_it_are_the_same_images(tmp_path: Path) -> None:
-    loose = index(SHARED / "cifar10" / "sample200", folder=tmp_path / "a")
-    packed = index(SHARED / "cifar10" / "test.parquet", folder=tmp_path / "b")
-    assert loose.class_counts == (15,) * 10
-    assert loose.classes[0] == "airplane"
-    tables = [pd.read_parquet(found.place["index"]) for found in (loose, packed)]
-    inside = tables[0][tables[0].split == "test"]
-    both = inside.merge(tables[1], on="hash")
-    assert len(both) == 50
-    assert (both.label_x == both.label_y).all()  # alphabetical folders and CIFAR-10's numbers agree
-
-
-@real
-def test_real_pictures_of_mixed_sizes_and_two_that_lie_about_their_format(tmp_path: Path) -> None:
-    root = tmp_path / "pets"
-    shutil.copytree(SHARED / "pets3" / "trainval" / "images", root)
-    for file in (SHARED / "pets3" / "quirks").glob("*.jpg"):
-        shutil.copy(file, root / "Abyssinian" / f"quirk_{file.name}")
-    found = index(root, folder=tmp_path / "out")
-    assert found.pool + found.test_images == 182
-    assert found.channels == 3
 
 
 def test_importing_the_index_imports_no_torch() -> None:
