@@ -17,12 +17,13 @@ import pandas as pd
 
 from bias_lab import ledger
 from bias_lab.data import named, subsets
-from bias_lab.data.decoding import Reference, Seen, look_at
+from bias_lab.data.decoding import Seen, look_at
 from bias_lab.data.identity import fingerprint
 from bias_lab.data.listing import HUB, Item, Listing, listing
 from bias_lab.errors import UserError
 
 NAMED = 20  # bad files that an error names; the rest stand in FOLDER/data/bad_images.txt
+ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
 TEST_SHARE, TEST_LEAST = 0.2, 5  # of each class, when a split is drawn
 
 
@@ -60,10 +61,10 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     _check_classes(path, found, table)
     table, how = _split(table, folder)
     table, dropped = _drop_duplicates(table)
-    there = set(table["class"])
+    there = set(table["class"].unique())
     classes = tuple(name for name in found.classes if name in there)
     table = _numbered(table, classes)
-    mark = fingerprint(table[["split", "class", "hash"]].itertuples(index=False, name=None))
+    mark = fingerprint(zip(*(table[name].to_numpy(object) for name in ("split", "class", "hash")), strict=True))
     _check_unchanged(folder, mark, table, path)
     where = folder / "data" / f"{mark}.parquet"
     with ledger.replacing(where) as temporary:
@@ -96,47 +97,35 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
 
 def _look(found: Listing, cache: Path) -> pd.DataFrame:
     """A row an image: where it is and what it holds, from the cache where path, size and time are as they were."""
-    rows = pd.DataFrame([_row(item) for item in found.items])
-    if rows.empty:
-        return pd.DataFrame(
-            columns=[*_row(Item(Reference(""), "", "", "")), "hash", "grey", "width", "height", "problem"]
-        )
-    keys = ["path", "column", "group", "row", "size", "mtime"]
+    if not found.items:
+        return pd.DataFrame(columns=[*ROW, *Seen._fields])
+    rows = pd.DataFrame(dict(zip(ROW, map(list, zip(*map(_row, found.items), strict=True)), strict=True)))
+    keys = list(ROW[:6])
     known = pd.read_parquet(cache) if cache.is_file() else pd.DataFrame(columns=[*keys, *Seen._fields])
     known = known[known.problem == ""].drop_duplicates(keys)  # a file that could not be read is always tried again
     rows = rows.merge(known.astype(dict(rows[keys].dtypes)) if len(known) else known, on=keys, how="left")
     new = rows.hash.isna().to_numpy()
     if new.any():
-        part = rows[new]
-        fields = zip(part.path, part.column, part.group, part.row, strict=True)
-        seen = look_at([Reference(p, c, int(g), int(r)) for p, c, g, r in fields])
-        for name in Seen._fields:
-            rows[name] = rows[name].astype(object)
-            rows.loc[new, name] = pd.Series([getattr(one, name) for one in seen], index=part.index, dtype=object)
+        seen = look_at([found.items[k].reference for k in np.flatnonzero(new)])
+        for name, values in zip(Seen._fields, zip(*seen, strict=True), strict=True):
+            column = rows[name].to_numpy(object, copy=True)
+            column[new] = np.array(values, object)
+            rows[name] = column
         rows = rows.astype({"hash": str, "grey": bool, "width": int, "height": int, "problem": str})
         with ledger.replacing(cache) as temporary:
             rows[[*keys, *Seen._fields]].to_parquet(temporary, index=False)
     return rows
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Item) -> tuple[str, str, int, int, int, int, str, str, str]:
+    """An image's ROW."""
     at = item.reference
     try:
         stat = os.stat(at.path)  # noqa: PTH116 - a million of them
         size, mtime = stat.st_size, stat.st_mtime_ns
     except OSError:  # a dangling link, or no permission: `look` finds the reason
         size, mtime = -1, -1
-    return {
-        "path": at.path,
-        "column": at.column,
-        "group": at.group,
-        "row": at.row,
-        "size": size,
-        "mtime": mtime,
-        "split": item.split,
-        "class": item.label,
-        "name": item.name,
-    }
+    return at.path, at.column, at.group, at.row, size, mtime, item.split, item.label, item.name
 
 
 def _refuse(path: Path, bad: dict[str, str], total: int, folder: Path, *, skip_bad: bool) -> list[str]:
@@ -155,7 +144,7 @@ def _refuse(path: Path, bad: dict[str, str], total: int, folder: Path, *, skip_b
 
 
 def _check_classes(path: Path, found: Listing, table: pd.DataFrame) -> None:
-    there = set(table["class"])
+    there = set(table["class"].unique())
     if empty := [name for name in found.classes if name not in there]:
         raise UserError(f"{path}: class '{empty[0]}' has no image that can be read")
     if len(there) < 2:
@@ -179,7 +168,7 @@ def _split(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
         return table.assign(split=table.split.replace({"val": "test", "": "train"})), ["val is the test split"]
     path = folder / "data" / "split.json"
     drawn: list[list[str]] = ledger.read_json(path)["test"] if path.is_file() else []
-    pairs = list(zip(table["class"], table.hash, strict=True))
+    pairs = list(zip(table["class"].to_numpy(object), table.hash.to_numpy(object), strict=True))
     test = {(name, mark) for name, mark in drawn} & set(pairs)
     if not test:
         test = draw_split(pairs)
@@ -240,7 +229,7 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """The table as runs number it: each split's images by (class, relative path)."""
     number = {name: k for k, name in enumerate(classes)}
-    table = table.assign(label=[number[name] for name in table["class"]])
+    table = table.assign(label=table["class"].map(number))
     return table.sort_values(["split", "label", "name"], kind="stable").reset_index(drop=True)
 
 
