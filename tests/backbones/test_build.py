@@ -384,13 +384,12 @@ def test_small_sizes_train(name, side):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OURS)
-def test_inductor_computes_the_same(name):
-    """torch.compile as a user calls it, forward and backward; needs a C++ compiler."""
+def test_inductor_computes_the_same():
+    """torch.compile as a user calls it, forward and backward; needs a C++ compiler, and a minute for one model."""
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler for torch.compile's default backend")
     torch._dynamo.reset()
-    model, images = micro(name), torch.randn(4, 1, 28, 28)
+    model, images = micro("vit_micro"), torch.randn(4, 1, 28, 28)
     expected = model(images)
     expected.square().mean().backward()
     gradients = {key: p.grad.clone() for key, p in model.named_parameters()}
