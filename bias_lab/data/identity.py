@@ -15,7 +15,8 @@ def content_hash(pixels: NDArray[np.uint8]) -> str:
     """BLAKE2b-128 of one image's decoded pixels (H, W, C) and their shape, as 32 hex digits."""
     if pixels.ndim != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"an image is (H, W, C) of uint8, not {pixels.shape} of {pixels.dtype}")
-    hasher = hashlib.blake2b("x".join(map(str, pixels.shape)).encode() + b":", digest_size=16)
+    H, W, C = pixels.shape
+    hasher = hashlib.blake2b(f"{H}x{W}x{C}:".encode(), digest_size=16)
     hasher.update(np.ascontiguousarray(pixels).data)
     return hasher.hexdigest()
 
