@@ -142,7 +142,7 @@ def shares(found: pd.DataFrame, title: str, who: str) -> Table:
     columns = (
         (who, ""), _N, ("shortfall", "points, CNN family minus plain ViT from scratch"),
         ("gain", "points over plain ViT"),
-        ("share", "of the shortfall"), ("95 % interval", "Fieller's, of the ratio of two means, over replicates on this test set"), _n,
+        ("share", "of the shortfall"), ("95 % interval", "Fieller's, over replicates, on this test set"), _n,
     )  # fmt: skip
     note = (
         "100 % closes the gap; above, the CNNs are passed. Unbounded: the shortfall itself can't be told from 0 there."
