@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bias_lab.analysis.figures import HUES, Chart, Point, Series
+from bias_lab.analysis.figures import HUES, Chart, Point, Series, fitted
 
 
 class Frame(NamedTuple):
@@ -233,7 +233,7 @@ def _labels(series: Sequence[Series], axes: Axes) -> list[str]:
         for k, y in zip(here, places, strict=True):
             line, (u, v) = series[k], ends[k]
             kind = f"{line.hue}{' bold' if line.bold else ''}"
-            told = line.label if len(line.label) <= room else line.label[: room - 1] + "…"
+            told = fitted(line.label, room)
             if last:
                 parts.append(f'<line class="lead {kind}" x1="{u + 7:.1f}" y1="{v:.1f}" x2="{x - 4}" y2="{y:.1f}"/>')
             parts.append(f'<text class="label {kind}" x="{x}" y="{y + f.font * 0.35:.1f}">{escape(told)}</text>')

@@ -181,6 +181,15 @@ def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
     return {n: n.removesuffix(ending) if n in listed else n.rsplit(":", 1)[-1] for n in names}, ending
 
 
+def fitted(label: str, room: int) -> str:
+    """A label cut to so many letters, what follows its '+' kept: 'deit_tiny_p… + weights'."""
+    name, plus, start = label.partition(" + ")
+    left = room - 1 - len(plus + start)
+    if len(label) <= room:
+        return label
+    return f"{name[:left]}…{plus}{start}" if plus and left >= 4 else label[: room - 1] + "…"
+
+
 def family(name: str) -> str:
     return name if name in HUES else "other"
 

@@ -38,9 +38,10 @@ def removed(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd
     Fieller's interval, as in `recovery`. A row for each backbone of the user's (see `replicates.own`) and size.
     """
     rows = rep.comparable(table)
-    base, reference = rep.wide(rep.select(rows, of)), rep.wide(rep.select(rows, against))
+    sides = rep.select(rows, of), rep.select(rows, against)
+    base, reference = rep.wide(sides[0]), rep.wide(sides[1])
     made = []
-    for name in sorted(rep.own(rows)):
+    for name in sorted(rep.own(rows) - {*sides[0]["backbone"], *sides[1]["backbone"]}):
         made += [(name, *found) for found in shares(rep.wide(rows[rows["backbone"] == name]), base, reference)]
     return pd.DataFrame(made, columns=REMOVED)
 

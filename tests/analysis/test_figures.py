@@ -86,3 +86,9 @@ def test_intervals_in_words() -> None:
     inf, nan = float("inf"), float("nan")
     told = [figures.span(a, b) for a, b in ((0.1, 0.2), (-inf, inf), (0.1, inf), (-inf, 0.2), (nan, 0.1))]
     assert told == ["10.0 to 20.0", "unbounded", "above 10.0", "below 20.0", "–"]
+
+
+def test_a_long_label_keeps_what_it_starts_from() -> None:
+    assert figures.fitted("vit + mae", 12) == "vit + mae"
+    assert figures.fitted("deit_tiny_patch16_224 + weights", 22) == "deit_tiny_p… + weights"
+    assert figures.fitted("deit_tiny_patch16_224", 12) == "deit_tiny_p…"
