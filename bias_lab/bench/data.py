@@ -6,7 +6,7 @@ that a machine that slows down slows both; CPU time of one thread, so that a nei
 
 Further kinds of row (`mode`):
 - share: the model's share of a training step, for every cell of `small_data`'s laptop profile;
-- building: the rate at which a store is built over cores x the rate of Pillow's own `Image.open(file).load()`, both by
+- decoding: the rate at which a store is built over cores x the rate of Pillow's own `Image.open(file).load()`, both by
   CPU time, where what the parent does alone counts once a core, since the others wait for it;
 - part: a stage's share of an image's way into a store;
 - memory: 300 MB over what a training process holds beyond its libraries, its model and the store's pages.
@@ -36,7 +36,7 @@ from torchvision.transforms import v2
 
 from bias_lab import ledger
 from bias_lab.backbones import create
-from bias_lab.bench.backbones import interleaved, row
+from bias_lab.bench.backbones import cpuinfo, interleaved, machine, row
 from bias_lab.data import decoding, identity, moments, pictures, sources, store
 from bias_lab.data.batches import Batches
 from bias_lab.definition import Run, recipe
@@ -114,6 +114,7 @@ def main(out: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
+    where = machine(cpuinfo())
     kinds = [
         *(pipelines(case, rounds=3 if quick else 31) for case in CASES),
         shares(rounds=3 if quick else 15),
@@ -121,7 +122,7 @@ def main(out: Path | None = None, quick: bool = False) -> list[dict[str, Any]]:
     ]
     try:
         for kind in kinds:
-            rows += kind
+            rows += [each | {"machine": where} for each in kind]
             if out is not None:
                 ledger.write_json(out, rows)  # after each: a measurement that is stopped keeps what it has
     finally:
@@ -225,8 +226,8 @@ def building(count: int, *, rounds: int) -> Iterator[dict[str, Any]]:
             stores.append(alone / opening)
             wholes.append(alone / (indexing + opening))
         case = f"{count:,} JPEGs of 64 px, {decoding.cores()} cores"
-        yield row(f"{case}: store from its index", "building", "cores x Pillow alone", stores)
-        yield row(f"{case}: index and store", "building", "cores x Pillow alone", wholes)
+        yield row(f"{case}: store from its index", "decoding", "cores x Pillow alone", stores)
+        yield row(f"{case}: index and store", "decoding", "cores x Pillow alone", wholes)
         yield from parts(files[:2000], folder / "rows", rounds=min(len(files) // 64, 30))
         beyond = [_memory(found.place, root) for _ in range(rounds)]
         yield row(f"{case}: training on it", "memory", "300 MB beyond libraries, model and store", beyond)

@@ -19,7 +19,7 @@ def test_building_gives_rates_parts_and_memory(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(data, "_memory", lambda place, root: 300 / max(1.0, data.held(place, root, steps=1)))
     rows = list(data.building(200, rounds=2))  # ten of each class: fewer can't be split
     assert all(set(row) == KEYS and row["ratio"] > 0 for row in rows)
-    assert [row["mode"] for row in rows] == ["building"] * 2 + ["part"] * 4 + ["memory"]
+    assert [row["mode"] for row in rows] == ["decoding"] * 2 + ["part"] * 4 + ["memory"]
     assert rows[1]["ratio"] < rows[0]["ratio"]  # with the index it takes longer
     assert abs(sum(row["ratio"] for row in rows if row["mode"] == "part") - 1) < 0.1
 
@@ -73,5 +73,5 @@ def test_photographs_are_the_same_each_time() -> None:
 def test_all_rows_of_a_quick_run(tmp_path: Path) -> None:
     rows = data.main(tmp_path / "rows.json", quick=True)
     assert (tmp_path / "rows.json").is_file()
-    assert all(set(row) == KEYS for row in rows)
-    assert {row["mode"] for row in rows} == {"batch", "share", "building", "part", "memory"}
+    assert all(set(row) == {*KEYS, "machine"} for row in rows)
+    assert {row["mode"] for row in rows} == {"batch", "share", "decoding", "part", "memory"}
