@@ -59,7 +59,7 @@ def same_computation(ours: nn.Module, theirs: nn.Module, images: Tensor, vanishi
     for name, error in gradient_errors(ours, theirs, images, weights).items():
         assert error <= GRADIENTS or re.fullmatch(vanishing, name), f"gradient of {name}: off by {error:.1e}"
     for name, error in gradient_sizes(ours).items():
-        assert error <= 1e-6 or not re.fullmatch(vanishing, name), f"gradient of {name} should vanish"
+        assert error <= 1e-5 or not re.fullmatch(vanishing, name), f"gradient of {name} should vanish"
     buffers = dict(theirs.named_buffers())
     for name, buffer in ours.named_buffers():
         if name.endswith(("running_mean", "running_var")):
