@@ -7,7 +7,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -254,3 +254,19 @@ _ENDS = {  # architecture → names of its first convolution and its classifier
     "mobilenetv3": ("conv_stem", "classifier"),
     "efficientvit": ("stem.in_conv.conv", "head.classifier.4"),
 }
+
+
+def nearest(tensors: Mapping[str, Tensor]) -> str:
+    """The lab's name whose model shares most tensors, by name and shape; empty if none shares half of them.
+
+    For messages: models are built without memory (meta device), at the size they were made for.
+    """
+    given = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    best, shared = "", len(given) / 2
+    for name, row in catalogue.BACKBONES.items():
+        with torch.device("meta"):
+            model = create(name, image_size=row.image_size, channels=3, classes=None)
+        own = {(key, tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
+        if len(given & own) > shared:
+            best, shared = name, len(given & own)
+    return best

@@ -8,7 +8,7 @@ embeddings and first convolutions (another patch size or number of channels), an
 import math
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
+from bias_lab.backbones.build import nearest
 from bias_lab.errors import UserError, unknown
 
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -85,8 +86,8 @@ def fit(model: nn.Module, weights: Weights, *, head: bool = False) -> Loaded:
     if not fitted:
         raise UserError(
             f"none of the {len(given)} tensors of {weights.name} fits {type(model).__name__}",
-            "names and shapes must be those of timm's model of that architecture",
-            f"the first is {min(given, default='missing')}, the model's first {next(iter(own), 'missing')}",
+            f"missing: {some(own, given)}; surplus: {some(given, own)}",
+            origin(given),
         )
     model.load_state_dict(fitted, strict=False)
     return Loaded(
@@ -98,6 +99,19 @@ def fit(model: nn.Module, weights: Weights, *, head: bool = False) -> Loaded:
         mean=weights.mean,
         std=weights.std,
     )
+
+
+def some(names: Iterable[str], beside: Container[str]) -> str:
+    """`a, b, c and 147 more`: the names that do not stand beside."""
+    found = [name for name in names if name not in beside]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more if found else "none by name, all by shape"
+
+
+def origin(tensors: Mapping[str, Tensor]) -> str:
+    """Whose weights they look like, as a way out."""
+    name = nearest(tensors)
+    return f"they look like {name}'s" if name else "names and shapes must be those of timm's model of that architecture"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from timm import create_model
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from bias_lab.backbones import create
 from bias_lab.backbones.vit import SIZES, VisionTransformer
 from bias_lab.errors import UserError
 from bias_lab.training import weights
@@ -116,6 +117,13 @@ def test_weights_of_which_none_fits_are_an_error_that_shows_both_sides(tmp_path:
     path = saved(nn.Sequential(nn.Linear(2, 2)), tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=r"none of the 2 tensors of a.safetensors fits VisionTransformer"):
         weights.load(vit(), path)
+
+
+def test_weights_of_another_architecture_are_told_by_their_keys_and_the_nearest_name(tmp_path: Path) -> None:
+    path = saved(create("swin_micro", image_size=28, channels=3, classes=10), tmp_path / "a.safetensors")
+    message = r"missing: cls_token, pos_embed, .* more; surplus: .* more; they look like swin_micro's$"
+    with pytest.raises(UserError, match=message):
+        weights.load(create("vit_micro", image_size=28, channels=3, classes=10), path)
 
 
 class Harmful:
