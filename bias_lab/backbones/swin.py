@@ -311,7 +311,7 @@ class WindowAttention(nn.Module):
             scores = torch.add(bias, scores, alpha=q.shape[-1] ** -0.5)  # one pass: scale, bias and mask
             x = scores.flatten(0, 1).softmax(-1) @ v  # (B*G, h, A, d)
         else:
-            bias = bias.expand(len(q) // len(bias), *bias.shape).flatten(0, 1)  # (B*G, h, A, A)
+            bias = bias.expand(q.shape[0] // bias.shape[0], *bias.shape).flatten(0, 1)  # (B*G, h, A, A)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))  # (B*G, h, A, d)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B*G, A, D)
         return x

@@ -101,7 +101,7 @@ class VisionTransformer(nn.Module):
         """Patches, class token, positions: (B, C, H, W) -> (B, N, D)."""
         x = self.patch_embed(x).flatten(1, 2)  # (B, N, D)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)  # (B, N + 1, D)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # (B, N + 1, D)
         return x + self.pos_embed
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -130,7 +130,7 @@ class VisionTransformer(nn.Module):
                 maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])  # (B, HW/P^2, D)
         if output_fmt == "NCHW":
             H, W = self.patch_embed.grid_size
-            maps = [y.transpose(1, 2).reshape(len(y), -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
+            maps = [y.transpose(1, 2).reshape(y.shape[0], -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
         return maps if intermediates_only else (self.norm(x), maps)
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
     """Train to the last step, from a checkpoint if an attempt left one; returns the rows of metrics."""
     run, path = job.run, here / ledger.CHECKPOINT
     if not trains(run):
+        job.module.to(job.device)
         job.module.learn(job.plain(*job.labelled()))
+        job.module.to(job.device)  # the probe was fitted on the CPU
         return []
     checkpoint = recording.read_checkpoint(path)
     first = 0 if checkpoint is None else int(checkpoint["global_step"])
@@ -32,7 +34,7 @@ def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
     loggers: list[Logger] = [rows] if wandb is None else [rows, wandb]
     trainer = Trainer(
         accelerator="gpu" if job.device.type == "cuda" else "cpu",
-        devices=1,
+        devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
         max_steps=steps(run),
         max_epochs=1,  # one endless epoch: batches are keyed by the global step
         precision="bf16-mixed" if run.precision == "bf16" else "32-true",

@@ -240,20 +240,34 @@ def wandb_mode() -> str:
 def tracked(run: Run, folder: Path, settings: Settings) -> Iterator[WandbLogger | None]:
     """The run's W&B logger, None where W&B is off; ended with the run, as failed where something was raised.
 
-    A warm worker's next run must find none open: Lightning would go on writing into it.
+    A warm worker's next run must find none open: Lightning would go on writing into it. W&B is a copy: where it can't
+    be begun or ended, that is logged, the run goes on, and what the run itself raises keeps its name.
     """
-    logger = wandb_logger(run, folder, settings)
-    if logger is None:
-        yield None
-        return
-    opened = logger.experiment  # also for a run that takes no steps, which logs nothing before its end
+    logger = opened = None
+    with copied("is off for this run"):
+        logger = wandb_logger(run, folder, settings)
+        opened = None if logger is None else logger.experiment  # also for a run that takes no steps and logs nothing
     try:
-        yield logger
+        yield logger if opened is not None else None
     except BaseException as error:
-        opened.summary.update({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
-        opened.finish(exit_code=1)
+        if opened is not None:
+            with copied("was not told how the run failed"):
+                opened.summary.update({"status": "failed", "reason": f"{type(error).__name__}: {error}"})
+            with copied("could not end the run"):
+                opened.finish(exit_code=1)
         raise
-    opened.finish()
+    if opened is not None:
+        with copied("could not end the run"):
+            opened.finish()
+
+
+@contextlib.contextmanager
+def copied(what: str) -> Iterator[None]:
+    """W&B is a copy that `bias-lab wandb-sync` can make again: what goes wrong within is logged, and no run fails."""
+    try:
+        yield
+    except Exception:
+        logging.getLogger(__name__).exception("W&B %s; bias-lab wandb-sync can tell it later", what)
 
 
 def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) -> None:
@@ -264,10 +278,8 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
     """
     if logger is None:
         return
-    try:
+    with copied("was not told how the run ended"):
         _conclude(logger.experiment, result, here)
-    except Exception:
-        logging.getLogger(__name__).exception("W&B was not told how the run ended; bias-lab wandb-sync can")
 
 
 def _conclude(run: Any, result: Mapping[str, Any], here: Path) -> None:

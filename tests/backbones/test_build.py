@@ -115,6 +115,15 @@ def test_export_and_compile_in_one_graph(name):
     torch.testing.assert_close(exported(images), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["vit_micro", "swin_micro"])
+def test_an_export_takes_any_number_of_images(name):
+    model, images = micro(name).eval(), torch.randn(3, 1, 28, 28)
+    with torch.no_grad():
+        batch = torch.export.Dim("B", min=1, max=64)
+        exported = torch.export.export(model, (images[:2],), dynamic_shapes=({0: batch},)).module()
+        torch.testing.assert_close(exported(images), model(images), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_compiled_training(name):

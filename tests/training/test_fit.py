@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from bias_lab.definition import run_id
 from bias_lab.errors import Diverged
 from bias_lab.training.classification import Classifier
 from bias_lab.training.execute import execute
+from bias_lab.training.fit import fit
 from tests.training.runs import QUIET, RUN, finished, interrupted, same_bytes
 
 
@@ -49,3 +51,13 @@ def test_a_diverged_run_names_its_step_and_leaves_no_result(tmp_path: Path) -> N
     with pytest.raises(Diverged, match="at step 5"):
         execute(run, tmp_path, QUIET)
     assert ledger.state(tmp_path, run_id(run)) == "started"
+
+
+def test_a_frozen_encoder_and_its_probe_are_taken_to_the_device(tmp_path: Path) -> None:
+    moved: list[object] = []
+    module = SimpleNamespace(to=moved.append, learn=lambda batches: moved.append("learned"))
+    second = torch.device("cuda", 1)
+    run = replace(RUN, protocol="knn")
+    job = SimpleNamespace(run=run, module=module, device=second, labelled=tuple, plain=lambda *given: given)
+    assert fit(job, tmp_path, None) == []  # type: ignore[arg-type]
+    assert moved == [second, "learned", second]

@@ -6,6 +6,7 @@ import logging
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -223,4 +224,32 @@ def test_what_goes_wrong_with_wandb_is_logged_and_the_run_stands(
 ) -> None:
     recording.conclude(None, RESULT, tmp_path)
     recording.conclude(object(), RESULT, tmp_path)
+    assert "bias-lab wandb-sync can" in caplog.text
+
+
+class Unwilling:
+    """A W&B run that can be neither told nor ended."""
+
+    @property
+    def summary(self) -> None:
+        raise OSError("the disk is full")
+
+    def finish(self, exit_code: int = 0) -> None:
+        raise OSError("no answer")
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_wandb_that_fails_neither_stops_a_run_nor_renames_its_failure(
+    begins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def logger(*_: object) -> SimpleNamespace:
+        if begins:
+            return SimpleNamespace(experiment=Unwilling())
+        raise OSError("the server does not answer")
+
+    monkeypatch.setattr(recording, "wandb_logger", logger)
+    with recording.tracked(RUN, tmp_path, Settings()) as given:
+        assert (given is not None) == begins
+    with pytest.raises(Diverged, match="step 7"), recording.tracked(RUN, tmp_path, Settings()):
+        raise Diverged("the loss became nan at step 7")
     assert "bias-lab wandb-sync can" in caplog.text
