@@ -12,6 +12,7 @@ from bias_lab.data import named
 from bias_lab.data.decoding import Reference, Target, fill, refuse
 from bias_lab.data.identity import content_hash
 from bias_lab.data.mapped import SPLITS, Content, Images, Pixels, Written, data_root, key_of, open_or_build, stores
+from bias_lab.data.moments import moments
 from bias_lab.errors import UserError
 
 __all__ = ["Images", "Part", "data_root", "open_images", "part", "without_duplicates"]
@@ -59,17 +60,21 @@ def part(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
 def without_duplicates(images: Images) -> Images:
     """The dataset less the training images that stand in its test split too, whatever their class (no leaks).
 
-    If there are any, the pool is another one: so is its fingerprint.
+    If there are any, the pool is another one: so are its fingerprint, its mean and its deviation.
     """
     test = {content_hash(image) for image in images.test}
     kept = np.array([content_hash(image) not in test for image in images.train], bool)
     if kept.all():
         return images
     mark = hashlib.blake2b(f"{images.fingerprint} without {np.flatnonzero(~kept).tolist()}".encode(), digest_size=8)
+    train = part(images.train, np.flatnonzero(kept))
+    mean, std = moments(train)
     return replace(
         images,
-        train=part(images.train, np.flatnonzero(kept)),
+        train=train,
         train_labels=images.train_labels[kept],
+        mean=mean,
+        std=std,
         fingerprint=mark.hexdigest(),
     )
 

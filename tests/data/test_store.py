@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bias_lab.data import store
+from bias_lab.data.moments import moments
 from bias_lab.data.sources import Index, index
 from bias_lab.data.store import Images, open_images
 from bias_lab.errors import UserError
@@ -76,3 +77,16 @@ def test_training_images_that_stand_in_the_test_split_are_left_out() -> None:
     assert made.fingerprint != images.fingerprint
     clean = Images(pixels[:6], labels[:6], pixels[6:], labels[6:], ("a", "b"), (0.5,) * 3, (0.2,) * 3, "f00d")
     assert store.without_duplicates(clean) is clean
+
+
+@pytest.mark.parametrize("copied", [store.COPIED, 0], ids=["copied", "where they lie"])
+def test_a_left_out_test_image_is_not_in_the_normalisation_either(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted leak: of ten training images the white one is the test image; the others are black."""
+    monkeypatch.setattr(store, "COPIED", copied)
+    train = np.zeros((10, 4, 4, 3), np.uint8)
+    train[3] = 255
+    labels = np.arange(10) % 2
+    images = Images(train, labels, train[3:4], labels[3:4], ("a", "b"), *moments(train), "f00d")
+    assert images.mean == (0.1,) * 3
+    made = store.without_duplicates(images)
+    assert (made.mean, made.std) == ((0.0,) * 3, (0.0,) * 3)
