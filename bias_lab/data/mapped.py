@@ -27,6 +27,7 @@ from bias_lab.errors import UserError
 
 RULE = "bilinear-centre-2"  # how images are brought to size (pictures.fit) and rows are checked; part of every key
 SPLITS = ("train", "test", "holdout", "unlabelled")
+HEADER = {"splits", "shape", "classes", "fingerprint", "mean", "std", "checksum"}
 
 Pixels = NDArray[np.uint8]  # (M, H, W, C)
 Labels = NDArray[np.int64]  # (M,)
@@ -160,17 +161,17 @@ def _open(folder: Path, key: str) -> Images | None:
     data, header = folder / f"{key}.u8", folder / f"{key}.json"
     try:
         about = json.loads(header.read_text(encoding="utf-8"))
-        size = data.stat().st_size
-    except (FileNotFoundError, json.JSONDecodeError):
+        H, W, C = about["shape"]
+        count = sum(about["splits"][split] for split in SPLITS)
+        whole = about.keys() >= HEADER and data.stat().st_size == count * (H * W * C + 8)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, not UTF-8, not JSON, not a header
         return None
-    splits, (H, W, C) = about["splits"], about["shape"]
-    count = sum(splits.values())
-    if size != count * (H * W * C + 8):
+    if not whole:
         return None
     pixels = np.memmap(data, np.uint8, mode="r", shape=(count, H, W, C))
     labels = np.fromfile(data, "<i8", offset=count * H * W * C)
     checked = folder / f"{key}.checked"
-    if not checked.is_file() or checked.read_text(encoding="utf-8") != _stamp(data, about["checksum"]):
+    if not checked.is_file() or checked.read_bytes() != _stamp(data, about["checksum"]).encode():
         if _checksum((content_hash(row) for row in pixels), labels.tobytes()) != about["checksum"]:
             return None
         _note(folder, key, about["checksum"])

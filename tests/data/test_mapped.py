@@ -31,7 +31,11 @@ def test_a_second_opening_decodes_nothing(found: Index, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated", "longer", "one bit", "one bit, time kept away", "header", "header gone", "data gone"]
+    "damage",
+    [
+        *("truncated", "longer", "one bit", "one bit, time kept away", "header", "header gone", "data gone"),
+        *("header of bytes", "header {}", "header []", "header without checksum", "note of bytes"),
+    ],
 )
 def test_a_store_that_is_not_whole_is_built_again(found: Index, tmp_path: Path, damage: str) -> None:
     before = np.array(opened(found, tmp_path).train)
@@ -48,6 +52,13 @@ def test_a_store_that_is_not_whole_is_built_again(found: Index, tmp_path: Path, 
             files(tmp_path, ".checked")[0].unlink()
     elif damage == "header":
         header.write_text(header.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    elif damage == "header without checksum":
+        about = json.loads(header.read_text(encoding="utf-8"))
+        header.write_text(json.dumps({k: v for k, v in about.items() if k != "checksum"}), encoding="utf-8")
+    elif damage in ("header of bytes", "header {}", "header []"):
+        header.write_bytes({"s": b"\xff\xfe", "}": b"{}", "]": b"[]"}[damage[-1]])
+    elif damage == "note of bytes":
+        files(tmp_path, ".checked")[0].write_bytes(b"\xff")
     else:
         (header if damage == "header gone" else data).unlink()
     os.utime(data if data.exists() else header, (2e9, 2e9))  # a later time, however coarse the clock
