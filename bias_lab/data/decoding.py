@@ -200,7 +200,7 @@ def _do(work: Work) -> Any:
 
 
 def _other_process(work: list[Work], advance: Callable[[int], None]) -> list[Any]:
-    """Do one share in a process of its own; if it dies, so does the whole, with what it said."""
+    """Do one share in a process of its own; if it dies, so does the whole; its OSError (a full disk) is raised here."""
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "bias_lab.data.decoding"]
@@ -212,9 +212,12 @@ def _other_process(work: list[Work], advance: Callable[[int], None]) -> list[Any
         made: list[Any] = []
         for references, _ in work:
             try:
-                made.append(pickle.load(process.stdout))
-            except EOFError:
+                part = pickle.load(process.stdout)
+            except (EOFError, pickle.UnpicklingError):  # nothing more, or half of something
                 raise RuntimeError(f"a decoding process ended early, with exit code {process.wait()}") from None
+            if isinstance(part, OSError):
+                raise part
+            made.append(part)
             advance(len(references))
     return made
 
@@ -256,10 +259,16 @@ class progress:  # noqa: N801 - reads as a function where it is used
 
 
 def main() -> None:
-    """A share of the work from standard input, what came of each part to standard output."""
+    """A share of the work from standard input, what came of each part to standard output; an OSError is the last."""
     for work in pickle.load(sys.stdin.buffer):
-        pickle.dump(_do(work), sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            made = _do(work)
+        except OSError as error:
+            made = error
+        pickle.dump(made, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
         sys.stdout.buffer.flush()
+        if isinstance(made, OSError):
+            return
 
 
 if __name__ == "__main__":

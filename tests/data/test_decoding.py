@@ -1,5 +1,6 @@
 """Decoding on many cores gives what one gives, and a worker's death is not silent."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -74,4 +75,26 @@ def test_a_decoding_process_that_dies_is_an_error(references: list[Reference], m
     monkeypatch.setattr(decoding, "ALONE", 50)
     monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises((RuntimeError, BrokenPipeError)):
+        look_at(references, workers=2)
+
+
+def test_a_disk_that_is_full_in_another_process_is_full_in_this_one(
+    references: list[Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "ALONE", 50)
+    target = Target(path="/dev/full", side=(12, 12), channels=3, resize=None)
+    with pytest.raises(OSError, match="No space left") as caught:
+        fill(references, target, workers=2)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_decoding_process_that_dies_in_the_middle_of_a_word_is_an_error(
+    references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\ncat > /dev/null\nprintf '\\200\\005\\225\\377'\nexit 7\n", encoding="utf-8")
+    dying.chmod(0o755)
+    monkeypatch.setattr(decoding, "ALONE", 50)
+    monkeypatch.setattr(sys, "executable", str(dying))
+    with pytest.raises(RuntimeError, match="ended early, with exit code 7"):
         look_at(references, workers=2)
