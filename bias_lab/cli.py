@@ -82,7 +82,8 @@ def sweep(arguments: argparse.Namespace) -> int:
 
 def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
     """`results/NAME`; other profiles than laptop, and a user's own images, have a folder of their own."""
-    own = re.sub(r"[^\w.]+", "-", data.name) if data else ""
+    name = "" if data is None else data.name if data.name not in ("", "..") else data.resolve().name  # `.` has none
+    own = re.sub(r"[^\w.]+", "-", name)
     parts = experiment.stem, "" if profile == "laptop" else profile, own
     return Path("results") / "-".join(filter(None, parts))
 

@@ -117,9 +117,15 @@ def test_a_sweep_ends_with_a_table_a_report_and_the_same_face_for_every_experime
         ("full", None, "results/door-full"),
         ("laptop", "my/photos", "results/door-photos"),
         ("smoke", "hf:beans", "results/door-smoke-hf-beans"),
+        ("laptop", ".", "results/door-photos"),
+        ("laptop", "..", "results/door-my"),
     ],
 )
-def test_where_results_go(profile: str, data: str | None, folder: str) -> None:
+def test_where_results_go(
+    profile: str, data: str | None, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my" / "photos").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "my" / "photos")
     found = cli.default_folder(Path("experiments/door.py"), profile, Path(data) if data else None)
     assert found == Path(folder)
 
