@@ -152,7 +152,7 @@ def _find(name: str, root: Path) -> Path:
 
 
 def _absent(name: str, root: Path, why: str) -> UserError:
-    tried = f" and can't be downloaded ({' '.join(why.split())[:120]})" if why else ""
+    tried = f" and can't be downloaded ({' '.join(why.split())})" if why else ""
     return UserError(
         f"{name} is not in {root}{tried}",
         f"fetch {SOURCES[name].fetch} and unpack it to {root / SOURCES[name].places[0]}",
@@ -168,7 +168,7 @@ def _download(kind: str, root: Path) -> None:
 
 
 def _signature(folder: Path) -> str:
-    """A hash of the files' names, sizes and times: as long as they stand, so does the mapped."""
+    """A hash of the files' names, sizes and times: as long as they stand, so does the store made of them."""
     hasher = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -150,10 +150,10 @@ def _check_classes(path: Path, found: Listing, table: pd.DataFrame) -> None:
     if len(there) < 2:
         one = f"one class, '{next(iter(there))}'" if there else "no images"
         raise UserError(f"{path} holds {one}", "two classes or more", "one folder a class, with its images")
-    given = table.split.unique()
     trained = set(table.loc[table.split.isin(["train", ""]), "class"])
     if unknown := sorted(there - trained):
-        raise UserError(f"{path}: class '{unknown[0]}' stands in {', '.join(sorted(given))} but not in train")
+        where = sorted(set(table.loc[table["class"] == unknown[0], "split"]))
+        raise UserError(f"{path}: class '{unknown[0]}' stands in {', '.join(where)} but not in train")
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------

@@ -29,13 +29,13 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if where not in opened:
             opened[where] = open_images(run.dataset, run, folder, settings)
         images = opened[where]
-        key = (run.backbone, *where, run.patch, run.window, run.stem)
+        key = (run.backbone, *where, run.patch, run.window, run.stem)  # what is built
         if key not in seen:
             seen.add(key)
             try_building(run, images)
         few = run.size if run.source == "subset" else 0
         what = (run.task, run.regime, run.source, run.weights, run.mask_ratio, run.batch_size, few)
-        start_key = (run.backbone, *where, *what)
+        start_key = (*key, *what)
         if start_key not in seen and (run.task == "pretrain" or run.weights):
             seen.add(start_key)
             warnings += try_starting(run, images, folder, settings)

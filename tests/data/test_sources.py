@@ -253,7 +253,7 @@ def test_no_folder_no_class_folders_no_training_class(tmp_path: Path) -> None:
         index(tmp_path / "flat", folder=tmp_path / "out")
     class_folders(tmp_path / "odd" / "train", {"a": 3, "b": 3})
     class_folders(tmp_path / "odd" / "test", {"c": 3}, start=50)
-    with pytest.raises(UserError, match="class 'c' stands in test"):
+    with pytest.raises(UserError, match="class 'c' stands in test but not in train"):
         index(tmp_path / "odd", folder=tmp_path / "out")
     class_folders(tmp_path / "no_train" / "test", {"a": 3, "b": 3})
     with pytest.raises(UserError, match="no train/"):
