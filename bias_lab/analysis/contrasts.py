@@ -72,29 +72,35 @@ def likewise(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> p
     """The shortfall where both sides start alike: from weights, or after one and the same pretraining.
 
     left: this shortfall as a share of that from scratch, over replicates that have all four runs, with Fieller's
-    interval; infinite ends where the shortfall from scratch can't be told from 0. Sources are matched by name; where
-    each side has one of its own (weights are of a model), those are compared, and source is ''.
+    interval; infinite ends where the shortfall from scratch can't be told from 0. Sources are matched by name; weights
+    are of a model: where each backbone has one source of its own, those are compared, and source is ''.
     """
     rows = rep.comparable(table, scratch=False)
     scratch = _scratch(rows)
     base = [rep.wide(rep.select(rows[scratch], name)) for name in (of, against)]
     found = []
     for (regime, protocol), part in rows[~scratch].groupby(["regime", "protocol"]):
-        for source, ours, theirs in _matched(rep.select(part, of), rep.select(part, against)):
+        for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             named = dict(regime=str(regime), protocol=str(protocol), source=source)
             made = between(ours, theirs).assign(**named)
             left = {size: (share, low, high) for size, share, low, high, *_ in _left(ours, theirs, base)}
             ends = [left.get(int(size), (math.nan,) * 3) for size in made["size"]]
-            made[["left", "left_low", "left_high"]] = pd.DataFrame(ends, index=made.index, dtype=float)
+            shares_left = pd.DataFrame(ends, index=made.index, columns=range(3), dtype=float)
+            made[["left", "left_low", "left_high"]] = shares_left
             found.append(made)
     return _joined(found, LIKEWISE)
 
 
-def _matched(ours: pd.DataFrame, theirs: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
+def matched(ours: pd.DataFrame, theirs: pd.DataFrame, regime: str) -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """(source, ours, theirs) where both sides start from one source; of weights, each backbone's only ones: source ''.
+
+    Two sources of any other regime are two treatments: their difference would be no backbone's.
+    """
     sources = [set(side["source"].fillna("")) for side in (ours, theirs)]
     for source in sorted(sources[0] & sources[1]):
         yield source, ours[ours["source"].fillna("") == source], theirs[theirs["source"].fillna("") == source]
-    if not sources[0] & sources[1] and len(ours) and len(theirs):
+    apart = regime == "weights" and not sources[0] & sources[1] and len(ours) and len(theirs)
+    if apart and all((side.groupby("backbone")["source"].nunique() <= 1).all() for side in (ours, theirs)):
         yield "", ours, theirs
 
 

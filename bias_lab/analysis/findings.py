@@ -112,7 +112,7 @@ def _sections(
     if found.verdict == "unknown" and not len(rep.select(view, "vit")):
         (finding, method), pairs = studies.pairwise(view)
         told = [finding, method] if finding else told
-    taken, arms_told = studies.taken_away(view, slug)
+    taken, arms_told, corrected = studies.taken_away(view, slug)
     starts, left_told = studies.starts(table, view)
     short = left_told if len(left_told) == 1 else []  # of several the section tells, of many its table
     sentence = " ".join([told[0], *studies.won_back(statistics.recovery(view)), *short, *arms_told])
@@ -122,7 +122,11 @@ def _sections(
         *_details(table, view),
     ]
     made[1:1] = [*taken, *studies.over_epochs(view, curves, slug)]
-    return [replace(s, name=f"{slug}{s.name}", title=f"{s.title}{tail}") for s in made], sentence, told[1]
+    return (
+        [replace(s, name=f"{slug}{s.name}", title=f"{s.title}{tail}") for s in made],
+        sentence,
+        " ".join(filter(None, [told[1], corrected])),
+    )
 
 
 def _gap(

@@ -120,6 +120,22 @@ def test_one_source_is_compared_with_the_same() -> None:
     assert likewise(table(made))["source"].tolist() == ["fractals", "pool"]
 
 
+def test_sides_that_share_a_start_but_no_size_have_no_row() -> None:
+    made = rows(located, backbones=PAIR, sizes=(100, 500), noise=0.001)
+    for name, size in (("vit_micro", 100), ("resnet_micro", 500)):
+        made += rows(lambda run: 0.7, backbones=[name], sizes=(size,), regime="mae", source="pool")
+    assert likewise(table(made)).empty
+
+
+def test_two_sources_are_two_treatments() -> None:
+    made = rows(lambda run: 0.6, backbones=PAIR, sizes=(100,), noise=0.001)
+    for name, source, level in (("vit_micro", "pool", 0.9), ("resnet_micro", "subset", 0.2)):
+        made += rows(lambda run, at=level: at, backbones=[name], sizes=(100,), regime="mae", source=source)
+    assert likewise(table(made)).empty
+    second = rows(lambda run: 0.9, backbones=["vit_micro"], sizes=(100,), regime="weights", source="another")
+    assert likewise(table([*photographs(), *second])).empty  # which of the two weights is ResNet's counterpart?
+
+
 def test_gains_stand_beside_the_cnn_and_the_images_seen_before() -> None:
     made = rows(located, backbones=PAIR, sizes=(100,), replicates=FOUR, noise=0.0)
     made += rows(lambda run: 0.7, backbones=["vit_micro"], sizes=(100,), replicates=FOUR, noise=0.0, regime="mae",

@@ -35,6 +35,14 @@ def test_locality_says_that_the_lead_is_gone_and_who_moved() -> None:
     assert [len(made.rows) for made in arms.tables] == [6, 8]
 
 
+def test_one_replicate_of_an_intervention_claims_nothing() -> None:
+    single = [one for one in study(sizes=(100,)) if one["draw"] == 0 or one["intervention"] != "permute_pixels"]
+    sentence, method = findings(table(single)).answers[0][1:]
+    assert "With pixels permuted, one replicate alone, so nothing is claimed: the CNNs minus plain ViT is " in sentence
+    assert "With pixels permuted, no difference" not in sentence
+    assert method.endswith("Holm-corrected over 2 comparisons, every arm at every size.")
+
+
 def test_weights_say_how_much_of_the_shortfall_is_left() -> None:
     report = findings(table(photographs()))
     assert "Where both start from weights, the CNNs' lead over plain ViT is " in report.answers[0][1]
