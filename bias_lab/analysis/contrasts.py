@@ -115,12 +115,14 @@ def gains(table: pd.DataFrame, *, against: str = "cnn") -> pd.DataFrame:
     """What every backbone gains by each start over its own runs from scratch, and how far behind `against` it then is.
 
     gain: after minus from scratch, paired. behind: `against` from scratch minus this, paired, with its t interval.
-    seen_before: images seen in the lab's own pretraining, before the first label (NaN for weights from elsewhere).
+    seen_before: images seen in the lab's own pretraining at this image size, before the first
+    label: of the subset that it looked at, where it did (NaN for weights from elsewhere).
     """
     rows = rep.comparable(table, scratch=False)
     scratch = _scratch(rows)
     reference = rep.select(rows[scratch], against)
     spent = table[(table["task"] == "pretrain") & (table["status"] == "finished")]
+    spent = spent[spent["image_size"].isin(rows["image_size"])]
     found = []
     for key, part in rows[~scratch].groupby(["backbone", "regime", "protocol", "source"]):
         backbone, regime, protocol, source = map(str, key)
@@ -132,9 +134,9 @@ def gains(table: pd.DataFrame, *, against: str = "cnn") -> pd.DataFrame:
         own = spent[(spent["backbone"] == backbone) & (spent["regime"] == regime) & (spent["source"] == source)]
         named = dict(backbone=backbone, family=str(part["family"].iloc[0]), regime=regime, protocol=protocol)
         top1 = made["size"].map(part.groupby("size")["top1"].mean())
-        found.append(
-            made.assign(**named, source=source, top1=top1, seen_before=float(own["samples_seen"].astype(float).max()))
-        )
+        seen = own["samples_seen"].astype(float)
+        before = made["size"].map(seen.groupby(own["size"]).max()) if source == "subset" else float(seen.max())
+        found.append(made.assign(**named, source=source, top1=top1, seen_before=before))
     return _joined(found, GAINS)
 
 

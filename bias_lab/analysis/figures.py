@@ -125,14 +125,13 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
         bold = not reference or backbone in reference or (len(members) == 1 and backbone in members)
         series.append(_line(str(backbone), part, SCRATCH, "finetune", names, bold))
     others = rows[~rows.index.isin(scratch.index)]
-    starts = rep.select(others, of)[["regime", "protocol"]].drop_duplicates() if len(others) else others
+    starts = rep.select(others, of)[["regime", "protocol", "source"]].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands than that hide one another
-    for (name, regime, protocol), part in others.groupby(["backbone", "regime", "protocol"]):
-        series.append(
-            _line(str(name), part, str(regime), str(protocol), names, not reference or (few and name in reference))
-        )
+    for (name, regime, protocol, source), part in others.groupby(["backbone", "regime", "protocol", "source"]):
+        line = _line(str(name), part, str(regime), str(protocol), names, not reference or (few and name in reference))
+        series.append(replace(line, label=line.label + _from(others, name, regime, source)))
     series = [line for line in series if line.points]
-    n = counted(rows)
+    n = counted(rows, "source")
     caption = (
         f"Mean test accuracy over n = {n} replicates (a draw of the labelled images and a seed each); bands: 95 % "
         "interval of the mean, Student's t. Colour: family. Marker: backbone. Line: where the weights come from."
@@ -167,6 +166,11 @@ def _line(
 def several(rows: pd.DataFrame, backbone: object, regime: object) -> bool:
     """Whether a backbone has runs of one regime from more than one source, so that the source must be told."""
     return bool(rows.loc[(rows["backbone"] == backbone) & (rows["regime"] == regime), "source"].nunique() > 1)
+
+
+def _from(rows: pd.DataFrame, backbone: object, regime: object, source: object) -> str:
+    """', pool' where a label must tell the source, else ''."""
+    return f", {source}" if several(rows, backbone, regime) else ""
 
 
 def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -307,8 +311,10 @@ def epochs(made: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") -
     """Accuracy on the hold-out over the epochs. made: a row for each backbone, regime, draw, seed and epoch: top1."""
     names, ending = shortened(made["backbone"])
     series = []
-    for (backbone, regime, _), part in made.groupby(["backbone", "regime", "protocol"]):
+    cells = ["backbone", "regime", "protocol", "source"]
+    for (backbone, regime, _, source), part in made.groupby(cells):
         label = names.get(str(backbone), str(backbone)) + ("" if regime == SCRATCH else f" + {regime}")
+        label += _from(made, backbone, regime, source)
         points = []
         for epoch, at in part.groupby("epoch"):
             of = intervals.mean(rep.units(at.set_index(["draw", "seed"])[["top1"]])["top1"].to_numpy(dtype=float))
@@ -323,7 +329,7 @@ def epochs(made: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") -
                 marker=MARKERS.get(str(first["architecture"]), "star"), dash=DASHES.get(str(regime), (3, 2)),
             )
         )  # fmt: skip
-    n = made.groupby(["backbone", "regime", "protocol"])[["draw", "seed"]].apply(lambda p: len(p.drop_duplicates()))
+    n = made.groupby(cells)[["draw", "seed"]].apply(lambda p: len(p.drop_duplicates()))
     told = str(n.min()) if n.min() == n.max() else f"{n.min()} to {n.max()}"
     caption = (
         f"Mean accuracy on the hold-out over n = {told} replicates at N = {size:,}; bands: 95 % interval, Student's t. "

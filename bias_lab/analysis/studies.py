@@ -13,6 +13,7 @@ import pandas as pd
 
 from bias_lab.analysis import figures, intervals, statistics, tables
 from bias_lab.analysis import replicates as rep
+from bias_lab.analysis.contrasts import matched
 from bias_lab.analysis.figures import span
 from bias_lab.analysis.gaps import ALPHA, between, claims, listed, method_of
 from bias_lab.analysis.gaps import points as told_points
@@ -109,10 +110,9 @@ def _amount(row: Mapping[Any, Any], column: str, more: str = "") -> str:
 
 def starts(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...], list[str]]:
     """Tables of what each start gives and leaves, and sentences on what is left where both sides start alike."""
-    first = view.iloc[0] if len(view) else None
-    before = table[
-        (table["task"] == "pretrain") & (table["dataset"] == (first["dataset"] if first is not None else ""))
-    ]
+    before = table[table["task"] == "pretrain"]
+    for column in ("dataset", "image_size"):  # a start at another size in pixels is another start
+        before = before[before[column].isin(view[column])]
     gained = statistics.gains(pd.concat([view, before]))
     alike = statistics.likewise(view)
     made = []
@@ -158,6 +158,11 @@ def _won_by_size(settled: pd.DataFrame) -> list[str]:
     return told
 
 
+def _within(regime: object) -> str:
+    """A regime within a sentence, after 'after': 'MAE', 'weights'."""
+    return SPELT.get(str(regime), str(regime)).removeprefix("starting from ")
+
+
 def _start(row: Mapping[Any, Any]) -> str:
     """A start within a sentence: 'MAE (on pool)'."""
     regime = str(row["regime"])
@@ -168,8 +173,7 @@ def left_told(alike: pd.DataFrame) -> list[str]:
     """'Where both start from weights, the CNNs' lead over plain ViT is 2.1 points at N = 500 (…: 16 % of …)'."""
     told = []
     for (regime, protocol, source), part in alike.groupby(["regime", "protocol", "source"], sort=False):
-        how = SPELT.get(str(regime), str(regime)).removeprefix("starting from ")
-        how = tables.regime_told(how, str(protocol), str(source))
+        how = tables.regime_told(_within(regime), str(protocol), str(source))
         rows = part.to_dict("records")
         left = []
         for row in rows if len(rows) < 3 else [rows[0], rows[-1]]:
@@ -194,10 +198,11 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
     reference = members[0] if len(members) == 1 else "the CNN family"
     found: list[tuple[str, str, pd.DataFrame]] = []
     for (regime, protocol), part in rows.groupby(["regime", "protocol"], sort=False):
-        how = tables.regime_told(str(regime), str(protocol))
-        theirs = part[part.index.isin(cnn.index)]
+        theirs, many = part[part.index.isin(cnn.index)], part["source"].nunique() > 1 and regime != "weights"
         for name, ours in part[~part.index.isin(cnn.index)].groupby("backbone"):
-            found.append((how, str(name), between(ours, theirs)))
+            for source, one, other in matched(ours, theirs, str(regime)):
+                how = tables.regime_told(_within(regime), str(protocol), source if many else "")
+                found.append((how, str(name), between(one, other)))
     found = [(how, name, part) for how, name, part in found if len(part)]
     if not found:
         return ("", ""), ()
@@ -206,7 +211,7 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
     for how, name, part in found:
         corrected = part.assign(p_holm=adjusted[at : at + len(part)])
         at += len(part)
-        start = "" if how == "scratch" else f"After {SPELT.get(how, how).removeprefix('starting from ')}, "
+        start = "" if how == "scratch" else f"After {how}, "
         parts.append(start + " ".join(claims(corrected, (name, reference))))
     every = pd.concat([part for _, _, part in found], ignore_index=True)
     labelled = [(reference, f"{name} ({how})", part) for how, name, part in found]
@@ -226,21 +231,24 @@ def over_epochs(view: pd.DataFrame, curves: Mapping[str, Any], slug: str) -> lis
     if not len(known):
         return []
     made = pd.concat([_epochs(row, curves[str(row["run_id"])]) for row in known.to_dict("records")], ignore_index=True)
-    cells = ["backbone", "family", "architecture", "regime", "protocol", "size"]
+    made = made.assign(source=made["source"].fillna(""))
+    cells = ["backbone", "family", "architecture", "regime", "protocol", "source", "size"]
     charts = tuple(
         figures.epochs(part, prefix=slug, tail=f"-{size}" if made["size"].nunique() > 1 else "", size=int(str(size)))
         for size, part in made.groupby("size")
     )
     rows = []
     for key, part in made[made["epoch"] > LAST * made["epochs"]].groupby(cells):
-        backbone, _, _, regime, protocol, size = key
+        backbone, _, _, regime, protocol, source, size = key
         runs = part.groupby(["draw", "seed"]).agg(mean=("top1", "mean"), least=("top1", "min"), most=("top1", "max"))
         of = intervals.mean(rep.units(runs[["mean"]])["mean"].to_numpy(dtype=float))
         cell = known[(known["backbone"] == backbone) & (known["regime"] == regime) & (known["size"] == size)]
+        cell = cell[cell["source"].fillna("") == source]
         test = intervals.mean(
             rep.units(cell[cell["protocol"] == protocol].set_index(["draw", "seed"])[["top1"]])["top1"].to_numpy(float)
         )
-        how = tables.regime_told(str(regime), str(protocol))
+        shown = str(source) if figures.several(known, backbone, regime) else ""
+        how = tables.regime_told(str(regime), str(protocol), shown)
         rows.append(
             (word(backbone), word(how), whole(size), points(of.value), tables.possible(of.low, of.high),
              points((runs["most"] - runs["least"]).mean()), points(test.value), tables.possible(test.low, test.high),
@@ -263,7 +271,7 @@ def _epochs(row: Mapping[Any, Any], curve: Any) -> pd.DataFrame:
     """A run's curve over epochs: steps turned by the images seen and the number of labelled ones."""
     steps, accuracies = curve
     whole_run = float(row["samples_seen"]) / float(row["size"])
-    named = {name: row[name] for name in "backbone family architecture regime protocol size draw seed".split()}
+    named = {name: row[name] for name in "backbone family architecture regime protocol source size draw seed".split()}
     epochs = [step / float(row["steps"]) * whole_run for step in steps]
     return pd.DataFrame({"epoch": epochs, "top1": accuracies, "epochs": whole_run}).assign(**named)
 

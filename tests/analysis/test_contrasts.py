@@ -149,6 +149,15 @@ def test_gains_stand_beside_the_cnn_and_the_images_seen_before() -> None:
     assert math.isnan(gains(table(photographs()))["seen_before"].iloc[0])  # weights from elsewhere
 
 
+def test_images_seen_before_are_those_of_this_start() -> None:
+    made = rows(located, backbones=PAIR, sizes=(100, 1000), noise=0.0)
+    made += rows(lambda run: 0.7, backbones=["vit_micro"], sizes=(100, 1000), noise=0.0, regime="mae", source="subset")
+    first = dict(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="subset")
+    for size, pixels, seen in ((100, 28, 10_000), (1000, 28, 50_000), (1000, 64, 900_000)):
+        made.append(row(Run(**first, size=size, image_size=pixels), top1=None, samples_seen=seen))
+    assert gains(table(made))["seen_before"].tolist() == [10_000, 50_000]
+
+
 @pytest.mark.slow
 def test_coverage_of_what_is_gone_and_what_is_left() -> None:
     """95 % intervals hold the planted 0.15 and 0.25: each size of a table is an experiment of its own."""

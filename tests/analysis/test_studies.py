@@ -115,6 +115,37 @@ def test_curves_are_averaged_over_the_last_third_beside_the_test() -> None:
     assert not [name for name in findings(table(made)).sections if name.name == "epochs"]  # nobody watched
 
 
+def two_sources(**fields: Any) -> list[dict[str, Any]]:
+    """Scratch, and after MAE on two sources: 0.9 and 0.7 for the one, 0.6 and 0.7 for the other."""
+    made = rows(claim, backbones=["mobilenetv3_micro", "efficientvit_micro"], sizes=(300,), noise=0.001, **fields)
+    for source, level in (("pool", 0.9), ("fractals", 0.6)):
+        for name, at in (("efficientvit_micro", level), ("mobilenetv3_micro", 0.7)):
+            made += rows(lambda run, at=at: at, backbones=[name], sizes=(300,), regime="mae", source=source,
+                         noise=0.001, **fields)  # fmt: skip
+    return made
+
+
+def test_pairs_and_lines_keep_their_sources_apart() -> None:
+    report = findings(table(two_sources()))
+    sentence = report.answers[0][1]
+    assert "After MAE (on pool), efficientvit_micro is ahead of mobilenetv3_micro at N = 300 by 20." in sentence
+    assert "After MAE (on fractals), efficientvit_micro falls short of mobilenetv3_micro" in sentence
+    lines = {line.label: line.points[0].y for line in section(report, "figure").charts[0].series}
+    assert lines["efficientvit + mae, pool"] == pytest.approx(0.9, abs=0.01)
+    assert lines["efficientvit + mae, fractals"] == pytest.approx(0.6, abs=0.01)
+
+
+def test_epochs_keep_their_sources_apart() -> None:
+    made = [one | {"steps": 600, "samples_seen": 18_000} for one in two_sources(monitor=6)]
+    shown = table(made)
+    shown.attrs["curves"] = {one["run_id"]: [[500, 600], [one["top1"], one["top1"]]] for one in made}
+    part = section(findings(shown), "epochs")
+    lines = {line.label: line.points[-1].y for line in part.charts[0].series}
+    assert lines["efficientvit + mae, fractals"] == pytest.approx(0.6, abs=0.01)
+    cells = {(row[0].text, row[1].text): row[6].text for row in part.tables[0].rows}
+    assert float(cells["efficientvit_micro", "mae (on pool)"]) == pytest.approx(90, abs=1)
+
+
 def test_an_overlap_that_was_let_pass_is_shown() -> None:
     photos = [one | {"dataset": "stl10"} for one in photographs()]
     assert cautions(table(photos), {})[0].startswith(
