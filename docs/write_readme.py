@@ -6,9 +6,11 @@ Run: python docs/write_readme.py            (after a file in docs/results/ was m
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bias_lab import catalogue
 from bias_lab.analysis import pages, report
 from bias_lab.analysis.pages import Cell, Table
 
@@ -20,15 +22,29 @@ SHOWN = ("shortfall", "recovery", "longer")  # sections of the report whose tabl
 Row = dict[str, Any]
 
 
-def study() -> str:
-    """The README's numbers: the answer, what was run, the caveats, and the tables that matter most."""
-    found = report.read(FOLDER)
+def study(folder: Path = FOLDER, shown: tuple[str, ...] = SHOWN, *, caveats: bool = True) -> str:
+    """A committed table's numbers: the answer, what was run, the caveats, and the tables that matter most."""
+    found = report.read(folder)
     parts = [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in found.answers]
-    parts += [*found.facts, "What the data call for:\n\n" + "\n".join(f"- {text}" for text in found.caveats)]
+    parts += found.facts
+    if caveats:
+        parts += ["What the data call for:\n\n" + "\n".join(f"- {text}" for text in found.caveats)]
     for section in found.sections:
-        if section.name in SHOWN:
+        if section.name in shown:
             parts += [pages.markdown(table) for table in section.tables if table.rows]
     return "\n\n".join(parts)
+
+
+def matrix() -> str:
+    """Which architecture can take which regime, as planning decides it: a row a regime."""
+    names = list(catalogue.FAMILIES)
+    rows = []
+    for regime in catalogue.REGIMES.values():
+        able = [not regime.architectures or name in regime.architectures for name in names]
+        why = "" if all(able) else regime.why
+        rows.append((Cell(f"`{regime.name}`"), *(Cell("yes" if can else "–") for can in able), Cell(why)))
+    columns = (("regime", ""), *((name, "") for name in names), ("why not", ""))
+    return pages.markdown(Table(title="Backbone × regime", columns=columns, rows=tuple(rows)))
 
 
 # --- what `bias-lab bench` measured ----------------------------------------------------------------------------------
@@ -126,6 +142,8 @@ def sentences(*parts: str) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments → its text
     "numbers": study,
+    "matrix": matrix,
+    "locality": partial(study, FOLDER / "locality", ("arms",), caveats=False),
     "bench backbones": bench_backbones,
     "bench data": bench_data,
 }

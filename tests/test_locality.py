@@ -4,11 +4,15 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 
 from bias_lab import catalogue
+from bias_lab.data import store, subsets
 from bias_lab.definition import Run, read_experiment
 from bias_lab.sweep import rates
+from bias_lab.training.protocols import linear_probe
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
 
@@ -49,3 +53,21 @@ def test_tuning_gives_every_arm_the_same_grid() -> None:
     backbones, arms = ("vit_micro", "resnet_micro"), ("permute_pixels", "permute_patches:4")
     assert set(cells) == {(backbone, arm, size) for backbone in backbones for arm in arms for size in (100, 1000)}
     assert all(len(grid) == 4 for grid in cells.values())
+
+
+@pytest.mark.slow
+def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet() -> None:
+    """Why permuted pixels cost the ResNet nothing here; README says so."""
+    table = pd.read_parquet(FILE.parents[1] / "docs" / "results" / "locality" / "results.parquet")
+    table = table[(table["backbone"] == "resnet_micro") & (table["size"] == 1000) & (table["intervention"] == "")]
+    images = store.open_images("fashion_mnist_12k", image_size=None, data_root=None, place=None)
+    scores = []
+    for draw in (0, 1, 2):
+        chosen = subsets.order(images.fingerprint, images.train_labels, draw)[:1000]
+        pixels, queries = (
+            torch.from_numpy(part.reshape(len(part), -1) / 255) for part in (images.train[chosen], images.test[:])
+        )
+        labels = torch.from_numpy(images.train_labels[chosen])
+        said = linear_probe(pixels.float(), labels, queries.float(), classes=10, penalty=0.1).argmax(1)
+        scores.append(float((said.numpy() == images.test_labels).mean()))
+    assert abs(sum(scores) / 3 - table["top1"].mean()) < 0.02

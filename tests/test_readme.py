@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bias_lab import ledger
+from bias_lab import catalogue, ledger
 from bias_lab.cli import main
+from bias_lab.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -125,3 +126,18 @@ def test_an_own_backbone_is_tuned_first_like_the_others(tmp_path: Path, monkeypa
         assert [t["learning_rate"] for t in row["trials"]] == [t["learning_rate"] for t in grid]
         best = max(row["trials"], key=lambda trial: trial["top1"])
         assert row["learning_rate"] == best["learning_rate"]
+
+
+def test_the_matrix_says_what_planning_does() -> None:
+    table = README.split("<!-- matrix: begin (docs/write_readme.py) -->")[1].split("<!-- matrix: end -->")[0]
+    head, _, *lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    micro = {row.architecture: name for name, row in catalogue.BACKBONES.items() if name.endswith("_micro")}
+    said = {(line[0].strip("`"), head[k]): line[k] for line in lines for k in range(1, 1 + len(micro))}
+    assert set(said) == {(regime, architecture) for regime in catalogue.REGIMES for architecture in micro}
+    for (regime, architecture), word in said.items():
+        try:
+            catalogue.check_regime(micro[architecture], regime)
+        except UserError:
+            assert word == "–"
+        else:
+            assert word == "yes"
