@@ -10,9 +10,9 @@ own plain accuracy; patches permuted, the ViT does as well as before (it learns 
 idea of it), while the ResNet loses.
 What would change the answer: a lead that stays with pixels permuted (then it is not locality), or a ViT that suffers
 from permuted patches (then it uses more than we think).
-Found (laptop, docs/results/locality/): the lead shrinks with pixels permuted and does not vanish; it shrinks because the
-ViT gains, whose patches then hold pixels from all over the image, while the ResNet does not move. With patches permuted
-the ViT scores as before. On these images and at this budget the lead is not made of locality.
+Found (laptop, docs/results/locality/): the lead shrinks with pixels permuted and does not vanish. It shrinks because
+the ViT gains, whose patches then hold pixels from all over the image, while the ResNet does not move. With patches
+permuted the ViT scores as before. On these images and at this budget the lead is not made of locality.
 Run it: make sweep-locality [PROFILE=smoke|laptop|full]
 """
 
