@@ -19,8 +19,8 @@ from pathlib import Path
 from bias_lab.definition import Experiment, Run, grid
 
 MODELS = VIT, CNN = ("deit_tiny_patch16_224", "tf_efficientnet_lite0")
-RATES = {  # (starts from, model): the best of 3e-4, 1e-3, 3e-3 by hold-out accuracy on a sample of CIFAR-10 at 96 px, with
-    # N = 500, 4,800 images seen, draw and seed 1000; all other sizes and datasets borrow them
+RATES = {  # (starts from, model): the best of 3e-4, 1e-3 and 3e-3 by accuracy on the hold-out of a CIFAR-10 sample,
+    # with N = 500, 96 px, 4,800 images seen, draw and seed 1000; all other sizes and datasets borrow them
     ("scratch", VIT): 3e-4,  # 0.254, 0.242, 0.221
     ("scratch", CNN): 3e-3,  # 0.165, 0.226, 0.329
     ("weights", VIT): 3e-4,  # 0.646, 0.441, 0.275
