@@ -28,7 +28,7 @@ RATES = {  # (starts from, model): the best of 3e-4, 1e-3 and 3e-3 by accuracy o
 }
 
 LAPTOP = dict(
-    one=Run(dataset="cifar10", backbone=VIT, size=500, image_size=96, batch_size=32, samples_seen=3200),
+    one=Run(dataset="cifar10", backbone=VIT, size=500, image_size=96, batch_size=32, samples_seen=4800),
     sizes=(500,),
     replicates=3,
 )
