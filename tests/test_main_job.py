@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from bias_lab.sweep import engines
 
 ROOT = Path(__file__).parent.parent
 SWEEP = ["sweep", "experiments/small_data.py", "--profile", "smoke"]
+OWN = "my_models:conv_stem_vit"
 BIAS_LAB = str(Path(sys.executable).with_name("bias-lab"))
 
 
@@ -98,6 +101,58 @@ def test_wandb_runs_are_offline_and_one_a_run(swept) -> None:
     folder = swept[0]
     runs = [path.name for path in (folder / "wandb").iterdir() if path.name.startswith("offline-run-")]
     assert len(runs) == len(list((folder / "runs").glob("*/result.json")))
+
+
+# --- the README's own backbone ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
+    """A copy of the finished sweep, and the README's words that join the backbone written beside it."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "conv_stem_vit" in code)
+    (tmp_path / "my_models.py").write_text(block)
+    typed = re.search(r"--backbone ([\w.:]+)", readme)
+    assert typed is not None
+    assert typed.group(1) == OWN
+    shutil.copytree(swept[0], tmp_path / "out")
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "out", [*SWEEP, "--out", "out", "--no-wandb", "--backbone", OWN]
+
+
+def test_the_readmes_backbone_joins_the_sweep_and_leaves_finished_runs_alone(joined) -> None:
+    folder, words = joined
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
+    assert main([*words, "--no-tune"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are untouched"
+    table = pd.read_parquet(folder / ledger.TABLE)
+    mine = table[table["backbone"] == OWN]
+    assert set(mine["family"]) == {"other"}
+    assert set(mine["regime"]) == {"scratch"}
+    sweep = table[(table["backbone"] == "vit_micro") & (table["regime"] == "scratch")]
+    cells = ["size", "recipe", "budget", "draw", "seed"]
+    assert sorted(map(tuple, mine[cells].to_numpy())) == sorted(map(tuple, sweep[cells].to_numpy()))
+    assert (mine["status"] == "finished").all()
+    assert len(table) == len(before) + len(mine)
+
+
+@pytest.mark.slow
+def test_an_own_backbone_is_tuned_first_like_the_others(joined) -> None:
+    folder, words = joined
+    done = subprocess.run([BIAS_LAB, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((folder / ledger.TUNED).read_text())["rows"]
+    mine = [row for row in rows if row["backbone"] == OWN]
+    assert "plain" in {row["recipe"] for row in mine}
+    grid = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"][0]["trials"]
+    for row in mine:
+        assert [t["learning_rate"] for t in row["trials"]] == [t["learning_rate"] for t in grid]
+        best = max(row["trials"], key=lambda trial: trial["top1"])
+        assert row["learning_rate"] == best["learning_rate"]
+
+
+# --- twice the same, and killed --------------------------------------------------------------------------------------
 
 
 def identical(one: Path, other: Path) -> int:

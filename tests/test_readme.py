@@ -1,19 +1,14 @@
-"""What README.md says: its numbers are the committed table's, and its example of an own backbone runs as it stands."""
+"""What README.md says: its numbers are the committed table's, its matrix planning's. Its backbone: test_main_job.py."""
 
 import importlib.util
 import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from bias_lab import catalogue, ledger
-from bias_lab.cli import main
+from bias_lab import catalogue
 from bias_lab.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -73,68 +68,6 @@ def test_what_bf16_costs_is_said_with_what_the_processor_has() -> None:
 def test_the_two_commands_come_first() -> None:
     commands = [line.split("#")[0].strip() for line in re.findall(r"^make .*$", README, re.M)]
     assert commands[:2] == ["make sweep-small-data", "make test"]
-
-
-def example(tmp_path: Path) -> str:
-    """Write the README's backbone of one's own into a folder; returns its name as typed there."""
-    block = next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if "conv_stem_vit" in code)
-    (tmp_path / "my_models.py").write_text(block)
-    typed = re.search(r"--backbone ([\w.:]+)", README)
-    assert typed is not None
-    return typed.group(1)
-
-
-def fewer_backbones(tmp_path: Path) -> None:
-    """The experiments, the main study without the backbones that stand at two sizes alone: they take longest."""
-    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
-    path = tmp_path / "experiments" / "small_data.py"
-    text, changed = re.subn(r"^OTHERS = \(.*\)$", "OTHERS = ()", path.read_text(encoding="utf-8"), flags=re.M)
-    assert changed == 1
-    path.write_text(text, encoding="utf-8")
-
-
-def test_the_example_of_an_own_backbone_joins_the_sweep(tmp_path: Path, monkeypatch) -> None:
-    name = example(tmp_path)
-    assert name == "my_models:conv_stem_vit"
-    fewer_backbones(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    command = ["sweep", "experiments/small_data.py", "--profile", "smoke", "--out", "out", "--no-wandb"]
-    small = ["--sizes", "20", "--draws", "0", "--seeds", "0", "--workers", "1"]
-    assert main([*command, *small]) == 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/result.json")}
-    assert main([*command, *small, "--backbone", name, "--no-tune"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are untouched"
-    table = pd.read_parquet(tmp_path / "out" / ledger.TABLE)
-    mine = table[table["backbone"] == name]
-    assert set(mine["family"]) == {"other"}
-    assert set(mine["regime"]) == {"scratch"}
-    assert sorted(zip(mine["recipe"], mine["budget"], strict=True)) == [("plain", 1), ("plain", 3), ("strong", 1)]
-    assert (mine["status"] == "finished").all()
-    assert set(table["backbone"]) > {name, "vit_micro", "resnet_micro"}
-
-
-@pytest.mark.slow
-def test_an_own_backbone_is_tuned_first_like_the_others(tmp_path: Path, monkeypatch) -> None:
-    name = example(tmp_path)
-    fewer_backbones(tmp_path)
-    command = [
-        str(Path(sys.executable).with_name("bias-lab")),
-        "sweep",
-        "experiments/small_data.py",
-        "--profile",
-        "smoke",
-    ]
-    options = ["--out", "out", "--no-wandb", "--sizes", "20", "--draws", "0", "--seeds", "0", "--backbone", name]
-    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "out" / ledger.TUNED).read_text())["rows"]
-    mine = [row for row in rows if row["backbone"] == name]
-    assert "plain" in {row["recipe"] for row in mine}
-    grid = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"][0]["trials"]
-    for row in mine:
-        assert [t["learning_rate"] for t in row["trials"]] == [t["learning_rate"] for t in grid]
-        best = max(row["trials"], key=lambda trial: trial["top1"])
-        assert row["learning_rate"] == best["learning_rate"]
 
 
 def test_the_matrix_says_what_planning_does() -> None:
