@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bias_lab.data import pictures
-from bias_lab.data.identity import content_hash
+from bias_lab.data.identity import content_hash, file_hash
 from bias_lab.data.moments import sums
 from bias_lab.errors import UserError
 
@@ -40,7 +40,8 @@ class Reference(NamedTuple):
 class Seen(NamedTuple):
     """What looking at one image found. problem: why it can't be used; empty: it can."""
 
-    hash: str = ""
+    hash: str = ""  # of its pixels
+    file: str = ""  # of its bytes
     grey: bool = False
     width: int = 0
     height: int = 0
@@ -58,6 +59,7 @@ class Target:
     first: int = 0
     counted: int = 0  # images, from the first on, whose levels are added up
     hashes: Sequence[str] = ()  # what the images must be; empty: whatever they are
+    files: Sequence[str] = ()  # of their bytes, which are quicker to know again than pixels; empty: not known
 
 
 @dataclass(slots=True)
@@ -89,8 +91,7 @@ def fetch(reference: Reference) -> bytes:
             raise pictures.Bad("no bytes in the table")
         return data
     try:
-        with open(reference.path, "rb", buffering=0) as file:  # noqa: PTH123 - twice as fast as through a Path
-            return file.readall()
+        return _whole(reference.path)
     except IsADirectoryError:
         raise pictures.Bad("a folder, not a file") from None
     except PermissionError:
@@ -101,20 +102,35 @@ def fetch(reference: Reference) -> bytes:
         raise pictures.Bad(error.strerror or str(error)) from None
 
 
+def _whole(path: str) -> bytes:
+    """A file's bytes, in a third of the time that Path.read_bytes takes for a small one."""
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(file).st_size
+        data = os.read(file, size)
+        while len(data) < size and (more := os.read(file, size)):  # over a network it may come in parts
+            data += more
+        return data
+    finally:
+        os.close(file)
+
+
 def look(reference: Reference) -> Seen:
     """Decode one image and say what it is."""
     try:
-        image = pictures.read(fetch(reference))
+        data = fetch(reference)
+        image = pictures.read(data)
     except pictures.Bad as bad:
         return Seen(problem=str(bad))
-    return Seen(content_hash(pictures.pixels(image)), image.mode == "L", image.width, image.height)
+    return Seen(content_hash(pictures.pixels(image)), file_hash(data), image.mode == "L", image.width, image.height)
 
 
 def _fill(references: Sequence[Reference], target: Target) -> Filled:
     """Decode images into their rows. They are written at once: a page that is touched costs more than one written."""
     made = np.zeros((len(references), *target.side, target.channels), np.uint8)
-    wanted = target.hashes or [""] * len(references)
-    found = [_fit(*each, target) for each in zip(references, wanted, made, strict=True)]
+    unknown = [""] * len(references)
+    known = zip(target.hashes or unknown, target.files or unknown, strict=True)
+    found = [_fit(*each, target) for each in zip(references, known, made, strict=True)]
     with open(target.path, "r+b") as file:  # noqa: PTH123 - as above
         file.seek(target.first * made[0].size)
         file.write(made.data)
@@ -122,14 +138,19 @@ def _fill(references: Sequence[Reference], target: Target) -> Filled:
     return Filled(problems, contents, rows, sums(made[: max(0, target.counted)]))
 
 
-def _fit(reference: Reference, wanted: str, row: NDArray[np.uint8], target: Target) -> tuple[str, str, str]:
-    """Decode one image into its row: (problem, content hash, hash of the row)."""
+def _fit(reference: Reference, known: tuple[str, str], row: NDArray[np.uint8], target: Target) -> tuple[str, str, str]:
+    """Decode one image into its row: (problem, content hash, hash of the row).
+
+    known: the hashes of its pixels and of its bytes, where an index has them.
+    """
     try:
-        image = pictures.read(fetch(reference))
+        data = fetch(reference)
+        image = pictures.read(data)
     except pictures.Bad as bad:
         return str(bad), "", ""
     pixels = pictures.pixels(image)
-    content = content_hash(pixels)
+    wanted, file = known
+    content = wanted if file and file == file_hash(data) else content_hash(pixels)
     if wanted not in ("", content):
         return "changed since it was indexed", content, ""
     if pixels.shape == row.shape and target.resize in (None, row.shape[0]):
@@ -190,7 +211,11 @@ def _part(target: Target | None, at: int) -> Target | None:
     if target is None:
         return None
     return replace(
-        target, first=target.first + at, counted=target.counted - at, hashes=target.hashes[at : at + TOGETHER]
+        target,
+        first=target.first + at,
+        counted=target.counted - at,
+        hashes=target.hashes[at : at + TOGETHER],
+        files=target.files[at : at + TOGETHER],
     )
 
 

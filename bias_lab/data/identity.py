@@ -21,6 +21,11 @@ def content_hash(pixels: NDArray[np.uint8]) -> str:
     return hasher.hexdigest()
 
 
+def file_hash(data: bytes) -> str:
+    """BLAKE2b-64 of a file's bytes, as 16 hex digits: equal bytes are equal pixels, and are several times fewer."""
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
 def fingerprint(images: Iterable[tuple[str, str, str]]) -> str:
     """BLAKE2b-64 over the sorted (split, class, content hash) triples of a dataset, as 16 hex digits.
 

@@ -101,7 +101,9 @@ def _look(found: Listing, cache: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=[*ROW, *Seen._fields])
     rows = pd.DataFrame(dict(zip(ROW, map(list, zip(*map(_row, found.items), strict=True)), strict=True)))
     keys = list(ROW[:6])
-    known = pd.read_parquet(cache) if cache.is_file() else pd.DataFrame(columns=[*keys, *Seen._fields])
+    known = pd.read_parquet(cache) if cache.is_file() else pd.DataFrame()
+    if not {*Seen._fields} <= {*known.columns}:  # there is none, or it is an earlier version's
+        known = pd.DataFrame(columns=[*keys, *Seen._fields])
     known = known[known.problem == ""].drop_duplicates(keys)  # a file that could not be read is always tried again
     rows = rows.merge(known.astype(dict(rows[keys].dtypes)) if len(known) else known, on=keys, how="left")
     new = rows.hash.isna().to_numpy()
@@ -111,7 +113,7 @@ def _look(found: Listing, cache: Path) -> pd.DataFrame:
             column = rows[name].to_numpy(object, copy=True)
             column[new] = np.array(values, object)
             rows[name] = column
-        rows = rows.astype({"hash": str, "grey": bool, "width": int, "height": int, "problem": str})
+        rows = rows.astype({"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str})
         with ledger.replacing(cache) as temporary:
             rows[[*keys, *Seen._fields]].to_parquet(temporary, index=False)
     return rows

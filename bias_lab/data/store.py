@@ -98,7 +98,9 @@ def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str
 def _content(place: dict[str, Any], side: int, channels: int) -> Content:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(place["index"], columns=["split", "path", "column", "group", "row", "label", "hash", "name"])
+    table = pq.read_table(
+        place["index"], columns=["split", "path", "column", "group", "row", "label", "hash", "file", "name"]
+    )
     split = table.column("split").to_numpy()
     rows = [np.flatnonzero(split == name) for name in SPLITS]
     column = table.take(np.concatenate(rows)).to_pydict()  # lists: a hundred thousand strings of pandas' take a second
@@ -115,6 +117,7 @@ def _content(place: dict[str, Any], side: int, channels: int) -> Content:
             resize=side,
             counted=len(rows[0]),
             hashes=column["hash"],
+            files=column["file"],
         )
         filled = fill(references, target)
         refuse(place["path"], column["name"], filled.problems)

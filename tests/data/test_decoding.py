@@ -1,7 +1,9 @@
 """Decoding on many cores gives what one gives, and a worker's death is not silent."""
 
 import errno
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,13 +38,15 @@ def test_several_processes_see_what_one_sees_in_the_same_order(
 def test_several_processes_fill_the_same_rows(
     references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashes = [seen.hash for seen in look_at(references)]
+    seen = look_at(references)
+    hashes = [one.hash for one in seen]
     stores = []
-    for workers in (1, 3):
+    for workers, files in ((1, []), (3, [one.file for one in seen])):
         monkeypatch.setattr(decoding, "ALONE", 50)
         path = tmp_path / f"store{workers}"
         path.write_bytes(bytes((2 + len(references)) * 8 * 8 * 3))
         target = Target(path=str(path), side=(8, 8), channels=3, resize=8, first=2, counted=100, hashes=hashes)
+        target = replace(target, files=files)
         filled = fill(references, target, workers=workers)
         assert [k for k, problem in enumerate(filled.problems) if problem] == [3]
         assert filled.contents == hashes
@@ -57,11 +61,23 @@ def test_several_processes_fill_the_same_rows(
 
 
 def test_an_image_that_changed_since_it_was_indexed_is_refused(references: list[Reference], tmp_path: Path) -> None:
-    hashes = [seen.hash for seen in look_at(references[:2])]
+    """A file of other bytes is refused by its pixels: one that was written again, pixels as they were, is not."""
+    seen = look_at(references[:3])
+    hashes, files = [one.hash for one in seen], [one.file for one in seen]
     Path(references[1].path).write_bytes(encoded(picture(999)))
-    (tmp_path / "store").write_bytes(bytes(2 * 8 * 8 * 3))
-    target = Target(path=str(tmp_path / "store"), side=(8, 8), channels=3, resize=8, hashes=hashes)
-    assert fill(references[:2], target).problems == ["", "changed since it was indexed"]
+    Path(references[2].path).write_bytes(encoded(picture(2), "BMP"))
+    (tmp_path / "store").write_bytes(bytes(3 * 8 * 8 * 3))
+    target = Target(path=str(tmp_path / "store"), side=(8, 8), channels=3, resize=8, hashes=hashes, files=files)
+    filled = fill(references[:3], target)
+    assert filled.problems == ["", "changed since it was indexed", ""]
+    assert filled.contents == [hashes[0], content_hash(pixels(picture(999))), hashes[2]]
+
+
+def test_a_file_that_comes_in_parts_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    whole = os.read
+    monkeypatch.setattr(decoding.os, "read", lambda file, count: whole(file, min(count, 7)))
+    assert decoding.fetch(Reference(str(tmp_path / "file"))) == bytes(range(100))
 
 
 def test_images_of_other_sizes_need_a_size(references: list[Reference], tmp_path: Path) -> None:

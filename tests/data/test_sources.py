@@ -73,6 +73,10 @@ def test_a_second_look_decodes_only_what_is_new(here: Path, tmp_path: Path, monk
     (here / "dog" / "0040.png").write_bytes(encoded(picture(5001)))
     index(here, folder=tmp_path / "out")
     assert seen == [50, 2]
+    kept = tmp_path / "out" / "data" / "seen.parquet"
+    pd.read_parquet(kept).drop(columns="file").to_parquet(kept)  # as an earlier version wrote it
+    index(here, folder=tmp_path / "out")
+    assert seen == [50, 2, 51]
 
 
 def test_a_readonly_folder_is_left_as_it_is(here: Path, tmp_path: Path) -> None:
@@ -201,7 +205,7 @@ def test_an_unreadable_file_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(decoding.os, "open", refuse)
     assert decoding.look(decoding.Reference("x.png")).problem == "no permission to read it"
 
 
