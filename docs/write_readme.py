@@ -65,7 +65,7 @@ def ratio(row: Row | None) -> Cell:
 def bench_backbones() -> str:
     """Ours against timm's: a line a case; below it what bf16 does, and where all was measured."""
     rows = measured("backbones")
-    plain = [row for row in rows if row["reference"] != "ours fp32"]
+    plain = [row for row in rows if row["mode"] in ("train", "inference")]
     at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in plain}
     columns = {
         "training, timm as it comes": ("train", True),
@@ -82,6 +82,22 @@ def bench_backbones() -> str:
         ),
         note=sentences(
             f"Medians with quartiles of {counts(plain)} interleaved rounds of one thread", *places(plain), half(rows)
+        ),
+    )
+    return pages.markdown(table) + "\n\n" + micro([row for row in rows if row["mode"] == "micro"])
+
+
+def micro(rows: list[Row]) -> str:
+    """What the laptop's backbones hold and take: a line each, its step against vit_micro's at both ends."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["case"].split()[0], []).append(row)
+    table = Table(
+        title="The micro sizes: parameters, and how many times `vit_micro`'s training step they take",
+        columns=(("backbone", ""), ("parameters, 28 px", ""), ("28 px", ""), ("64 px", "")),
+        rows=tuple(
+            (Cell(f"`{name}`"), Cell(f"{small['parameters']:,}", small["parameters"]), ratio(small), ratio(large))
+            for name, (small, large) in found.items()
         ),
     )
     return pages.markdown(table)

@@ -43,6 +43,10 @@ def test_every_measured_row_stands_in_its_table(name: str) -> None:
         if row["mode"] in ("train", "inference", "batch"):
             (line,) = [line for line in table.splitlines() if line.startswith(f"| {row['case']} |")]
             assert f"| {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in line
+        if row["mode"] == "micro":
+            (line,) = [line for line in table.splitlines() if line.startswith(f"| `{row['case'].split()[0]}` |")]
+            assert f"| {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in line
+            assert f" {row['parameters']:,} |" in line or "64px" in row["case"]
         assert row.get("machine", "") in table
 
 

@@ -5,6 +5,7 @@
 that slows down slows both; CPU time, so that a neighbour's work doesn't count. A training step is forward, loss,
 backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and costs elsewhere,
 so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row was measured.
+The micro sizes are held against one another: how many times vit_micro's training step each takes, and its parameters.
 """
 
 import platform
@@ -22,10 +23,9 @@ import torch.nn.functional as F
 from timm.layers.config import set_fused_attn
 from torch import Tensor, nn
 
-import bias_lab.backbones  # registers ours with timm
 from bias_lab import ledger
-
-assert bias_lab.backbones
+from bias_lab.backbones import create  # and registers ours with timm
+from bias_lab.catalogue import BACKBONES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,8 @@ class Case:
 
 _SMALL_SWIN = dict(img_size=64, window_size=4, embed_dim=48, depths=(2, 2, 6), num_heads=(2, 4, 8), num_classes=10)
 _VIT_MICRO = dict(img_size=28, patch_size=4, in_chans=1, embed_dim=128, depth=6, num_heads=4, num_classes=10)
+
+MICRO = tuple(name for name in BACKBONES if name.endswith("_micro"))
 
 ROUNDS = 12  # about four minutes of one core in all
 
@@ -72,6 +74,11 @@ def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[d
                 rows += list(measure(case, rounds=3 if quick else ROUNDS))
                 if out is not None:
                     ledger.write_json(out, rows)  # after each case: a measurement that is stopped keeps what it has
+        for name in MICRO:
+            if only in name:
+                rows += list(size(name, rounds=3 if quick else ROUNDS))
+        if out is not None:
+            ledger.write_json(out, rows)
     finally:
         torch.set_num_threads(threads)
     return rows
@@ -105,6 +112,22 @@ def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
         ratios = interleaved(full, half, rounds if units else min(rounds, 3))
         note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: a cost here"
         yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | where | dict(note=note)
+
+
+def size(name: str, *, rounds: int) -> Iterator[dict[str, Any]]:
+    """What a micro size costs, at the two ends of what it is made for: its training step against vit_micro's."""
+    for side, channels in ((28, 1), (64, 3)):
+        images = torch.randn(32, channels, side, side).contiguous(memory_format=torch.channels_last)
+        labels = torch.randint(0, 10, (len(images),))
+        models = [
+            create(each, image_size=side, channels=channels, classes=10).to(memory_format=torch.channels_last)
+            for each in (name, "vit_micro")
+        ]
+        this, vit = (_bound(step, model, images, labels) for model in models)
+        ratios = interleaved(this, vit, rounds)
+        made = row(f"{name} {side}px, batch {len(images)}", "micro", "vit_micro", ratios)
+        parameters = sum(weight.numel() for weight in models[0].parameters())
+        yield made | dict(parameters=parameters, machine=machine(cpuinfo()))
 
 
 def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Module]:

@@ -70,6 +70,16 @@ def test_bf16_rows_say_what_the_processor_has(info, note, n, monkeypatch):
     assert all(note in row["note"] for row in rows)
 
 
+def test_a_micro_size_is_held_against_vit_micro_at_both_ends_of_its_range():
+    small, large = bench.size("vit_micro", rounds=2)
+    assert (small["case"], large["case"]) == ("vit_micro 28px, batch 32", "vit_micro 64px, batch 32")
+    assert small["parameters"] == sum(
+        p.numel() for p in bench.create("vit_micro", image_size=28, channels=1, classes=10).parameters()
+    )
+    assert 0.5 < small["ratio"] < 2  # it is itself
+    assert len(bench.MICRO) == 7
+
+
 def test_both_have_the_same_weights_and_fused_attention_is_switched_back():
     experimental = use_fused_attn(experimental=True)
     ours, theirs = bench.pair_of_models(TINY, fused=True)
