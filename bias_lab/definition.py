@@ -285,7 +285,8 @@ def _at_its_line(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
+        where = error.filename or path  # a module that the file imports, it may be
+        raise UserError(f"{where}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)

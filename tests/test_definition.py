@@ -245,5 +245,15 @@ def test_a_mistake_in_an_experiment_file_is_one_line_with_its_place(tmp_path: Pa
     assert "\n" not in str(raised.value)
 
 
+def test_a_mistake_in_a_module_that_it_imports_is_told_with_that_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_broken_models.py").write_text("x = 1\ny = (\n")
+    (tmp_path / "mine.py").write_text("\n\n\nimport my_broken_models\n")
+    with pytest.raises(UserError, match="my_broken_models.py, line 2: '.' was never closed"):
+        read_experiment(tmp_path / "mine.py", "laptop")
+
+
 def test_settings_go_to_another_process_as_plain_values() -> None:
     assert Settings(**as_dict(Settings(workers=3))) == Settings(workers=3)

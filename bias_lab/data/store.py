@@ -60,12 +60,15 @@ def part(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
 def without_duplicates(images: Images) -> Images:
     """The dataset less the training images that stand in its test split too, whatever their class (no leaks).
 
-    If there are any, the pool is another one: so are its fingerprint, its mean and its deviation.
+    If there are any, the pool is another one: so are its fingerprint, its mean and its deviation. Raises UserError if
+    none is left.
     """
     test = {content_hash(image) for image in images.test}
     kept = np.array([content_hash(image) not in test for image in images.train], bool)
     if kept.all():
         return images
+    if not kept.any():
+        raise UserError("every training image stands in the test split too", remedy="give another split")
     mark = hashlib.blake2b(f"{images.fingerprint} without {np.flatnonzero(~kept).tolist()}".encode(), digest_size=8)
     train = part(images.train, np.flatnonzero(kept))
     mean, std = moments(train)

@@ -1,5 +1,6 @@
 """Datasets as a run opens them: whose pixels, in which order, at which size, and when they are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_training_images_that_stand_in_the_test_split_are_left_out() -> None:
     assert made.train_labels.tolist() == [0, 1, 0, 0, 1]
     assert np.array_equal(made.test, test)
     assert made.fingerprint != images.fingerprint
+    with pytest.raises(UserError, match="every training image stands in the test split too"):
+        store.without_duplicates(replace(images, test=pixels))
     clean = Images(pixels[:6], labels[:6], pixels[6:], labels[6:], ("a", "b"), (0.5,) * 3, (0.2,) * 3, "f00d")
     assert store.without_duplicates(clean) is clean
 
