@@ -20,6 +20,7 @@ from bias_lab.errors import UserError, unknown
 SCHEMA = 1  # raised when a field's default or meaning changes, so that old ids never name new runs
 
 TASKS = ("classify", "pretrain", "tune")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +96,21 @@ class Run:
             raise UserError(f"budget {self.budget} is not positive", "1 is the budget of all other cells")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate {self.learning_rate} is not positive")
-        if not 0 <= self.label_noise < 1:
-            raise UserError(f"label_noise {self.label_noise} is outside [0, 1)")
+        for name in ("label_noise", "label_smoothing", "drop_path", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)} is outside [0, 1)")
+        for name in ("warmup", "erasing", "resized_crop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} {getattr(self, name)} is outside [0, 1]")
+        for name in ("crop", "mixup", "cutmix", "colour_jitter", "weight_decay", "clip", "monitor"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} {getattr(self, name)} is negative", "0 or more")
+        if not 0 <= self.randaugment <= 30:
+            raise UserError(f"randaugment {self.randaugment} is outside 0 to 30", "its magnitude; 0: off")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"layer_decay {self.layer_decay} is outside (0, 1]", "1: every layer learns alike")
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.imbalance < 1:
             raise UserError(f"imbalance {self.imbalance} is below 1", "it is the largest class count over the smallest")
         if self.task != "pretrain" and self.size < 1:

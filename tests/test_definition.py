@@ -101,6 +101,18 @@ def test_a_run_is_frozen() -> None:
         (dict(learning_rate=float("nan")), "not positive"),
         (dict(label_noise=1.0), "label_noise"),
         (dict(imbalance=0.5), "imbalance"),
+        (dict(drop_path=1.0), r"drop_path 1.0 is outside \[0, 1\)"),
+        (dict(label_smoothing=2.0), "label_smoothing 2.0"),
+        (dict(ema=1.0), "ema 1.0"),
+        (dict(warmup=3.0), r"warmup 3.0 is outside \[0, 1\]"),
+        (dict(erasing=2.0), "erasing 2.0"),
+        (dict(resized_crop=1.5), "resized_crop 1.5"),
+        (dict(crop=-1), "crop -1 is negative"),
+        (dict(mixup=float("nan")), "mixup nan"),
+        (dict(weight_decay=-0.1), "weight_decay -0.1 is negative"),
+        (dict(randaugment=31), "randaugment 31 is outside 0 to 30"),
+        (dict(layer_decay=0.0), r"layer_decay 0.0 is outside \(0, 1\]"),
+        (dict(precision="fp16"), "unknown precision 'fp16'"),
     ],
 )
 def test_impossible_values_are_refused(changes: dict, said: str) -> None:

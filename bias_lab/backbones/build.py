@@ -28,6 +28,14 @@ from bias_lab.errors import UserError, unknown
 PREFIX = "bias_lab_"  # of our names within timm's registry
 
 
+class NotTaken(UserError):
+    """A backbone that has no such keyword."""
+
+    def __init__(self, name: str, keyword: str, value: object) -> None:
+        super().__init__(f"{name} does not take {keyword}={value}")
+        self.keyword = keyword
+
+
 def create(
     name: str,
     *,
@@ -86,7 +94,7 @@ def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], opt
             raise
         if refused[1] in optional:
             return _built(name, factory, {k: v for k, v in keywords.items() if k != refused[1]}, optional)
-        raise UserError(f"{name} does not take {refused[1]}={keywords[refused[1]]}") from error
+        raise NotTaken(name, refused[1], keywords[refused[1]]) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{name} gave {type(model).__name__}", "a factory returns a torch.nn.Module")
     return model

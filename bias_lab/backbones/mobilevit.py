@@ -8,14 +8,23 @@ activation; a map that its patches don't fill is resized bilinearly and back; re
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import Block, DropPath, Head, check_ends, drop_path_rates, take
+from bias_lab.backbones.shared import (
+    Block,
+    DropPath,
+    Head,
+    check_ends,
+    check_pool,
+    drop_path_rates,
+    hooked,
+    take,
+)
 from bias_lab.errors import UserError
 
 
@@ -40,6 +49,7 @@ class MobileViT(nn.Module):
     ) -> None:
         super().__init__()
         check_ends(in_chans, num_classes)
+        check_pool(global_pool)
         self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool
         self.num_features = self.head_hidden_size = num_features
         self.grad_checkpointing = False
@@ -116,7 +126,9 @@ class MobileViT(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.global_pool = self.global_pool if global_pool is None else global_pool
+        if global_pool is not None:
+            check_pool(global_pool)
+            self.global_pool = global_pool
         self.num_classes = num_classes
         self.head.reset(num_classes, like=self.stem.conv.weight)
 
@@ -152,15 +164,20 @@ class ConvNormAct(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pointwise(x, self.conv.weight) if self.conv.kernel_size == (1, 1) else self.conv(x)  # (B, C', H', W')
+        x = pointwise(x, self.conv) if self.conv.kernel_size == (1, 1) else self.conv(x)  # (B, C', H', W')
         x = self.bn(x)
         return F.silu(x) if self.act else x
 
 
-def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """A 1x1 convolution as a matrix product over channels that lie last in memory: (B, C, H, W) -> (B, C', H, W)."""
+def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """A 1x1 convolution as a matrix product over channels that lie last in memory: (B, C, H, W) -> (B, C', H, W).
+
+    One that was replaced, or for which a hook waits, is called as it is.
+    """
+    if type(conv) is not nn.Conv2d or hooked(conv):
+        return cast(Tensor, conv(x))  # (B, C', H, W)
     x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-    x = F.linear(x, weight.flatten(1))  # (B, H, W, C')
+    x = F.linear(x, conv.weight.flatten(1))  # (B, H, W, C')
     return x.permute(0, 3, 1, 2)  # (B, C', H, W)
 
 
@@ -204,7 +221,7 @@ class MobileViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv_kxk(x)  # (B, C, H, W)  local
-        y = pointwise(y, self.conv_1x1.weight)  # (B, D, H, W)
+        y = pointwise(y, self.conv_1x1)  # (B, D, H, W)
         H, W = y.shape[2:]
         fitted = (math.ceil(H / self.patch) * self.patch, math.ceil(W / self.patch) * self.patch)
         if fitted != (H, W):

@@ -212,6 +212,11 @@ class Block(nn.Module):
         x = x + self.drop_path(self.mlp(self.norm2(x)))  # (B, 1, D)
         return x
 
+    def each_token_alone(self) -> bool:
+        """Whether all but the attention is as built: then `first_token` owes nothing to the other tokens' outputs."""
+        norms = type(self.norm1) is type(self.norm2) is nn.LayerNorm
+        return norms and type(self.mlp) is Mlp and type(self.attn) is Attention and type(self.attn.qkv) is nn.Linear
+
 
 class Head(nn.Module):
     """Dropout and classifier (timm's names: `head.fc`)."""
@@ -263,6 +268,12 @@ def check_ends(in_chans: int, num_classes: int) -> None:
         raise UserError(f"{in_chans} channels", "1 for grey images, 3 for colour")
     if num_classes < 0:
         raise UserError(f"{num_classes} classes", "1 or more; 0 for an encoder without a classifier")
+
+
+def check_pool(global_pool: str) -> None:
+    """Raises UserError for a pooling of maps that is neither the mean nor none."""
+    if global_pool not in ("avg", ""):
+        raise UserError(f"global_pool '{global_pool}' is unknown", "'avg', or '' for the whole map")
 
 
 def check_heads(width: int, heads: int) -> None:

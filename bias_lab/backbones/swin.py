@@ -44,6 +44,7 @@ class SwinTransformer(nn.Module):
     ) -> None:
         super().__init__()
         shared.check_ends(in_chans, num_classes)
+        shared.check_pool(global_pool)
         self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool
         self.embed_dim = embed_dim
         self.num_features = self.head_hidden_size = embed_dim * 2 ** (len(depths) - 1)
@@ -107,7 +108,9 @@ class SwinTransformer(nn.Module):
         return self.head.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.global_pool = self.global_pool if global_pool is None else global_pool
+        if global_pool is not None:
+            shared.check_pool(global_pool)
+            self.global_pool = global_pool
         self.num_classes = num_classes
         self.head.reset(num_classes, like=self.patch_embed.proj.weight)
 

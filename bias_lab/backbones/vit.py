@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bias_lab.backbones.shared import (
-    Attention,
     Block,
     PatchEmbed,
     Size,
@@ -128,6 +127,8 @@ class VisionTransformer(nn.Module):
             x = self._run(block, x)  # (B, N, D)
             if i in taken:
                 maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])  # (B, HW/P^2, D)
+        if output_fmt not in ("NCHW", "NLC"):
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW' or 'NLC'")
         if output_fmt == "NCHW":
             H, W = self.patch_embed.grid_size
             maps = [y.transpose(1, 2).reshape(y.shape[0], -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
@@ -143,10 +144,10 @@ class VisionTransformer(nn.Module):
 
     def _head_reads_one_token(self) -> bool:
         """Whether the last block may compute the class token alone: not while a hook waits for the others, and not
-        if the block or its attention was replaced by another."""
+        if a part of it that could see other tokens was replaced by another."""
         last = self.blocks[-1]
-        ours = type(last) is Block and type(last.attn) is Attention
         watched = (self.blocks, self.norm, *last.modules())
+        ours = type(last) is Block and last.each_token_alone() and type(self.norm) in (nn.LayerNorm, nn.Identity)
         return ours and self.global_pool == "token" and not self.grad_checkpointing and not hooked(*watched)
 
     def _set_pool(self, global_pool: str) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from bias_lab import ledger
 from bias_lab.backbones import create  # and registers ours with timm
 from bias_lab.catalogue import BACKBONES
+from bias_lab.training.hardware import bf16_units, cpuinfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,17 +177,6 @@ def row(case: str, mode: str, reference: str, ratios: list[float]) -> dict[str, 
         case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
         n=len(ratios),
     )  # fmt: skip
-
-
-def cpuinfo() -> str:
-    """What Linux tells of the processor; empty elsewhere."""
-    place = Path("/proc/cpuinfo")
-    return place.read_text(encoding="utf-8") if place.is_file() else ""
-
-
-def bf16_units(info: str) -> str:
-    """Which of the processor's units multiply bf16 (Intel's and AMD's flags, ARM's); empty if it tells of none."""
-    return ", ".join(unit for unit in ("amx_bf16", "avx512_bf16", "bf16") if re.search(rf"\b{unit}\b", info))
 
 
 def machine(info: str) -> str:

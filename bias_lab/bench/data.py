@@ -36,10 +36,11 @@ from torchvision.transforms import v2
 
 from bias_lab import ledger
 from bias_lab.backbones import create
-from bias_lab.bench.backbones import cpuinfo, interleaved, machine, row
+from bias_lab.bench.backbones import interleaved, machine, row
 from bias_lab.data import decoding, identity, moments, pictures, sources, store
 from bias_lab.data.batches import Batches
 from bias_lab.definition import Run, recipe
+from bias_lab.training.hardware import cpuinfo
 from bias_lab.training.mae import MAE
 
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.25, 0.25)

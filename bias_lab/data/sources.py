@@ -36,6 +36,7 @@ class Index:
     classes: tuple[str, ...]
     class_counts: tuple[int, ...]  # of the training pool
     test_images: int
+    own_holdout: bool  # a val/ beside test/
     image_size: int
     channels: int
     place: dict[str, Any]
@@ -85,6 +86,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         classes=classes,
         class_counts=tuple(np.bincount(pool.label, minlength=len(classes)).tolist()),
         test_images=int((table.split == "test").sum()),
+        own_holdout=bool((table.split == "holdout").any()),
         image_size=image_size,
         channels=channels,
         place=place,

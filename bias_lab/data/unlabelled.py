@@ -36,6 +36,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         {
             **rows,
             "hash": [one.hash for one in seen],
+            "file": [one.file for one in seen],
             "grey": [one.grey for one in seen],
             "problem": [one.problem for one in seen],
         }

@@ -154,6 +154,9 @@ def warnings(runs: Iterable[Run], facts: Mapping[str, Facts], rates: Rates) -> l
         if 0 < size < FEW * about.classes:
             few[dataset].add(size)
         side = image_size or about.side
+        row = catalogue.BACKBONES.get(backbone)
+        if patch is None and row is not None and row.patch is not None:
+            patch = catalogue.choose_patch(side, row.image_size, row.patch, row.halvings)
         if patch and side // patch < GRID:
             grid = side // patch
             lines[

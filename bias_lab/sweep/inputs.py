@@ -69,7 +69,7 @@ def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool
     found = sources.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
     return Data(
         dataset=found.identity,
-        facts=Facts(name=str(path), counts=found.class_counts, side=side),
+        facts=Facts(name=str(path), counts=found.class_counts, side=side, own_holdout=found.own_holdout),
         place=found.place,
         image_size=side,
         notes=tuple(found.warnings),

@@ -62,8 +62,10 @@ class Rates:
     def sizes(self, run: Run) -> list[int]:
         """The sizes at which backbones were tuned on the run's dataset, for cells like its own; empty if nobody was."""
         here = [row for row in self.rows if row["dataset"] == run.dataset]
-        same = [row for row in here if (row["recipe"], row["regime"]) == (base_recipe(run.recipe), run.regime)]
-        return sorted({int(row["size"]) for row in same or here})
+        untouched = [row for row in here if not row.get("intervention")]
+        cell = base_recipe(run.recipe), run.regime, run.intervention
+        same = [row for row in here if (row["recipe"], row["regime"], row.get("intervention", "")) == cell]
+        return sorted({int(row["size"]) for row in same or untouched or here})
 
     def spread(self, backbone: str) -> tuple[float, float] | None:
         """Smallest and largest learning rate that was tried for a backbone; None if none was."""

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.plugins import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from numpy.typing import NDArray
+from torch.optim import Optimizer
 
 from bias_lab import ledger
 from bias_lab.data import batches
@@ -37,11 +40,10 @@ def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
         devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
         max_steps=steps(run),
         max_epochs=1,  # one endless epoch: batches are keyed by the global step
-        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
         gradient_clip_val=run.clip or None,
         logger=loggers,
         callbacks=[StepSeeds(run.seed), recording.Intervals(steps(run)), *monitors(job), recording.Checkpoints(path)],
-        plugins=[recording.CheckedCheckpointIO()],
+        plugins=[recording.CheckedCheckpointIO(), Bf16(job.device.type) if run.precision == "bf16" else Precision()],
         log_every_n_steps=1,  # nothing goes through `self.log`; a larger value only makes Lightning warn of short runs
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -54,6 +56,21 @@ def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
     if trainer.global_step != steps(run):
         raise RuntimeError(f"stopped at step {trainer.global_step} of {steps(run)}")
     return rows.rows()
+
+
+class Bf16(MixedPrecision):
+    """Autocast to bf16. Its gradients are not scaled, so that even a fused optimizer's may be clipped as they are."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__("bf16-mixed", device)
+
+    def clip_gradients(
+        self,
+        optimizer: Optimizer,
+        clip_val: float = 0.0,
+        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
+    ) -> None:
+        Precision.clip_gradients(self, optimizer, clip_val, gradient_clip_algorithm)
 
 
 class FromStep:

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +74,10 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     source = source_of(run, images, selection, folder, settings)
     classes = len(images.classes if source is None else source.classes)
     reseed(run.seed, "initialisation")
-    backbone = create(
-        run.backbone,
-        image_size=size,
-        channels=channels,
-        classes=classes or None,  # a pretraining without labels has none
-        patch=run.patch,
-        window=run.window,
-        stem=run.stem,
-        drop_path=run.drop_path,
-    )
+    backbone, drop_path = build_backbone(run, size, channels, classes)
     started_from, mean, std = start(run, backbone, folder, images)
     backbone = backbone.to(memory_format=torch.channels_last)
-    facts = facts_of(run, backbone, images)
+    facts = {**facts_of(run, backbone, images), "drop_path": drop_path}
     facts |= {"mean": list(mean), "std": list(std), "subset_hash": results.subset_hash(selection)}
     facts |= {} if source is None else source.facts()
     reseed(run.seed, "module")
@@ -103,6 +95,29 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         started_from=started_from,
         facts=facts,
     )
+
+
+def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn.Module, float]:
+    """A run's backbone, and the stochastic depth that it has: none where it can have none, whatever the recipe asks.
+
+    classes: 0 for an encoder without a classifier.
+    """
+    make = partial(
+        create,
+        run.backbone,
+        image_size=size,
+        channels=channels,
+        classes=classes or None,
+        patch=run.patch,
+        window=run.window,
+        stem=run.stem,
+    )
+    try:
+        return make(drop_path=run.drop_path), run.drop_path
+    except build.NotTaken as error:
+        if error.keyword != "drop_path_rate":
+            raise
+        return make(), 0.0
 
 
 def facts_of(run: Run, backbone: nn.Module, images: store.Images) -> dict[str, Any]:

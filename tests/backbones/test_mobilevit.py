@@ -3,6 +3,7 @@ import re
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from bias_lab.backbones.mobilevit import (
@@ -72,7 +73,7 @@ def test_a_fold_of_another_patch_order_is_not_the_identity():
 def test_the_walk_through_a_block():
     """DESIGN 3.7: local, unfold, global, fold, fuse."""
     block, x = MobileViTBlock(48, 64, 2, patch=2, drop_path=0.0).eval(), torch.randn(2, 48, 8, 8)
-    local = pointwise(block.conv_kxk(x), block.conv_1x1.weight)
+    local = pointwise(block.conv_kxk(x), block.conv_1x1)
     assert local.shape == (2, 64, 8, 8)  # d > C
     sequences = unfold(local, 2)
     assert sequences.shape == (2 * 4, 16, 64)
@@ -98,7 +99,7 @@ def test_only_pixels_at_the_same_place_attend_to_one_another():
 
 def test_a_pointwise_convolution_is_a_matrix_product():
     conv, x = nn.Conv2d(5, 7, 1, bias=False), torch.randn(2, 5, 3, 4)
-    torch.testing.assert_close(pointwise(x, conv.weight), conv(x))
+    torch.testing.assert_close(pointwise(x, conv), conv(x))
 
 
 def test_a_residual_stands_where_shapes_agree():
@@ -131,8 +132,41 @@ def test_stochastic_depth_is_timms():
 
 
 @pytest.mark.parametrize(
-    ("keywords", "message"), [(dict(in_chans=0), "0 channels"), (dict(num_classes=-1), "-1 classes")], ids=str
+    ("keywords", "message"),
+    [
+        (dict(in_chans=0), "0 channels"),
+        (dict(num_classes=-1), "-1 classes"),
+        (dict(global_pool="max"), "global_pool 'max' is unknown"),
+    ],
+    ids=str,
 )
 def test_values_that_no_mobilevit_can_take(keywords, message):
     with pytest.raises(UserError, match=message):
         timm.create_model("bias_lab_mobilevit_xxs", **keywords)
+
+
+def test_a_new_head_with_a_pooling_that_is_none():
+    with pytest.raises(UserError, match="global_pool 'token' is unknown"):
+        timm.create_model("bias_lab_mobilevit_xxs", num_classes=2).reset_classifier(3, "token")
+
+
+def test_a_pointwise_convolution_that_is_watched_or_replaced_is_called():
+    model = timm.create_model("bias_lab_mobilevit_xxs", num_classes=2).eval()
+    images = torch.randn(1, 3, 64, 64)
+    before, seen = model(images), []
+    watched = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    handles = [m.register_forward_hook(lambda *_: seen.append(1)) for m in watched]
+    torch.testing.assert_close(model(images), before, atol=1e-5, rtol=1e-5)
+    assert len(seen) == len(watched) > 10
+    for handle in handles:
+        handle.remove()
+
+    class Doubled(nn.Conv2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    conv = model.final_conv.conv
+    model.final_conv.conv = Doubled(conv.in_channels, conv.out_channels, 1, bias=False)
+    model.final_conv.conv.load_state_dict(conv.state_dict())
+    maps = model.stages(model.stem(images))
+    torch.testing.assert_close(model.forward_features(images), F.silu(model.final_conv.bn(2 * conv(maps))))

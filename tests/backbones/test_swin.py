@@ -188,6 +188,7 @@ def test_fresh_weights_are_spread_as_timms(same_start):
     [
         (dict(in_chans=0), "0 channels"),
         (dict(num_classes=-2), "-2 classes"),
+        (dict(global_pool="max"), "global_pool 'max' is unknown"),
         (dict(num_heads=(5, 6, 12, 24)), "5 heads don't divide a width of 96"),
         (dict(img_size=64, output=3), "unexpected keyword"),
     ],
@@ -202,3 +203,8 @@ def test_stochastic_depth_rises_over_all_blocks():
     model = SwinTransformer(**dict(SMALL, img_size=32, window_size=4, drop_path_rate=0.4))
     rates = [block.drop_path.rate for stage in model.layers for block in stage.blocks]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_new_head_with_a_pooling_that_is_none():
+    with pytest.raises(UserError, match="global_pool 'token' is unknown"):
+        timm.create_model("bias_lab_swin_micro", num_classes=2).reset_classifier(3, "token")

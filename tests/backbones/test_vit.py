@@ -123,17 +123,36 @@ def test_a_hook_sees_all_tokens_of_the_last_block():
     assert not seen
 
 
-def test_an_attention_of_ones_own_computes_all_tokens(randomise):
-    """Whoever replaces the attention need not know that the head reads one token."""
+class Mean(nn.Module):
+    """Mixes tokens."""
 
-    class Mean(nn.Module):
-        def forward(self, x):
-            return x.mean(1, keepdim=True).expand_as(x)
+    def forward(self, x):
+        return x.mean(1, keepdim=True).expand_as(x)
 
+
+class Adapted(nn.Linear):
+    """A linear layer with something added, as LoRA does."""
+
+    def forward(self, x):
+        return super().forward(x) + x.mean(1, keepdim=True).repeat(1, 1, 3)
+
+
+@pytest.mark.parametrize("place", ["attn", "mlp", "norm1", "norm2", "attn.qkv", "norm"])
+def test_a_part_of_ones_own_sees_all_tokens(place, randomise):
+    """Whoever replaces a part of the last block, or the norm, need not know that the head reads one token."""
     model, images = small().eval(), torch.randn(2, 3, 16, 16)
     randomise(model)
-    model.blocks[-1].attn = Mean()
+    block, own = model.blocks[-1], Mean()
+    if place == "attn.qkv":
+        block.attn.qkv = Adapted(24, 72)
+    else:
+        setattr(model if place == "norm" else block, place, own)
     torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
+
+
+def test_maps_in_an_unknown_order_are_refused():
+    with pytest.raises(UserError, match="output_fmt 'NHWC' is unknown"):
+        small().forward_intermediates(torch.randn(1, 3, 16, 16), output_fmt="NHWC")
 
 
 def test_other_image_and_patch_sizes_equal_timms():

@@ -121,6 +121,8 @@ def test_few_labels_a_class_are_warned_of_once() -> None:
 def test_a_patch_grid_under_four_by_four_is_warned_of() -> None:
     (line,) = checks.warnings([replace(ONE, patch=17), replace(ONE, patch=16)], POOL, Rates())
     assert line.startswith("vit_micro: patch 17 makes 3x3 tokens of 64 px")
+    (line,) = checks.warnings([replace(ONE, image_size=58), replace(ONE, image_size=56)], POOL, Rates())
+    assert line.startswith("vit_micro: patch 29 makes 2x2 tokens of 58 px")  # nothing between 2 and 29 divides 58
 
 
 def test_a_rate_outside_of_the_tuned_range_is_warned_of() -> None:

@@ -157,6 +157,16 @@ def test_what_was_written_is_read_and_a_second_choice_replaces_the_first(tmp_pat
     assert ledger.read_json(path)["command"] == "third"
 
 
+def test_what_was_tuned_under_an_intervention_is_no_size_of_a_run_without() -> None:
+    """A guest gets as many trials as the lab's own: none at a size where only permuted images were tuned."""
+    known = table(row(100, 1e-3), row(3000, 3e-3), row(1000, 1e-3, intervention="permute_pixels"))
+    guest = replace(ONE, backbone="my:net")
+    assert known.sizes(guest) == [100, 3000]
+    assert known.sizes(replace(guest, intervention="permute_pixels")) == [1000]
+    assert known.sizes(replace(guest, intervention="low_pass=4")) == [100, 3000]
+    assert known.sizes(replace(guest, regime="mae")) == [100, 3000]
+
+
 def test_the_rows_that_gave_their_rates_are_kept_once() -> None:
     known = table(row(100, 1e-3), row(3000, 3e-3), row(100, 1e-2, backbone="resnet_micro"))
     runs = [rates.resolve(replace(ONE, size=size, draw=draw), known) for size in (100, 300) for draw in (0, 1)]

@@ -1,5 +1,6 @@
 """Training: a kill changes no byte, a resume's batches are those that were due, a loss that is no number ends it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,6 +52,22 @@ def test_a_diverged_run_names_its_step_and_leaves_no_result(tmp_path: Path) -> N
     with pytest.raises(Diverged, match="at step 5"):
         execute(run, tmp_path, QUIET)
     assert ledger.state(tmp_path, run_id(run)) == "started"
+
+
+def test_bf16_trains_clipped_and_resumes_like_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = replace(RUN, precision="bf16", clip=0.1)
+    losses = {}
+    for run in (half, replace(half, precision="fp32"), replace(half, clip=0.0)):
+        finished(run, tmp_path / "whole")
+        lines = (ledger.run_folder(tmp_path / "whole", run_id(run)) / ledger.METRICS).read_text(encoding="utf-8")
+        losses[run] = [row["train/loss"] for row in map(json.loads, lines.splitlines()) if "train/loss" in row]
+    clipped, full, unclipped = losses.values()
+    assert clipped == pytest.approx(full, rel=0.02)
+    assert clipped != full
+    assert clipped != pytest.approx(unclipped, rel=1e-6)
+    interrupted(half, tmp_path / "cut", monkeypatch, 9)
+    finished(half, tmp_path / "cut")
+    same_bytes(tmp_path / "whole", tmp_path / "cut", half)
 
 
 def test_a_frozen_encoder_and_its_probe_are_taken_to_the_device(tmp_path: Path) -> None:

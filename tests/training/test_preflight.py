@@ -9,7 +9,7 @@ from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from bias_lab.training import preflight as module
 from bias_lab.training.preflight import preflight
-from tests.training.runs import QUIET, RUN
+from tests.training.runs import QUIET, RUN, finished
 
 
 def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
@@ -19,6 +19,40 @@ def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
         preflight([replace(RUN, backbone="vit_micro", patch=5)], tmp_path, QUIET)
     assert not (tmp_path / "runs").exists()
     assert isinstance(preflight([RUN], tmp_path, QUIET), list)
+
+
+@pytest.mark.parametrize(
+    ("mine", "said"),
+    [
+        ("narrow", r"can't be used on 28x28 images: RuntimeError: mat1 and mat2 .*; give it another --image-size"),
+        ("maps", r"gives \(2, 10, 28, 28\) for 2 images of 10 classes"),
+    ],
+)
+def test_preflight_refuses_what_can_be_built_and_not_used(tmp_path: Path, mine: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as raised:
+        preflight([replace(RUN, backbone=f"tests.training.tiny:{mine}")], tmp_path, QUIET)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_guest_without_stochastic_depth_joins_a_recipe_that_has_some(tmp_path: Path) -> None:
+    """And is told to, though the same backbone was tried without before."""
+    guest = replace(RUN, backbone="tests.training.tiny:shallow")
+    strong = dict(drop_path=0.1, recipe="strong")
+    runs = [guest, replace(guest, **strong), replace(guest, **strong, seed=1), replace(RUN, **strong)]
+    assert preflight(runs, tmp_path, QUIET) == [
+        f"{guest.backbone} has no stochastic depth: in recipe strong it goes without"
+    ]
+    assert [finished(run, tmp_path)["facts"]["drop_path"] for run in runs] == [0.0, 0.0, 0.0, 0.1]
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_bf16_is_told_where_it_does_not_pay(tmp_path: Path, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "multiplies_bf16", lambda _: units)
+    half = replace(RUN, precision="bf16")
+    assert preflight([RUN], tmp_path, QUIET) == []
+    assert [line.split(":")[0] for line in preflight([half], tmp_path, QUIET)] == (
+        [] if units else ["no unit of this cpu multiplies bf16"]
+    )
 
 
 def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
@@ -34,7 +68,7 @@ def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: 
         started.append(run)
         return []
 
-    monkeypatch.setattr(module, "try_building", lambda *_: None)
+    monkeypatch.setattr(module, "try_building", lambda *_: [])
     monkeypatch.setattr(module, "try_starting", try_starting)
     one = replace(RUN, task="pretrain", regime="mae", source="pool")
     runs = [one, replace(one, patch=2), replace(one, window=7), replace(one, stem="imagenet"), replace(one, seed=1)]

@@ -39,3 +39,20 @@ class Exploding(Tiny):
 
 def exploding(*, num_classes: int = 1000, in_chans: int = 3, **kwargs: object) -> nn.Module:
     return Exploding(num_classes, in_chans, 0.0)
+
+
+def shallow(*, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
+    """Has no stochastic depth, and no keyword for it."""
+    return Tiny(num_classes, in_chans, 0.0)
+
+
+def narrow(**keywords: int) -> nn.Module:
+    """Its classifier does not fit what comes before it."""
+    model = Tiny(keywords["num_classes"], keywords["in_chans"], 0.0)
+    model.head = nn.Linear(9, keywords["num_classes"])
+    return model
+
+
+def maps(**keywords: int) -> nn.Module:
+    """Gives classes at every pixel."""
+    return nn.Conv2d(keywords["in_chans"], keywords["num_classes"], 1)
