@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,17 +171,46 @@ def test_paths_that_the_readme_names_are_there() -> None:
 def test_the_readmes_tree_is_the_packages() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     tree = text[text.index("```text\nbias_lab/") :].split("```")[1]
-    listed = set(re.findall(r"([\w./-]+\.(?:py|html|ipynb))", tree))
+    listed = set(re.findall(r"^  ([\w./-]+\.\w+)  ", tree, re.M))
     there = {
         path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*")
-        if path.suffix in (".py", ".html") and path.name != "__init__.py"
+        for path in PACKAGE.rglob("*.*")
+        if path.is_file() and path.suffix != ".pyc" and (path.suffix != ".py" or path.stat().st_size)
     }
-    assert sorted(there - listed) == []
-    others = {
-        path.name for folder in ("experiments", "notebooks") for path in (ROOT / folder).iterdir() if path.is_file()
+    there |= {
+        path.name
+        for folder in ("experiments", "notebooks", "docs")
+        for path in (ROOT / folder).iterdir()
+        if path.is_file()
     }
-    assert sorted(name for name in listed - there if name not in others and name != "backbones/__init__.py") == []
+    assert sorted(listed ^ (there - {"py.typed"})) == []
+
+
+def test_make_help_lists_every_target_and_every_experiment() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = {name for line in re.findall(r"^\.PHONY: (.*)$", makefile, re.M) for name in line.split()}
+    targets |= {f"sweep-{path.stem.replace('_', '-')}" for path in (ROOT / "experiments").glob("*.py")}
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make ([a-z-]+) +\S", said, re.M)) == targets
+
+
+def test_a_second_make_installs_nothing_and_a_changed_requirement_does(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+
+    def planned() -> str:
+        command = ["make", "-n", "test", "sweep-small-data"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    assert planned().count("pip install") == 1
+    ready = tmp_path / ".venv" / ".ready"
+    ready.touch()
+    os.utime(ready, (2**32, 2**32))
+    assert "pip" not in planned()
+    assert "pytest" in planned()
+    os.utime(ready, (0, 0))
+    assert planned().count("pip install") == 1
 
 
 def test_make_targets_that_the_readme_names_are_there() -> None:

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from scipy import stats
 
-from bias_lab import catalogue
+from bias_lab import catalogue, ledger
 from bias_lab.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +35,21 @@ def test_a_changed_number_is_seen() -> None:
     assert found is not None
     planted = README.replace(found.group(), "99.9 points", 1)
     assert numbers().written(planted) != planted
+
+
+def test_the_claim_holds_in_the_committed_table() -> None:
+    """Bar 1: from scratch, plain ViT falls short of ResNet at the two smallest sizes, and of the CNNs' mean."""
+    table = pd.read_parquet(ROOT / "docs" / "results" / ledger.TABLE)
+    rows = table[(table["regime"] == "scratch") & (table["recipe"] == "plain") & (table["budget"] == 1)]
+    rows = rows[rows["task"] == "classify"]
+    top1 = rows.pivot_table(index=["size", "draw", "seed"], columns="backbone", values="top1", aggfunc="sum")
+    for size in sorted(set(rows["size"]))[:2]:
+        there = top1.loc[size]
+        lead = there["resnet_micro"] - there["vit_micro"]
+        assert len(lead) >= 3
+        assert stats.ttest_1samp(lead, 0).confidence_interval(0.95).low > 0
+        cnns = there[["resnet_micro", "efficientnet_micro", "mobilenetv3_micro"]].mean(axis=1)
+        assert (cnns - there["vit_micro"]).mean() > 0
 
 
 @pytest.mark.parametrize("name", ["backbones", "data"])
