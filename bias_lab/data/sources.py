@@ -60,13 +60,17 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     warnings = found.warnings + _refuse(path, bad, len(table) + len(found.bad), folder, skip_bad=skip_bad)
     table = table[table.problem == ""]
     _check_classes(path, found, table)
-    table, how = _split(table, folder)
+    splits = folder / "data" / "split.json"
+    table, how, drawn = _split(table, splits, path)
     table, dropped = _drop_duplicates(table)
     there = set(table["class"].unique())
     classes = tuple(name for name in found.classes if name in there)
     table = _numbered(table, classes)
     mark = fingerprint(zip(*(table[name].to_numpy(object) for name in ("split", "class", "hash")), strict=True))
     _check_unchanged(folder, mark, table, path)
+    if drawn:  # not before: what is refused leaves the folder as it was
+        about = "class and content hash of each test image; drawn once: images added later go to training"
+        ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
     where = folder / "data" / f"{mark}.parquet"
     with ledger.replacing(where) as temporary:
         table.to_parquet(temporary, index=False)
@@ -163,29 +167,27 @@ def _check_classes(path: Path, found: Listing, table: pd.DataFrame) -> None:
 # --- splits ----------------------------------------------------------------------------------------------------------
 
 
-def _split(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Every image's split: train, test or holdout. What the user gave is kept; what they did not is drawn once."""
+def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, list[str], set[tuple[str, str]] | None]:
+    """Every image's split: train, test or holdout. What the user gave stays; what they did not is drawn once.
+
+    kept: the file of a split that was drawn. The last that is returned is one drawn now, and to be written there.
+    """
     given = set(table.split)
     if "test" in given:
-        return table.assign(split=table.split.replace({"val": "holdout", "": "train"})), []
+        return table.assign(split=table.split.replace({"val": "holdout", "": "train"})), [], None
     if "val" in given:
-        return table.assign(split=table.split.replace({"val": "test", "": "train"})), ["val is the test split"]
-    path = folder / "data" / "split.json"
-    drawn: list[list[str]] = ledger.read_json(path)["test"] if path.is_file() else []
+        return table.assign(split=table.split.replace({"val": "test", "": "train"})), ["val is the test split"], None
     pairs = list(zip(table["class"].to_numpy(object), table.hash.to_numpy(object), strict=True))
-    test = {(name, mark) for name, mark in drawn} & set(pairs)
+    drawn = None if kept.is_file() else draw_split(pairs)
+    test = drawn or {(name, mark) for name, mark in ledger.read_json(kept)["test"]} & set(pairs)
+    way = "take a new --out, or remove that file"
     if not test:
-        test = draw_split(pairs)
-        about = "class and content hash of each test image; drawn once: images added later go to training"
-        ledger.write_json(path, {"about": about, "test": sorted(map(list, test))})
-    split = ["test" if pair in test else "train" for pair in pairs]
+        raise UserError(f"none of the images in {path} stands in the split of {kept}", remedy=way)
     if lost := set(table["class"]) - {name for name, _ in test}:
-        raise UserError(
-            f"class '{min(lost)}' has no image in the split of {path}", remedy="take a new --out, or remove that file"
-        )
-    return table.assign(split=split), [
-        f"no test split given: {split.count('test')} images drawn for it, kept in {path}"
-    ]
+        raise UserError(f"class '{min(lost)}' has no image in the split of {kept}", remedy=way)
+    split = ["test" if pair in test else "train" for pair in pairs]
+    how = [f"no test split given: {split.count('test')} images drawn for it, kept in {kept}"]
+    return table.assign(split=split), how, drawn
 
 
 def draw_split(pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
@@ -231,10 +233,14 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    """The table as runs number it: each split's images by (class, relative path)."""
+    """The table as runs number it: each split's images by (class, content hash).
+
+    By content, since a run names its images by their fingerprint, in which names play no part: renamed or unpacked
+    elsewhere, equal runs must draw equal images, and a store is opened by who has the fingerprint alone.
+    """
     number = {name: k for k, name in enumerate(classes)}
     table = table.assign(label=table["class"].map(number))
-    return table.sort_values(["split", "label", "name"], kind="stable").reset_index(drop=True)
+    return table.sort_values(["split", "label", "hash", "name"], kind="stable").reset_index(drop=True)
 
 
 # --- changes ---------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str
         raise UserError(f"{place['path']} holds {place['fingerprint']}, the run wants {mark}", remedy="index it again")
     side = image_size or int(place["image_size"])
     channels = int(place["channels"])
-    key = key_of(mark, side, channels)
+    key = key_of(mark, side, channels, *place["classes"])  # whose order is not in the fingerprint: a table has its own
     return open_or_build(stores(root), key, lambda: _content(place, side, channels))
 
 

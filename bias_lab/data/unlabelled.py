@@ -46,7 +46,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         shown = ", ".join(f"{name} ({why})" for name, why in zip(bad["name"].head(NAMED), bad.problem, strict=False))
         what = f"{len(bad)} of {len(table)} images in {path} can't be read: {shown}"
         raise UserError(what, remedy="mend or remove them, or go on without them by --skip-bad-images")
-    table = table[table.problem == ""].drop_duplicates("hash").reset_index(drop=True)
+    table = table[table.problem == ""].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
     mark = fingerprint(("unlabelled", "", content) for content in table.hash)
     table = table.assign(column="", group=0, row=0, split="train", label=0)
     where = folder / "data" / f"{mark}.parquet"

@@ -189,7 +189,7 @@ def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
     whole = opened(found, tmp_path)
     for moment in told["moments"]:
         folder, where = f"root-{moment}", f"step {moment}, {told['steps'][moment - 1]}"
-        left = mapped._open(tmp_path / folder / "stores", mapped.key_of(found.fingerprint, 24, 3))
+        left = mapped._open(tmp_path / folder / "stores", mapped.key_of(found.fingerprint, 24, 3, *found.classes))
         assert (left is not None) == (moment >= renames[3]), where
         again = open_images(found.identity, data_root=str(tmp_path / folder), place=found.place)
         for images in (again, *([left] if left else [])):

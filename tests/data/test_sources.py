@@ -283,6 +283,21 @@ def test_images_changed_under_a_finished_sweep_are_refused_with_what_changed(her
     assert "--out" in str(error.value)
 
 
+def test_other_images_by_mistake_leave_the_drawn_split_as_it_was(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finish_a_run(out, index(here, folder=out).identity)
+    kept = out / "data" / "split.json"
+    before = kept.read_bytes()
+    other = class_folders(tmp_path / "other", {"cat": 20, "dog": 20}, start=5000)
+    with pytest.raises(UserError, match="none of the images in .*other stands in the split of .*a new --out"):
+        index(other, folder=out)
+    assert kept.read_bytes() == before
+    kept.unlink()
+    with pytest.raises(UserError, match="are not those of the finished runs"):
+        index(other, folder=out)
+    assert not kept.exists()
+
+
 def test_images_may_change_while_nothing_is_finished(here: Path, tmp_path: Path) -> None:
     index(here, folder=tmp_path / "out")
     (here / "dog" / "new.png").write_bytes(encoded(picture(778)))

@@ -1,12 +1,14 @@
 """Datasets as a run opens them: whose pixels, in which order, at which size, and when they are refused."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bias_lab.data import store
+from bias_lab.data import manifests, store
+from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import moments
 from bias_lab.data.sources import Index, index
 from bias_lab.data.store import Images, open_images
@@ -17,18 +19,56 @@ from tests.data.stores_on_disk import files, found, opened
 assert found  # a fixture
 
 
-def test_a_store_holds_the_pictures_by_class_and_path(found: Index, tmp_path: Path) -> None:
+def by_content(numbers: Iterable[int]) -> list[int]:
+    return sorted(numbers, key=lambda number: content_hash(np.asarray(picture(number))))
+
+
+def test_a_store_holds_the_pictures_by_class_and_content(found: Index, tmp_path: Path) -> None:
     images = opened(found, tmp_path)
     assert images.classes == ("a", "b")
     assert images.train_labels.tolist() == [0] * 9 + [1] * 7
-    for k in range(16):
-        assert np.array_equal(images.train[k], np.asarray(picture(k)))
-    assert np.array_equal(images.test[3], np.asarray(picture(103)))
+    for k, number in enumerate(by_content(range(9)) + by_content(range(9, 16))):
+        assert np.array_equal(images.train[k], np.asarray(picture(number)))
+    assert np.array_equal(images.test[0], np.asarray(picture(by_content(range(100, 103))[0])))
     assert images.holdout is not None
     assert images.holdout_labels is not None
-    assert np.array_equal(images.holdout[0], np.asarray(picture(200)))
+    assert np.array_equal(images.holdout[0], np.asarray(picture(by_content((200, 201))[0])))
     assert images.holdout_labels.tolist() == [0, 0, 1, 1]
     assert images.fingerprint == found.fingerprint
+
+
+def test_renamed_images_are_the_same_rows_and_a_manifest_trains_what_it_names(found: Index, tmp_path: Path) -> None:
+    """The fingerprint knows no names: the store that was made before the renaming is opened after it."""
+    before = opened(found, tmp_path)
+    root = Path(found.place["path"])
+    for folder in sorted(root.glob("*/*")):
+        for k, file in enumerate(sorted(folder.iterdir(), reverse=True)):
+            file.rename(folder / f"renamed_{k}.png")
+    again = index(root, folder=tmp_path / "elsewhere", image_size=12)
+    assert again.identity == found.identity
+    images = opened(again, tmp_path)
+    assert len(files(tmp_path, ".u8")) == 1
+    mine = manifests.pool(again.identity, place=again.place)
+    assert [content_hash(image) for image in images.train] == list(mine.hashes)
+    manifests.write(tmp_path / "m.parquet", manifests.pool(found.identity, place=found.place), (6,), draw=0)
+    rows, _ = manifests.read(tmp_path / "m.parquet")
+    order = manifests.ranking(manifests.use(tmp_path / "m.parquet", mine, folder=tmp_path / "elsewhere").place)
+    assert [content_hash(images.train[k]) for k in order] == list(rows["content_hash"])
+    assert np.array_equal(images.train, before.train)
+
+
+def test_classes_in_another_order_have_a_store_of_their_own(tmp_path: Path) -> None:
+    """A table's numbers are ordered by size, folders by letters; the images, and so the fingerprint, are equal."""
+    root = class_folders(tmp_path / "mine", {"9": 7, "10": 9})
+    rows = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in root.rglob("*.png")]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    folder = index(root, folder=tmp_path / "a", image_size=12)
+    table = index(tmp_path / "mine.csv", folder=tmp_path / "b", image_size=12)
+    assert folder.fingerprint == table.fingerprint
+    for each, classes in ((folder, ("10", "9")), (table, ("9", "10"))):
+        images = opened(each, tmp_path)
+        assert images.classes == each.classes == classes
+        assert tuple(np.bincount(images.train_labels)) == each.class_counts
 
 
 def test_each_size_has_a_store_of_its_own(found: Index, tmp_path: Path) -> None:

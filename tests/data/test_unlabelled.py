@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -32,6 +33,16 @@ def test_images_are_found_in_any_depth_counted_once_and_opened(tmp_path: Path) -
     assert images.train.shape == (6, 16, 16, 3)
     assert len(images.test) == 0
     assert images.classes == ("image",)
+
+
+def test_rows_are_in_the_order_of_content_whatever_the_names(tmp_path: Path) -> None:
+    there = fill(tmp_path / "photos")
+    rows = []
+    for out in ("one", "two"):
+        rows.append(list(pd.read_parquet(unlabelled.index(there, folder=tmp_path / out)[1]["index"]).hash))
+        for number, file in enumerate(sorted(there.rglob("*.png"), reverse=True)):
+            file.rename(there / f"{out}_{number}.png")
+    assert rows[0] == rows[1]
 
 
 def test_identity_is_the_content_and_not_the_names(tmp_path: Path) -> None:
