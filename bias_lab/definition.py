@@ -113,6 +113,13 @@ class Run:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.imbalance < 1:
             raise UserError(f"imbalance {self.imbalance} is below 1", "it is the largest class count over the smallest")
+        if self.manifest and (self.balanced or self.imbalance != 1):
+            raise UserError("a manifest names its images itself", remedy="leave balanced and imbalance out")
+        if self.manifest and self.drop_duplicates and not self.dataset.startswith(("folder:", "table:")):
+            raise UserError(  # an own folder's left its pool when it was indexed, before the manifest was held against it
+                f"a manifest counts all images of {self.dataset}, and drop_duplicates leaves some out",
+                remedy="drop_duplicates=false",
+            )
         if self.task != "pretrain" and self.size < 1:
             raise UserError(f"a run of task '{self.task}' needs a size", "the number of labelled training images")
 

@@ -70,6 +70,8 @@ def test_every_field_enters_the_id() -> None:
             changed = not value
         elif field.name == "task":
             changed = "tune"
+        elif field.name == "precision":
+            changed = "bf16"
         elif field.name == "imbalance":
             changed = 10.0
         elif value is None:
@@ -81,6 +83,13 @@ def test_every_field_enters_the_id() -> None:
 
 def test_one_and_one_point_nought_are_one_run() -> None:
     assert run_id(from_json({**to_json(ONE), "budget": 3})) == run_id(replace(ONE, budget=3.0))
+
+
+def test_a_manifest_goes_with_images_whose_duplicates_left_when_they_were_indexed() -> None:
+    for own in ("folder:ab12", "table:ab12"):
+        assert replace(ONE, dataset=own, manifest="beef", drop_duplicates=True).manifest
+    with pytest.raises(UserError, match="drop_duplicates"):
+        replace(ONE, dataset="shapes:cue=texture", manifest="beef", drop_duplicates=True)
 
 
 def test_a_run_is_frozen() -> None:
@@ -101,6 +110,9 @@ def test_a_run_is_frozen() -> None:
         (dict(learning_rate=float("nan")), "not positive"),
         (dict(label_noise=1.0), "label_noise"),
         (dict(imbalance=0.5), "imbalance"),
+        (dict(manifest="beef", balanced=True), "leave balanced and imbalance out"),
+        (dict(manifest="beef", imbalance=10.0), "leave balanced and imbalance out"),
+        (dict(manifest="beef", drop_duplicates=True), "a manifest counts all images of fashion_mnist_12k"),
         (dict(drop_path=1.0), r"drop_path 1.0 is outside \[0, 1\)"),
         (dict(label_smoothing=2.0), "label_smoothing 2.0"),
         (dict(ema=1.0), "ema 1.0"),

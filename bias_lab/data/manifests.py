@@ -69,13 +69,18 @@ def pool(dataset: str, *, place: dict[str, Any] | None = None, data_root: str | 
 
 
 def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False) -> None:
-    """Write one draw's order up to the largest size. Raises UserError if a size exceeds the pool or misses a class."""
+    """Write one draw's order up to the largest size.
+
+    Raises UserError if a size exceeds the pool, misses a class, or can't be balanced though it is to be.
+    """
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
     for size in sizes:
         if size > len(images.labels):
             raise UserError(f"size {size} exceeds the {len(images.labels)} images of {images.dataset}")
         if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
             raise UserError(f"size {size} leaves a class without an image", f"the smallest size that works is {least}")
+        if balanced:
+            subsets.check_balanced(counts, size)
     order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced)[: max(sizes)]
     table = pd.DataFrame(
         {

@@ -130,6 +130,15 @@ def smallest_size(counts: list[int]) -> int:
     return int(first.max()) + 1
 
 
+def check_balanced(counts: list[int], size: int) -> None:
+    """Raises UserError for a size at which the classes can't have equal counts; those without an image have no part."""
+    smallest = min(count for count in counts if count)
+    largest = smallest * sum(count > 0 for count in counts)
+    if size > largest:
+        name = counts.index(smallest)
+        raise UserError(f"size {size} can't be balanced: class {name} has {smallest} images", f"at most {largest}")
+
+
 def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: Indices | None = None) -> Selection:
     """The images that a run trains on, and those of the hold-out that it may be judged on before its last step.
 
@@ -176,11 +185,7 @@ def _chosen(
     if run.balanced and run.imbalance != 1:
         raise UserError("balanced and imbalance exclude each other", remedy="leave one of them out")
     if run.balanced:
-        smallest = min(count for count in counts if count)
-        largest = smallest * sum(count > 0 for count in counts)
-        if size > largest:
-            name = counts.index(smallest)
-            raise UserError(f"size {size} can't be balanced: class {name} has {smallest} images", f"at most {largest}")
+        check_balanced(counts, size)
         return order(fingerprint, labels, run.draw, balanced=True)[:size]
     shares = long_tail(counts, run.imbalance, size)
     return _take(by_class(fingerprint, labels, run.draw), interleave(shares, size))
