@@ -116,10 +116,9 @@ class Run:
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest names its images itself", remedy="leave balanced and imbalance out")
         if self.manifest and self.drop_duplicates and not self.dataset.startswith(("folder:", "table:")):
-            raise UserError(  # an own folder's left its pool when it was indexed, before the manifest was held against it
-                f"a manifest counts all images of {self.dataset}, and drop_duplicates leaves some out",
-                remedy="drop_duplicates=false",
-            )
+            # one's own have left the pool when it was indexed, before the manifest was held against it
+            what = f"a manifest counts all images of {self.dataset}, and drop_duplicates leaves some out"
+            raise UserError(what, remedy="drop_duplicates=false")
         if self.task != "pretrain" and self.size < 1:
             raise UserError(f"a run of task '{self.task}' needs a size", "the number of labelled training images")
 
