@@ -204,6 +204,7 @@ REGIMES = {
 
 PROTOCOLS = ("finetune", "linear_probe", "knn")
 FRACTALS = "fractals"  # a source that is drawn from formulas, data/fractals.py
+SOURCES = ("pool", "subset", FRACTALS)  # beside datasets, and folders of one's own
 
 
 def check_regime(backbone: str, regime: str) -> None:
@@ -213,12 +214,17 @@ def check_regime(backbone: str, regime: str) -> None:
     row, kind = REGIMES[regime], architecture(backbone)
     if row.architectures and kind not in row.architectures and not is_own(backbone):
         able = [name for name, b in BACKBONES.items() if b.architecture in row.architectures]
-        raise UserError(f"{backbone} can't take the regime '{regime}': {row.why}", f"which can: {', '.join(able)}")
+        others = [r.name for r in REGIMES.values() if r.module and (not r.architectures or kind in r.architectures)]
+        raise UserError(
+            f"{backbone} can't take the regime '{regime}': {row.why}",
+            f"which can: {', '.join(able)}",
+            f"{backbone} takes {', '.join(others)}",
+        )
 
 
 def check_source(regime: str, source: str) -> None:
     """Raises UserError for a source that nobody knows, or one that the regime can't take."""
-    known = ("pool", "subset", FRACTALS, *DATASETS)
+    known = (*SOURCES, *DATASETS)
     if source.startswith("shapes:"):
         dataset(source)  # refuses what can't be drawn
     elif source and source not in known and not source.startswith(("folder:", "table:")):
@@ -468,3 +474,16 @@ def intervention(text: str) -> tuple[str, float]:
         allowed = "a share from 0 to 1" if share else f"a whole number from {low:g}"
         raise UserError(f"intervention '{text}': {given} is out of range", allowed)
     return name, value
+
+
+def check_intervention(text: str, side: int) -> None:
+    """Raises UserError for an intervention that can't be done on images of `side` pixels; an empty one can."""
+    if not text:
+        return
+    name, value = intervention(text)
+    if name in ("permute_patches", "shuffle_patches") and side % value:
+        fitting = [str(patch) for patch in range(2, side) if side % patch == 0]
+        raise UserError(
+            f"{text}: patches of {value:g} px do not divide a {side}x{side} image",
+            f"sides that do: {', '.join(fitting) or 'none'}",
+        )

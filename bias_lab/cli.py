@@ -109,7 +109,7 @@ def train(arguments: argparse.Namespace) -> int:
 
         def make() -> "Plan":
             tables = rates.read(folder / ledger.TUNED, Path("experiments") / ledger.TUNED)
-            return planning.arrange(single.experiment(runs, before), "train", "single runs", request, tables)
+            return planning.arrange(single.experiment(runs, before), "train", "single runs", folder, request, tables)
 
         return _conduct(make, folder, arguments, keep=True)
 

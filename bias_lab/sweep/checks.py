@@ -3,15 +3,22 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from bias_lab import catalogue
-from bias_lab.definition import Run
+from bias_lab.definition import Run, label, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.sweep.rates import Rates
 
 FEW = 5  # labelled images a class, under which a size is warned of
 GRID = 4  # patches a side, under which a patch is warned of
+SUBSET = ("size", "draw", "manifest", "balanced", "imbalance", "drop_duplicates")  # what a run's subset is made of
+STARTS = {  # what a regime starts from → where it comes from
+    "pretraining": "--pretraining RUN of `bias-lab train`; in an experiment file run_id(…) of the pretraining",
+    "weights": "a timm name or a file: --weights of `bias-lab train`, or the field of an experiment file",
+    "source": "pool, subset, fractals, a dataset, or a folder of images",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +95,19 @@ def fit_sizes(runs: Iterable[Run], facts: Mapping[str, Facts], *, typed: bool) -
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
 
 
-def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bool) -> list[str]:
+def refuse(
+    runs: Iterable[Run],
+    facts: Mapping[str, Facts],
+    *,
+    allow_overlap: bool,
+    earlier: Mapping[str, Run] = MappingProxyType({}),
+) -> list[str]:
     """Raises UserError for what can't be run: a regime that a backbone can't take, a leak that the catalogue sees.
 
-    Returns a line for each leak that was allowed.
+    So are a regime without what it starts from, and a pretraining that is not what its run says. earlier: run_id →
+    pretrainings that are not among the runs. Returns a line for each leak that was allowed.
     """
+    runs = list(runs)
     allowed: dict[str, None] = {}
     cells = dict.fromkeys((r.backbone, r.regime, r.protocol, r.dataset, r.source, r.weights) for r in runs)
     for backbone, regime, protocol, dataset, source, weights in cells:
@@ -108,7 +123,57 @@ def refuse(runs: Iterable[Run], facts: Mapping[str, Facts], *, allow_overlap: bo
             raise UserError(
                 next(iter(allowed)), remedy="choose another source, or add --allow-overlap, which the table then shows"
             )
+    for dataset, image_size, intervention in dict.fromkeys((r.dataset, r.image_size, r.intervention) for r in runs):
+        catalogue.check_intervention(intervention, image_size or facts[dataset].side)
+    pretrainings = {**earlier, **{run_id(run): run for run in runs if run.task == "pretrain"}}
+    for run in runs:
+        check_start(run)
+        if run.pretraining in pretrainings:
+            check_pretraining(run, pretrainings[run.pretraining])
     return list(allowed)
+
+
+def check_start(run: Run) -> None:
+    """Raises UserError where a run's regime and what it starts from don't go together."""
+    row, pretrains = catalogue.REGIMES[run.regime], run.task == "pretrain"
+    trained = bool(row.module) and not pretrains
+    wanted = {"pretraining": trained, "weights": run.regime == "weights", "source": bool(row.module)}
+    if pretrains and not row.module:
+        able = ", ".join(name for name, other in catalogue.REGIMES.items() if other.module)
+        raise UserError(f"{label(run)}: the regime '{run.regime}' has no pretraining", f"{able} have one")
+    for name, needed in wanted.items():
+        given = getattr(run, name)
+        if needed and not given:
+            raise UserError(f"{label(run)} names no {name}", remedy=STARTS[name])
+        if given and not needed and (name, run.regime) != ("source", "weights"):
+            what = "a pretraining" if pretrains else f"the regime '{run.regime}'"
+            raise UserError(
+                f"{label(run)}: {name} '{given}' means nothing to {what}",
+                remedy="leave it out, or name the regime that it belongs to",
+            )
+    if run.source == "subset" and not run.size:
+        raise UserError(
+            f"{label(run)}: a subset needs a size", "the number of its images", "source pool is all of them"
+        )
+
+
+def check_pretraining(run: Run, before: Run) -> None:
+    """Raises UserError if a run names a pretraining that is not what the run's row would say of it.
+
+    Its source was held against the test images of its own dataset alone; only fractals are nobody's images.
+    """
+    same = ["backbone", "regime", "source"]
+    if before.source != catalogue.FRACTALS:
+        same.append("dataset")
+    if before.source == "subset":
+        same += [name for name in SUBSET if name != "draw" or not run.manifest]
+    for name in same:
+        mine, its = getattr(run, name), getattr(before, name)
+        if mine != its:
+            raise UserError(
+                f"the pretraining {run.pretraining} has {name} {its!r}, and {label(run)} has {mine!r}",
+                remedy="a pretraining of the run's own, by bias-lab train --task pretrain",
+            )
 
 
 def shared_origin(target: Facts, source: str, weights: str) -> str:

@@ -1,4 +1,4 @@
-"""A user's own things: a backbone (`package.module:factory`) and a weights file, identified by their content.
+"""A user's own things, identified by their content: a backbone (`package.module:factory`), weights, a source.
 
 A run holds the identity, FOLDER/places.json the place. The backbone's module is found without importing it.
 """
@@ -8,7 +8,9 @@ import hashlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
+from bias_lab import catalogue
 from bias_lab.errors import UserError, unknown
 
 
@@ -49,6 +51,17 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return f"file:{digest}", {"path": str(path.absolute())}
+
+
+def images(name: str, *, folder: Path, image_size: int | None) -> tuple[str, dict[str, Any]]:
+    """A pretraining's source as a run holds it, and its place: `folder:<fingerprint>` for a folder of images without
+    classes, else name and nothing. folder: the sweep's, where the index is kept.
+    """
+    if not name or name in catalogue.SOURCES or name in catalogue.DATASETS or not Path(name).is_dir():
+        return name, {}
+    from bias_lab.data import unlabelled
+
+    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64)
 
 
 def _find(module: str, here: Path) -> Path | None:

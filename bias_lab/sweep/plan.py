@@ -75,22 +75,22 @@ def make(path: Path, profile: str, folder: Path, request: Request) -> Plan:
     """
     experiment = read_experiment(path, profile)
     tables = rates.read(folder / ledger.TUNED, path.parent / ledger.TUNED)
-    return arrange(experiment, path.stem, profile, request, tables)
+    return arrange(experiment, path.stem, profile, folder, request, tables)
 
 
-def arrange(experiment: Experiment, name: str, profile: str, request: Request, tables: Rates) -> Plan:
-    """The plan of an experiment, given tuned learning rates."""
+def arrange(experiment: Experiment, name: str, profile: str, folder: Path, request: Request, tables: Rates) -> Plan:
+    """The plan of an experiment, given tuned learning rates. folder: the sweep's, where earlier pretrainings lie."""
     joined = {backbone: _source(backbone) for backbone in request.backbones}
     if request.family and request.family not in FAMILIES:
         raise unknown("family", request.family, FAMILIES)
     if request.family and not joined:
         raise UserError("--family says what a joined backbone is, and none joins", remedy="--backbone NAME")
-    runs, places = _identified(_reshaped(experiment.runs, request, joined))
+    runs, places = _identified(_reshaped(experiment.runs, request, joined), folder)
     data = request.data
     facts = checks.known(runs, {data.dataset: data.facts} if data else {})
     runs, notes = checks.fit_sizes(runs, _bounded(facts, request), typed=request.sizes is not None)
     runs = _wanted(runs, experiment)
-    overlaps = checks.refuse(runs, facts, allow_overlap=request.allow_overlap)
+    overlaps = checks.refuse(runs, facts, allow_overlap=request.allow_overlap, earlier=_pretrained(runs, folder))
     warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, facts, tables)]
     runs, trials, more = settle(runs, facts, tables, joined, tune=request.tune)
     used = rates.used(runs, tables)
@@ -127,14 +127,29 @@ def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) 
     return reshape.join(made, joined) if joined else made
 
 
-def _identified(runs: Sequence[Run]) -> tuple[list[Run], dict[str, Any]]:
-    """Weights that an experiment names by their file take the hash of its content; and where those files lie."""
-    named = {name: own.weights(name) for name in {run.weights for run in runs} if name and not name.startswith("file:")}
-    if all(identity == name for name, (identity, _) in named.items()):
+def _identified(runs: Sequence[Run], folder: Path) -> tuple[list[Run], dict[str, Any]]:
+    """Weights and sources that an experiment names by their place take the hash of its content; and where they lie."""
+    files = {run.weights for run in runs if run.weights and not run.weights.startswith("file:")}
+    weights = {name: own.weights(name) for name in files}
+    looked_at = {run.source: run.image_size for run in runs if run.regime not in ("scratch", "weights")}
+    sources = {name: own.images(name, folder=folder, image_size=side) for name, side in looked_at.items()}
+    named = [*weights.items(), *sources.items()]
+    if all(identity == name for name, (identity, _) in named):
         return list(runs), {}
-    changed = {name: identity for name, (identity, _) in named.items()}
-    places = {identity: place for identity, place in named.values() if place}
-    return reshape.rewrite(runs, lambda run: replace(run, weights=changed.get(run.weights, run.weights))), places
+    places = {identity: place for _, (identity, place) in named if place}
+
+    def change(run: Run) -> Run:
+        held, source = weights.get(run.weights, (run.weights,))[0], sources.get(run.source, (run.source,))[0]
+        return replace(run, weights=held, source=source)
+
+    return reshape.rewrite(runs, change), places
+
+
+def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:
+    """The pretrainings of this folder that runs name."""
+    named = {run.pretraining for run in runs if run.pretraining}
+    known = [name for name in named if (ledger.run_folder(folder, name) / ledger.RUN).is_file()]
+    return {name: ledger.read_run(folder, name) for name in known}
 
 
 def _bounded(facts: Mapping[str, Facts], request: Request) -> Mapping[str, Facts]:

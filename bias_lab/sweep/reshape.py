@@ -24,9 +24,11 @@ FLAGS = {
     "recipe": "--recipe",
     "manifest": "--manifest",
     "weights": "--weights of `bias-lab train`",
+    "source": "--source of `bias-lab train`, or write it into the experiment file",
 }
-DERIVED = ("task", "backbone_source", "pretraining", "regime")  # not to be set by hand on a grid of runs
-COLUMNED = ("intervention", "budget", "protocol", "source")  # shown in a column of their own, not in the recipe's name
+# not to be set by hand on a grid of runs; `mask_ratio` is a pretraining's, which `--set` leaves as it is
+DERIVED = ("task", "backbone_source", "pretraining", "regime", "mask_ratio")
+COLUMNED = ("intervention", "budget", "protocol")  # shown in a column of their own, not in the recipe's name
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:

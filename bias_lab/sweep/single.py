@@ -10,6 +10,7 @@ from bias_lab.definition import Experiment, Run, recipe, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.sweep import own, reshape, status
 
+MASKED = 0.6  # share that SimMIM hides where none is named, as in its paper; a run's own default is MAE's
 # flags of `bias-lab train` that are a run's fields
 IDENTITY = "dataset backbone task size image_size draw seed regime protocol source".split()
 
@@ -40,9 +41,15 @@ def definition(
         if name in reshape.FLAGS:
             flag = f"--{name.replace('_', '-')}"
             raise UserError(f"--set {name}=… would change what is asked", remedy=f"use {flag}")
+    if "mask_ratio" in fields and (run.task != "pretrain" or run.regime not in ("mae", "simmim")):
+        raise UserError(
+            "--set mask_ratio=… is of a pretraining by mae or simmim", remedy="--task pretrain --regime mae"
+        )
+    if run.task == "pretrain" and run.regime == "simmim" and (like is None or like.regime != "simmim"):
+        run = replace(run, mask_ratio=MASKED)
     run = reshape.changed(run, fields) if fields else run
     places: dict[str, Any] = {}
-    if "source" in typed and Path(run.source).is_dir():
+    if "source" in typed:
         run, places = _from_folder(run, folder)
     if "weights" in typed:
         run, more = _from_weights(run, typed["weights"], regime_typed="regime" in typed)
@@ -67,11 +74,9 @@ def _from_weights(run: Run, name: str, *, regime_typed: bool) -> tuple[Run, dict
 
 
 def _from_folder(run: Run, folder: Path) -> tuple[Run, dict[str, Any]]:
-    """The run with a folder of images without classes as its source; their content is part of the run."""
-    from bias_lab.data import unlabelled
-
-    identity, place = unlabelled.index(Path(run.source), folder=folder, image_size=run.image_size or 64)
-    return replace(run, source=identity), {identity: place}
+    """The run with its source; of a folder of images without classes, the content is part of the run."""
+    identity, place = own.images(run.source, folder=folder, image_size=run.image_size)
+    return replace(run, source=identity), {identity: place} if place else {}
 
 
 def _from_pretraining(run: Run, name: str, folder: Path, *, regime_typed: bool) -> Run:

@@ -2,16 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bias_lab.definition import Run
+from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.sweep import checks
 from bias_lab.sweep.checks import Facts
 from bias_lab.sweep.rates import Rates
 
 ONE = Run(dataset="own", backbone="vit_micro", size=100)
+BEFORE = replace(ONE, task="pretrain", regime="mae", source="pool", size=0)
+AFTER = replace(ONE, regime="mae", source="pool", pretraining=run_id(BEFORE))
+SUBSETS: list[tuple[str, Any]] = [
+    ("size", 50),
+    ("draw", 1),
+    ("balanced", True),
+    ("imbalance", 10.0),
+    ("manifest", "ab"),
+]
 POOL = {"own": Facts(name="photos", counts=(60, 40, 20), side=64)}
 
 
@@ -98,7 +108,7 @@ def test_a_source_that_holds_the_targets_images_is_refused() -> None:
 def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown source 'fractal'; did you mean 'fractals'"):
         refuse(replace(ONE, regime="simmim", source="fractal"))
-    refuse(replace(ONE, regime="supervised", source="shapes:position=free"))
+    refuse(replace(BEFORE, regime="supervised", source="shapes:position=free"))
     with pytest.raises(UserError, match="unknown position of shapes 'loose'"):
         refuse(replace(ONE, regime="supervised", source="shapes:position=loose"))
 
@@ -107,7 +117,81 @@ def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
 def test_labels_of_the_target_are_no_source(regime: str) -> None:
     with pytest.raises(UserError, match=f"'{regime}' pretrains with labels, and source 'pool' is the target itself"):
         refuse(replace(ONE, regime=regime, source="pool"))
-    refuse(replace(ONE, regime=regime, source="fractals"))
+    refuse(replace(BEFORE, regime=regime, source="fractals"))
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (replace(ONE, regime="weights"), "vit_micro weights N=100 .* names no weights; .*--weights"),
+        (replace(ONE, regime="mae", source="pool"), "vit_micro mae N=100 .* names no pretraining"),
+        (replace(ONE, regime="mae", pretraining=run_id(BEFORE)), "names no source"),
+        (replace(ONE, weights="deit_tiny"), "weights 'deit_tiny' means nothing to the regime 'scratch'"),
+        (replace(ONE, source="pool"), "source 'pool' means nothing to the regime 'scratch'"),
+        (replace(ONE, pretraining="0123456789ab"), "pretraining '0123456789ab' means nothing to the regime 'scratch'"),
+        (replace(AFTER, weights="deit_tiny"), "weights 'deit_tiny' means nothing to the regime 'mae'"),
+        (replace(BEFORE, source=""), "vit_micro mae pool pretrain .* names no source; pool, subset, fractals"),
+        (replace(BEFORE, regime="scratch", source=""), "the regime 'scratch' has no pretraining; supervised, mae"),
+        (replace(BEFORE, weights="deit_tiny"), "weights 'deit_tiny' means nothing to a pretraining"),
+        (replace(BEFORE, source="subset"), "a subset needs a size; .*source pool is all of them"),
+    ],
+)
+def test_a_regime_and_what_it_starts_from_go_together(run: Run, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        refuse(run)
+
+
+@pytest.mark.parametrize(
+    ("before", "run"),
+    [
+        (dict(dataset="mnist"), {}),
+        (dict(regime="dino"), {}),
+        (dict(backbone="vit_mini"), {}),
+        (dict(source="folder:ab"), {}),
+        (dict(dataset="mnist", source="folder:ab"), dict(source="folder:ab")),  # held against mnist's test images alone
+        *((dict(source="subset", size=100), dict(source="subset", **{field: value})) for field, value in SUBSETS),
+    ],
+)
+def test_a_pretraining_that_is_not_what_the_row_says_is_refused(before: dict[str, Any], run: dict[str, Any]) -> None:
+    made = replace(BEFORE, **before)
+    after = replace(AFTER, pretraining=run_id(made), **run)
+    (field,) = [name for name in {**run, **before} if getattr(made, name) != getattr(after, name)]
+    message = rf"the pretraining {run_id(made)} has {field} '?{getattr(made, field)}'?, and vit_micro mae N="
+    facts = dict.fromkeys(("own", "mnist"), POOL["own"])
+    with pytest.raises(UserError, match=message):
+        checks.refuse([made, after], facts, allow_overlap=False)
+    with pytest.raises(UserError, match=message):
+        checks.refuse([after], facts, allow_overlap=False, earlier={run_id(made): made})
+
+
+def test_a_pretraining_that_is_what_the_row_says_is_taken() -> None:
+    drawn = replace(BEFORE, dataset="mnist", regime="formula", source="fractals")  # drawn images are no dataset's
+    subset = replace(BEFORE, source="subset", size=100, draw=3)
+    for before, changes in (
+        (BEFORE, {}),
+        (BEFORE, dict(size=50, draw=4)),
+        (drawn, dict(regime="formula", source="fractals")),
+        (subset, dict(source="subset", draw=3)),
+        (replace(subset, manifest="ab"), dict(source="subset", manifest="ab")),  # a manifest takes the draw's place
+    ):
+        after = replace(AFTER, pretraining=run_id(before), **changes)
+        facts = dict.fromkeys(("own", "mnist"), POOL["own"])
+        assert checks.refuse([before, after], facts, allow_overlap=False) == []
+
+
+@pytest.mark.parametrize(
+    ("intervention", "message"),
+    [
+        ("permute_pixel", "did you mean 'permute_pixels'"),
+        ("occlude:2", "out of range"),
+        ("shuffle_patches:5", "patches of 5 px do not divide a 64x64 image; sides that do: 2, 4, 8"),
+        ("permute_patches:7", "do not divide a 64x64 image"),
+    ],
+)
+def test_an_intervention_that_can_not_be_done_is_refused(intervention: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        refuse(replace(ONE, intervention=intervention))
+    refuse(replace(ONE, intervention="permute_patches:7", image_size=28))
 
 
 # --- warnings --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from bias_lab import ledger
 from bias_lab.definition import Experiment, Run, grid, run_id
@@ -131,12 +132,30 @@ def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path:
     file.write_bytes(b"one")
     one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3, regime="weights")
     experiment = Experiment(question="?", runs=(replace(one, weights=str(file)), replace(one, weights="deit_tiny")))
-    made = plan.arrange(experiment, "one", "laptop", Request(), rates.Rates())
+    made = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), rates.Rates())
     assert [run.weights[:5] for run in made.runs] == ["file:", "deit_"]
     assert made.places == {made.runs[0].weights: {"path": str(file)}}
     file.unlink()
     with pytest.raises(UserError, match="no weights file"):
-        plan.arrange(experiment, "one", "laptop", Request(), rates.Rates())
+        plan.arrange(experiment, "one", "laptop", tmp_path, Request(), rates.Rates())
+
+
+def test_a_folder_that_an_experiment_names_as_source_is_known_by_content(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(photos / f"{k}.png")
+    one = Run(dataset="cifar10", backbone="vit_mini", size=100, learning_rate=1e-3, regime="mae", source=str(photos))
+    before = replace(one, task="pretrain", size=0)
+    study = Experiment(question="?", runs=(before, replace(one, pretraining=run_id(before))))
+    made = plan.arrange(study, "one", "laptop", tmp_path, Request(), rates.Rates())
+    (source,) = {run.source for run in made.runs}
+    assert source.startswith("folder:")
+    assert made.places[source]["path"] == str(photos)
+    assert made.runs[1].pretraining == run_id(made.runs[0])
+    unknown = Experiment(question="?", runs=(replace(before, source=str(tmp_path / "photo")),))
+    with pytest.raises(UserError, match="unknown source"):
+        plan.arrange(unknown, "one", "laptop", tmp_path, Request(), rates.Rates())
 
 
 def test_the_datasets_own_side_typed_is_no_other_run(study: Path, tmp_path: Path) -> None:
@@ -156,9 +175,9 @@ def test_a_pretraining_that_nobody_waits_for_any_more_goes(study: Path, tmp_path
     before = replace(one, task="pretrain", regime="mae", source="pool", size=0)
     after = replace(one, regime="mae", source="pool", pretraining=run_id(before))
     experiment = Experiment(question="?", runs=(before, after, replace(one, size=100)))
-    made = plan.arrange(experiment, "one", "laptop", Request(), rates.Rates())
+    made = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), rates.Rates())
     assert [run.size for run in made.runs] == [100]
-    alone = plan.arrange(Experiment(question="?", runs=(before,)), "one", "laptop", Request(), rates.Rates())
+    alone = plan.arrange(Experiment(question="?", runs=(before,)), "one", "laptop", tmp_path, Request(), rates.Rates())
     assert alone.runs == (before,)  # an experiment may be about pretraining itself
 
 
@@ -200,7 +219,7 @@ def planned(runs: tuple[Run, ...]) -> tuple[Plan, float]:
         row = {"dataset": runs[0].dataset, "backbone": name, "recipe": "plain", "regime": "scratch", "size": 100}
         known.add({"rows": [{**row, "learning_rate": 1e-3}]}, Path("tuned.json"))
     began = time.process_time()
-    made = plan.arrange(Experiment(question="?", runs=runs), "big", "full", Request(), known)
+    made = plan.arrange(Experiment(question="?", runs=runs), "big", "full", Path("nowhere"), Request(), known)
     return made, time.process_time() - began
 
 

@@ -75,7 +75,14 @@ def test_set_of_a_field_with_a_column_of_its_own_is_not_in_the_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "way_out"), [("size", "--sizes"), ("backbone", "--backbone"), ("task", "experiment")]
+    ("field", "way_out"),
+    [
+        ("size", "--sizes"),
+        ("backbone", "--backbone"),
+        ("task", "experiment"),
+        ("source", "--source of `bias-lab train`, or .* the experiment file"),  # a pretraining's, which stays as it is
+        ("mask_ratio", "experiment"),
+    ],
 )
 def test_set_refuses_what_has_a_flag_or_follows(field: str, way_out: str) -> None:
     with pytest.raises(UserError, match=way_out):

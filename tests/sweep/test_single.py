@@ -10,7 +10,7 @@ from PIL import Image
 from bias_lab import ledger
 from bias_lab.definition import Run, recipe, run_id, to_json
 from bias_lab.errors import UserError
-from bias_lab.sweep import single
+from bias_lab.sweep import plan, rates, single
 
 BEFORE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="pool")
 
@@ -59,6 +59,46 @@ def test_a_pretraining_is_named_by_id_and_gives_regime_and_source(tmp_path: Path
         make(tmp_path, backbone="swin_micro", size=100, pretraining=name)
 
 
+@pytest.mark.parametrize(
+    ("before", "typed", "message"),
+    [
+        (dict(dataset="mnist"), {}, "has dataset 'mnist', and vit_micro mae N=100 .* has 'fashion_mnist_12k'"),
+        (dict(source="subset", size=50), {}, "has size 50, and vit_micro mae N=100 .* has 100"),
+        (dict(source="subset", size=100), dict(draw=3), "has draw 0, and vit_micro mae N=100 .* has 3"),
+        ({}, dict(regime="simmim"), "has regime 'mae', and vit_micro simmim"),
+    ],
+)
+def test_a_pretraining_of_other_images_is_refused_when_planned(
+    before: dict[str, Any], typed: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    made = replace(BEFORE, **before)
+    here = ledger.run_folder(tmp_path, run_id(made))
+    ledger.write_json(here / ledger.RUN, to_json(made))
+    ledger.write_json(here / ledger.RESULT, {})
+    run = make(tmp_path, backbone="vit_micro", size=100, pretraining=run_id(made), **typed)
+    study = single.experiment((replace(run, learning_rate=1e-3),), ())
+    with pytest.raises(UserError, match=f"the pretraining {run_id(made)} {message}"):
+        plan.arrange(study, "train", "single runs", tmp_path, plan.Request(), rates.Rates())
+
+
+def test_simmim_hides_what_its_paper_does_unless_told(tmp_path: Path) -> None:
+    typed = dict(backbone="resnet_micro", task="pretrain", regime="simmim")
+    run = make(tmp_path, **typed)
+    assert (run.mask_ratio, run.recipe) == (0.6, "plain")
+    told = make(tmp_path, **typed, fields={"mask_ratio": 0.75})
+    assert (told.mask_ratio, told.recipe) == (0.75, "plain+mask_ratio=0.75")
+    assert make(tmp_path, like=told) == told
+    assert make(tmp_path, like=BEFORE, regime="simmim").mask_ratio == 0.6
+    assert make(tmp_path, backbone="vit_micro", task="pretrain").mask_ratio == 0.75  # MAE's
+
+
+def test_a_labelled_run_hides_nothing_and_has_no_source_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mask_ratio=… is of a pretraining by mae or simmim"):
+        make(tmp_path, backbone="vit_micro", size=100, fields={"mask_ratio": 0.3})
+    with pytest.raises(UserError, match="--set source=… would change what is asked; use --source$"):
+        make(tmp_path, backbone="vit_micro", size=100, fields={"source": "cifar10"})
+
+
 def test_a_regime_without_its_pretraining_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bias-lab train --task pretrain --regime mae"):
         make(tmp_path, backbone="vit_micro", size=100, regime="mae")
@@ -105,6 +145,12 @@ def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> 
     (run,), places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert run.source.startswith("folder:")
     assert places[run.source]["path"] == str(photos)
+    pool = tmp_path / "pool"
+    photos.rename(pool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert make(tmp_path, **{**typed, "source": "pool"}).source == "pool"  # not the folder that is called so
+    pool.rename(photos)
     (photos / "0.png").unlink()
     (changed,), _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert changed.source != run.source

@@ -17,7 +17,8 @@ RUNS = (*grid(ONE, draw=(0, 1), size=(100, 1000)), replace(ONE, budget=3.0))
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Five planned runs: one finished by today's code, one by other code, one failed, one diverged, one begun."""
-    made = plan.arrange(Experiment(question="Is it?", runs=RUNS), "sound", "laptop", plan.Request(), rates.Rates())
+    experiment = Experiment(question="Is it?", runs=RUNS)
+    made = plan.arrange(experiment, "sound", "laptop", tmp_path, plan.Request(), rates.Rates())
     plan.write(made, tmp_path, "bias-lab sweep sound.py")
     for number, run in enumerate(RUNS):
         here = ledger.run_folder(tmp_path, run_id(run))

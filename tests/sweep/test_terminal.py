@@ -38,7 +38,8 @@ def test_a_plan_is_listed_with_its_notes_and_open_rates() -> None:
     console, out = printed()
     experiment = Experiment(question="?", runs=(ONE,))
     request = plan.Request(backbones=("resnet18",), sizes=(30,))
-    terminal.plan(console, plan.arrange(experiment, "one", "laptop", request, rates.Rates()), ["mnist is not here"])
+    made = plan.arrange(experiment, "one", "laptop", Path("nowhere"), request, rates.Rates())
+    terminal.plan(console, made, ["mnist is not here"])
     lines = out.getvalue().splitlines()
     assert lines[0] == "warning: fashion_mnist_12k: N = 30 is under 5 images a class; expect wide intervals"
     assert lines[1] == "warning: mnist is not here"
@@ -48,9 +49,8 @@ def test_a_plan_is_listed_with_its_notes_and_open_rates() -> None:
 
 
 def test_a_folders_state(tmp_path: Path) -> None:
-    made = plan.arrange(
-        Experiment(question="Is it?", runs=grid(ONE, size=(100, 1000))), "one", "laptop", plan.Request(), rates.Rates()
-    )
+    experiment = Experiment(question="Is it?", runs=grid(ONE, size=(100, 1000)))
+    made = plan.arrange(experiment, "one", "laptop", tmp_path, plan.Request(), rates.Rates())
     plan.write(made, tmp_path, "bias-lab sweep one.py")
     console, out = printed()
     terminal.folder(console, status.read(tmp_path))
