@@ -22,7 +22,7 @@ MODELS = VIT, CNN = ("deit_tiny_patch16_224", "tf_efficientnet_lite0")
 # DeiT's own patches: 36 tokens at 96 px. On the hold-out, from weights, 0.646; at 64 px with patches of 16 0.494, with
 # patches of 8 0.719, which takes 2.4 times as long: a ViT could do better than this one does.
 PATCH = 16
-# (starts from, model): the best by accuracy on the hold-out of a CIFAR-10 sample, with N = 500, 96 px, 4,800 images seen,
+# (starts from, model): the best by accuracy on the hold-out of a CIFAR-10 sample, N = 500, 96 px, 4,800 images seen,
 # draw and seed 1000; the grid was widened until the best lay inside it. All other sizes and datasets borrow them.
 RATES = {
     ("scratch", VIT): 1e-4,  # 3e-5: 0.254, 1e-4: 0.273, 3e-4: 0.254, 1e-3: 0.242, 3e-3: 0.221
