@@ -144,6 +144,8 @@ class MAE(LightningModule):
     def encode(self, images: Tensor, mask: Tensor) -> Tensor:
         """The backbone on the visible patches alone: (B, prefix + V, D), prefix being class and register tokens."""
         vit = self.encoder
+        hidden = unpatches(mask[:, :, None].expand(-1, -1, self.patch**2), self.patch, *self.grid)  # (B, 1, H, W)
+        images = images * (1 - hidden)  # a stem of someone's own may look beyond its patch; plain patches don't
         x: Tensor = vit.patch_embed(images)  # (B, h, w, D) from ours, (B, N, D) from timm's
         x = x.flatten(1, -2)  # (B, N, D)
         N, D = x.shape[1:]

@@ -123,7 +123,8 @@ class SimMIM(LightningModule):
                 lambda *called: self.hide(called[-1], covered)  # (module, what it was given, what it made)
             )
             try:
-                features = self.encoder.forward_features(images)
+                # a stem of someone's own may look beyond its patch, into what is hidden beside it; plain patches don't
+                features = self.encoder.forward_features(images * (1 - mask))
             finally:
                 handle.remove()  # the encoder leaves as it came
         return feature_map(self.encoder, features)

@@ -94,8 +94,17 @@ def test_with_nothing_masked_the_encoder_is_the_backbone(keywords: dict[str, obj
     torch.testing.assert_close(method.encode(images, torch.zeros(3, 16)), expected)
 
 
-def test_the_encoder_never_sees_a_masked_patch_and_the_decoder_knows_the_places() -> None:
-    method = MAE(small_vit()).eval()
+def conv_stem(vit: nn.Module) -> nn.Module:
+    """The README's: its patches' embeddings look beyond them."""
+    vit.patch_embed.proj = nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(16, 32, 3, stride=2, padding=1)
+    )
+    return vit
+
+
+@pytest.mark.parametrize("stem", [False, True])
+def test_the_encoder_never_sees_a_masked_patch_and_the_decoder_knows_the_places(stem: bool) -> None:
+    method = MAE(conv_stem(small_vit()) if stem else small_vit()).eval()
     images = torch.randn(2, 3, 16, 16)
     mask = method.mask(2)
     hidden = unpatches(mask[:, :, None].expand(-1, -1, 48), 4, 4, 4)

@@ -75,9 +75,20 @@ def test_masks_are_whole_squares_of_exactly_the_ratio(name: str) -> None:
     assert len({tuple(m.flatten().tolist()) for m in mask}) > 8
 
 
-@pytest.mark.parametrize("name", ["vit_micro", "swin_micro", "mobilevit_micro", "resnet_micro", "mobilenetv3_micro"])
+def conv_stem_vit() -> nn.Module:
+    """The README's: its patches' embeddings look beyond them."""
+    model = small("vit_micro")
+    model.patch_embed.proj = nn.Sequential(
+        nn.Conv2d(1, 48, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(48, 96, 3, stride=2, padding=1)
+    )
+    return model
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_micro", "conv_stem_vit", "swin_micro", "mobilevit_micro", "resnet_micro", "mobilenetv3_micro"]
+)
 def test_the_backbone_does_not_see_what_is_hidden_and_leaves_as_it_came(name: str) -> None:
-    backbone = small(name)
+    backbone = conv_stem_vit() if name == "conv_stem_vit" else small(name)
     method = SimMIM(backbone, unit=4).eval()
     images = torch.randn(2, 1, SIDE, SIDE)
     mask = method.mask(2, SIDE, SIDE)
