@@ -58,10 +58,12 @@ def look(run: Run, target: Images, indices: NDArray[np.int64], opened: Callable[
                 f"the regime '{run.regime}' needs a source of its own, and '{source}' is the target",
                 f"{FRACTALS}, or a dataset that shares no image with {run.dataset}",
             )
-        images = target.train if source == "pool" else target.train[indices]
-        if source == "pool" and target.unlabelled is not None and len(target.unlabelled):
-            images = np.concatenate([images, target.unlabelled])
-        return Source(images, None, (), ())
+        if source == "subset":
+            return Source(target.train[indices], None, (), ())
+        if target.unlabelled is None or not len(target.unlabelled):
+            return Source(target.train, None, (), ())
+        images = np.concatenate([target.train, target.unlabelled])
+        return Source(images, None, (), (), overlap(target.unlabelled, target.test))
     side, channels = target.train.shape[1], target.train.shape[3]
     if source == FRACTALS:
         drawn, drawn_labels = fractals(FRACTAL_CLASSES, FRACTALS_EACH, side, channels, seed=0)

@@ -56,10 +56,16 @@ def test_pool_is_every_training_image_and_subset_the_labelled_ones_alone() -> No
     assert np.array_equal(subset.images, target.train[chosen])
 
 
-def test_images_of_no_class_join_the_pool() -> None:
-    target = images()
-    extra = Images(*[getattr(target, name) for name in Images.__slots__[:8]], unlabelled=target.test[:5])
-    assert len(look(PRETRAIN, extra, np.arange(3), never).images) == 65
+def test_images_of_no_class_join_the_pool_and_a_test_image_among_them_is_found() -> None:
+    target, more = images(), images(seed=1).train[:5].copy()
+    extra = Images(*[getattr(target, name) for name in Images.__slots__[:8]], unlabelled=more)
+    source = look(PRETRAIN, extra, np.arange(3), never)
+    assert len(source.images) == 65
+    refuse(PRETRAIN, source, extra)
+    more[2] = target.test[7]  # the planted leak
+    with pytest.raises(UserError, match=r"source pool holds 1 of fashion_mnist_12k's 20 test images \(7\)"):
+        refuse(PRETRAIN, look(PRETRAIN, extra, np.arange(3), never), extra)
+    assert look(replace(PRETRAIN, source="subset"), extra, np.arange(3), never).overlap == ()
 
 
 @pytest.mark.parametrize("regime", ["mae", "simmim", "dino"])
