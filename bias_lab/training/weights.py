@@ -26,6 +26,7 @@ from bias_lab.errors import UserError, unknown
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which a .pth keeps the tensors
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
+HUB = ("hf-hub:", "hf_hub:")  # how timm's names of models on the Hugging Face hub begin
 WANTED, AGAIN = "tensors by name, as torch.save(model.state_dict(), path) writes them", "download or write it again"
 
 
@@ -157,9 +158,11 @@ def read_pickle(path: Path) -> Weights:
             WANTED,
             "save it as .safetensors where you trust it",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # what isn't a pickle reads as one that may do anything wrong
         first = str(error).split("\n", 1)[0]
-        raise UserError(f"{path} is not a whole PyTorch file ({first})", remedy=AGAIN) from error
+        raise UserError(
+            f"{path} is not a whole PyTorch file ({type(error).__name__}: {first})", remedy=AGAIN
+        ) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -174,10 +177,14 @@ def read_pickle(path: Path) -> Weights:
 
 
 def read_timm(name: str) -> Weights:
-    """The pretrained weights of a timm name (with or without a tag), from timm's cache or its hub."""
+    """The pretrained weights of a timm name (with or without a tag), from timm's cache or its hub.
+
+    A name that begins with `hf-hub:` is a repository's on that hub, whose models timm does not list.
+    """
     name = name.removeprefix("timm:")
     able = timm.list_models(pretrained=True)
-    if name not in able and name.split(".")[0] not in {a.split(".")[0] for a in able}:
+    listed = name in able or name.split(".")[0] in {a.split(".")[0] for a in able}
+    if not listed and not name.startswith(HUB):
         raise unknown("weights", name, able, remedy="a file is given by its path, ending in .safetensors or .pth")
     try:
         model = timm.create_model(name, pretrained=True)
@@ -187,7 +194,8 @@ def read_timm(name: str) -> Weights:
             f"the weights '{name}' can't be fetched ({first})",
             remedy="connect once, or give a file that you have with --weights PATH",
         ) from error
-    mean, std = normalisation(name)
+    config = model.pretrained_cfg
+    mean, std = tuple(config.get("mean") or ()), tuple(config.get("std") or ())
     return Weights(name=name, tensors=model.state_dict(), mean=mean, std=std)
 
 

@@ -131,6 +131,14 @@ class Harmful:
         return Path.touch, (Path("harm"),)
 
 
+DAMAGED = {  # each goes wrong in its own way while it is read
+    "stop": b".",
+    "header": b"\x80\x02.",
+    "letters": b"a" * 100,
+    "key": b"\x80\x02}q\x00(X",
+}
+
+
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     whole = saved(vit(), folder / "whole.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -141,6 +149,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "cut.pth").write_bytes((folder / "whole.pth").read_bytes()[:3000])
     (folder / "code.pth").write_bytes(pickle.dumps({"a": Harmful()}))
     torch.save({"a": Harmful()}, folder / "zipcode.pth")
+    for name, content in DAMAGED.items():
+        (folder / f"{name}.pth").write_bytes(content)
     torch.save([1, 2], folder / "list.pth")
     torch.save({"epoch": 1}, folder / "bare.pth")
     return {
@@ -152,6 +162,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "cut pth": (folder / "cut.pth", "not a whole PyTorch file"),
         "code": (folder / "code.pth", "could run code|not a whole PyTorch file"),
         "code in a zip": (folder / "zipcode.pth", "could run code"),
+        **{name: (folder / f"{name}.pth", "not a whole PyTorch file") for name in DAMAGED},
         "list": (folder / "list.pth", "holds a list"),
         "bare": (folder / "bare.pth", "holds no tensors"),
     }
@@ -179,6 +190,23 @@ def test_a_name_whose_weights_cannot_be_fetched_gets_one_line(monkeypatch: pytes
     monkeypatch.setattr(weights.timm, "create_model", offline)
     with pytest.raises(UserError, match=r"can't be fetched \(cannot find the requested files in the local cache\)"):
         weights.load(vit(), "resnet18")
+
+
+@pytest.mark.parametrize("prefix", ["hf-hub:", "hf_hub:"])
+def test_a_name_on_the_hub_is_fetched_and_brings_its_normalisation(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hub(name: str, *, pretrained: bool) -> nn.Module:
+        assert pretrained
+        assert name == f"{prefix}timm/deit_tiny_patch16_224.fb_in1k"
+        model = vit()
+        model.pretrained_cfg = dict(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])  # read from JSON
+        return model
+
+    monkeypatch.setattr(weights.timm, "create_model", hub)
+    found = weights.load(vit(), f"{prefix}timm/deit_tiny_patch16_224.fb_in1k")
+    assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert found.skipped == ("head.bias", "head.weight")
 
 
 def test_grey_images_get_the_average_normalisation() -> None:
