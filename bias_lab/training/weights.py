@@ -187,7 +187,7 @@ def read_timm(name: str) -> Weights:
     if not listed and not name.startswith(HUB):
         raise unknown("weights", name, able, remedy="a file is given by its path, ending in .safetensors or .pth")
     try:
-        model = timm.create_model(name, pretrained=True)
+        model: Any = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:  # what timm and the hub raise without a network or the file
         first = str(error).strip().split("\n", 1)[0]
         raise UserError(
