@@ -50,6 +50,17 @@ def test_arms_see_the_same_images_and_replicates(name: str, profile: str) -> Non
             assert len(next(iter(arms.values()))) == (2 if profile == "smoke" else 3)
 
 
+@pytest.mark.parametrize("name", ["pretraining", "seed_claim"])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_backbones_are_pretrained_alike(name: str, profile: str) -> None:
+    alike: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    for run in runs_of(name, profile):
+        if run.task == "pretrain":
+            what = (run.samples_seen, run.batch_size, run.source, run.learning_rate, run.mask_ratio, run.image_size)
+            alike.setdefault((run.dataset, run.regime), set()).add(what)
+    assert all(len(kinds) == 1 for kinds in alike.values()), alike
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_regime_is_asked_of_the_vit_and_every_possible_one_of_the_cnn(profile: str) -> None:
     runs = [run for run in runs_of("pretraining", profile) if run.dataset != "oxford_pet"]

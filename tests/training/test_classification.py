@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bias_lab.backbones import create
+from bias_lab.definition import Run
 from bias_lab.training.classification import (
     CALIBRATION_BINS,
     Classifier,
@@ -122,6 +124,18 @@ def test_label_smoothing_moves_the_target() -> None:
     soft = 0.7 * F.one_hot(labels, 3) + 0.3 / 3
     expected = -(soft * made.backbone(images).log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(made.training_step((images, labels), 0), expected)
+
+
+def test_a_run_hands_its_layer_decay_on() -> None:
+    run = Run(dataset="d", backbone="vit_micro", size=1, learning_rate=1e-3, layer_decay=0.5)
+    backbone = create("vit_micro", image_size=8, channels=1, classes=3)
+    made = Classifier.from_run(run, backbone, steps=10).configure_optimizers()["optimizer"]
+    rate = {id(p): group["initial_lr"] for group in made.param_groups for p in group["params"]}
+    parts = (backbone.head, backbone.blocks[-1].mlp.fc1, backbone.blocks[0].mlp.fc1, backbone.patch_embed.proj)
+    rates = [rate[id(part.weight)] for part in parts]
+    assert rates[0] == 1e-3
+    assert rates == sorted(rates, reverse=True)
+    assert len(set(rates)) == 4
 
 
 def test_with_a_moving_average_its_weights_count() -> None:

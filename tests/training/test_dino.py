@@ -183,6 +183,13 @@ def test_crops_have_their_share_of_the_area_and_stay_inside() -> None:
     assert still.max() <= 1
 
 
+def test_each_image_of_a_batch_is_cropped_for_itself() -> None:
+    torch.manual_seed(0)
+    same = torch.randn(1, 3, SIDE, SIDE).expand(8, -1, -1, -1)
+    seen = view(same, 8, (0.05, 0.4)).flatten(1)
+    assert (torch.cdist(seen, seen) + torch.eye(8)).min() > 0.1
+
+
 @pytest.mark.parametrize(
     ("name", "side", "local"),
     [("vit_micro", 28, 12), ("swin_micro", 28, 28), ("resnet_micro", 28, 14), ("vit_micro", 16, 8)],

@@ -1,21 +1,27 @@
 """Every cell of the matrix backbone x regime that claims to work trains 30 steps; its loss falls to a stated share."""
 
 import importlib
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bias_lab.backbones import create
 from bias_lab.catalogue import BACKBONES, REGIMES, architecture, check_regime
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
+from bias_lab.training.weights import load
 
 STEPS, SIDE, CLASSES = 30, 16, 4
 BATCH = dict(dino=8)  # six views of each
 MICRO = [name for name in BACKBONES if name.endswith("_micro")]
 LEARNS = [name for name, regime in REGIMES.items() if regime.module]
-FALLS_TO = dict(supervised=0.5, formula=0.5, mae=0.7, simmim=0.92, dino=0.85)  # of the first steps' loss, at most
+CLASSIFIER = REGIMES["supervised"].module  # what learns from labels after the regime `weights`
+FALLS_TO = dict(
+    supervised=0.5, weights=0.5, formula=0.5, mae=0.7, simmim=0.92, dino=0.85
+)  # of the first steps' loss, at most
 
 
 def possible(backbone: str, regime: str) -> bool:
@@ -35,9 +41,9 @@ def smooth_images(count: int) -> tuple[Tensor, Tensor]:
     return (images - images.mean()) / images.std(), labels
 
 
-def losses(backbone: str, regime: str) -> list[float]:
+def losses(backbone: str, regime: str, weights: Path | None = None) -> list[float]:
     """30 steps of a cell at a constant learning rate, as its module is made for a run of 1,000."""
-    row, count = REGIMES[regime], BATCH.get(regime, 16)
+    labelled, count = REGIMES[regime].labels or regime == "weights", BATCH.get(regime, 16)
     run = Run(
         dataset="fashion_mnist_12k",
         backbone=backbone,
@@ -48,14 +54,19 @@ def losses(backbone: str, regime: str) -> list[float]:
         mask_ratio=0.6,
     )
     torch.manual_seed(0)
-    model = create(backbone, image_size=SIDE, channels=1, classes=CLASSES if row.labels else None)
-    where, _, name = row.module.partition(":")
+    model = create(backbone, image_size=SIDE, channels=1, classes=CLASSES if labelled else None)
+    if weights is not None:
+        found = load(model, weights)
+        assert set(found.skipped) == set(found.missing)  # the classifier's alone
+        assert len(found.skipped) == 2
+        assert not found.resampled
+    where, _, name = (REGIMES[regime].module or CLASSIFIER).partition(":")
     module = getattr(importlib.import_module(where), name).from_run(run, model, steps=1000)
     optimizer = module.configure_optimizers()["optimizer"]
     images, labels = smooth_images(count)
     seen = []
     for step in range(STEPS):
-        loss = module.training_step((images, labels) if row.labels else images, step)
+        loss = module.training_step((images, labels) if labelled else images, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -68,6 +79,15 @@ def losses(backbone: str, regime: str) -> list[float]:
 def test_a_cell_that_claims_to_work_trains(backbone: str, regime: str) -> None:
     seen = losses(backbone, regime)
     assert sum(seen[-3:]) < FALLS_TO[regime] * sum(seen[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", MICRO)
+def test_every_backbone_learns_from_weights_of_other_classes(backbone: str, tmp_path: Path) -> None:
+    before = create(backbone, image_size=SIDE, channels=1, classes=CLASSES + 3)
+    save_file(before.state_dict(), tmp_path / "w.safetensors")
+    seen = losses(backbone, "weights", tmp_path / "w.safetensors")
+    assert sum(seen[-3:]) < FALLS_TO["weights"] * sum(seen[:3])
 
 
 @pytest.mark.parametrize(("backbone", "regime"), [cell for cell in CELLS if not possible(*cell)])

@@ -257,6 +257,15 @@ def test_a_frozen_encoder_is_judged_and_no_step_is_taken(protocol: str, small: I
     assert all(torch.equal(saved[name], encoder[name]) for name in encoder)
 
 
+def test_neighbours_are_asked_as_often_as_the_run_says(small: Images, tmp_path: Path) -> None:
+    run = replace(PRETRAIN, samples_seen=64, monitor=2)
+    finished(run, tmp_path)
+    lines = (ledger.run_folder(tmp_path, run_id(run)) / ledger.METRICS).read_text().splitlines()
+    asked = [row for row in map(json.loads, lines) if "holdout/knn" in row]
+    assert [row["step"] for row in asked] == [2, 4]
+    assert all(0 <= row["holdout/knn"] <= 1 for row in asked)
+
+
 def test_looking_at_the_encoder_does_not_move_it(small: Images, tmp_path: Path, monkeypatch) -> None:
     run = replace(PRETRAIN, regime="simmim", backbone="resnet_micro")
     finished(run, tmp_path / "looked")
