@@ -71,9 +71,10 @@ class DINO(LightningModule):
     """Any backbone learns from images alone, (B, C, H, W), by agreeing with its own moving average across crops.
 
     The defaults are for small images and short trainings; `PAPER` holds the paper's sizes. momentum: the teacher's,
-    which rises to 1 by a cosine. The encoder that counts is the teacher's, as in the paper. Of the paper's distortions,
-    crops, flips, brightness, contrast and loss of colour are used; blur and solarisation are not, since they leave
-    little of 28 pixels.
+    which rises to 1 by a cosine. The encoder that counts is the teacher's, as in the paper. Left out of it, at all
+    sizes, `PAPER` too: blur and solarisation, which leave little of 28 pixels, and the jitter of saturation and hue,
+    which grey images don't have (one set of views serves all); and the rise of weight decay from 0.04 to 0.4, since a
+    run has one `weight_decay`, as in all other regimes. Crops, flips, brightness, contrast and loss of colour are used.
     """
 
     center: Tensor
@@ -219,7 +220,9 @@ class DINO(LightningModule):
 def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
     """One random crop of each image, (B, C, size, size): its share of the area, shape, place, flip and light.
 
-    area: the smallest and largest share. Draws come from the global generator, on the CPU, whatever the device.
+    area: the smallest and largest share. Draws come from the global generator, on the CPU, whatever the device. They
+    are an exception to the lab's rule: a function of (seed, step), the batch size and the place within the batch, not
+    of the sample, since a view's are drawn for the whole batch at once.
     """
     B, C = images.shape[:2]
     u = torch.rand(8, B)
