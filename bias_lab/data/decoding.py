@@ -4,6 +4,7 @@ Processes, since for small images Pillow holds Python's lock most of the time; `
 may not have children of multiprocessing's kind, and since a user's script is not to be imported again. No torch.
 """
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -73,10 +74,14 @@ class Filled:
 
 
 @cache
-def _group(path: str, column: str, group: int) -> list[bytes]:
+def _group(path: str, column: str, group: int) -> list[bytes] | str:
+    """The images of a row group, or why they can't be read."""
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(path).read_row_group(group, columns=[column])
+    try:
+        table = pq.ParquetFile(path).read_row_group(group, columns=[column])
+    except (OSError, ValueError) as error:  # Arrow's own derive from these
+        return f"a damaged part of the table: {' '.join(str(error).split())[:80]}"
     values = table.column(column).to_pylist()
     return [value["bytes"] if isinstance(value, dict) else value for value in values]
 
@@ -86,10 +91,12 @@ def fetch(reference: Reference) -> bytes:
     if reference.column:
         if _group.cache_info().currsize > 4:
             _group.cache_clear()
-        data = _group(reference.path, reference.column, reference.group)[reference.row]
-        if data is None:
+        found = _group(reference.path, reference.column, reference.group)
+        if isinstance(found, str):
+            raise pictures.Bad(found)
+        if found[reference.row] is None:
             raise pictures.Bad("no bytes in the table")
-        return data
+        return found[reference.row]
     try:
         return _whole(reference.path)
     except IsADirectoryError:
@@ -199,10 +206,17 @@ def _spread(references: Sequence[Reference], target: Target | None, workers: int
                 results[k] = _do(one)
                 advance(len(one[0]))
             return results
+        processes: list[subprocess.Popen[bytes]] = []
         with ThreadPoolExecutor(shares) as pool:
-            parts = pool.map(lambda k: _other_process(work[k::shares], advance), range(shares))
-            for k, part in enumerate(parts):
-                results[k::shares] = part
+            try:
+                for _ in range(shares):
+                    processes.append(_start())
+                parts = pool.map(lambda k: _ask(processes[k], work[k::shares], advance), range(shares))
+                for k, part in enumerate(parts):
+                    results[k::shares] = part
+            finally:  # after a Ctrl-C, or when one failed, nobody waits for what the others would still do
+                for process in processes:
+                    process.kill()
         return results
 
 
@@ -224,17 +238,25 @@ def _do(work: Work) -> Any:
     return [look(reference) for reference in references] if target is None else _fill(references, target)
 
 
-def _other_process(work: list[Work], advance: Callable[[int], None]) -> list[Any]:
-    """Do one share in a process of its own; if it dies, so does the whole; its OSError (a full disk) is raised here."""
+def _start() -> "subprocess.Popen[bytes]":
+    """A process that does a share. A Ctrl-C of the terminal's is not for it: in a group of its own, it prints nothing.
+
+    It ends by itself when its pipes break, so that none outlives a parent that was killed.
+    """
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "bias_lab.data.decoding"]
     quiet = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet) as process:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, process_group=0)
+
+
+def _ask(process: "subprocess.Popen[bytes]", work: list[Work], advance: Callable[[int], None]) -> list[Any]:
+    """Have a process do one share; if it dies, so does the whole; its OSError (a full disk) is raised here."""
+    with process:
         assert process.stdin is not None and process.stdout is not None  # noqa: PT018
-        pickle.dump(work, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-        process.stdin.close()
         made: list[Any] = []
+        with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it died early: below, nothing is answered
+            pickle.dump(work, given, protocol=pickle.HIGHEST_PROTOCOL)
         for references, _ in work:
             try:
                 part = pickle.load(process.stdout)
@@ -284,14 +306,24 @@ class progress:  # noqa: N801 - reads as a function where it is used
 
 
 def main() -> None:
-    """A share of the work from standard input, what came of each part to standard output; an OSError is the last."""
-    for work in pickle.load(sys.stdin.buffer):
+    """A share of the work from standard input, what came of each part to standard output; an OSError is the last.
+
+    A parent that is gone needs no answer: broken pipes end it without a word.
+    """
+    try:
+        share = pickle.load(sys.stdin.buffer)
+    except (EOFError, pickle.UnpicklingError):
+        return
+    for work in share:
         try:
             made = _do(work)
         except OSError as error:
             made = error
-        pickle.dump(made, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
-        sys.stdout.buffer.flush()
+        try:
+            pickle.dump(made, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os._exit(1)  # at once: on its way out, Python would try to write the rest, and complain
         if isinstance(made, OSError):
             return
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,14 @@ class Listing:
 
 
 def listing(path: Path) -> Listing:
-    """The images of a folder or a table. Raises UserError if there are none, or if it is neither."""
-    path = Path(path)
+    """The images of a folder or a table. Raises UserError if there are none, if it is neither, or can't be read."""
+    try:
+        return _listing(Path(path))
+    except PermissionError as error:
+        raise UserError(f"no permission to read {error.filename}") from error
+
+
+def _listing(path: Path) -> Listing:
     if str(path).startswith(HUB):
         return _table(_from_hub(str(path).removeprefix(HUB)))
     if not path.exists():
@@ -65,7 +72,7 @@ def listing(path: Path) -> Listing:
     if path.is_file():
         return _table([path])
     found = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    tables = [p for p in found if p.suffix == ".parquet"]
+    tables = [p for p in found if p.suffix == ".parquet" and p.is_file()]
     folders = [p for p in found if p.is_dir()]
     if tables and (not folders or any(_word(p) == "train" for p in tables)):
         made = _table(tables)
@@ -81,12 +88,19 @@ def _folder(root: Path, found: list[Path]) -> Listing:
     folders = [p for p in found if p.is_dir()]
     if not folders:
         raise UserError(f"{root} holds no class folders", "one folder a class, with its images", _what_is_there(found))
-    names = {p.name.lower(): p for p in folders}
-    splits = {SPLITS[name]: p for name, p in names.items() if name in SPLITS}
+    splits: dict[str, Path] = {}
+    for part in folders:
+        split = SPLITS.get(part.name.lower(), "")
+        if split in splits:
+            raise UserError(
+                f"{root} has {splits[split].name}/ and {part.name}/ for '{split}'", remedy="keep one of them"
+            )
+        if split:
+            splits[split] = part
     made = Listing("folder")
     real = root.resolve()
     if "train" in splits:
-        if others := [p.name for name, p in names.items() if name not in SPLITS]:
+        if others := [p.name for p in folders if p not in splits.values()]:
             made.warnings.append(f"beside {splits['train'].name}/: left out {', '.join(others)}")
         for split, part in splits.items():
             inner = sorted(p for p in part.iterdir() if not p.name.startswith("."))
@@ -193,13 +207,16 @@ def _from_hub(name: str) -> list[Path]:
     except ImportError as error:
         raise UserError(f"{HUB}{name} needs the package datasets", remedy="pip install 'bias_lab[hf]'") from error
     try:
-        splits = datasets.load_dataset(name)
-    except (OSError, ValueError, RuntimeError) as error:  # its own errors derive from these
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            whole = Path(temporary) / "whole"  # takes its place with all splits or, interrupted, not at all
+            for split, part in datasets.load_dataset(name).items():
+                with replacing(whole / f"{split}.parquet") as file:
+                    part.to_parquet(str(file))
+            whole.replace(folder)
+    except Exception as error:  # noqa: BLE001 - its own errors, as they are, derive from this alone
         why = " ".join(str(error).split())[:160]
         raise UserError(f"{HUB}{name} can't be fetched ({why})", f"put its parquet files into {folder}") from error
-    for split, part in splits.items():
-        with replacing(folder / f"{split}.parquet") as temporary:
-            part.to_parquet(str(temporary))
     return sorted(folder.glob("*.parquet"))
 
 
@@ -225,18 +242,26 @@ def _row(base: Path, path: Any, label: Any, split: Any, name: str) -> tuple[Refe
 
 
 def _text(file: Path) -> list[tuple[Reference, str, Any, str]]:
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",")
-        columns = [name.strip().lower() for name in reader.fieldnames or []]
-        reader.fieldnames = columns
-        if not {"path", "label"} <= set(columns):
-            raise UserError(f"{file} has the columns {', '.join(columns) or 'none'}", "path, label and perhaps split")
-        read = [(row["path"], row["label"], row.get("split")) for row in reader]
+    reader = csv.DictReader(lines_of(file), delimiter="\t" if file.suffix == ".tsv" else ",")
+    columns = [name.strip().lower() for name in reader.fieldnames or []]
+    reader.fieldnames = columns
+    if not {"path", "label"} <= set(columns):
+        raise UserError(f"{file} has the columns {', '.join(columns) or 'none'}", "path, label and perhaps split")
+    read = [(row["path"], row["label"], row.get("split")) for row in reader]
     numbers = _all_integers(label for _, label, _ in read)
     return [
         _row(file.parent, path, int(label) if numbers else label, split, f"{file.name} row {number}")
         for number, (path, label, split) in enumerate(read, 1)
     ]
+
+
+def lines_of(file: Path) -> list[str]:
+    """A text file's lines, each with its end. Raises UserError if it is not UTF-8."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            return list(lines)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 ({error.reason})", remedy="save it as UTF-8") from error
 
 
 def _all_integers(labels: Iterable[str | None]) -> bool:
@@ -250,7 +275,7 @@ def _parquet(file: Path) -> tuple[list[tuple[Reference, str, Any, str]], list[st
 
     try:
         source = pq.ParquetFile(file)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{file} is no parquet file: {error}") from error
     schema = source.schema_arrow
     labels = [name for name in ("label", "labels", "fine_label", "class") if name in schema.names]
@@ -261,7 +286,10 @@ def _parquet(file: Path) -> tuple[list[tuple[Reference, str, Any, str]], list[st
     wanted = [labels[0], *(["split"] if "split" in schema.names else []), *([] if packed else ["path"])]
     rows: list[tuple[Reference, str, Any, str]] = []
     for group in range(source.num_row_groups):
-        part = source.read_row_group(group, columns=wanted).to_pydict()
+        try:
+            part = source.read_row_group(group, columns=wanted).to_pydict()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{file} is damaged: {error}") from error
         for row, label in enumerate(part[labels[0]]):
             split = part["split"][row] if "split" in part else None
             name = f"{file.name} row {len(rows) + 1}"

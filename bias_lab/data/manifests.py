@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bias_lab import __version__, catalogue, ledger
 from bias_lab.data import named, subsets
 from bias_lab.data.identity import content_hash
+from bias_lab.data.listing import lines_of
 from bias_lab.errors import UserError
 
 COLUMNS = ("index", "label", "rank", "content_hash")
@@ -120,7 +121,7 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         return _plain(Path(path)), {}
     try:
         table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is no parquet file: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.schema.names]:
         raise UserError(f"{path} has no column {missing[0]}", f"a manifest has {', '.join(COLUMNS)}")
@@ -132,7 +133,7 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 def _plain(path: Path) -> pd.DataFrame:
     """A list of `filename label`, separated by blanks, a tab or a comma; empty lines and # comments are left out."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines_of(path), 1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

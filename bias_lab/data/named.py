@@ -1,8 +1,10 @@
 """Datasets by name: the embedded one, and those that torchvision or the user has already, read where they lie."""
 
+import errno
 import hashlib
 import json
 import lzma
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -21,6 +23,10 @@ from bias_lab.data.mapped import Content, Images, Written
 from bias_lab.data.moments import moments, sums
 from bias_lab.data.readers import SOURCES, Pictures, Raw
 from bias_lab.errors import UserError
+
+# What readers raise for a part that is missing, cut off or not what it should be; torchvision says a checksum differs by
+# a RuntimeError
+DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, zlib.error)
 
 
 def open_named(name: str, *, image_size: int | None = None, data_root: str | None = None) -> Images:
@@ -48,7 +54,9 @@ def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Calla
 def _read(name: str, root: Path, folder: Path) -> Raw:
     try:
         return SOURCES[name].read(root, folder)
-    except RuntimeError as error:  # torchvision's word for a checksum that differs
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise UserError(f"{name}: {error}", remedy=f"fetch {SOURCES[name].fetch} again") from error
 
 

@@ -2,11 +2,16 @@
 
 import errno
 import os
+import pickle
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bias_lab.data import decoding
@@ -80,6 +85,18 @@ def test_a_file_that_comes_in_parts_is_read_whole(tmp_path: Path, monkeypatch: p
     assert decoding.fetch(Reference(str(tmp_path / "file"))) == bytes(range(100))
 
 
+def test_a_damaged_part_of_a_table_is_a_reason_and_no_fault_of_ours(tmp_path: Path) -> None:
+    rows = [{"bytes": encoded(picture(k))} for k in range(20)]
+    pq.write_table(pa.table({"image": rows}), tmp_path / "t.parquet", row_group_size=10)
+    data = bytearray((tmp_path / "t.parquet").read_bytes())
+    data[4:400] = b"\xff" * 396
+    (tmp_path / "t.parquet").write_bytes(data)
+    where = [Reference(str(tmp_path / "t.parquet"), "image", group, 3) for group in (0, 1)]
+    broken, whole = look_at(where)
+    assert broken.problem.startswith("a damaged part of the table: ")
+    assert whole.hash == content_hash(pixels(picture(13)))
+
+
 def test_images_of_other_sizes_need_a_size(references: list[Reference], tmp_path: Path) -> None:
     Path(references[1].path).write_bytes(encoded(picture(999, side=20)))
     (tmp_path / "store").write_bytes(bytes(2 * 12 * 12 * 3))
@@ -87,11 +104,57 @@ def test_images_of_other_sizes_need_a_size(references: list[Reference], tmp_path
     assert fill(references[:2], target).problems == ["", "20x20 px, the others 12x12"]
 
 
-def test_a_decoding_process_that_dies_is_an_error(references: list[Reference], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoding_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "ALONE", 50)
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises((RuntimeError, BrokenPipeError)):
-        look_at(references, workers=2)
+    with pytest.raises(RuntimeError, match="ended early, with exit code 0"):
+        look_at([Reference(f"{k:080}") for k in range(4000)], workers=2)  # more than a pipe holds: it dies untold
+
+
+INTERRUPTED = """
+import sys
+from bias_lab.data import decoding
+decoding.ALONE, ask = 50, decoding._ask
+def told(process, *others):
+    print(process.pid, flush=True)
+    return ask(process, *others)
+decoding._ask = told
+decoding.look_at([decoding.Reference(sys.argv[1])] * 1_000_000, workers=2)
+"""
+
+
+def test_a_ctrl_c_ends_decoding_at_once_and_only_one_process_tells_of_it(references: list[Reference]) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, references[0].path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        children = [int(process.stdout.readline()) for _ in range(2)]
+        assert process.pid not in [os.getpgid(child) for child in children]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+        _, said = process.communicate(timeout=60)
+    assert said.count(b"Traceback") == 1
+    assert said.endswith(b"KeyboardInterrupt\n")
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+def test_a_decoding_process_whose_parent_was_killed_ends_without_a_word(
+    references: list[Reference], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before it was told what to do, and in the middle of its work: all it sees of a kill -9 are broken pipes."""
+    work = [([references[0]] * 64, None)] * 1000
+    with decoding._start() as untold, decoding._start() as at_work:
+        for process in (untold, at_work):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if process is at_work:
+                pickle.dump(work, process.stdin)
+                process.stdin.flush()
+                pickle.load(process.stdout)
+            process.stdin.close()
+            process.stdout.close()
+            process.wait(timeout=60)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_disk_that_is_full_in_another_process_is_full_in_this_one(

@@ -98,6 +98,9 @@ def test_what_is_no_manifest_says_so(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("alone\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1: 'alone' is not 'filename label'"):
         read(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_bytes("café.png 1\n".encode("latin-1"))
+    with pytest.raises(UserError, match="list.txt is not UTF-8"):
+        read(tmp_path / "list.txt")
 
 
 @pytest.mark.parametrize(("sizes", "words"), [((41,), "exceeds the 40"), ((3,), "smallest size that works is")])

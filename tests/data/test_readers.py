@@ -1,5 +1,6 @@
 """Datasets in the formats they are published in, made small: every reader gives their pixels, labels and classes."""
 
+import errno
 import gzip
 import pickle
 from collections.abc import Callable
@@ -190,6 +191,38 @@ def test_eurosats_split_is_stratified_and_the_same_for_everyone(tmp_path: Path) 
     assert np.bincount(raw.splits["test"][1]).tolist() == [4, 4]
     golden = "Forest_10 Forest_2 Forest_36 Forest_4 River_11 River_37 River_39 River_5"
     assert [Path(str(path)).stem for path in raw.splits["test"][0]] == golden.split()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("mnist", lambda root: cut(root / "MNIST/raw/train-labels-idx1-ubyte.gz"), "ended before"),
+        ("mnist", lambda root: cut(root / "MNIST/raw/train-images-idx3-ubyte"), "reshape"),
+        ("eurosat", lambda root: (root / "eurosat").mkdir(), "No such file or directory: .*2750"),
+        ("tiny_imagenet", lambda root: (root / "tiny-imagenet-200").mkdir(), "No such file or directory: .*train"),
+    ],
+)
+def test_a_damaged_dataset_is_one_line(name: str, damage: Callable[[Path], None], words: str, tmp_path: Path) -> None:
+    if name == "mnist":
+        make_mnist(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError, match=f"^{name}: .*{words}.*; fetch .* again$"):
+        open_images(name, data_root=str(tmp_path))
+
+
+def test_a_full_disk_is_no_damaged_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_mnist(tmp_path)
+
+    def full(_: bytes) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(readers.gzip, "decompress", full)
+    with pytest.raises(OSError, match="No space left"):
+        open_images("mnist", data_root=str(tmp_path))
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:

@@ -398,13 +398,27 @@ def test_a_dataset_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class GenerationError(Exception):
+        """Of datasets' own errors, some derive from Exception alone."""
+
+    class Lost(OnTheHub):
+        def to_parquet(self, path: str) -> None:
+            raise GenerationError("the second\nsplit is lost")
+
     def load_dataset(name: str) -> None:
         raise ConnectionError("no network")
+
+    def half(name: str) -> dict[str, OnTheHub]:
+        return {"train": OnTheHub(range(4)), "test": Lost(range(4))}
 
     monkeypatch.setenv("BIAS_LAB_DATA", str(tmp_path / "root"))
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(UserError, match=r"hf:someone/toys can't be fetched \(no network\); put its parquet files into"):
         index(Path("hf:someone/toys"), folder=tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=half))
+    with pytest.raises(UserError, match=r"hf:someone/toys can't be fetched \(the second split is lost\)"):
+        index(Path("hf:someone/toys"), folder=tmp_path / "out")
+    assert list((tmp_path / "root" / "hf").iterdir()) == []  # half a dataset would be taken for the whole next time
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'bias_lab\[hf\]'"):
         index(Path("hf:someone/toys"), folder=tmp_path / "out")
