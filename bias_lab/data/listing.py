@@ -214,7 +214,7 @@ def _from_hub(name: str) -> list[Path]:
                 with replacing(whole / f"{split}.parquet") as file:
                     part.to_parquet(str(file))
             whole.replace(folder)
-    except Exception as error:  # noqa: BLE001 - its own errors, as they are, derive from this alone
+    except Exception as error:  # some of its own errors derive from nothing narrower
         why = " ".join(str(error).split())[:160]
         raise UserError(f"{HUB}{name} can't be fetched ({why})", f"put its parquet files into {folder}") from error
     return sorted(folder.glob("*.parquet"))

@@ -24,8 +24,7 @@ from bias_lab.data.moments import moments, sums
 from bias_lab.data.readers import SOURCES, Pictures, Raw
 from bias_lab.errors import UserError
 
-# What readers raise for a part that is missing, cut off or not what it should be; torchvision says a checksum differs by
-# a RuntimeError
+# what readers raise for a part that is missing or damaged; RuntimeError is torchvision's word for a wrong checksum
 DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, zlib.error)
 
 
