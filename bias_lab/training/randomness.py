@@ -1,8 +1,8 @@
 """Global generators reseeded at every step from (seed, purpose, step), so that dropout and drop-path survive a resume.
 
 Draws of batches and augmentation don't come from here: they are keyed by sample in `data/`. What is left is what layers
-draw from torch's global generator, and pretrainings: MAE's and SimMIM's masks, DINO's views. Keyed by the step and never by what was drawn before, a run that was interrupted
-draws what it would have drawn (DESIGN 3.4).
+draw from torch's global generator, and pretrainings: MAE's and SimMIM's masks, DINO's views. Keyed by
+the step and never by what was drawn before, a run that was interrupted draws what it would have drawn (DESIGN 3.4).
 """
 
 import hashlib
