@@ -92,7 +92,7 @@ def _rearrange(x: Tensor, source: NDArray[np.int64]) -> Tensor:
 
 
 def _filter(x: Tensor, cutoff: float, *, high: bool) -> Tensor:
-    """Keep the frequencies up to `cutoff` (or from it on) of the Nyquist frequency, by distance from zero."""
+    """Keep the frequencies up to `cutoff` (or above it) of the Nyquist frequency, by distance from zero."""
     H, W = x.shape[2:]
     down = torch.fft.fftfreq(H, device=x.device)[:, None] * 2  # in units of the Nyquist frequency
     across = torch.fft.rfftfreq(W, device=x.device) * 2

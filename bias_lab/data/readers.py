@@ -5,7 +5,7 @@ torchvision's own classes read theirs, with its checksums; they are imported ins
 
 import gzip
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,20 @@ class Source:
     read: Callable[[Path, Path], Raw]  # gets the data root and the folder
     fetch: str  # what to fetch, for whom no network is reachable
     torchvision: str = ""  # the class that can download it
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of its files, unpacked: packers put names and times in
+    verified: bool = False  # torchvision's reader compares checksums of all its files, each time
 
 
 def _labels(values: Any) -> NDArray[np.int64]:
     return np.asarray(values, np.int64)
+
+
+def unpacked(folder: Path, name: str) -> bytes:
+    """A file's bytes, whether it lies there packed or not."""
+    plain, packed = folder / name, folder / f"{name}.gz"
+    if not plain.is_file() and not packed.is_file():
+        raise UserError(f"{folder} has no {packed.name}", remedy="unpack the whole dataset there")
+    return plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
 
 
 def _idx(classes: Sequence[str]) -> Callable[[Path, Path], Raw]:
@@ -47,12 +57,7 @@ def _idx(classes: Sequence[str]) -> Callable[[Path, Path], Raw]:
 
     def read(_: Path, folder: Path) -> Raw:
         def part(prefix: str, kind: str, header: int) -> NDArray[np.uint8]:
-            plain = folder / f"{prefix}-{kind}-ubyte"
-            packed = plain.with_name(plain.name + ".gz")
-            if not plain.is_file() and not packed.is_file():
-                raise UserError(f"{folder} has no {packed.name}", remedy="unpack the whole dataset there")
-            data = plain.read_bytes() if plain.is_file() else gzip.decompress(packed.read_bytes())
-            return np.frombuffer(data, np.uint8, offset=header)
+            return np.frombuffer(unpacked(folder, f"{prefix}-{kind}-ubyte"), np.uint8, offset=header)
 
         splits = {}
         for split, prefix in (("train", "train"), ("test", "t10k")):
@@ -145,38 +150,62 @@ def _tiny_imagenet(_: Path, folder: Path) -> Raw:
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 DIGITS = tuple("0123456789")
 STL = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MNIST_SHA256 = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+FASHION_SHA256 = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
 _STL_SPLITS = {"train": "train", "test": "test", "unlabelled": "unlabeled"}
 
 SOURCES = {
-    "mnist": Source(("MNIST/raw", "mnist"), _idx(DIGITS), "the four idx files of MNIST", "MNIST"),
+    "mnist": Source(
+        ("MNIST/raw", "mnist"),
+        _idx(DIGITS),
+        "the four idx files of MNIST",
+        "MNIST",
+        sha256=dict(zip(FILES, MNIST_SHA256, strict=True)),
+    ),
     "fashion_mnist": Source(
         ("FashionMNIST/raw", "fashion-mnist", str(DEBIAN)),
         _idx(FASHION),
         "the four idx files of github.com/zalandoresearch/fashion-mnist",
         "FashionMNIST",
+        sha256=dict(zip(FILES, FASHION_SHA256, strict=True)),
     ),
     "cifar10": Source(
         ("cifar-10-batches-py",),
         _cifar("CIFAR10"),
         "cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html",
         "CIFAR10",
+        verified=True,
     ),
     "cifar100": Source(
         ("cifar-100-python",),
         _cifar("CIFAR100"),
         "cifar-100-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html",
         "CIFAR100",
+        verified=True,
     ),
     "svhn": Source(
         ("svhn",),
         _planes("SVHN", {"train": "train", "test": "test"}, DIGITS),
         "train_32x32.mat and test_32x32.mat of ufldl.stanford.edu/housenumbers",
+        verified=True,
     ),
     "stl10": Source(
         ("stl10_binary",),
         _planes("STL10", _STL_SPLITS, STL),
         "stl10_binary.tar.gz of cs.stanford.edu/~acoates/stl10",
         "STL10",
+        verified=True,
     ),
     "eurosat": Source(("eurosat",), _eurosat, "EuroSAT.zip (RGB) of github.com/phelber/EuroSAT", "EuroSAT"),
     "flowers102": Source(

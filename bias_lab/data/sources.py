@@ -22,7 +22,7 @@ from bias_lab.data.identity import fingerprint
 from bias_lab.data.listing import HUB, Item, Listing, listing
 from bias_lab.errors import UserError
 
-NAMED = 20  # bad files that an error names; the rest stand in FOLDER/data/bad_images.txt
+NAMED = 20  # bad files that an error names; all of them then stand in FOLDER/data/bad_images.txt
 ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
 TEST_SHARE, TEST_LEAST = 0.2, 5  # of each class, when a split is drawn
 
@@ -47,17 +47,20 @@ class Index:
         return sum(self.class_counts)
 
 
-def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False) -> Index:
+def index(
+    path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False, at_most: int | None = NAMED
+) -> Index:
     """Look at a folder of class folders, a CSV, or parquet files, and say what they hold.
 
     folder: the sweep's; what was found is kept there and reused. image_size: the side that runs will see, in pixels.
-    skip_bad: leave images out that can't be read. Raises UserError for images that can't be read (all named in one
-    message), for one class, an empty class, a class of too few images, or images changed under a finished sweep.
+    skip_bad: leave images out that can't be read. at_most: so many of those an error names; None: all. Raises UserError
+    for images that can't be read (in one message), for one class, an empty class, a class of too few images, or images
+    changed under a finished sweep.
     """
     found = listing(path)
     table = _look(found, folder / "data" / "seen.parquet")
     bad = {**found.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
-    warnings = found.warnings + _refuse(path, bad, len(table) + len(found.bad), folder, skip_bad=skip_bad)
+    warnings = found.warnings + _refuse(path, bad, len(table) + len(found.bad), folder, skip_bad, at_most)
     table = table[table.problem == ""]
     _check_classes(path, found, table)
     splits = folder / "data" / "split.json"
@@ -136,15 +139,17 @@ def _row(item: Item) -> tuple[str, str, int, int, int, int, str, str, str]:
     return at.path, at.column, at.group, at.row, size, mtime, item.split, item.label, item.name
 
 
-def _refuse(path: Path, bad: dict[str, str], total: int, folder: Path, *, skip_bad: bool) -> list[str]:
+def _refuse(
+    path: Path, bad: dict[str, str], total: int, folder: Path, skip_bad: bool, at_most: int | None
+) -> list[str]:
     """Raise for images that can't be read, all in one message, or say that they are left out."""
     if not bad:
         return []
     lines = [f"{name} ({reason})" for name, reason in sorted(bad.items())]
-    shown = ", ".join(lines[:NAMED])
-    if len(lines) > NAMED:
+    shown = ", ".join(lines[:at_most])
+    if at_most is not None and len(lines) > at_most:
         ledger.write_bytes(folder / "data" / "bad_images.txt", ("\n".join(lines) + "\n").encode())
-        shown += f", and {len(lines) - NAMED} more, listed in {folder / 'data' / 'bad_images.txt'}"
+        shown += f", and {len(lines) - at_most} more, listed in {folder / 'data' / 'bad_images.txt'}"
     if skip_bad:
         return [f"left out {len(lines)} of {total} images that can't be read: {shown}"]
     what = f"{len(lines)} of {total} images in {path} can't be read: {shown}"
@@ -285,7 +290,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     """What `bias-lab datasets check` says of a dataset by name, or of the user's own folder or table."""
     if Path(name).exists():
         with tempfile.TemporaryDirectory() as folder:
-            found = index(Path(name), folder=Path(folder))
+            found = index(Path(name), folder=Path(folder), at_most=None)  # a list in that folder would be gone
         return [
             f"{len(found.classes)} classes, {found.pool:,} training and {found.test_images:,} test images",
             *(line for line in found.warnings if "kept in" not in line),

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from bias_lab import catalogue
-from bias_lab.data import named
+from bias_lab.data import named, readers
 from bias_lab.data.identity import content_hash, fingerprint
 from bias_lab.data.moments import moments
 from bias_lab.data.store import open_images
 from bias_lab.errors import UserError
-from tests.data.test_readers import make_cifar10
+from tests.data.test_readers import make_cifar10, make_mnist, make_tiny_imagenet
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -91,6 +91,67 @@ def test_a_damaged_dataset_is_named_with_the_way_out(tmp_path: Path) -> None:
     make_cifar10(tmp_path)  # its checksums are not the published ones
     with pytest.raises(UserError, match=r"cifar10: .*corrupted.*fetch cifar-10-python.tar.gz"):
         named.check("cifar10", data_root=str(tmp_path))
+
+
+def test_an_empty_folder_that_a_failed_download_left_does_not_hide_the_dataset(tmp_path: Path) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(b"")
+    assert named._find("mnist", tmp_path) == tmp_path / "mnist"
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MNIST of eight training and four test images, for which the catalogue and the checksums hold. Three are one."""
+    pixels, _ = make_mnist(tmp_path)
+    pixels[[3, 8]] = pixels[1]
+    folder = tmp_path / "MNIST" / "raw"
+    for name, part in (("train", pixels[:8]), ("t10k", pixels[8:])):
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(bytes(16) + part.tobytes())
+    row = replace(catalogue.DATASETS["mnist"], class_counts=(4, 4, *(0,) * 8), test_images=4)
+    monkeypatch.setitem(catalogue.DATASETS, "mnist", row)
+    sums = {name: hashlib.sha256(readers.unpacked(folder, name)).hexdigest() for name in readers.FILES}
+    monkeypatch.setitem(named.SOURCES, "mnist", replace(named.SOURCES["mnist"], sha256=sums))
+    return tmp_path
+
+
+def test_a_check_tells_counts_checksums_leaks_normalisation_licence_and_citation(small_mnist: Path) -> None:
+    images = open_images("mnist", data_root=str(small_mnist))
+    assert named.check("mnist", data_root=str(small_mnist)) == [
+        "10 classes, 8 training and 4 test images: as the catalogue says",
+        "checksums: as published",
+        "2 training images stand in the test split too; drop_duplicates leaves them out",
+        "1 training images stand more than once",
+        f"28 px, 1 channel; of the training images: mean {images.mean[0]:.4f}, standard deviation {images.std[0]:.4f}",
+        "licence: CC BY-SA 3.0; cite LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791",
+    ]
+
+
+def test_a_file_that_is_not_the_published_one_is_refused(small_mnist: Path) -> None:
+    file = small_mnist / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    file.write_bytes(bytes(16) + bytes(4 * 28 * 28))
+    with pytest.raises(UserError, match=r"mnist: .*t10k-images-idx3-ubyte, unpacked, has SHA-256 .*; fetch .* again"):
+        named.check("mnist", data_root=str(small_mnist))
+
+
+def test_a_dataset_without_known_checksums_is_not_said_to_have_right_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_imagenet(tmp_path)
+    row = replace(catalogue.DATASETS["tiny_imagenet"], classes=2, class_counts=(4, 4), test_images=4)
+    monkeypatch.setitem(catalogue.DATASETS, "tiny_imagenet", row)
+    said = named.check("tiny_imagenet", data_root=str(tmp_path))
+    assert said[1] == "checksums: none are known here for tiny_imagenet; its files are counted and read, not verified"
+    images = open_images("tiny_imagenet", data_root=str(tmp_path))
+    mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (images.mean, images.std))
+    assert said[4] == f"64 px, 3 channels; of the training images: mean {mean}, standard deviation {std}"
+
+
+def test_fashion_mnists_checksums_are_those_that_the_embedded_dataset_was_made_from() -> None:
+    about = json.loads(files("bias_lab.data.embedded").joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    assert {f"{name}.gz": value for name, value in named.SOURCES["fashion_mnist"].sha256.items()} == about[
+        "source_sha256"
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in catalogue.DATASETS if name in named.SOURCES])

@@ -199,11 +199,15 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
-    [
+    [  # a folder that holds something else than the dataset, or a part of it
         ("mnist", lambda root: cut(root / "MNIST/raw/train-labels-idx1-ubyte.gz"), "ended before"),
         ("mnist", lambda root: cut(root / "MNIST/raw/train-images-idx3-ubyte"), "reshape"),
-        ("eurosat", lambda root: (root / "eurosat").mkdir(), "No such file or directory: .*2750"),
-        ("tiny_imagenet", lambda root: (root / "tiny-imagenet-200").mkdir(), "No such file or directory: .*train"),
+        ("eurosat", lambda root: (root / "eurosat" / "other").mkdir(parents=True), "No such file or directory: .*2750"),
+        (
+            "tiny_imagenet",
+            lambda root: (root / "tiny-imagenet-200" / "val").mkdir(parents=True),
+            "No such file or directory: .*train",
+        ),
     ],
 )
 def test_a_damaged_dataset_is_one_line(name: str, damage: Callable[[Path], None], words: str, tmp_path: Path) -> None:

@@ -191,6 +191,15 @@ def test_more_bad_files_than_a_line_holds_are_listed_in_a_file(here: Path, tmp_p
     assert len((tmp_path / "out" / "data" / "bad_images.txt").read_text().splitlines()) == 30
 
 
+def test_a_check_names_them_all_since_it_keeps_no_list(here: Path) -> None:
+    for k in range(30):
+        (here / "cat" / f"bad{k}.png").write_bytes(b"")
+    with pytest.raises(UserError) as error:
+        sources.check(str(here))
+    assert all(f"cat/bad{k}.png (empty file)" in str(error.value) for k in range(30))
+    assert "bad_images.txt" not in str(error.value)
+
+
 def test_a_mended_file_is_read_again(here: Path, tmp_path: Path) -> None:
     (here / "cat" / "x.png").write_bytes(b"")
     with pytest.raises(UserError):
