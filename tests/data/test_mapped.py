@@ -84,30 +84,43 @@ def test_the_data_root_is_what_is_given_else_the_environments_else_the_cache(mon
 
 # --- several processes -----------------------------------------------------------------------------------------------
 
+# Neither goes on to the lock before both have found that there is no store.
 OPEN = """
-import json, sys
-from bias_lab.data import store
-place = json.loads(open(sys.argv[1]).read())
-images = store.open_images("folder:" + place["fingerprint"], data_root=sys.argv[2], place=place)
+import json, pathlib, sys, time
+from bias_lab.data import mapped, store
+place, root, me = json.loads(open(sys.argv[1]).read()), pathlib.Path(sys.argv[2]), sys.argv[3]
+build, locked = mapped._build, mapped._locked
+
+def together(path):
+    (root / f"waits-{me}").touch()
+    while len(list(root.glob("waits-*"))) < 2:
+        time.sleep(0.01)
+    return locked(path)
+
+def counted(*arguments):
+    print("built")
+    build(*arguments)
+
+mapped._build, mapped._locked = counted, together
+images = store.open_images("folder:" + place["fingerprint"], data_root=str(root), place=place)
 print(int(images.train.astype(int).sum()))
 """
 
 
-def start(found: Index, tmp_path: Path, root: str = "root") -> "subprocess.Popen[str]":
+def start(found: Index, tmp_path: Path, name: str) -> "subprocess.Popen[str]":
     (tmp_path / "place.json").write_text(json.dumps(found.place), encoding="utf-8")
-    command = [sys.executable, "-c", OPEN, str(tmp_path / "place.json"), str(tmp_path / root)]
+    command = [sys.executable, "-c", OPEN, str(tmp_path / "place.json"), str(tmp_path / "root"), name]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def test_two_processes_at_once_build_it_once(tmp_path: Path) -> None:
-    root = class_folders(tmp_path / "mine", {"a": 300, "b": 300}, side=40)
+    root = class_folders(tmp_path / "mine", {"a": 40, "b": 40}, side=40)
     found = index(root, folder=tmp_path / "out", image_size=32)
-    both = [start(found, tmp_path) for _ in range(2)]
-    sums = {process.communicate()[0] for process in both}
-    assert len(sums) == 1
+    both = [start(found, tmp_path, name) for name in ("one", "other")]
+    said = [process.communicate(timeout=120)[0].split() for process in both]
     assert len(files(tmp_path, ".u8")) == 1
-    images = opened(found, tmp_path)
-    assert {str(int(images.train.astype(int).sum())) + "\n"} == sums
+    total = str(int(opened(found, tmp_path).train.astype(int).sum()))
+    assert sorted(said) == [[total], ["built", total]]
 
 
 def test_what_a_killed_builder_left_is_cleared_away(found: Index, tmp_path: Path) -> None:
