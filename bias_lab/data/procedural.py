@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bias_lab import catalogue
 from bias_lab.data import draws
 
-VERSION = 2  # of the drawing: a store of another one is not opened
+VERSION = 3  # of the drawing: a store of another one is not opened
 CLASSES = 4
 RADIUS = 0.25  # of a figure, as a share of the side
 PART = 0.1  # of a part, strewn
@@ -171,7 +171,8 @@ def _stripes(
 ) -> NDArray[np.float64]:
     """Waves from -1 to 1 in the class's direction, at random phase; coarse in the low band, fine in the high."""
     y, x = _pixels(side)
-    cycles = {"low": 3.0, "all": side / 6, "high": side / 4}[band]
+    coarse = 3.0 if side >= 24 else side / 12  # below the band's edge, which lies at side / 8
+    cycles = {"low": coarse, "all": side / 6, "high": side / 4}[band]
     angle = texture[:, None, None] * np.pi / CLASSES
     phase = 2 * np.pi * draws.uniform(seed, "phase", index)[:, None, None]
     return np.sin(2 * np.pi * cycles * (y * np.cos(angle) + x * np.sin(angle)) + phase)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from bias_lab import catalogue
-from bias_lab.data.procedural import TEST, shapes, sheet
+from bias_lab.data.procedural import TEST, Drawn, shapes, sheet
 from bias_lab.data.store import open_images
 from bias_lab.errors import UserError
 
@@ -92,6 +92,21 @@ def test_bands_hold_their_frequencies(cue: str) -> None:
 
     assert low_share("low") > 0.85
     assert low_share("high") < 0.15
+
+
+def direction(drawn: Drawn) -> np.ndarray:
+    """The class that the stripes' direction speaks for: across which the coarse part of the figure changes most."""
+    pictures = drawn.images[..., 0].astype(float)
+    down, across = np.gradient(ndimage.gaussian_filter(pictures, (0, 1, 1)), axis=(1, 2))
+    twice, apart = 2 * down * across * drawn.masks, (down**2 - across**2) * drawn.masks
+    angle = np.arctan2(twice.sum((1, 2)), apart.sum((1, 2))) / 2
+    return np.round(angle / (np.pi / 4)).astype(int) % 4
+
+
+@pytest.mark.parametrize("side", [16, 20, 24, 32])
+def test_the_low_band_keeps_its_cue_at_any_side(side: int) -> None:
+    drawn = shapes(INDEX, side, cue="texture", band="low")
+    assert share(direction(drawn), drawn.labels) > 0.95
 
 
 def test_masks_mark_the_figure() -> None:
