@@ -211,3 +211,10 @@ def test_dropping_samples_and_features():
     assert model.head_drop.p == 0.5
     model.eval()
     assert torch.equal(model(images), model(images))
+
+
+def test_the_mini_size_is_the_published_one_of_2_8_million():
+    """Lee et al. 2021, arXiv:2112.13492: 12 heads of 16, an MLP of twice the width."""
+    model = timm.create_model("bias_lab_vit_mini", num_classes=100)
+    assert model.blocks[0].attn.heads == 12
+    assert 2.65e6 < sum(p.numel() for p in model.parameters()) < 2.85e6
