@@ -46,6 +46,7 @@ LAPTOP = dict(
     recipe=dict(batch_size=32),
     pretraining=dict(mae=80_000, simmim=40_000, dino=12_800, supervised=40_000, formula=40_000),  # images seen
     pretraining_batch=128,
+    monitor=0,  # how often neighbours are asked on the way, besides at the end
     one_a_seed=False,
     weights=False,
 )
@@ -68,6 +69,7 @@ SCALE = {
         recipe=dict(batch_size=128, learning_rate=1e-3, repeated_augmentation=3, **recipe("strong")),
         pretraining=dict.fromkeys(METHODS, 20_000_000),
         pretraining_batch=512,
+        monitor=20,
         one_a_seed=True,
         weights=True,
     ),
@@ -103,7 +105,7 @@ def after(one: Run, scale: dict) -> tuple[Run, ...]:
     own = {"source": scale["source"], **METHODS[one.regime]}
     plain = Run(dataset=one.dataset, backbone=one.backbone, task="pretrain", regime=one.regime)
     seen, batch = scale["pretraining"][one.regime], scale["pretraining_batch"]
-    pretraining = replace(plain, samples_seen=seen, batch_size=batch, **own)
+    pretraining = replace(plain, samples_seen=seen, batch_size=batch, monitor=scale["monitor"], **own)
     runs: list[Run] = []
     for run in cells(replace(one, source=own["source"], learning_rate=FINETUNE_RATE), scale):
         before = replace(pretraining, seed=run.seed if scale["one_a_seed"] else 0)

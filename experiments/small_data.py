@@ -45,7 +45,7 @@ SCALE = {
         replicates=tuple((draw, seed) for draw in range(3) for seed in range(3)),
         size_of="mini",
         batch_size=128,
-        pretraining=dict(samples_seen=20_000_000, batch_size=512, learning_rate=1.5e-3),
+        pretraining=dict(samples_seen=20_000_000, batch_size=512, learning_rate=1.5e-3, monitor=20),
     ),
 }
 
