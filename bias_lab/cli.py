@@ -259,7 +259,9 @@ def datasets(arguments: argparse.Namespace) -> int:
     ]
     console = _console()
     terminal.table(console, ["name", "classes", "training", "test", "px", "channels", "licence"], rows)
-    console.print("your own images: --data PATH, a folder of class folders or a table", style="dim", highlight=False)
+    more = "citation, normalisation, checksums and duplicates of one: bias-lab datasets check NAME"
+    for line in (more, "your own images: --data PATH, a folder of class folders or a table"):
+        console.print(line, style="dim", highlight=False, soft_wrap=True)
     return 0
 
 

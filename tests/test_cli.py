@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bias_lab import cli, ledger
+from bias_lab import catalogue, cli, ledger
 from bias_lab.analysis import report
 from bias_lab.sweep import engines
 from tests.sweep import drive, fake_execute
@@ -264,6 +264,20 @@ def test_bad_images_are_named_and_left_out_when_told_so(run: Call, study: Path, 
     code, out, _ = run(*words, "--skip-bad-images")
     assert code == 0
     assert "left out 1 of 90 images" in out
+
+
+def test_datasets_are_listed_and_one_is_told_in_full(run: Call) -> None:
+    code, out, _ = run("datasets")
+    assert code == 0
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    assert set(catalogue.DATASETS) <= set(rows)
+    for figure in ("10", "10,000", "2,000", "28", "1", "MIT"):
+        assert figure in rows["fashion_mnist_12k"].split()
+    assert "bias-lab datasets check NAME" in out
+    code, out, _ = run("datasets", "check", "fashion_mnist_12k")
+    assert code == 0
+    assert "mean 0.2862, standard deviation 0.3528" in out
+    assert "licence: MIT; cite Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747" in out
 
 
 def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: Path) -> None:
