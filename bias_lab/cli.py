@@ -259,9 +259,8 @@ def datasets(arguments: argparse.Namespace) -> int:
     ]
     console = _console()
     terminal.table(console, ["name", "classes", "training", "test", "px", "channels", "licence"], rows)
-    more = "citation, normalisation, checksums and duplicates of one: bias-lab datasets check NAME"
-    for line in (more, "your own images: --data PATH, a folder of class folders or a table"):
-        console.print(line, style="dim", highlight=False, soft_wrap=True)
+    own = "your own images: --data PATH, a folder of class folders or a table"
+    terminal.say(console, f"citation, normalisation, checksums of one: bias-lab datasets check NAME\n{own}", "dim")
     return 0
 
 
