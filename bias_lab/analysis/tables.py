@@ -144,10 +144,14 @@ def shares(found: pd.DataFrame, title: str, who: str) -> Table:
         ("gain", "points over plain ViT"),
         ("share", "of the shortfall"), ("95 % interval", "Fieller's, over replicates, on this test set"), _n,
     )  # fmt: skip
-    note = (
-        "100 % closes the gap; above, the CNNs are passed. Unbounded: the shortfall itself can't be told from 0 there."
-    )
+    note = " ".join(filter(None, ["100 % closes the gap; above, the CNNs are passed.", _unbounded(rows)]))
     return Table(title=title, columns=columns, rows=rows, note=note)
+
+
+def _unbounded(rows: Sequence[Sequence[Cell]]) -> str:
+    """What the word means, where a table has it."""
+    there = any(cell.text == "unbounded" for row in rows for cell in row)
+    return "Unbounded: the shortfall from scratch can't be told from 0 there." if there else ""
 
 
 def _gap_cells(row: Any, column: str) -> tuple[Cell, ...]:
@@ -224,8 +228,8 @@ def likewise(found: pd.DataFrame) -> Table:
         ("start of both", ""), _N, ("points", "CNN family minus plain ViT, both after this start"), _INTERVAL, _ANY, _P,
         _n, ("left", "of the shortfall from scratch"), ("95 % interval of it", "Fieller's, of the ratio of two means"),
     )  # fmt: skip
-    note = "Unbounded: the shortfall from scratch can't be told from 0 there."
-    return Table(title="What is left of the shortfall where both start alike", columns=columns, rows=rows, note=note)
+    title = "What is left of the shortfall where both start alike"
+    return Table(title=title, columns=columns, rows=rows, note=_unbounded(rows))
 
 
 def regime_told(regime: str, protocol: str, source: str = "") -> str:

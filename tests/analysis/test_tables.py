@@ -57,6 +57,11 @@ def test_recovery_in_percent() -> None:
     made = tables.shares(statistics.recovery(MADE), "t", "regime")
     assert column(made, "regime") == ["mae (on pool)"] * 5
     assert all(40 < float(text.split()[0]) < 60 for text in column(made, "share"))
+    assert made.note == "100 % closes the gap; above, the CNNs are passed."
+    open_end = statistics.recovery(MADE).assign(low=float("-inf"), high=float("inf"))
+    assert tables.shares(open_end, "t", "regime").note.endswith(
+        "Unbounded: the shortfall from scratch can't be told from 0 there."
+    )
 
 
 def test_bounds_and_unbounded_intervals_are_words() -> None:
