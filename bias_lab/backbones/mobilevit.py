@@ -8,7 +8,7 @@ activation; a map that its patches don't fill is resized bilinearly and back; re
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -175,7 +175,8 @@ def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
     One that was replaced, or for which a hook waits, is called as it is.
     """
     if type(conv) is not nn.Conv2d or hooked(conv):
-        return cast(Tensor, conv(x))  # (B, C', H, W)
+        x = conv(x)  # (B, C', H, W)
+        return x
     x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
     x = F.linear(x, conv.weight.flatten(1))  # (B, H, W, C')
     return x.permute(0, 3, 1, 2)  # (B, C', H, W)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from bias_lab.errors import UserError
 
 ALONE = 1500  # images that one process decodes sooner than others start
 TOGETHER = 64  # images that are decoded, written and reported at once
+TICK = 0.2  # seconds between looks at whether a process has failed, or somebody wants to stop
 
 
 class Reference(NamedTuple):
@@ -207,13 +208,18 @@ def _spread(references: Sequence[Reference], target: Target | None, workers: int
                 advance(len(one[0]))
             return results
         processes: list[subprocess.Popen[bytes]] = []
-        with ThreadPoolExecutor(shares) as pool:
+        with contextlib.ExitStack() as ended, ThreadPoolExecutor(shares) as pool:
             try:
                 for _ in range(shares):
-                    processes.append(_start())
-                parts = pool.map(lambda k: _ask(processes[k], work[k::shares], advance), range(shares))
-                for k, part in enumerate(parts):
-                    results[k::shares] = part
+                    processes.append(ended.enter_context(_start()))
+                asked = [pool.submit(_ask, process, work[k::shares], advance) for k, process in enumerate(processes)]
+                rest: Any = asked
+                while rest:  # in ticks: a Ctrl-C that the system hands to another thread does not wake this one
+                    done, rest = wait(asked, TICK, FIRST_EXCEPTION)
+                    for answer in done:
+                        answer.result()  # raises what it raised
+                for k, answer in enumerate(asked):
+                    results[k::shares] = answer.result()
             finally:  # after a Ctrl-C, or when one failed, nobody waits for what the others would still do
                 for process in processes:
                     process.kill()
@@ -252,20 +258,19 @@ def _start() -> "subprocess.Popen[bytes]":
 
 def _ask(process: "subprocess.Popen[bytes]", work: list[Work], advance: Callable[[int], None]) -> list[Any]:
     """Have a process do one share; if it dies, so does the whole; its OSError (a full disk) is raised here."""
-    with process:
-        assert process.stdin is not None and process.stdout is not None  # noqa: PT018
-        made: list[Any] = []
-        with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it died early: below, nothing is answered
-            pickle.dump(work, given, protocol=pickle.HIGHEST_PROTOCOL)
-        for references, _ in work:
-            try:
-                part = pickle.load(process.stdout)
-            except (EOFError, pickle.UnpicklingError):  # nothing more, or half of something
-                raise RuntimeError(f"a decoding process ended early, with exit code {process.wait()}") from None
-            if isinstance(part, OSError):
-                raise part
-            made.append(part)
-            advance(len(references))
+    assert process.stdin is not None and process.stdout is not None  # noqa: PT018
+    made: list[Any] = []
+    with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it died early: below, nothing is answered
+        pickle.dump(work, given, protocol=pickle.HIGHEST_PROTOCOL)
+    for references, _ in work:
+        try:
+            part = pickle.load(process.stdout)
+        except (EOFError, pickle.UnpicklingError):  # nothing more, or half of something
+            raise RuntimeError(f"a decoding process ended early, with exit code {process.wait()}") from None
+        if isinstance(part, OSError):
+            raise part
+        made.append(part)
+        advance(len(references))
     return made
 
 

@@ -160,6 +160,8 @@ def walk() -> None:
         model(torch.randn(3, 2, side, side + 4))
         model.set_grad_checkpointing()
         model.forward_intermediates(torch.randn(3, 2, side, side + 4))
+    model.final_conv.conv.register_forward_hook(lambda *_: None)  # a 1x1 that is watched is called
+    model(torch.randn(3, 2, 32, 36))
     make, size = small.SIZES["efficientvit_micro"]
     make(**size, drop_path_rate=0.1, in_chans=1)(torch.randn(2, 1, 28, 28))
 

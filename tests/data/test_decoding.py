@@ -112,8 +112,9 @@ def test_a_decoding_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatc
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from bias_lab.data import decoding
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
 decoding.ALONE, ask = 50, decoding._ask
 def told(process, *others):
     print(process.pid, flush=True)
