@@ -1,13 +1,18 @@
 """What was spent, set, tuned, missed, and where it all comes from: the report's tables that hold no statistic."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bias_lab.analysis.figures import percent
 from bias_lab.analysis.pages import Cell, Table, number, whole, word
+
+CELL = (  # what names a run in every table: two runs that share it differ in their training alone
+    "task dataset image_size backbone recipe intervention budget regime protocol source size draw seed"
+).split()
 
 
 def budgets(table: pd.DataFrame) -> Table:
@@ -132,3 +137,22 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
         rows=tuple(rows),
         note=note,
     )
+
+
+def of_the_plan(table: pd.DataFrame, planned: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The table less finished runs whose cell an edited experiment runs otherwise now, and a line that says so.
+
+    A run that is not planned and in nobody's way stays: another size or backbone that was asked for before.
+    """
+    mine = table["run_id"].isin(set(planned))
+    if not mine.any() or mine.all():
+        return table, []
+    key = [name for name in CELL if name in table]
+    cells = set(table.loc[mine, key].astype(str).itertuples(index=False, name=None))
+    twin = [cell in cells for cell in table[key].astype(str).itertuples(index=False, name=None)]
+    old = ~mine & np.array(twin, bool) & (table["task"] == "classify")
+    count = int(old.sum())
+    if not count:
+        return table, []
+    what = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    return table[~old], [f"{what} left out: the experiment was edited, and runs the same cells otherwise now."]

@@ -23,9 +23,9 @@ def findings(table: pd.DataFrame) -> Report:
     about_it, missing = dict(table.attrs), collect.missing(table)
     experiment, tuned = dict(about_it.get("experiment", {})), dict(about_it.get("tuned", {}))
     reasons: dict[str, str] = dict(about_it.get("reasons", {}))
-    table = rep.light(table)
+    table, before = bookkeeping.of_the_plan(rep.light(table), experiment.get("planned", []))
     failed = table[table["status"] == "failed"]
-    answers, sections, told = [], [], []
+    answers, sections, told = [], [], list(before)
     views = split(table)
     for name, view in views:
         about = name if len(views) > 1 else ""

@@ -50,6 +50,21 @@ def test_tuning_marks_what_was_chosen() -> None:
     assert made.note.endswith("Made by: make tune")
 
 
+def test_what_an_edited_experiment_runs_otherwise_now_is_left_out_and_said() -> None:
+    """Finished runs keep their folders: of one cell twice, the planned one counts; what nobody plans anew stays."""
+    made = rows(lambda run: 0.5, sizes=[100], backbones=["vit_micro", "resnet_micro"])
+    again = [r | {"run_id": f"old{k}", "learning_rate": 0.1} for k, r in enumerate(made[:2])]
+    other = rows(lambda run: 0.5, sizes=[300], backbones=["vit_micro"])
+    whole = table([*made, *again, *other])
+    planned = [r["run_id"] for r in made]
+    kept, told = bookkeeping.of_the_plan(whole, planned)
+    assert set(kept["run_id"]) == {r["run_id"] for r in [*made, *other]}
+    assert told == ["2 finished runs are left out: the experiment was edited, and runs the same cells otherwise now."]
+    assert bookkeeping.of_the_plan(whole, [])[1] == bookkeeping.of_the_plan(kept, planned)[1] == []
+    whole.attrs["experiment"] = {"planned": planned}
+    assert findings(whole).caveats[0] == told[0]
+
+
 def test_failed_before_missing_each_with_its_why() -> None:
     failed = table(
         [row(Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100), status="failed", run_id="f" * 12)]
