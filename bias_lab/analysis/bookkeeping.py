@@ -1,7 +1,7 @@
 """What was spent, set, tuned, missed, and where it all comes from: the report's tables that hold no statistic."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -139,12 +139,12 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
     )
 
 
-def of_the_plan(table: pd.DataFrame, planned: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def of_the_plan(table: pd.DataFrame, experiment: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
     """The table less finished runs whose cell an edited experiment runs otherwise now, and a line that says so.
 
-    A run that is not planned and in nobody's way stays: another size or backbone that was asked for before.
+    A run of an earlier plan that is in nobody's way stays: another size or backbone that was asked for before.
     """
-    mine = table["run_id"].isin(set(planned))
+    mine = table["run_id"].isin({*experiment.get("planned", [])} - {*experiment.get("earlier", [])})
     if not mine.any() or mine.all():
         return table, []
     key = [name for name in CELL if name in table]

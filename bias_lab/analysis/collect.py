@@ -32,8 +32,9 @@ _SETTINGS = (  # the fields of a run that make up its recipe, the name and the t
 def collect(folder: Path) -> pd.DataFrame:
     """The table of a folder: columns `ledger.COLUMNS` in order, rows sorted as the plan has them, then by run_id.
 
-    `attrs["experiment"]`: experiment, question, note, profile, command, version, planned (run_ids in order), recipes
-    (name → settings); `attrs["reasons"]`: run_id → why it failed; `attrs["tuned"]`: the tuning table;
+    `attrs["experiment"]`: experiment, question, note, profile, command, version, planned (run_ids in order), earlier
+    (which of them are of earlier plans), recipes (name → settings).
+    `attrs["reasons"]`: run_id → why it failed; `attrs["tuned"]`: the tuning table;
     `attrs["curves"]`: run_id → [steps, accuracies on the hold-out] of runs that were watched;
     `attrs["overlap"]`: run_id of a pretraining → test images that stood in its source. Runs neither finished nor
     failed have no row.
@@ -268,7 +269,9 @@ def _about(plan: Mapping[str, Any]) -> dict[str, Any]:
                 seen[name].append(run[name])
     words = {name: plan.get(name, "") for name in ("experiment", "question", "note", "profile", "command", "version")}
     labels = {entry["run_id"]: label_of(from_json(entry["run"])) for entry in entries}
-    return {**words, "planned": list(labels), "labels": labels, "recipes": recipes or {"plain": RECIPES["plain"]}}
+    earlier = [entry["run_id"] for entry in plan.get("runs", []) if entry.get("earlier")]
+    recipes = recipes or {"plain": RECIPES["plain"]}
+    return {**words, "planned": list(labels), "earlier": earlier, "labels": labels, "recipes": recipes}
 
 
 _DEFAULTS = {name: getattr(Run(dataset="", backbone="", size=1), name) for name in (*_SETTINGS, "task", "recipe")}

@@ -23,7 +23,7 @@ def findings(table: pd.DataFrame) -> Report:
     about_it, missing = dict(table.attrs), collect.missing(table)
     experiment, tuned = dict(about_it.get("experiment", {})), dict(about_it.get("tuned", {}))
     reasons: dict[str, str] = dict(about_it.get("reasons", {}))
-    table, before = bookkeeping.of_the_plan(rep.light(table), experiment.get("planned", []))
+    table, before = bookkeeping.of_the_plan(rep.light(table), experiment)
     failed = table[table["status"] == "failed"]
     answers, sections, told = [], [], list(before)
     views = split(table)

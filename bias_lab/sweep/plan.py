@@ -255,7 +255,7 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
 
     keep: those that were begun and are not finished stay too (a folder of single runs).
     """
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "run_id": run_id(run),
             "family": plan.families.get(run.backbone, catalogue.family(run.backbone)),
@@ -264,7 +264,7 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
         for run in plan.all()
     ]
     there = {entry["run_id"] for entry in entries}
-    entries += [entry for entry in _earlier(folder, keep=keep) if entry["run_id"] not in there]
+    entries += [{**entry, "earlier": True} for entry in _earlier(folder, keep=keep) if entry["run_id"] not in there]
     head: dict[str, Any] = {
         "experiment": plan.name,
         "question": plan.question,

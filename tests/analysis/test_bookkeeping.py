@@ -3,10 +3,13 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from bias_lab.analysis import bookkeeping, collect
 from bias_lab.analysis.findings import findings
 from bias_lab.analysis.pages import Table
 from bias_lab.definition import Run
+from bias_lab.errors import UserError
 from tests.analysis.planted import row, rows, table
 
 
@@ -56,13 +59,17 @@ def test_what_an_edited_experiment_runs_otherwise_now_is_left_out_and_said() -> 
     again = [r | {"run_id": f"old{k}", "learning_rate": 0.1} for k, r in enumerate(made[:2])]
     other = rows(lambda run: 0.5, sizes=[300], backbones=["vit_micro"])
     whole = table([*made, *again, *other])
-    planned = [r["run_id"] for r in made]
-    kept, told = bookkeeping.of_the_plan(whole, planned)
+    ids = [r["run_id"] for r in made]
+    plan = {"planned": [*ids, "old0", "old1"], "earlier": ["old0", "old1"]}
+    kept, told = bookkeeping.of_the_plan(whole, plan)
     assert set(kept["run_id"]) == {r["run_id"] for r in [*made, *other]}
     assert told == ["2 finished runs are left out: the experiment was edited, and runs the same cells otherwise now."]
-    assert bookkeeping.of_the_plan(whole, [])[1] == bookkeeping.of_the_plan(kept, planned)[1] == []
-    whole.attrs["experiment"] = {"planned": planned}
+    assert bookkeeping.of_the_plan(whole, {})[1] == bookkeeping.of_the_plan(kept, plan)[1] == []
+    whole.attrs["experiment"] = plan
     assert findings(whole).caveats[0] == told[0]
+    whole.attrs["experiment"] = {"planned": plan["planned"]}  # one plan that asks for both says what is wrong with it
+    with pytest.raises(UserError, match="two runs of .* differ in learning_rate"):
+        findings(whole)
 
 
 def test_failed_before_missing_each_with_its_why() -> None:

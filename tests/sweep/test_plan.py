@@ -204,7 +204,10 @@ def test_finished_runs_of_an_earlier_plan_stay_listed(study: Path, tmp_path: Pat
     ledger.write_json(ledger.run_folder(folder, run_id(mine)) / ledger.RESULT, {})
     plan.write(make(study, tmp_path), folder, "")
     kept = [entry for entry in ledger.read_json(folder / ledger.EXPERIMENT)["runs"] if entry["family"] == "other"]
-    assert [entry["run_id"] for entry in kept] == [run_id(mine)]
+    assert [(entry["run_id"], entry["earlier"]) for entry in kept] == [(run_id(mine), True)]
+    plan.write(first, folder, "")
+    again = [entry for entry in ledger.read_json(folder / ledger.EXPERIMENT)["runs"] if entry["family"] == "other"]
+    assert not any("earlier" in entry for entry in again), "planned once more, it is of the plan"
 
 
 def big(seeds: int) -> tuple[Run, ...]:
