@@ -22,13 +22,14 @@ MODELS = VIT, CNN = ("deit_tiny_patch16_224", "tf_efficientnet_lite0")
 # DeiT's own patches: 36 tokens at 96 px. On the hold-out, from weights, 0.646; at 64 px with patches of 16 0.494, with
 # patches of 8 0.719, which takes 2.4 times as long: a ViT could do better than this one does.
 PATCH = 16
-# (starts from, model): the best by accuracy on the hold-out of a CIFAR-10 sample, N = 500, 96 px, 4,800 images seen,
-# draw and seed 1000; the grid was widened until the best lay inside it. All other sizes and datasets borrow them.
+# (starts from, model): the best of 3e-4, 1e-3 and 3e-3 by accuracy on the hold-out of a CIFAR-10 sample with N = 500,
+# 96 px, 4,800 images seen, draw and seed 1000; other sizes and datasets borrow them. Tried afterwards, beyond the grid:
+# only the ViT from scratch gains, 1.9 points on 1,000 images of the hold-out, and on flowers, where it loses, it does not.
 RATES = {
-    ("scratch", VIT): 1e-4,  # 3e-5: 0.254, 1e-4: 0.273, 3e-4: 0.254, 1e-3: 0.242, 3e-3: 0.221
-    ("scratch", CNN): 3e-3,  # 3e-4: 0.165, 1e-3: 0.226, 3e-3: 0.329, 1e-2: 0.283
-    ("weights", VIT): 3e-4,  # 1e-4: 0.627, 3e-4: 0.646, 1e-3: 0.441, 3e-3: 0.275
-    ("weights", CNN): 3e-3,  # 3e-4: 0.438, 1e-3: 0.581, 3e-3: 0.609, 1e-2: 0.269
+    ("scratch", VIT): 3e-4,  # 3e-4: 0.254, 1e-3: 0.242, 3e-3: 0.221; beyond, 1e-4: 0.273, 3e-5: 0.254
+    ("scratch", CNN): 3e-3,  # 3e-4: 0.165, 1e-3: 0.226, 3e-3: 0.329; beyond, 1e-2: 0.283
+    ("weights", VIT): 3e-4,  # 3e-4: 0.646, 1e-3: 0.441, 3e-3: 0.275; beyond, 1e-4: 0.627
+    ("weights", CNN): 3e-3,  # 3e-4: 0.438, 1e-3: 0.581, 3e-3: 0.609; beyond, 1e-2: 0.269
 }
 
 LAPTOP = dict(
