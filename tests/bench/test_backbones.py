@@ -91,12 +91,17 @@ def test_both_have_the_same_weights_and_fused_attention_is_switched_back():
 
 def test_main_writes_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "CASES", (TINY,))
+    micro = dict(
+        case="vit_micro 28px, batch 32", mode="micro", reference="vit_micro", ratio=1.0, low=1.0, high=1.0, n=3
+    )
+    monkeypatch.setattr(bench, "size", lambda name, rounds: iter([micro | dict(n=rounds)]))
     threads = torch.get_num_threads()
     rows = bench.main(tmp_path / "rows.json", quick=True)
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
     assert torch.get_num_threads() == threads
     measured = {(row["mode"], row["reference"]) for row in rows}
-    assert {("train", "timm"), ("inference", "timm"), ("inference", "timm fused")} <= measured
+    assert {("train", "timm"), ("inference", "timm"), ("inference", "timm fused"), ("micro", "vit_micro")} <= measured
+    assert sum(row["mode"] == "micro" for row in rows) == len(bench.MICRO)
     assert all(row["low"] <= row["ratio"] <= row["high"] and row["n"] == 3 for row in rows)
 
 
