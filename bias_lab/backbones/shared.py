@@ -213,7 +213,7 @@ class Block(nn.Module):
         return x
 
     def each_token_alone(self) -> bool:
-        """Whether all but the attention is as built: then `first_token` owes nothing to the other tokens' outputs."""
+        """Whether every part is as built, so that only the attention mixes tokens: then `first_token` is exact."""
         norms = type(self.norm1) is type(self.norm2) is nn.LayerNorm
         return norms and type(self.mlp) is Mlp and type(self.attn) is Attention and type(self.attn.qkv) is nn.Linear
 
