@@ -153,7 +153,10 @@ class MobileViT(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, batch norm, SiLU; (B, C, H, W) -> (B, C', H/stride, W/stride). A 1x1 is a matrix product."""
+    """Convolution, batch norm, SiLU; (B, C, H, W) -> (B, C', H/stride, W/stride). A 1x1 is a matrix product.
+
+    A batch norm in evaluation only scales and shifts: then it is done by the convolution's own weights and a bias.
+    """
 
     def __init__(
         self, width: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True
@@ -164,22 +167,40 @@ class ConvNormAct(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pointwise(x, self.conv) if self.conv.kernel_size == (1, 1) else self.conv(x)  # (B, C', H', W')
-        x = self.bn(x)
-        return F.silu(x) if self.act else x
+        x = convolve(x, self.conv, self.bn)  # (B, C', H', W')
+        if not self.act:
+            return x
+        # in place where nobody else can hold the map: fresh memory for a large one costs more than the activation
+        unseen = type(self.conv) is nn.Conv2d and not hooked(self.conv, self.bn)
+        return F.silu(x, inplace=unseen and not torch.is_grad_enabled())
 
 
-def pointwise(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """A 1x1 convolution as a matrix product over channels that lie last in memory: (B, C, H, W) -> (B, C', H, W).
+def convolve(x: Tensor, conv: nn.Module, norm: nn.Module | None = None) -> Tensor:
+    """`conv`, then `norm`: (B, C, H, W) -> (B, C', H', W'); a 1x1 as a matrix product over channels, last in memory.
 
-    One that was replaced, or for which a hook waits, is called as it is.
+    A convolution of someone's own, or one for which a hook waits, is called as it is.
     """
-    if type(conv) is not nn.Conv2d or hooked(conv):
-        x = conv(x)  # (B, C', H, W)
-        return x
-    x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-    x = F.linear(x, conv.weight.flatten(1))  # (B, H, W, C')
-    return x.permute(0, 3, 1, 2)  # (B, C', H, W)
+    if type(conv) is not nn.Conv2d or conv.bias is not None or hooked(conv):
+        x = conv(x)  # (B, C', H', W')
+        return x if norm is None else norm(x)
+    weight, bias, scaling = conv.weight, None, scale_and_shift(norm)
+    if scaling is not None:
+        weight, bias, norm = weight * scaling[0].reshape(-1, 1, 1, 1), scaling[1], None  # (C', C/groups, k, k), (C',)
+    if conv.kernel_size == (1, 1):
+        x = F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)  # (B, C', H, W)
+    else:
+        x = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # (B, C', H', W')
+    return x if norm is None else norm(x)
+
+
+def scale_and_shift(norm: nn.Module | None) -> tuple[Tensor, Tensor] | None:
+    """A batch norm in evaluation, which reads nothing of its input, as x * scale + shift, each (C,); else None."""
+    if type(norm) is not nn.BatchNorm2d or norm.training or not norm.affine or hooked(norm):
+        return None
+    if norm.running_mean is None or norm.running_var is None:
+        return None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)
+    return scale, norm.bias - norm.running_mean * scale
 
 
 class InvertedResidual(nn.Module):
@@ -222,7 +243,7 @@ class MobileViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv_kxk(x)  # (B, C, H, W)  local
-        y = pointwise(y, self.conv_1x1)  # (B, D, H, W)
+        y = convolve(y, self.conv_1x1)  # (B, D, H, W)
         H, W = y.shape[2:]
         fitted = (math.ceil(H / self.patch) * self.patch, math.ceil(W / self.patch) * self.patch)
         if fitted != (H, W):

@@ -8,12 +8,13 @@ from torch import nn
 
 from bias_lab.backbones.mobilevit import (
     SIZES,
+    ConvNormAct,
     InvertedResidual,
     MobileViT,
     MobileViTBlock,
+    convolve,
     divisible,
     fold,
-    pointwise,
     unfold,
 )
 from bias_lab.errors import UserError
@@ -73,7 +74,7 @@ def test_a_fold_of_another_patch_order_is_not_the_identity():
 def test_the_walk_through_a_block():
     """DESIGN 3.7: local, unfold, global, fold, fuse."""
     block, x = MobileViTBlock(48, 64, 2, patch=2, drop_path=0.0).eval(), torch.randn(2, 48, 8, 8)
-    local = pointwise(block.conv_kxk(x), block.conv_1x1)
+    local = convolve(block.conv_kxk(x), block.conv_1x1)
     assert local.shape == (2, 64, 8, 8)  # d > C
     sequences = unfold(local, 2)
     assert sequences.shape == (2 * 4, 16, 64)
@@ -99,7 +100,78 @@ def test_only_pixels_at_the_same_place_attend_to_one_another():
 
 def test_a_pointwise_convolution_is_a_matrix_product():
     conv, x = nn.Conv2d(5, 7, 1, bias=False), torch.randn(2, 5, 3, 4)
-    torch.testing.assert_close(pointwise(x, conv), conv(x))
+    torch.testing.assert_close(convolve(x, conv), conv(x))
+
+
+def used_norm(width: int) -> nn.BatchNorm2d:
+    """A batch norm that has seen images: nothing in it is 0 or 1."""
+    norm = nn.BatchNorm2d(width)
+    with torch.no_grad():
+        for values in (norm.weight, norm.running_var):
+            values.uniform_(0.3, 3.0)
+        for values in (norm.bias, norm.running_mean):
+            values.normal_()
+    return norm.eval()
+
+
+CONVOLUTIONS = {
+    "1x1": dict(kernel_size=1),
+    "3x3": dict(kernel_size=3, padding=1, stride=2),
+    "each channel alone": dict(kernel_size=3, padding=1, groups=6),
+}
+
+
+@pytest.mark.parametrize("keywords", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_a_norm_in_evaluation_is_the_convolutions_own_scale_and_bias(keywords):
+    conv, norm = nn.Conv2d(6, 6, bias=False, **keywords), used_norm(6)
+    x = torch.randn(2, 6, 5, 4, requires_grad=True)
+    expected, y = norm(conv(x)), convolve(x, conv, norm)
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+    leaves = (x, conv.weight, norm.weight, norm.bias)
+    weights = torch.randn_like(y)
+    for mine, theirs in zip(
+        torch.autograd.grad((y * weights).sum(), leaves),
+        torch.autograd.grad((expected * weights).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_what_someone_else_holds_is_not_written_over():
+    """The activation works in place where nothing but this block sees the map."""
+    block, x = ConvNormAct(5, 5, 1).eval(), torch.randn(2, 5, 3, 4)
+    with torch.no_grad():
+        expected = F.silu(block.bn(block.conv(x)))
+        torch.testing.assert_close(block(x), expected)
+        kept = []
+        handle = block.bn.register_forward_hook(lambda _module, _given, made: kept.append(made))
+        torch.testing.assert_close(block(x), expected)
+        assert kept[0].min() < -0.3, "what the norm gave, not what the activation made of it"
+        handle.remove()
+        block.conv, block.bn = nn.Identity(), nn.Identity()
+        before = x.clone()
+        torch.testing.assert_close(block(x), F.silu(before))
+        assert torch.equal(x, before)
+
+
+def test_a_norm_that_reads_its_input_is_called():
+    conv, x = nn.Conv2d(5, 7, 1, bias=False), torch.randn(8, 5, 3, 4)
+    for norm in (used_norm(7).train(), nn.BatchNorm2d(7, track_running_stats=False).eval(), nn.InstanceNorm2d(7)):
+        y = convolve(x, conv, norm)
+        assert y.mean((0, 2, 3)).sub(norm.bias if norm.affine else 0).abs().max() < 1e-5
+    counted = used_norm(7).train()
+    convolve(x, conv, counted)
+    assert counted.num_batches_tracked == 1
+
+
+def test_a_norm_that_is_watched_or_has_no_weights_is_called():
+    conv, norm, seen = nn.Conv2d(5, 7, 1, bias=False), used_norm(7), []
+    expected = norm(conv(torch.ones(1, 5, 3, 4)))
+    norm.register_forward_hook(lambda *_: seen.append(1))
+    torch.testing.assert_close(convolve(torch.ones(1, 5, 3, 4), conv, norm), expected)
+    assert seen == [1]
+    plain = nn.BatchNorm2d(7, affine=False).eval()
+    torch.testing.assert_close(convolve(torch.ones(1, 5, 3, 4), conv, plain), plain(conv(torch.ones(1, 5, 3, 4))))
 
 
 def test_a_residual_stands_where_shapes_agree():

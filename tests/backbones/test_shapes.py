@@ -158,6 +158,7 @@ def walk() -> None:
     for side in (32, 24):
         model = mobilevit.MobileViT(**mobilevit.SIZES["mobilevit_micro"], **common)
         model(torch.randn(3, 2, side, side + 4))
+        model.eval()(torch.randn(3, 2, side, side + 4))  # norms are the convolutions' own now
         model.set_grad_checkpointing()
         model.forward_intermediates(torch.randn(3, 2, side, side + 4))
     model.final_conv.conv.register_forward_hook(lambda *_: None)  # a 1x1 that is watched is called
