@@ -124,7 +124,7 @@ def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
 def test_the_readmes_backbone_joins_the_sweep_and_leaves_finished_runs_alone(joined) -> None:
     folder, words = joined
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
-    assert main([*words, "--no-tune", "--sizes", "20"]) == 0
+    assert main([*words, "--no-tune", "--sizes", "20", "--workers", "1"]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are untouched"
     table = pd.read_parquet(folder / ledger.TABLE)
     mine = table[table["backbone"] == OWN]

@@ -75,7 +75,13 @@ def losses(backbone: str, regime: str, weights: Path | None = None) -> list[floa
     return seen
 
 
-@pytest.mark.parametrize(("backbone", "regime"), [cell for cell in CELLS if possible(*cell)])
+LONG = {(name, "dino") for name in ("efficientnet_micro", "mobilenetv3_micro", "efficientvit_micro")}  # 5 seconds each
+
+
+@pytest.mark.parametrize(
+    ("backbone", "regime"),
+    [pytest.param(*cell, marks=pytest.mark.slow if cell in LONG else ()) for cell in CELLS if possible(*cell)],
+)
 def test_a_cell_that_claims_to_work_trains(backbone: str, regime: str) -> None:
     seen = losses(backbone, regime)
     assert sum(seen[-3:]) < FALLS_TO[regime] * sum(seen[:3])
