@@ -20,6 +20,7 @@ from bias_lab.sweep import engines
 ROOT = Path(__file__).parent.parent
 SWEEP = ["sweep", "experiments/small_data.py", "--profile", "smoke"]
 OWN = "my_models:conv_stem_vit"
+SAMPLE = ROOT.parent / "shared" / "data" / "cifar10" / "sample200"
 BIAS_LAB = str(Path(sys.executable).with_name("bias-lab"))
 
 
@@ -150,6 +151,26 @@ def test_an_own_backbone_is_tuned_first_like_the_others(joined) -> None:
         assert [t["learning_rate"] for t in row["trials"]] == [t["learning_rate"] for t in grid]
         best = max(row["trials"], key=lambda trial: trial["top1"])
         assert row["learning_rate"] == best["learning_rate"]
+
+
+# --- the user's own folder -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is not at hand")
+def test_the_same_study_on_a_folder_of_real_photographs(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    command = [BIAS_LAB, *SWEEP, "--data", str(SAMPLE), "--image-size", "32", "--sizes", "20", "--out", str(folder)]
+    done = subprocess.run([*command, "--no-wandb"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_parquet(folder / ledger.TABLE)
+    rows = table[table["task"] == "classify"]
+    assert (table["status"] == "finished").all()
+    assert rows["architecture"].nunique() == 7
+    assert {"scratch", "mae"} == set(rows["regime"])
+    assert rows[["classes", "test_images", "image_size"]].drop_duplicates().to_numpy().tolist() == [[10, 50, 32]]
+    assert rows["dataset"].str.startswith("folder:").all()
+    assert "<svg" in (folder / ledger.REPORT).read_text()
 
 
 # --- twice the same, and killed --------------------------------------------------------------------------------------
