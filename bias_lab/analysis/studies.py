@@ -211,8 +211,8 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
     for how, name, part in found:
         corrected = part.assign(p_holm=adjusted[at : at + len(part)])
         at += len(part)
-        start = "" if how == "scratch" else f"After {how}, "
-        parts.append(start + " ".join(claims(corrected, (name, reference))))
+        said = " ".join(claims(corrected, (name, reference)))
+        parts.append(said if how == "scratch" else f"After {how}, " + said.replace("No ", "no ", 1))
     every = pd.concat([part for _, _, part in found], ignore_index=True)
     labelled = [(reference, f"{name} ({how})", part) for how, name, part in found]
     method = f"{method_of(every, 'comparisons')}." if every["p"].notna().any() else ""

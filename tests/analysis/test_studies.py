@@ -87,7 +87,7 @@ def test_without_a_plain_vit_pairs_are_told() -> None:
     sentence, method = report.answers[0][1:]
     assert sentence.startswith("efficientvit_micro falls short of mobilenetv3_micro at N = 300 by ")
     assert "No difference between mobilevit_micro and mobilenetv3_micro is shown at N = 300" in sentence
-    assert "After SimMIM, No difference between efficientvit_micro and mobilenetv3_micro" in sentence
+    assert "After SimMIM, no difference between efficientvit_micro and mobilenetv3_micro" in sentence
     assert "Holm-corrected over 3 comparisons" in method
     assert section(report, "shortfall").title == "Pair by pair"
     assert all(line.bold for line in section(report, "figure").charts[0].series)
