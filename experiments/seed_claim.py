@@ -10,7 +10,8 @@ What would change the answer: no gap from scratch (its interval holds 0), or one
 Then architecture is not what the observation showed, but its training, or the luck of one seed.
 Smoke and laptop: micro sizes of the three on Fashion-MNIST (ten classes, 28 px), fewer epochs (smoke 4, laptop 60), the
 pretrained arm pretrained in the lab (SimMIM on the pool's images, no labels): they show the method, not the published
-numbers, in half an hour on 2 slow cores. Full: Oxford-IIIT Pet at 224 px, 37 breeds, the published sizes, 90 epochs, ImageNet's weights.
+numbers, in half an hour on 2 slow cores. Full: Oxford-IIIT Pet at 224 px, 37 breeds, the published sizes, 90 epochs,
+ImageNet's weights.
 Run it: make sweep-seed-claim [PROFILE=smoke|laptop|full]
 """
 
