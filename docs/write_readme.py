@@ -161,6 +161,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments
     "matrix": matrix,
     "locality": partial(study, FOLDER / "locality", ("arms",), caveats=False),
     "pretraining": partial(study, FOLDER / "pretraining_cifar10", ("recovery",), caveats=False),
+    "pretraining laptop": partial(study, FOLDER / "pretraining", ("recovery",), caveats=False),
     "seed claim": partial(study, FOLDER / "seed_claim", ("epochs", "shortfall"), caveats=False),
     "weights flowers8": partial(study, FOLDER / "weights_flowers8", ("recovery",), caveats=False),
     "weights cifar10": partial(study, FOLDER / "weights_cifar10", ("recovery",), caveats=False),
