@@ -9,10 +9,10 @@ fine-tuned on the same images, for the same images seen.
 Expected: without labels on the target's own images wins back most; a source unlike the target little; the ResNet gains
 less, since locality is what it has already.
 What would change the answer: a recovery whose interval holds 0; a ResNet that gains as much as the ViT.
-Laptop: 40 minutes on 2 slow cores. Fashion-MNIST, one pretraining a method and backbone, shared by all replicates, and up
-to 2 minutes of one core each: what more of it would give is not shown, and for DINO, whose every image is seen through
-six crops by student and teacher, that is a hundred steps. `supervised` learns figures, `formula` fractals, both drawn by
-the lab.
+Laptop: 40 minutes on 2 slow cores. Fashion-MNIST, one pretraining a method and backbone, shared by all replicates, and
+up to 2 minutes of one core each: what more of it would give is not shown, and for DINO, whose every image is seen
+through six crops by student and teacher, that is a hundred steps. `supervised` learns figures, `formula` fractals, both
+drawn by the lab.
 Full: CIFAR-10 and CIFAR-100 with Tiny-ImageNet as the source, a pretraining a seed, strong augmentation; and
 Oxford-IIIT Pet at 224 px with ImageNet's weights. To be held against at all 50,000 labels, within 1.5 points: a ViT of
 2.8 M parameters (vit_mini is that one: width 192, depth 9, 12 heads, MLP of 384) 93.58 on CIFAR-10 and 73.81 on
