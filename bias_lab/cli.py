@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bias_lab import flags
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, counted, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -309,7 +309,7 @@ def wandb_sync(arguments: argparse.Namespace) -> int:
         if online
         else f"written; upload them: wandb sync {arguments.folder}/wandb/offline-run-*"
     )
-    print(f"{len(written)} runs {where}" if written else "nothing new: every run was exported before")
+    print(f"{counted(len(written), 'run')} {where}" if written else "nothing new: every run was exported before")
     return 0
 
 

@@ -23,6 +23,11 @@ class Diverged(Exception):
     """The loss stopped being a number. It ends a run as failed, and the run is never tried again."""
 
 
+def counted(number: int, what: str) -> str:
+    """`1 image`, `2 images`: for nouns whose plural is an s."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def unknown(kind: str, given: str, names: Iterable[str], remedy: str = "") -> UserError:
     """The error for a name that nobody knows: with the nearest match if there is one, else with the choices."""
     choices = sorted(names)

@@ -2,7 +2,7 @@
 
 import pickle
 
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, counted, unknown
 
 
 def test_one_line_with_what_allowed_and_remedy() -> None:
@@ -17,6 +17,10 @@ def test_a_line_break_in_a_name_stays_in_the_line() -> None:
 def test_it_survives_the_way_between_processes() -> None:
     error = pickle.loads(pickle.dumps(UserError("a", "b", "c")))
     assert (error.what, error.allowed, error.remedy) == ("a", "b", "c")
+
+
+def test_one_is_not_many() -> None:
+    assert (counted(1, "image"), counted(0, "image"), counted(1200, "image")) == ("1 image", "0 images", "1,200 images")
 
 
 def test_unknown_names_get_the_nearest_match_or_the_choices() -> None:

@@ -191,9 +191,14 @@ def identical(one: Path, other: Path) -> int:
 
 @pytest.mark.slow
 def test_twice_in_two_folders_and_with_one_worker_the_bytes_are_the_same(swept, tmp_path: Path) -> None:
-    command = [BIAS_LAB, *SWEEP, "--out", str(tmp_path / "again"), "--no-wandb", "--workers", "1"]
+    """All architectures, both regimes and both budgets: the smaller of the two sizes is enough."""
+    again = tmp_path / "again"
+    command = [BIAS_LAB, *SWEEP, "--sizes", "20", "--out", str(again), "--no-wandb", "--workers", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    assert identical(swept[0], tmp_path / "again") == len(list((swept[0] / "runs").iterdir()))
+    table = pd.read_parquet(again / ledger.TABLE)
+    assert table["architecture"].nunique() == 7
+    assert {"scratch", "mae"} <= set(table["regime"])
+    assert identical(swept[0], again) == len(table) >= 11
 
 
 @pytest.mark.slow

@@ -23,11 +23,10 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
     A linear model on all finished rows of one dataset and image size, budget 1: accuracy ~ size + factors, no
     interactions (they are in the rest). Each factor is judged beside all others (type II), so that an unbalanced table
     is fair to it. Columns factor, levels, range (largest difference between its levels' effects, as accuracy; of
-    backbones
-    within one family; best, worst: which two), share = λ / (λ + n), of the variance not explained by the others, `low,
-    high` its 95 % interval from the noncentral F distribution (Steiger 2004, Psychological Methods 9:164), p of the F
-    test, df, n rows. Where a draw has one seed throughout, the two are one factor. A factor with one level, with more
-    than 500, or that can't be told from the others is left out.
+    backbones within one family; best, worst: which two), share = λ / (λ + n), of the variance not explained by the
+    others, `low, high` its 95 % interval from the noncentral F distribution (Steiger 2004, Psychological Methods
+    9:164), p of the F test, df, n rows. Where a draw has one seed throughout, the two are one factor. A factor with one
+    level, with more than 500, or that can't be told from the others is left out.
     """
     rep.check(table)
     rows = table[(table["status"] == "finished") & (table["task"] == "classify") & (table["budget"] == 1)]

@@ -121,8 +121,7 @@ class Answer:
     """What the table says about the question. sizes: those at which the verdict's claim is made.
 
     verdict: `shortfall` (shown at `sizes`), `crossover` (a shortfall at `sizes`, a lead at larger ones), `lead` (`of`
-    is
-    ahead at `sizes`, behind at none), `none` (no difference is shown at any size), `unknown` (too few replicates).
+    is ahead at `sizes`, behind at none), `none` (no difference is shown at any size), `unknown` (too few replicates).
     text: finding and method in words.
     """
 

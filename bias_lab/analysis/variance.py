@@ -93,8 +93,7 @@ def power(
     That is: the paired two-sided t-test at 5 % succeeds with probability `chance` (noncentral t). From the spread of
     the paired differences at each size; draws_high is the number if the spread is at its 80 % upper limit, which with
     few replicates is far above its estimate. Where no draw has two seeds, seeds and draws can't be told apart, and
-    only one
-    seed a draw is answered. sd: of a draw's mean with so many seeds; df: what it rests on.
+    only one seed a draw is answered. sd: of a draw's mean with so many seeds; df: what it rests on.
     """
     rows = rep.comparable(table)
     paired = rep.pairs(rep.select(rows, of), rep.select(rows, against))

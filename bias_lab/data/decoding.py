@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bias_lab.data import pictures
 from bias_lab.data.identity import content_hash, file_hash
 from bias_lab.data.moments import sums
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, counted
 
 ALONE = 1500  # images that one process decodes sooner than others start
 TOGETHER = 64  # images that are decoded, written and reported at once
@@ -279,7 +279,9 @@ def refuse(where: str, names: Sequence[str], problems: Sequence[str]) -> None:
     bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise UserError(f"{len(bad)} images of {where}: {', '.join(bad[:5])}{more}", remedy="start the sweep again")
+        raise UserError(
+            f"{counted(len(bad), 'image')} of {where}: {', '.join(bad[:5])}{more}", remedy="start the sweep again"
+        )
 
 
 class progress:  # noqa: N801 - reads as a function where it is used

@@ -13,7 +13,7 @@ from typing import Any
 from bias_lab.data.decoding import Reference
 from bias_lab.data.mapped import data_root
 from bias_lab.data.pictures import EXTENSIONS
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, counted
 from bias_lab.ledger import replacing
 
 SPLITS = {  # a folder's or table's word → train, val, test
@@ -106,11 +106,15 @@ def _folder(root: Path, found: list[Path]) -> Listing:
             inner = sorted(p for p in part.iterdir() if not p.name.startswith("."))
             _classes(made, real, root, [p for p in inner if p.is_dir()], split, part)
     elif splits:
-        raise UserError(f"{root} has {' and '.join(p.name + '/' for p in splits.values())} and no train/")
+        raise UserError(
+            f"{root} has {' and '.join(p.name + '/' for p in splits.values())} and no train/",
+            remedy="put the images to train on into train/, one folder a class",
+        )
     else:
         loose = [p for p in found if p.is_file() and p.suffix.lower() in EXTENSIONS]
         if loose:
-            made.warnings.append(f"{len(loose)} images beside the class folders are left out, {loose[0].name} for one")
+            named = loose[0].name + (", …" if len(loose) > 1 else "")
+            made.warnings.append(f"left out {counted(len(loose), 'image')} beside the class folders: {named}")
         _classes(made, real, root, folders, "", root)
     made.classes = sorted({item.label for item in made.items})
     return made
@@ -118,7 +122,7 @@ def _folder(root: Path, found: list[Path]) -> Listing:
 
 def _what_is_there(found: list[Path]) -> str:
     images = sum(p.suffix.lower() in EXTENSIONS for p in found)
-    return f"there are {images} loose images in it" if images else ""
+    return f"it holds {counted(images, 'loose image')}" if images else ""
 
 
 def _classes(made: Listing, real: Path, root: Path, folders: list[Path], split: str, part: Path) -> None:
