@@ -165,6 +165,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments
     "seed claim": partial(study, FOLDER / "seed_claim", ("epochs", "shortfall"), caveats=False),
     "weights flowers8": partial(study, FOLDER / "weights_flowers8", ("recovery",), caveats=False),
     "weights cifar10": partial(study, FOLDER / "weights_cifar10", ("recovery",), caveats=False),
+    "weights pets3": partial(study, FOLDER / "weights_pets3", ("recovery",), caveats=False),
     "bench backbones": bench_backbones,
     "bench data": bench_data,
 }
