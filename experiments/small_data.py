@@ -34,9 +34,9 @@ LAPTOP = dict(
 SCALE = {
     "smoke": LAPTOP
     | dict(
-        seen={20: 320, 40: 320},
+        seen={20: 128, 40: 128},
         replicates=((0, 0),),  # the path, not the answer: no interval
-        pretraining=dict(samples_seen=640, batch_size=64, learning_rate=2e-3),
+        pretraining=dict(samples_seen=256, batch_size=64, learning_rate=2e-3),
     ),
     "laptop": LAPTOP,
     "full": dict(
