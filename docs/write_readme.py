@@ -5,7 +5,7 @@ Run: python docs/write_readme.py            (after a file in docs/results/ was m
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,9 +171,10 @@ BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments
 }
 
 
-def written(text: str) -> str:
-    """The README with its numbers made anew."""
-    for name, block in BLOCKS.items():
+def written(text: str, names: Collection[str] = tuple(BLOCKS)) -> str:
+    """The README with the numbers of these blocks made anew."""
+    for name in names:
+        block = BLOCKS[name]
         begin, end = f"<!-- {name}: begin (docs/write_readme.py) -->", f"<!-- {name}: end -->"
         before, rest = text.split(begin)
         text = "\n\n".join([before + begin, block(), end + rest.split(end)[1]])

@@ -122,6 +122,7 @@ def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
     return tmp_path / "out", [*SWEEP, "--out", "out", "--no-wandb", "--backbone", OWN]
 
 
+@pytest.mark.slow
 def test_the_readmes_backbone_joins_the_sweep_and_leaves_finished_runs_alone(joined) -> None:
     folder, words = joined
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
