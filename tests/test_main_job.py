@@ -199,7 +199,8 @@ def test_twice_in_two_folders_and_with_one_worker_the_bytes_are_the_same(swept, 
     table = pd.read_parquet(again / ledger.TABLE)
     assert table["architecture"].nunique() == 7
     assert {"scratch", "mae"} <= set(table["regime"])
-    assert identical(swept[0], again) == len(table) >= 11
+    strong = int((table["recipe"] == "strong").sum())  # goes with a sweep's largest size, here another
+    assert identical(swept[0], again) == len(table) - strong >= 11
 
 
 @pytest.mark.slow
