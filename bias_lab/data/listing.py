@@ -143,7 +143,8 @@ def _classes(made: Listing, real: Path, root: Path, folders: list[Path], split: 
             else:
                 made.items.append(Item(Reference(file), split, label, name))
         if other:
-            made.warnings.append(f"{folder.relative_to(root)}: left out {other} files that are no images by their name")
+            what = f"{counted(other, 'file')} without an image's ending"
+            made.warnings.append(f"{folder.relative_to(root)}: left out {what}")
         if len(made.items) + len(made.bad) == before:
             raise UserError(f"class folder {folder.relative_to(root)} holds no images", remedy="fill or remove it")
 

@@ -238,7 +238,7 @@ def test_files_that_are_no_images_by_name_are_left_out_and_counted(here: Path, t
     (here / "cat" / "notes.txt").write_text("hello", encoding="utf-8")
     (here / "loose.png").write_bytes(encoded(picture(1)))
     warnings = index(here, folder=tmp_path / "out").warnings
-    assert any("cat: left out 1 files" in line for line in warnings)
+    assert any("cat: left out 1 file without" in line for line in warnings)
     assert any("left out 1 image beside the class folders" in line for line in warnings)
 
 
