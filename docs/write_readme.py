@@ -65,13 +65,14 @@ def ratio(row: Row | None) -> Cell:
 def bench_backbones() -> str:
     """Ours against timm's: a line a case; below it what bf16 does, and where all was measured."""
     rows = measured("backbones")
-    plain = [row for row in rows if row["mode"] in ("train", "inference")]
+    plain = [row for row in rows if row["mode"] in ("train", "inference", "inference after training")]
     at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in plain}
     columns = {
         "training, timm as it comes": ("train", True),
         "training, timm at its best": ("train", False),
         "inference, timm as it comes": ("inference", True),
         "inference, timm at its best": ("inference", False),
+        "inference after training, timm as it comes": ("inference after training", True),
     }
     table = Table(
         title="How many times less CPU time than timm, with the same weights",

@@ -2,9 +2,12 @@
 
 `bias-lab bench backbones --out FILE`. A row says how many times the reference's time ours takes less: the median of
 `ratio` = reference / ours over n rounds, with quartiles. A round times both, one after the other, so that a machine
-that slows down slows both; CPU time, so that a neighbour's work doesn't count. A training step is forward, loss,
-backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and costs elsewhere,
-so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row was measured.
+that slows down slows both; CPU time, so that a neighbour's work doesn't count. Each case has a process of its own and
+infers before it trains, as a process that serves a model does: training grows the heap, and whoever infers after it
+asks the system for no fresh pages. `inference after training` says what that is worth. A training step is forward,
+loss, backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and costs
+elsewhere, so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row was
+measured.
 The micro sizes are held against one another: how many times vit_micro's training step each takes, and its parameters.
 """
 
@@ -13,7 +16,9 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,8 @@ from bias_lab import ledger
 from bias_lab.backbones import create  # and registers ours with timm
 from bias_lab.catalogue import BACKBONES
 from bias_lab.training.hardware import bf16_units, cpuinfo
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,49 +71,56 @@ CASES = (
 )  # fmt: skip
 
 
-def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[dict[str, Any]]:
+def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[Row]:
     """Measure, and write the rows as JSON to `out`. quick: a few rounds, to see that it works; no figure to quote."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rows = []
-    try:
-        for case in CASES:
-            if only in case.name:
-                rows += list(measure(case, rounds=3 if quick else ROUNDS))
+    rounds = 3 if quick else ROUNDS
+    rows: list[Row] = []
+    for work, cases in ((measure, CASES), (size, MICRO)):
+        for case in cases:
+            if only in str(getattr(case, "name", case)):
+                rows += alone(work, case, rounds)
                 if out is not None:
                     ledger.write_json(out, rows)  # after each case: a measurement that is stopped keeps what it has
-        for name in MICRO:
-            if only in name:
-                rows += list(size(name, rounds=3 if quick else ROUNDS))
-        if out is not None:
-            ledger.write_json(out, rows)
-    finally:
-        torch.set_num_threads(threads)
     return rows
 
 
-def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
-    """The rows of one case: training and inference, against timm by default and at its best."""
+def alone(work: Callable[..., Iterator[Row]], case: object, rounds: int) -> list[Row]:
+    """The rows of one case, from a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(on_one_thread, work, case, rounds).result()
+
+
+def on_one_thread(work: Callable[..., Iterator[Row]], case: object, rounds: int) -> list[Row]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return list(work(case, rounds=rounds))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def measure(case: Case, *, rounds: int) -> Iterator[Row]:
+    """The rows of one case: inference, then training, against timm by default and at its best; bf16 against fp32."""
     info = cpuinfo()
     where = dict(machine=machine(info))
     ours, default = pair_of_models(case)
     channels = case.keywords.get("in_chans", 3)
     images = torch.randn(case.batch, channels, case.image_size, case.image_size)
     labels = torch.randint(0, case.keywords.get("num_classes", 1000), (case.batch,))
-    fast_images = images.contiguous(memory_format=torch.channels_last)
-    references: list[tuple[str, nn.Module, Tensor, tuple[str, ...]]] = [
-        ("timm", default, images, ("train", "inference"))
-    ]
+    references = {"timm": (default, images)}
     if case.best == "channels_last":
         best = pair_of_models(case)[1].to(memory_format=torch.channels_last)
-        references.append(("timm channels_last", best, fast_images, ("train", "inference")))
+        references["timm channels_last"] = (best, images.contiguous(memory_format=torch.channels_last))
     if case.best == "fused_inference":
-        references.append(("timm fused", pair_of_models(case, fused=True)[1], images, ("inference",)))
-    for reference, model, given, modes in references:
-        for mode in modes:
-            run = step if mode == "train" else infer
-            ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
-            yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios) | where
+        references["timm fused"] = (pair_of_models(case, fused=True)[1], images)
+    order = [("inference", reference) for reference in references]
+    order += [("train", reference) for reference in references if reference != "timm fused"]  # it trains unfused
+    order += [("inference after training", "timm")]
+    for mode, reference in order:
+        model, given = references[reference]
+        run = step if mode == "train" else infer
+        ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
+        yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios) | where
     units = bf16_units(info)
     for mode, run in (("train bf16", step), ("inference bf16", infer)) if "mobilevit" not in case.name else ():
         full, half = _bound(run, ours, images, labels), _autocast(_bound(run, ours, images, labels))
@@ -115,7 +129,7 @@ def measure(case: Case, *, rounds: int) -> Iterator[dict[str, Any]]:
         yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | where | dict(note=note)
 
 
-def size(name: str, *, rounds: int) -> Iterator[dict[str, Any]]:
+def size(name: str, *, rounds: int) -> Iterator[Row]:
     """What a micro size costs, at the two ends of what it is made for: its training step against vit_micro's."""
     for side, channels in ((28, 1), (64, 3)):
         images = torch.randn(32, channels, side, side).contiguous(memory_format=torch.channels_last)
@@ -171,7 +185,7 @@ def interleaved(reference: Callable[[], object], ours: Callable[[], object], rou
     return ratios[2:]
 
 
-def row(case: str, mode: str, reference: str, ratios: list[float]) -> dict[str, Any]:
+def row(case: str, mode: str, reference: str, ratios: list[float]) -> Row:
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return dict(
         case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),

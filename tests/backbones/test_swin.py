@@ -178,6 +178,50 @@ def test_inference_and_training_agree(randomise):
     torch.testing.assert_close(fast, model(images), atol=1e-5, rtol=1e-5)
 
 
+def block_calls(model, images, monkeypatch):
+    """How many samples each call of a block was given, in one inference."""
+    seen = []
+    whole = swin.Block.forward
+    monkeypatch.setattr(swin.Block, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1])
+    with torch.no_grad():
+        return model(images), seen
+
+
+@pytest.mark.parametrize(("size", "first"), [(32, [2, 2, 1, 2, 2, 1]), (36, [1] * 10)])  # 36: windows not filled
+def test_inference_goes_a_few_samples_at_a_time_and_computes_the_same(size, first, randomise, monkeypatch):
+    model, images = SwinTransformer(**PLANTED_SHAPE | dict(img_size=size)).eval(), torch.randn(5, 3, size, size)
+    randomise(model)
+    expected = model(images)  # with gradients: the batch as one
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(swin, "TOKENS", model.layers[0].map_size[0] ** 2 + 50)  # a thread
+    got, seen = block_calls(model, images, monkeypatch)
+    assert seen[: len(first)] == first
+    assert seen[-1] == 5, "a later stage's few tokens go as one"
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_who_watches_a_part_sees_the_whole_batch(monkeypatch):
+    model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(5, 3, 32, 32)
+    monkeypatch.setattr(swin, "TOKENS", 1)
+    seen = []
+    model.layers[0].blocks[0].mlp.register_forward_hook(lambda module, given, made: seen.append(len(made)))
+    with torch.no_grad():
+        model(images)
+    assert seen == [5]
+
+
+@pytest.mark.parametrize("state", ["training", "gradients"])
+def test_a_batch_that_learns_goes_as_one(state, monkeypatch):
+    model, images = SwinTransformer(**PLANTED_SHAPE).train(state == "training"), torch.randn(5, 3, 32, 32)
+    monkeypatch.setattr(swin, "TOKENS", 1)
+    seen = []
+    whole = swin.Block.forward
+    monkeypatch.setattr(swin.Block, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1])
+    with torch.set_grad_enabled(state == "gradients"):
+        model(images)
+    assert set(seen) == {5}
+
+
 def test_fresh_weights_are_spread_as_timms(same_start):
     shape = dict(depths=(2, 2), num_heads=(3, 6), num_classes=100)
     same_start(*(timm.create_model(f"{p}swin_tiny_patch4_window7_224", **shape) for p in ("bias_lab_", "")))

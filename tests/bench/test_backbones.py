@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -91,18 +92,33 @@ def test_both_have_the_same_weights_and_fused_attention_is_switched_back():
 
 def test_main_writes_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "CASES", (TINY,))
-    micro = dict(
-        case="vit_micro 28px, batch 32", mode="micro", reference="vit_micro", ratio=1.0, low=1.0, high=1.0, n=3
-    )
-    monkeypatch.setattr(bench, "size", lambda name, rounds: iter([micro | dict(n=rounds)]))
+    monkeypatch.setattr(bench, "MICRO", ("vit_micro",))
     threads = torch.get_num_threads()
     rows = bench.main(tmp_path / "rows.json", quick=True)
     assert json.loads((tmp_path / "rows.json").read_text()) == rows
     assert torch.get_num_threads() == threads
-    measured = {(row["mode"], row["reference"]) for row in rows}
-    assert {("train", "timm"), ("inference", "timm"), ("inference", "timm fused"), ("micro", "vit_micro")} <= measured
-    assert sum(row["mode"] == "micro" for row in rows) == len(bench.MICRO)
+    assert [(row["mode"], row["reference"]) for row in rows] == [
+        ("inference", "timm"),
+        ("inference", "timm fused"),
+        ("train", "timm"),
+        ("inference after training", "timm"),
+        ("train bf16", "ours fp32"),
+        ("inference bf16", "ours fp32"),
+        ("micro", "vit_micro"),
+        ("micro", "vit_micro"),
+    ]
     assert all(row["low"] <= row["ratio"] <= row["high"] and row["n"] == 3 for row in rows)
+
+
+def test_each_case_has_a_process_of_its_own_and_one_thread():
+    first, second = (bench.alone(where_it_runs, case, rounds=2) for case in ("a", "b"))
+    assert first[0]["process"] != second[0]["process"]
+    assert [row["threads"] for row in first + second] == [1, 1]
+    assert [(row["case"], row["rounds"]) for row in first + second] == [("a", 2), ("b", 2)]
+
+
+def where_it_runs(case, *, rounds):
+    yield dict(case=case, rounds=rounds, process=os.getpid(), threads=torch.get_num_threads())
 
 
 def test_every_case_that_is_claimed_is_measured():
