@@ -28,6 +28,10 @@ TICK = 0.25  # seconds between two looks at the clock
 # a spinning OpenMP thread takes a core from its neighbour: two contended 2-thread processes fell to 1 step a second
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
+# glibc gives a large activation's memory back to the system, and the next step faults its pages in anew; to keep it
+# saves a fifth of a sweep on a CPU (the smoke profile: 69 and 79 s against 57 and 61) for a tenth more memory
+HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -185,7 +189,7 @@ class Local:
             self.workers.append(self._start())
 
     def _start(self) -> Worker:
-        environment = {**os.environ, **QUIET}
+        environment = {**HEAP, **os.environ, **QUIET}  # a heap that the user has set is the user's
         threads = str(max(1, cores() // self.most) if self.devices else 1)
         environment.update(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, OPENBLAS_NUM_THREADS=threads)
         if len(self.devices) > 1:

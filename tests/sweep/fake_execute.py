@@ -11,6 +11,7 @@ from pathlib import Path
 from bias_lab import ledger
 from bias_lab.definition import Run, Settings, run_id, to_json
 from bias_lab.errors import Diverged, UserError
+from bias_lab.sweep.engines import HEAP
 
 FAIL, DIVERGE, DIE, FULL, HELD, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
 GO = "go"  # the file in the sweep's folder for which a held run of seed 3 or more waits, so that no test races one
@@ -57,7 +58,9 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
             "run_id": run_id(run),
             "metrics": METRICS | {"top1": None if run.task == "pretrain" else top1},
             "weights": {},
-            "facts": FACTS | {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]},
+            "facts": FACTS
+            | {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]}
+            | {name: os.environ[name] for name in HEAP},
             "steps": 1,
             "samples_seen": run.samples_seen,
             "seconds": 0.01,

@@ -1,6 +1,7 @@
 """Workers carry out runs, die, are replaced, and end with the sweep. Real processes, a stand-in for training."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -45,6 +46,37 @@ def test_one_worker_carries_out_all_in_order_with_one_thread(tmp_path: Path) -> 
     ]
     result = ledger.read_json(ledger.run_folder(tmp_path, run_id(ONE)) / ledger.RESULT)
     assert result["facts"]["threads"] == "1"
+
+
+def test_a_worker_keeps_its_heap_unless_the_user_said_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    work(tmp_path, ONE)
+    facts = ledger.read_json(ledger.run_folder(tmp_path, run_id(ONE)) / ledger.RESULT)["facts"]
+    assert facts["MALLOC_MMAP_MAX_"] == engines.HEAP["MALLOC_MMAP_MAX_"]
+    assert facts["MALLOC_TRIM_THRESHOLD_"] == "131072"
+
+
+FAULTS = """
+import resource
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    activation = b"1" * (64 << 20)
+    del activation
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what the variables say is for glibc's allocator")
+def test_memory_had_before_is_not_faulted_in_again() -> None:
+    plain = {name: value for name, value in os.environ.items() if name not in engines.HEAP}
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, check=True).stdout)
+        for env in (plain, plain | engines.HEAP)
+    ]
+    assert faults[1] * 4 < faults[0]
 
 
 def test_one_and_two_workers_leave_the_same_bytes(tmp_path: Path) -> None:
