@@ -8,18 +8,21 @@ asks the system for no fresh pages. `inference after training` says what that is
 loss, backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and costs
 elsewhere, so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row was
 measured.
-The micro sizes are held against one another: how many times vit_micro's training step each takes, and its parameters.
+The micro sizes are held against one another, in processes that keep their heap as a sweep's workers do: how many times
+vit_micro's training step each takes, and its parameters.
 """
 
+import os
 import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 from bias_lab import ledger
 from bias_lab.backbones import create  # and registers ours with timm
 from bias_lab.catalogue import BACKBONES
+from bias_lab.sweep.engines import HEAP
 from bias_lab.training.hardware import bf16_units, cpuinfo
 
 Row = dict[str, Any]
@@ -75,19 +79,27 @@ def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[R
     """Measure, and write the rows as JSON to `out`. quick: a few rounds, to see that it works; no figure to quote."""
     rounds = 3 if quick else ROUNDS
     rows: list[Row] = []
-    for work, cases in ((measure, CASES), (size, MICRO)):
+    for work, cases, environment in ((measure, CASES, {}), (size, MICRO, HEAP)):
         for case in cases:
             if only in str(getattr(case, "name", case)):
-                rows += alone(work, case, rounds)
+                rows += alone(work, case, rounds, environment)
                 if out is not None:
                     ledger.write_json(out, rows)  # after each case: a measurement that is stopped keeps what it has
     return rows
 
 
-def alone(work: Callable[..., Iterator[Row]], case: object, rounds: int) -> list[Row]:
-    """The rows of one case, from a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(on_one_thread, work, case, rounds).result()
+def alone(
+    work: Callable[..., Iterator[Row]], case: object, rounds: int, environment: Mapping[str, str] = MappingProxyType({})
+) -> list[Row]:
+    """The rows of one case, from a process of its own that starts with `environment` besides ours."""
+    ours = dict(os.environ)
+    os.environ.update(environment)  # a pool hands down what stands there; the allocator reads it once, at the start
+    try:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            return pool.submit(on_one_thread, work, case, rounds).result()
+    finally:
+        os.environ.clear()
+        os.environ.update(ours)
 
 
 def on_one_thread(work: Callable[..., Iterator[Row]], case: object, rounds: int) -> list[Row]:

@@ -111,14 +111,18 @@ def test_main_writes_its_rows(tmp_path, monkeypatch):
 
 
 def test_each_case_has_a_process_of_its_own_and_one_thread():
-    first, second = (bench.alone(where_it_runs, case, rounds=2) for case in ("a", "b"))
+    before = dict(os.environ)
+    first, second = (bench.alone(where_it_runs, case, 2, {"BIAS_LAB_CASE": case}) for case in ("a", "b"))
+    assert dict(os.environ) == before
+    assert [row["told"] for row in first + second] == ["a", "b"]
     assert first[0]["process"] != second[0]["process"]
     assert [row["threads"] for row in first + second] == [1, 1]
     assert [(row["case"], row["rounds"]) for row in first + second] == [("a", 2), ("b", 2)]
 
 
 def where_it_runs(case, *, rounds):
-    yield dict(case=case, rounds=rounds, process=os.getpid(), threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+    yield dict(case=case, rounds=rounds, process=os.getpid(), threads=threads, told=os.environ["BIAS_LAB_CASE"])
 
 
 def test_every_case_that_is_claimed_is_measured():
