@@ -26,8 +26,8 @@ LEVELS = {
     "probes": 4,
     "sweep": 5,
     "analysis": 5,
+    "bench": 5,
     "flags": 5,
-    "bench": 6,
     "cli": 6,
 }
 GROUND = {"bias_lab", "bias_lab.errors", "bias_lab.definition", "bias_lab.catalogue", "bias_lab.ledger"}

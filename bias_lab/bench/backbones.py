@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from bias_lab import ledger
 from bias_lab.backbones import create  # and registers ours with timm
 from bias_lab.catalogue import BACKBONES
-from bias_lab.sweep.engines import HEAP
+from bias_lab.definition import HEAP
 from bias_lab.training.hardware import bf16_units, cpuinfo
 
 Row = dict[str, Any]

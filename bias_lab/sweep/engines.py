@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from bias_lab.definition import Run, Settings, as_dict, run_id, to_json
+from bias_lab.definition import HEAP, Run, Settings, as_dict, run_id, to_json
 from bias_lab.errors import UserError
 from bias_lab.sweep import worker as worker_module
 from bias_lab.sweep.queue import Queue
@@ -27,10 +27,6 @@ TICK = 0.25  # seconds between two looks at the clock
 
 # a spinning OpenMP thread takes a core from its neighbour: two contended 2-thread processes fell to 1 step a second
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-
-# glibc gives a large activation's memory back to the system, and the next step faults its pages in anew; to keep it
-# saves a fifth of a sweep on a CPU (the smoke profile: 69 and 79 s against 57 and 61) for a tenth more memory
-HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 from bias_lab import ledger
-from bias_lab.definition import Run, Settings, run_id, to_json
+from bias_lab.definition import HEAP, Run, Settings, run_id, to_json
 from bias_lab.errors import Diverged, UserError
-from bias_lab.sweep.engines import HEAP
 
 FAIL, DIVERGE, DIE, FULL, HELD, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
 GO = "go"  # the file in the sweep's folder for which a held run of seed 3 or more waits, so that no test races one

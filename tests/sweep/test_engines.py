@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bias_lab import ledger
-from bias_lab.definition import Run, Settings, grid, run_id
+from bias_lab.definition import HEAP, Run, Settings, grid, run_id
 from bias_lab.errors import UserError
 from bias_lab.sweep import engines
 from bias_lab.sweep.engines import DiskFullError, Event, Local
@@ -55,7 +55,7 @@ def test_a_worker_keeps_its_heap_unless_the_user_said_otherwise(
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     work(tmp_path, ONE)
     facts = ledger.read_json(ledger.run_folder(tmp_path, run_id(ONE)) / ledger.RESULT)["facts"]
-    assert facts["MALLOC_MMAP_MAX_"] == engines.HEAP["MALLOC_MMAP_MAX_"]
+    assert facts["MALLOC_MMAP_MAX_"] == HEAP["MALLOC_MMAP_MAX_"]
     assert facts["MALLOC_TRIM_THRESHOLD_"] == "131072"
 
 
@@ -71,10 +71,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what the variables say is for glibc's allocator")
 def test_memory_had_before_is_not_faulted_in_again() -> None:
-    plain = {name: value for name, value in os.environ.items() if name not in engines.HEAP}
+    plain = {name: value for name, value in os.environ.items() if name not in HEAP}
     faults = [
         int(subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, check=True).stdout)
-        for env in (plain, plain | engines.HEAP)
+        for env in (plain, plain | HEAP)
     ]
     assert faults[1] * 4 < faults[0]
 
