@@ -2,14 +2,14 @@
 
 `bias-lab bench backbones --out FILE`. A row says how many times the reference's time ours takes less: the median of
 `ratio` = reference / ours over n rounds, with quartiles. A round times both, one after the other, so that a machine
-that slows down slows both; CPU time, so that a neighbour's work doesn't count. Each case has a process of its own and
-infers before it trains, as a process that serves a model does: training grows the heap, and whoever infers after it
-asks the system for no fresh pages. `inference after training` says what that is worth. A training step is forward,
-loss, backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and costs
-elsewhere, so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row was
-measured.
-The micro sizes are held against one another, in processes that keep their heap as a sweep's workers do: how many times
-vit_micro's training step each takes, and its parameters.
+that slows down slows both; CPU time, so that a neighbour's work doesn't count; the rounds come from several processes,
+since where an allocator happens to lay things moves a process's ratio by more than its rounds scatter. A process has
+one case, and infers before it trains, as one that serves a model does: training grows the heap, and whoever infers
+after it asks the system for no fresh pages. `inference after training` says what that is worth. A training step is
+forward, loss, backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and
+costs elsewhere, so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row
+was measured. The micro sizes are held against one another, in processes that keep their heap as a sweep's workers do:
+how many times vit_micro's training step each takes, and its parameters.
 """
 
 import os
@@ -17,7 +17,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -57,7 +57,7 @@ _VIT_MICRO = dict(img_size=28, patch_size=4, in_chans=1, embed_dim=128, depth=6,
 
 MICRO = tuple(name for name in BACKBONES if name.endswith("_micro"))
 
-ROUNDS = 12  # about four minutes of one core in all
+ROUNDS, PROCESSES = 4, 3  # about a quarter of an hour of one core in all
 
 CASES = (
     *(
@@ -77,15 +77,37 @@ CASES = (
 
 def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[Row]:
     """Measure, and write the rows as JSON to `out`. quick: a few rounds, to see that it works; no figure to quote."""
-    rounds = 3 if quick else ROUNDS
+    rounds, processes = (3, 1) if quick else (ROUNDS, PROCESSES)
+    without_units = not bf16_units(cpuinfo())  # then a step takes ten times as long
     rows: list[Row] = []
-    for work, cases, environment in ((measure, CASES, {}), (size, MICRO, HEAP)):
+    for work, cases, count, environment in (
+        (measure, CASES, processes, {}),
+        (halves, [case for case in CASES if "mobilevit" not in case.name], 1 if without_units else processes, {}),
+        (size, MICRO, processes, HEAP),
+    ):
         for case in cases:
             if only in str(getattr(case, "name", case)):
-                rows += alone(work, case, rounds, environment)
+                parts = [alone(work, case, rounds, environment) for _ in range(count)]
+                rows += [pooled(alike) for alike in zip(*parts, strict=True)]
                 if out is not None:
                     ledger.write_json(out, rows)  # after each case: a measurement that is stopped keeps what it has
     return rows
+
+
+def pooled(alike: Sequence[Row]) -> Row:
+    """One row of several processes': the median of all their rounds' ratios, with quartiles."""
+    told = dict(alike[0])
+    ratios = [ratio for part in alike for ratio in part["ratios"]]
+    del told["ratios"]
+    return told | row(told["case"], told["mode"], told["reference"], ratios)
+
+
+def row(case: str, mode: str, reference: str, ratios: Sequence[float]) -> Row:
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return dict(
+        case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
+        n=len(ratios),
+    )  # fmt: skip
 
 
 def alone(
@@ -112,13 +134,9 @@ def on_one_thread(work: Callable[..., Iterator[Row]], case: object, rounds: int)
 
 
 def measure(case: Case, *, rounds: int) -> Iterator[Row]:
-    """The rows of one case: inference, then training, against timm by default and at its best; bf16 against fp32."""
-    info = cpuinfo()
-    where = dict(machine=machine(info))
+    """Ratios of one case: inference, then training, against timm by default and at its best."""
     ours, default = pair_of_models(case)
-    channels = case.keywords.get("in_chans", 3)
-    images = torch.randn(case.batch, channels, case.image_size, case.image_size)
-    labels = torch.randint(0, case.keywords.get("num_classes", 1000), (case.batch,))
+    images, labels = batch(case)
     references = {"timm": (default, images)}
     if case.best == "channels_last":
         best = pair_of_models(case)[1].to(memory_format=torch.channels_last)
@@ -132,17 +150,22 @@ def measure(case: Case, *, rounds: int) -> Iterator[Row]:
         model, given = references[reference]
         run = step if mode == "train" else infer
         ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
-        yield row(f"{case.name}, batch {case.batch}", mode, reference, ratios) | where
-    units = bf16_units(info)
-    for mode, run in (("train bf16", step), ("inference bf16", infer)) if "mobilevit" not in case.name else ():
-        full, half = _bound(run, ours, images, labels), _autocast(_bound(run, ours, images, labels))
-        ratios = interleaved(full, half, rounds if units else min(rounds, 3))
-        note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: a cost here"
-        yield row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | where | dict(note=note)
+        yield process_row(f"{case.name}, batch {case.batch}", mode, reference, ratios)
+
+
+def halves(case: Case, *, rounds: int) -> Iterator[Row]:
+    """Ratios of bf16 autocast: our own fp32's time over its."""
+    units = bf16_units(cpuinfo())
+    note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: a cost here"
+    model, (images, labels) = pair_of_models(case)[0], batch(case)
+    for mode, run in (("train bf16", step), ("inference bf16", infer)):
+        full = _bound(run, model, images, labels)
+        ratios = interleaved(full, _autocast(full), rounds)
+        yield process_row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | dict(note=note)
 
 
 def size(name: str, *, rounds: int) -> Iterator[Row]:
-    """What a micro size costs, at the two ends of what it is made for: its training step against vit_micro's."""
+    """Ratios of a micro size at the two ends of what it is made for: its training step's time over vit_micro's."""
     for side, channels in ((28, 1), (64, 3)):
         images = torch.randn(32, channels, side, side).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(0, 10, (len(images),))
@@ -152,9 +175,16 @@ def size(name: str, *, rounds: int) -> Iterator[Row]:
         ]
         this, vit = (_bound(step, model, images, labels) for model in models)
         ratios = interleaved(this, vit, rounds)
-        made = row(f"{name} {side}px, batch {len(images)}", "micro", "vit_micro", ratios)
         parameters = sum(weight.numel() for weight in models[0].parameters())
-        yield made | dict(parameters=parameters, machine=machine(cpuinfo()))
+        name_and_size = f"{name} {side}px, batch {len(images)}"
+        yield process_row(name_and_size, "micro", "vit_micro", ratios) | dict(parameters=parameters)
+
+
+def batch(case: Case) -> tuple[Tensor, Tensor]:
+    """Images (B, C, H, W) and labels (B,) as the case wants them."""
+    channels = case.keywords.get("in_chans", 3)
+    images = torch.randn(case.batch, channels, case.image_size, case.image_size)
+    return images, torch.randint(0, case.keywords.get("num_classes", 1000), (case.batch,))
 
 
 def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Module]:
@@ -197,12 +227,9 @@ def interleaved(reference: Callable[[], object], ours: Callable[[], object], rou
     return ratios[2:]
 
 
-def row(case: str, mode: str, reference: str, ratios: list[float]) -> Row:
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    return dict(
-        case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
-        n=len(ratios),
-    )  # fmt: skip
+def process_row(case: str, mode: str, reference: str, ratios: list[float]) -> Row:
+    """What one process measured, a ratio a round, and where."""
+    return dict(case=case, mode=mode, reference=reference, ratios=ratios, machine=machine(cpuinfo()))
 
 
 def machine(info: str) -> str:

@@ -38,12 +38,13 @@ def test_each_round_times_both_and_turns_the_order():
     assert seen == ["ours", "reference", "reference", "ours"] * 2  # the first two rounds warm up
 
 
-def test_a_rows_quartiles():
-    ratios = [1.0, 1.3, 1.1, 1.6, 0.9, 1.2]
-    row = bench.row("a case", "train", "timm", ratios)
-    low, middle, high = np.percentile(ratios, [25, 50, 75])
+def test_a_row_holds_the_quartiles_of_all_processes_rounds():
+    parts = [bench.process_row("a case", "train", "timm", ratios) for ratios in ([1.0, 1.3, 1.1], [1.6, 0.9, 1.2])]
+    row = bench.pooled(parts)
+    low, middle, high = np.percentile([1.0, 1.3, 1.1, 1.6, 0.9, 1.2], [25, 50, 75])
     assert (row["low"], row["ratio"], row["high"]) == pytest.approx((low, middle, high), abs=5e-4)
     assert (row["case"], row["mode"], row["reference"], row["n"]) == ("a case", "train", "timm", 6)
+    assert "ratios" not in row
 
 
 INTEL = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
@@ -63,12 +64,35 @@ def test_a_row_says_where_it_was_measured(monkeypatch):
     assert bench.machine("")
 
 
-@pytest.mark.parametrize(("info", "note", "n"), [(INTEL, "amx_bf16", 5), ("", "no unit of this CPU", 3)])
-def test_bf16_rows_say_what_the_processor_has(info, note, n, monkeypatch):
+@pytest.mark.parametrize(("info", "note"), [(INTEL, "amx_bf16"), ("", "no unit of this CPU")])
+def test_bf16_rows_say_what_the_processor_has(info, note, monkeypatch):
     monkeypatch.setattr(bench, "cpuinfo", lambda: info)
-    rows = [row for row in bench.measure(TINY, rounds=5) if "bf16" in row["mode"]]
-    assert [row["n"] for row in rows] == [n, n]
-    assert all(note in row["note"] for row in rows)
+    rows = list(bench.halves(TINY, rounds=2))
+    assert [(row["mode"], row["reference"]) for row in rows] == [
+        ("train bf16", "ours fp32"),
+        ("inference bf16", "ours fp32"),
+    ]
+    assert all(note in row["note"] and len(row["ratios"]) == 2 for row in rows)
+
+
+@pytest.mark.parametrize(("info", "processes"), [(INTEL, 3), ("", 1)])
+def test_a_case_is_measured_in_several_processes_and_bf16_in_one_where_nothing_multiplies_it(
+    info, processes, monkeypatch
+):
+    monkeypatch.setattr(bench, "cpuinfo", lambda: info)
+    asked = []
+
+    def alone(work, case, rounds, environment):
+        asked.append((work, case))
+        heap = environment == bench.HEAP
+        return [bench.process_row(str(case), work.__name__, "kept" if heap else "as it comes", [1.0] * rounds)]
+
+    monkeypatch.setattr(bench, "alone", alone)
+    rows = bench.main(only="vit micro")
+    assert asked == [(bench.measure, bench.CASES[6])] * 3 + [(bench.halves, bench.CASES[6])] * processes
+    assert [row["n"] for row in rows] == [12, 4 * processes]
+    (row,) = bench.main(only="resnet_micro")
+    assert (row["mode"], row["reference"], row["n"]) == ("size", "kept", 12)
 
 
 def test_a_micro_size_is_held_against_vit_micro_at_both_ends_of_its_range():
@@ -77,7 +101,7 @@ def test_a_micro_size_is_held_against_vit_micro_at_both_ends_of_its_range():
     assert small["parameters"] == sum(
         p.numel() for p in bench.create("vit_micro", image_size=28, channels=1, classes=10).parameters()
     )
-    assert 0.5 < small["ratio"] < 2  # it is itself
+    assert 0.5 < np.median(small["ratios"]) < 2  # it is itself
     assert len(bench.MICRO) == 7
 
 
