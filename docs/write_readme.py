@@ -82,7 +82,10 @@ def bench_backbones() -> str:
             for case in named(plain, "case")
         ),
         note=sentences(
-            f"Medians with quartiles of {counts(plain)} interleaved rounds of one thread", *places(plain), half(rows)
+            f"Medians with quartiles of {counts(plain)} interleaved rounds of one thread",
+            "Each case has processes of its own, which infer before they train",
+            *places(plain),
+            half(rows),
         ),
     )
     return pages.markdown(table) + "\n\n" + micro([row for row in rows if row["mode"] == "micro"])

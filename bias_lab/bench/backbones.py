@@ -57,7 +57,7 @@ _VIT_MICRO = dict(img_size=28, patch_size=4, in_chans=1, embed_dim=128, depth=6,
 
 MICRO = tuple(name for name in BACKBONES if name.endswith("_micro"))
 
-ROUNDS, PROCESSES = 4, 3  # about a quarter of an hour of one core in all
+ROUNDS, PROCESSES = 4, 3  # about twenty minutes of one core in all
 
 CASES = (
     *(
