@@ -115,6 +115,7 @@ def test_both_have_the_same_weights_and_fused_attention_is_switched_back():
 
 
 def test_main_writes_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "alone", lambda work, case, rounds, _: bench.on_one_thread(work, case, rounds))
     monkeypatch.setattr(bench, "CASES", (TINY,))
     monkeypatch.setattr(bench, "MICRO", ("vit_micro",))
     threads = torch.get_num_threads()
@@ -134,6 +135,7 @@ def test_main_writes_its_rows(tmp_path, monkeypatch):
     assert all(row["low"] <= row["ratio"] <= row["high"] and row["n"] == 3 for row in rows)
 
 
+@pytest.mark.slow  # two processes import torch
 def test_each_case_has_a_process_of_its_own_and_one_thread():
     before = dict(os.environ)
     first, second = (bench.alone(where_it_runs, case, 2, {"BIAS_LAB_CASE": case}) for case in ("a", "b"))
