@@ -228,7 +228,9 @@ def by_samples(block: nn.Module, x: Tensor) -> Tensor:
     enough to be handed out again: in a process that never trained, and so never grew its heap, a large batch asks the
     system for fresh pages in every block. Not where someone watches a part, who is owed the whole batch at once.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    recorded = tracing or torch.compiler.is_compiling()  # for batches of any size
+    if torch.is_grad_enabled() or recorded or x.device.type != "cpu":
         return cast(Tensor, block(x))
     samples = max(1, TOKENS * torch.get_num_threads() // x.shape[1])
     parts = list(block.modules())

@@ -210,6 +210,16 @@ def test_who_watches_a_part_sees_the_whole_batch(monkeypatch):
     assert seen == [5]
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:FutureWarning")
+def test_a_traced_model_takes_another_batch(randomise, monkeypatch):
+    model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(5, 3, 32, 32)
+    randomise(model)
+    monkeypatch.setattr(swin, "TOKENS", 1)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, images[:2], check_trace=False)
+        torch.testing.assert_close(traced(images), model(images), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("state", ["training", "gradients"])
 def test_a_batch_that_learns_goes_as_one(state, monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).train(state == "training"), torch.randn(5, 3, 32, 32)
