@@ -3,8 +3,8 @@
 `bias-lab bench backbones --out FILE`. A row says how many times the reference's time ours takes less: the median of
 `ratio` = reference / ours over n rounds, with quartiles. A round times both, one after the other, so that a machine
 that slows down slows both; CPU time, so that a neighbour's work doesn't count; the rounds come from several processes,
-since where an allocator happens to lay things moves a process's ratio by more than its rounds scatter. A process has
-one case, and infers before it trains, as one that serves a model does: training grows the heap, and whoever infers
+since a ratio moves from one to the next by more than its rounds scatter (small Swin's inference: 1.07, 1.34). A process
+has one case, and infers before it trains, as one that serves a model does: training grows the heap, and whoever infers
 after it asks the system for no fresh pages. `inference after training` says what that is worth. A training step is
 forward, loss, backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and
 costs elsewhere, so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row
@@ -22,7 +22,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import timm
@@ -110,9 +109,7 @@ def row(case: str, mode: str, reference: str, ratios: Sequence[float]) -> Row:
     )  # fmt: skip
 
 
-def alone(
-    work: Callable[..., Iterator[Row]], case: object, rounds: int, environment: Mapping[str, str] = MappingProxyType({})
-) -> list[Row]:
+def alone(work: Callable[..., Iterator[Row]], case: object, rounds: int, environment: Mapping[str, str]) -> list[Row]:
     """The rows of one case, from a process of its own that starts with `environment` besides ours."""
     ours = dict(os.environ)
     os.environ.update(environment)  # a pool hands down what stands there; the allocator reads it once, at the start
