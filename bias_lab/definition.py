@@ -169,12 +169,6 @@ class Settings:
     allow_overlap: bool = False
 
 
-# What the environment of a process that trains says to glibc, which would give a large activation's memory back to the
-# system and fault its pages in anew at the next step. To keep it saves a CPU 2 to 7 % of a laptop run, and a fifth of
-# the smoke profile, which mostly evaluates (69 and 79 s against 57 and 61), for a tenth more memory.
-HEAP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-
-
 def grid(run: Run, **axes: Iterable[Any]) -> tuple[Run, ...]:
     """All combinations of the axes' values, each on a copy of `run`; the first axis changes slowest.
 

@@ -23,7 +23,7 @@ class Diverged(Exception):
     """The loss stopped being a number. It ends a run as failed, and the run is never tried again."""
 
 
-def counted(number: int, what: str) -> str:
+def plural(number: int, what: str) -> str:
     """`1 image`, `2 images`: for nouns whose plural is an s."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 

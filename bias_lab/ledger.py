@@ -162,7 +162,7 @@ def code_hash() -> str:
     """Hash of the lab's own source where it can change a result; results carry it, so that other code is noticed."""
     root = Path(__file__).parent
     rooms = ("data", "backbones", "training")
-    files = [root / "definition.py", *(file for room in rooms for file in (root / room).glob("*.py"))]
+    files = [root / "definition.py", *(file for room in rooms for file in (root / room).rglob("*.py"))]
     digest = hashlib.blake2b(digest_size=8)
     for file in sorted(files):
         digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")

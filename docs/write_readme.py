@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue
-from bias_lab.analysis import pages, report
-from bias_lab.analysis.pages import Cell, Table
+from bias_lab.report import pages, report
+from bias_lab.report.pages import Cell, Table
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

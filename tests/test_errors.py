@@ -2,7 +2,7 @@
 
 import pickle
 
-from bias_lab.errors import UserError, counted, unknown
+from bias_lab.errors import UserError, plural, unknown
 
 
 def test_one_line_with_what_allowed_and_remedy() -> None:
@@ -20,7 +20,7 @@ def test_it_survives_the_way_between_processes() -> None:
 
 
 def test_one_is_not_many() -> None:
-    assert (counted(1, "image"), counted(0, "image"), counted(1200, "image")) == ("1 image", "0 images", "1,200 images")
+    assert (plural(1, "image"), plural(0, "image"), plural(1200, "image")) == ("1 image", "0 images", "1,200 images")
 
 
 def test_unknown_names_get_the_nearest_match_or_the_choices() -> None:

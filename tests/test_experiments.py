@@ -6,7 +6,7 @@ import pytest
 
 from bias_lab import catalogue
 from bias_lab.definition import Run, read_experiment, run_id
-from bias_lab.sweep import checks
+from bias_lab.planning import checks
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PROFILES = ("smoke", "laptop", "full")

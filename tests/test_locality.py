@@ -11,7 +11,7 @@ import torch
 from bias_lab import catalogue
 from bias_lab.data import store, subsets
 from bias_lab.definition import Run, read_experiment
-from bias_lab.sweep import rates
+from bias_lab.planning import learning_rates
 from bias_lab.training.protocols import linear_probe
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
@@ -40,9 +40,9 @@ def test_permuted_patches_are_the_vits_own(profile: str) -> None:
 
 
 def test_the_laptop_s_arms_are_all_tuned() -> None:
-    table = rates.read(FILE.with_name("tuned.json"))
+    table = learning_rates.read(FILE.with_name("tuned.json"))
     for run in read_experiment(FILE, "laptop").runs:
-        assert rates.resolve(run, table).learning_rate in table.grid()
+        assert learning_rates.resolve(run, table).learning_rate in table.grid()
 
 
 def test_tuning_gives_every_arm_the_same_grid() -> None:

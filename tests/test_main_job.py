@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from bias_lab import ledger
-from bias_lab.cli import main
-from bias_lab.sweep import engines
+from bias_lab.cli.main import main
+from bias_lab.execution import local
 
 ROOT = Path(__file__).parent.parent
 SWEEP = ["sweep", "experiments/small_data.py", "--profile", "smoke"]
@@ -93,7 +93,7 @@ def test_a_second_call_repeats_nothing(swept, capsys, monkeypatch) -> None:
     folder = swept[0]
     monkeypatch.chdir(ROOT)
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")}
-    monkeypatch.setattr(engines.Local, "__init__", lambda *given: pytest.fail("workers were started for nothing"))
+    monkeypatch.setattr(local.Local, "__init__", lambda *given: pytest.fail("workers were started for nothing"))
     assert main([*SWEEP, "--out", str(folder)]) == 0
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")} == before
 

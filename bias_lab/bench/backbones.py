@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from bias_lab import ledger
 from bias_lab.backbones import create  # and registers ours with timm
 from bias_lab.catalogue import BACKBONES
-from bias_lab.definition import HEAP
+from bias_lab.machine import KEEP_HEAP
 from bias_lab.training.hardware import bf16_units, cpuinfo
 
 Row = dict[str, Any]
@@ -82,7 +82,7 @@ def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[R
     for work, cases, count, environment in (
         (measure, CASES, processes, {}),
         (halves, [case for case in CASES if "mobilevit" not in case.name], 1 if without_units else processes, {}),
-        (size, MICRO, processes, HEAP),
+        (size, MICRO, processes, KEEP_HEAP),
     ):
         for case in cases:
             if only in str(getattr(case, "name", case)):

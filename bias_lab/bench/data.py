@@ -37,11 +37,13 @@ from torchvision.transforms import v2
 from bias_lab import ledger
 from bias_lab.backbones import create
 from bias_lab.bench.backbones import interleaved, machine, row
-from bias_lab.data import decoding, identity, moments, pictures, sources, store
+from bias_lab.data import identity, moments, sources, store
 from bias_lab.data.batches import Batches
+from bias_lab.data.readers import decoding, image_file
 from bias_lab.definition import Run, recipe
+from bias_lab.machine import cores
 from bias_lab.training.hardware import cpuinfo
-from bias_lab.training.mae import MAE
+from bias_lab.training.regimes.mae import MAE
 
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.25, 0.25)
 BATCH = 32
@@ -226,7 +228,7 @@ def building(count: int, *, rounds: int) -> Iterator[dict[str, Any]]:
             alone = count * (before + _pillow(files[turn + 10 :: 20])) / 2
             stores.append(alone / opening)
             wholes.append(alone / (indexing + opening))
-        case = f"{count:,} JPEGs of 64 px, {decoding.cores()} cores"
+        case = f"{count:,} JPEGs of 64 px, {cores()} cores"
         yield row(f"{case}: store from its index", "decoding", "cores x Pillow alone", stores)
         yield row(f"{case}: index and store", "decoding", "cores x Pillow alone", wholes)
         yield from parts(files[:2000], folder / "rows", rounds=min(len(files) // 64, 30))
@@ -252,7 +254,7 @@ def _core_seconds(do: Callable[[], Any]) -> tuple[float, Any]:
     began = [sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
     made = do()
     ended = [sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
-    alone = decoding.cores() if ended[0] > began[0] else 1  # a small set is decoded here
+    alone = cores() if ended[0] > began[0] else 1  # a small set is decoded here
     return ended[0] - began[0] + alone * (ended[1] - began[1]), made
 
 
@@ -264,7 +266,7 @@ def parts(files: list[Path], target: Path, *, rounds: int) -> Iterator[dict[str,
         clock = [time.thread_time()]
         data = [decoding.fetch(decoding.Reference(str(file))) for file in files[turn * 64 : turn * 64 + 64]]
         clock.append(time.thread_time())
-        decoded = [pictures.pixels(pictures.read(one)) for one in data]
+        decoded = [image_file.pixels(image_file.read(one)) for one in data]
         clock.append(time.thread_time())
         for one in decoded:
             identity.content_hash(one)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bias_lab.data import draws
 from bias_lab.data import operations as op
-from bias_lab.data.operations import operate, sent
+from bias_lab.data.operations import operate, to_device
 
 BINS = 31  # magnitudes of TrivialAugment and RandAugment
 _FACTORS = (op.BRIGHTNESS, op.COLOUR, op.CONTRAST, op.SHARPNESS)
@@ -158,8 +158,8 @@ def _inside(
 ) -> Tensor:
     """(B, 1, H, W): true within each image's box."""
     rows, columns = np.arange(x.shape[2]), np.arange(x.shape[3])
-    down = sent((rows >= top[:, None]) & (rows < (top + h)[:, None]), x.device)  # (B, H)
-    across = sent((columns >= left[:, None]) & (columns < (left + w)[:, None]), x.device)  # (B, W)
+    down = to_device((rows >= top[:, None]) & (rows < (top + h)[:, None]), x.device)  # (B, H)
+    across = to_device((columns >= left[:, None]) & (columns < (left + w)[:, None]), x.device)  # (B, W)
     return down[:, None, :, None] & across[:, None, None, :]
 
 
@@ -199,9 +199,9 @@ def mix(x: Tensor, labels: Tensor, at: At, *, classes: int, mixup: float, cutmix
     left, right = np.clip(middle_x - half_w, 0, W), np.clip(middle_x + half_w, 0, W)
     box = _inside(top, left, np.where(cut, bottom - top, 0), np.where(cut, right - left, 0), x)
     share = np.where(cut, 1 - (bottom - top) * (right - left) / (H * W), share)
-    own = sent(share.astype(np.float32), x.device)
-    partner = sent(other, x.device)
-    blended = sent(np.where(cut, 1.0, share).astype(np.float32), x.device)[:, None, None, None]
+    own = to_device(share.astype(np.float32), x.device)
+    partner = to_device(other, x.device)
+    blended = to_device(np.where(cut, 1.0, share).astype(np.float32), x.device)[:, None, None, None]
     mixed = torch.lerp(x[partner], x, blended * ~box)
     hot = F.one_hot(labels, classes).float()
     return mixed, hot * own[:, None] + hot[partner] * (1 - own)[:, None]

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 
 from bias_lab.data import augment, draws
 from bias_lab.data.interventions import EVALUATION, intervene
-from bias_lab.data.operations import sent
+from bias_lab.data.operations import to_device
 from bias_lab.definition import Run
 
 IN_MEMORY = 128 * 2**20  # bytes of framed copies of all images; were they more, each batch is framed on its own
@@ -72,7 +72,7 @@ def room(device: torch.device) -> int:
 
 
 def crops_of(images: NDArray[np.uint8], pad: int, device: torch.device) -> "Crops | DeviceCrops":
-    """Cut on the CPU, or on a GPU that the whole store fits on; else batches are cut on the CPU and sent."""
+    """Cut on the CPU, or on a GPU that the whole store fits on; else batches are cut on the CPU and to_device."""
     if device.type != "cpu" and len(images) * int(np.prod(images.shape[1:])) <= room(device):
         return DeviceCrops(images, pad, device)
     return Crops(images, pad, device)
@@ -121,9 +121,9 @@ class Crops:
         start = ((row * (H + 2 * p) + top)[:, None] + self.lines) * (W + 2 * p) + left[:, None]  # (B, H) pixels
         length = W * C
         runs = np.ndarray((frames.size - length) // C + 1, np.dtype((np.void, length)), frames, strides=(C,))
-        return self._sent(torch.from_numpy(runs[start].view(np.uint8).reshape(-1, H, W, C)))
+        return self._to_device(torch.from_numpy(runs[start].view(np.uint8).reshape(-1, H, W, C)))
 
-    def _sent(self, x: Tensor) -> Tensor:
+    def _to_device(self, x: Tensor) -> Tensor:
         if self.copying is None:
             return x.to(self.device)
         with torch.cuda.stream(self.copying):
@@ -150,7 +150,7 @@ class DeviceCrops:
     ) -> Tensor:
         """As `Crops`: (B, H, W, C)."""
         N, H, W, C = self.store.shape
-        draws = sent(np.stack([chosen, top - self.pad, left - self.pad, flip.astype(np.int64)]), self.device)
+        draws = to_device(np.stack([chosen, top - self.pad, left - self.pad, flip.astype(np.int64)]), self.device)
         image, top_, left_, flip_ = draws[:, :, None]  # (B, 1) each
         row = self.lines + top_  # (B, H) rows of the image; those outside it are black
         column = torch.where(flip_ == 1, W - 1 - self.columns, self.columns) + left_  # (B, W)
@@ -211,7 +211,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
             x = augment.erase(x, at, run.erasing)
         if self.labels is None:
             return intervene(x, run.intervention, at)
-        target = sent(self.labels[chosen], self.device)
+        target = to_device(self.labels[chosen], self.device)
         if run.mixup or run.cutmix:
             x, target = augment.mix(x, target, at, classes=self.classes, mixup=run.mixup, cutmix=run.cutmix)
         return intervene(x, run.intervention, at), target
@@ -233,7 +233,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         return x
 
 
-def plain(
+def eval_loader(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     run: Run,

@@ -18,9 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from bias_lab import catalogue
-from bias_lab.data import draws, named, procedural
+from bias_lab.data import draws
 from bias_lab.data.augment import At
-from bias_lab.data.operations import sent
+from bias_lab.data.operations import to_device
+from bias_lab.data.readers import named, procedural
 from bias_lab.errors import UserError
 
 EVALUATION = 2**62  # the step that draws for tests and hold-outs are keyed by: no training reaches it
@@ -86,7 +87,7 @@ def _rearrange(x: Tensor, source: NDArray[np.int64]) -> Tensor:
     """Take each pixel from its source: x (B, C, H, W), source (1 or B, H*W)."""
     B, C, H, W = x.shape
     flat = x.permute(0, 2, 3, 1).reshape(B, H * W, C)
-    at = sent(source, x.device)
+    at = to_device(source, x.device)
     moved = flat[:, at[0]] if len(at) == 1 else flat.gather(1, at[:, :, None].expand(B, H * W, C))
     return moved.reshape(B, H, W, C).permute(0, 3, 1, 2)
 
@@ -111,7 +112,7 @@ def _occlude(x: Tensor, share: float, at: At) -> Tensor:
     rows, columns = np.arange(H), np.arange(W)
     hidden_rows = (rows >= top[:, None]) & (rows < top[:, None] + h)
     hidden_columns = (columns >= left[:, None]) & (columns < left[:, None] + w)
-    hidden = sent(hidden_rows[:, None, :, None] & hidden_columns[:, None, None, :], x.device)
+    hidden = to_device(hidden_rows[:, None, :, None] & hidden_columns[:, None, None, :], x.device)
     return x.masked_fill(hidden, 0.0)
 
 
@@ -123,7 +124,7 @@ def _shift(x: Tensor, most: int, at: At) -> Tensor:
     source = np.clip(row, 0, H - 1)[:, :, None] * W + np.clip(column, 0, W - 1)[:, None, :]
     moved = _rearrange(x, source.reshape(B, H * W))
     inside = ((row >= 0) & (row < H))[:, None, :, None] & ((column >= 0) & (column < W))[:, None, None, :]
-    return moved * sent(inside, x.device)
+    return moved * to_device(inside, x.device)
 
 
 def sheet(count: int = 10) -> Image.Image:

@@ -43,7 +43,7 @@ def operate(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     return x
 
 
-def sent(array: NDArray[Any], device: torch.device) -> Tensor:
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """An array as a tensor on the device; for a GPU from pinned memory, so that nobody waits for its present work."""
     tensor = torch.from_numpy(array)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
@@ -55,7 +55,7 @@ def _only(
     """Do something to the images that `here` (B,) marks, and leave the others."""
     if not here.any():
         return x
-    at = sent(np.flatnonzero(here), x.device)
+    at = to_device(np.flatnonzero(here), x.device)
     return x.index_copy(0, at, do(x[at], operation[here], value[here]))
 
 
@@ -86,7 +86,7 @@ def _centres(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
 def _geometry(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     B, H, W, C = x.shape
     centres, last = _centres(H, W, x.device)
-    m = sent(_matrices(operation, value, H, W).astype(np.float32), x.device)  # (B, 2, 3)
+    m = to_device(_matrices(operation, value, H, W).astype(np.float32), x.device)  # (B, 2, 3)
     source = torch.baddbmm(last / 2, m, centres.expand(B, 3, H * W)).round_()  # (B, 2, H*W): x, y counted from 0
     kept = torch.minimum(source.clamp(min=0), last)
     inside = (kept == source).all(1)  # (B, H*W)
@@ -101,13 +101,13 @@ def _tables(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     levels = torch.arange(256, device=x.device, dtype=torch.float32)
     table = levels.expand(B, C, 256).clone()
     at = {kind: np.flatnonzero(operation == kind) for kind in _TABLES}
-    amount = sent(value.astype(np.float32), x.device)[:, None, None]  # (B, 1, 1)
+    amount = to_device(value.astype(np.float32), x.device)[:, None, None]  # (B, 1, 1)
     if len(i := np.concatenate([at[BRIGHTNESS], at[CONTRAST]])):
         ground = torch.zeros(len(i), 1, 1, device=x.device)
         ground[len(at[BRIGHTNESS]) :, 0, 0] = grey(x[at[CONTRAST]]).float().mean((1, 2))
         table[i] = ((1 + amount[i]) * levels - amount[i] * ground).expand(-1, C, -1)
     if len(i := at[POSTERIZE]):
-        step = sent((2.0 ** (8 - value[i])).astype(np.float32), x.device)[:, None, None]
+        step = to_device((2.0 ** (8 - value[i])).astype(np.float32), x.device)[:, None, None]
         table[i] = ((levels / step).floor() * step).expand(-1, C, -1)
     if len(i := at[SOLARIZE]):
         table[i] = torch.where(levels >= amount[i], 255 - levels, levels).expand(-1, C, -1)
@@ -149,7 +149,7 @@ def grey(x: Tensor) -> Tensor:
 
 
 def _blend(x: Tensor, ground: Tensor, value: Values) -> Tensor:
-    factor = 1 + sent(value.astype(np.float32), x.device)[:, None, None, None]
+    factor = 1 + to_device(value.astype(np.float32), x.device)[:, None, None, None]
     return (factor * x.float() + (1 - factor) * ground).clamp(0, 255).to(torch.uint8)
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from bias_lab import ledger
-from bias_lab.data import named, subsets
-from bias_lab.data.decoding import Seen, look_at
+from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
-from bias_lab.data.listing import HUB, Item, Listing, listing
+from bias_lab.data.readers import named
+from bias_lab.data.readers.decoding import Seen, look_at
+from bias_lab.data.readers.listing import HUB, Item, Listing, listing
 from bias_lab.errors import UserError
 
 NAMED = 20  # bad files that an error names; all of them then stand in FOLDER/data/bad_images.txt

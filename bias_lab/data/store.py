@@ -8,11 +8,21 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bias_lab.data import named
-from bias_lab.data.decoding import Reference, Target, fill, refuse
 from bias_lab.data.identity import content_hash
-from bias_lab.data.mapped import SPLITS, Content, Images, Pixels, Written, data_root, key_of, open_or_build, stores
 from bias_lab.data.moments import moments
+from bias_lab.data.readers import named
+from bias_lab.data.readers.decoding import Reference, Target, fill, refuse
+from bias_lab.data.readers.mapped import (
+    SPLITS,
+    Content,
+    Images,
+    Pixels,
+    Written,
+    data_root,
+    key_of,
+    open_or_build,
+    stores,
+)
 from bias_lab.errors import UserError
 
 __all__ = ["Images", "Part", "data_root", "open_images", "part", "without_duplicates"]

@@ -123,6 +123,11 @@ def noisy(labels: NDArray[np.int64], share: float, fingerprint: str, draw: int, 
     return np.where(flip, (labels + 1 + other) % classes, labels)
 
 
+def holdout_size(pool: int) -> int:
+    """Return how many images the hold-out takes of a pool: the last min(1,000, 20 %) of a draw's order."""
+    return min(1000, pool // 5)
+
+
 def smallest_size(counts: list[int]) -> int:
     """The smallest prefix of the proportional order that holds every class that the pool holds."""
     classes = interleave(counts, sum(counts))
@@ -166,7 +171,7 @@ def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: In
 
 def _holdout(labels: NDArray[np.int64], fingerprint: str, plain: Indices, *, is_draw: bool) -> Indices:
     """The last min(1,000, 20 %) of the order; with a manifest, of draw 0's order, the manifest's images left out."""
-    kept = min(1000, len(labels) // 5)
+    kept = holdout_size(len(labels))
     if not is_draw:
         whole = order(fingerprint, labels, 0)
         plain = whole[~np.isin(whole, plain)]

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import ledger
-from bias_lab.data.decoding import Reference, look_at
 from bias_lab.data.identity import fingerprint
-from bias_lab.data.pictures import EXTENSIONS
+from bias_lab.data.readers.decoding import Reference, look_at
+from bias_lab.data.readers.image_file import EXTENSIONS
 from bias_lab.errors import UserError
 
 NAMED = 5  # bad files that an error names

@@ -72,9 +72,9 @@ class Classifier(LightningModule):
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """A step, then the moving average: here and not in a later hook, so that a checkpoint holds both or neither."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        self.follow()
+        self.update_ema()
 
-    def follow(self) -> None:
+    def update_ema(self) -> None:
         if self.average is not None:
             self.average.update_parameters(self.backbone)
 
@@ -105,7 +105,7 @@ def logits_of(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tup
     return torch.cat(logits), torch.cat(labels)
 
 
-def judge(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+def evaluate(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Metrics of logits (M, K) against labels (M,): fractions in [0, 1]; loss in nats; `per_class`: K recalls.
 
     A class that the test split lacks has recall None. top5 is None up to 5 classes, where it

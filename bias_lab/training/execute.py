@@ -12,11 +12,12 @@ import torch
 
 from bias_lab import ledger
 from bias_lab.definition import Run, Settings, run_id, steps, to_json
-from bias_lab.training import pretraining, recording, results
+from bias_lab.training import recording, results
 from bias_lab.training.fit import fit
 from bias_lab.training.job import prepare, trains
 from bias_lab.training.measure import measure
 from bias_lab.training.preflight import preflight
+from bias_lab.training.regimes import pretraining
 
 __all__ = ["execute", "preflight"]
 

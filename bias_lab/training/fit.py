@@ -15,10 +15,11 @@ from torch.optim import Optimizer
 from bias_lab import ledger
 from bias_lab.data import batches
 from bias_lab.definition import steps
-from bias_lab.training import pretraining, recording
+from bias_lab.training import recording
 from bias_lab.training.classification import logits_of
 from bias_lab.training.job import Job, trains
 from bias_lab.training.randomness import StepSeeds
+from bias_lab.training.regimes import pretraining
 
 
 def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
@@ -26,7 +27,7 @@ def fit(job: Job, here: Path, wandb: Logger | None) -> list[dict[str, float]]:
     run, path = job.run, here / ledger.CHECKPOINT
     if not trains(run):
         job.module.to(job.device)
-        job.module.learn(job.plain(*job.labelled()))
+        job.module.learn(job.eval_loader(*job.labelled()))
         job.module.to(job.device)  # the probe was fitted on the CPU
         return []
     checkpoint = recording.read_checkpoint(path)
@@ -128,5 +129,5 @@ def monitors(job: Job) -> list[Callback]:
 
 
 def top1(job: Job, module: Any, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
-    logits, labels_ = logits_of(module.trained, job.plain(images, labels))
+    logits, labels_ = logits_of(module.trained, job.eval_loader(images, labels))
     return (logits.argmax(1) == labels_).double().mean().item()

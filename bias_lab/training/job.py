@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from bias_lab import ledger
 from bias_lab.backbones import build, create
 from bias_lab.catalogue import REGIMES
-from bias_lab.data import batches, manifests, store, subsets
+from bias_lab.data import batches, store, subsets
+from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings, steps
 from bias_lab.errors import UserError
-from bias_lab.training import pretraining, protocols, results
+from bias_lab.training import protocols, results
 from bias_lab.training import weights as starting
 from bias_lab.training.classification import Classifier
 from bias_lab.training.randomness import reseed
+from bias_lab.training.regimes import pretraining
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,9 @@ class Job:
             )
         return self.images.train[self.selection.holdout], self.images.train_labels[self.selection.holdout]
 
-    def plain(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterable[tuple[Tensor, Tensor]]:
+    def eval_loader(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterable[tuple[Tensor, Tensor]]:
         """Batches of images as they are, in order, normalised as the run's are."""
-        return batches.plain(images, labels, self.run, mean=self.mean, std=self.std, device=self.device)
+        return batches.eval_loader(images, labels, self.run, mean=self.mean, std=self.std, device=self.device)
 
 
 def prepare(run: Run, folder: Path, settings: Settings) -> Job:

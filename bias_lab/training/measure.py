@@ -8,7 +8,7 @@ from PIL import Image
 
 from bias_lab import ledger
 from bias_lab.training import results
-from bias_lab.training.classification import judge, logits_of
+from bias_lab.training.classification import evaluate, logits_of
 from bias_lab.training.job import Job
 
 
@@ -24,14 +24,14 @@ def measure(job: Job, here: Path, rows: list[dict[str, float]]) -> dict[str, Any
             **pretraining_metrics(job, here),
         }
     module = job.module
-    train_logits, train_labels = logits_of(module.trained, job.plain(*job.labelled()))
-    train = judge(train_logits, train_labels)
-    logits, labels = logits_of(module.trained, job.plain(*job.judged()))
+    train_logits, train_labels = logits_of(module.trained, job.eval_loader(*job.labelled()))
+    train = evaluate(train_logits, train_labels)
+    logits, labels = logits_of(module.trained, job.eval_loader(*job.judged()))
     if job.run.task == "classify":
         results.save_predictions(logits, labels, here / ledger.PREDICTIONS)
     holdout = [row["holdout/top1"] for row in rows if "holdout/top1" in row]
     return {
-        **judge(logits, labels),
+        **evaluate(logits, labels),
         "train_top1": train["top1"],
         "train_loss": train["loss"],
         "loss_slope": results.slope(losses),
@@ -46,7 +46,7 @@ def pretraining_metrics(job: Job, here: Path) -> dict[str, Any]:
     pictures = getattr(module, "pictures", None)
     if pictures is not None:
         few = job.images.train[:8]
-        images = next(iter(job.plain(few, np.zeros(len(few), dtype=np.int64))))[0]
+        images = next(iter(job.eval_loader(few, np.zeros(len(few), dtype=np.int64))))[0]
         for name, picture in pictures(images).items():
             Image.fromarray(np.asarray(picture)).save(here / f"{name}.png")
     said: dict[str, Any] = module.diagnostics()

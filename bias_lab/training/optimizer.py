@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 _UNDECAYED = ("pos_embed", "cls_token", "mask_token", "dist_token", "relative_position_bias_table")
 
 
-def undecayed(model: nn.Module) -> set[str]:
+def no_weight_decay_names(model: nn.Module) -> set[str]:
     """Names that weight decay must not touch: norms, biases, position embeddings, class and mask tokens.
 
     What a (sub)module names in its own `no_weight_decay()` is believed too, under its full name.
@@ -29,11 +29,11 @@ def undecayed(model: nn.Module) -> set[str]:
 
 
 def groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Parameter groups: decayed and undecayed; with layer_decay below 1, one pair a layer, each with its `lr_scale`.
+    """Parameter groups with and without weight decay; layer_decay below 1: one pair a layer, each with an `lr_scale`.
 
     layer_decay d gives a parameter k layers below the head the learning rate times d**k (timm's grouping).
     """
-    still = undecayed(model)
+    still = no_weight_decay_names(model)
     if layer_decay != 1.0:
         made: list[dict[str, Any]] = param_groups_layer_decay(
             model, weight_decay=weight_decay, no_weight_decay_list=tuple(still), layer_decay=layer_decay

@@ -273,7 +273,7 @@ def copied(what: str) -> Iterator[None]:
 def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) -> None:
     """Write what a finished run came to into its W&B summary: metrics, with what their intervals are made of; pictures.
 
-    result: as it stands in `result.json`. The keys are those of `bias_lab.analysis.wandb`, which exports the same run
+    result: as it stands in `result.json`. The keys are those of `bias_lab.tracking.export`, which exports the same run
     from the ledger. W&B is a copy: what goes wrong here is logged, and the run stands.
     """
     if logger is None:

@@ -21,9 +21,9 @@ from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
 from bias_lab.backbones.build import nearest
+from bias_lab.catalogue import WEIGHT_FILES
 from bias_lab.errors import UserError, unknown
 
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which a .pth keeps the tensors
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 HUB = ("hf-hub:", "hf_hub:")  # how timm's names of models on the Hugging Face hub begin
@@ -123,7 +123,7 @@ def read(source: str | Path) -> Weights:
     path = Path(source)
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    if path.suffix in FILES or path.is_file():
+    if path.suffix in WEIGHT_FILES or path.is_file():
         return read_pickle(path)
     return read_timm(str(source))
 

@@ -84,7 +84,7 @@ def test_a_case_is_measured_in_several_processes_and_bf16_in_one_where_nothing_m
 
     def alone(work, case, rounds, environment):
         asked.append((work, case))
-        heap = environment == bench.HEAP
+        heap = environment == bench.KEEP_HEAP
         return [bench.process_row(str(case), work.__name__, "kept" if heap else "as it comes", [1.0] * rounds)]
 
     monkeypatch.setattr(bench, "alone", alone)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bias_lab.bench import data
-from bias_lab.data.pictures import pixels, read
+from bias_lab.data.readers.image_file import pixels, read
 from bias_lab.definition import Run
 
 KEYS = {"case", "mode", "reference", "ratio", "low", "high", "n"}

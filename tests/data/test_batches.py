@@ -170,7 +170,7 @@ def test_labels_belong_to_their_images() -> None:
 def test_plain_is_the_images_in_order_and_nothing_else() -> None:
     some, labels = images(10), np.arange(10)
     run = Run(dataset="x", backbone="x", size=10, **recipe("strong"))
-    parts = list(batches.plain(some, labels, run, mean=MEAN, std=STD, batch_size=4))
+    parts = list(batches.eval_loader(some, labels, run, mean=MEAN, std=STD, batch_size=4))
     assert [len(x) for x, _ in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([y for _, y in parts]), torch.arange(10))
     expected = Normalise(MEAN, STD, 12, torch.device("cpu"))(torch.from_numpy(some))
@@ -205,5 +205,5 @@ def test_a_large_subset_is_read_where_it_lies_and_gives_the_same_batches(monkeyp
     for (x, y), (again, label) in zip(copied, lying, strict=True):
         assert torch.equal(x, again)
         assert torch.equal(y, label)
-    first = torch.cat([x for x, _ in batches.plain(there, rows % 5, run, mean=MEAN, std=STD, batch_size=7)])
+    first = torch.cat([x for x, _ in batches.eval_loader(there, rows % 5, run, mean=MEAN, std=STD, batch_size=7)])
     assert torch.equal(first, Normalise(MEAN, STD, 12, torch.device("cpu"))(torch.from_numpy(some[rows])))

@@ -130,8 +130,12 @@ def test_every_name_of_the_catalogue_works_in_training_and_testing(name: str) ->
     loader = batches.Batches(some, np.arange(10), run, classes=10, mean=(0.5,), std=(0.3,), steps=2)
     x, _ = loader.batch(0)
     assert x.shape == (4, 1, SIDE, SIDE)
-    first = torch.cat([x for x, _ in batches.plain(some, np.arange(10), run, mean=(0.5,), std=(0.3,), batch_size=3)])
-    again = torch.cat([x for x, _ in batches.plain(some, np.arange(10), run, mean=(0.5,), std=(0.3,), batch_size=10)])
+    first = torch.cat(
+        [x for x, _ in batches.eval_loader(some, np.arange(10), run, mean=(0.5,), std=(0.3,), batch_size=3)]
+    )
+    again = torch.cat(
+        [x for x, _ in batches.eval_loader(some, np.arange(10), run, mean=(0.5,), std=(0.3,), batch_size=10)]
+    )
     torch.testing.assert_close(first, again)  # an image's view does not depend on the size of the batches
 
 

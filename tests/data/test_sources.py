@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from bias_lab import ledger
-from bias_lab.data import decoding, sources
+from bias_lab.data import sources
+from bias_lab.data.readers import decoding
 from bias_lab.data.sources import index
 from bias_lab.definition import Run, run_id, to_json
 from bias_lab.errors import UserError

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bias_lab.data import manifests, store
+from bias_lab.data import store
 from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import moments
+from bias_lab.data.readers import manifests
 from bias_lab.data.sources import Index, index
 from bias_lab.data.store import Images, open_images
 from bias_lab.errors import UserError

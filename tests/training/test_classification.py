@@ -15,7 +15,7 @@ from bias_lab.training.classification import (
     Classifier,
     calibration_error,
     collapsed,
-    judge,
+    evaluate,
     logits_of,
 )
 
@@ -36,7 +36,7 @@ def test_accuracies_count_images() -> None:
     logits, labels = random_logits()
     order = logits.argsort(1, descending=True).numpy()
     hits = order == labels.numpy()[:, None]
-    found = judge(logits, labels)
+    found = evaluate(logits, labels)
     assert found["top1"] == hits[:, 0].sum() / 500
     assert found["top5"] == hits[:, :5].any(1).sum() / 500
 
@@ -49,19 +49,19 @@ def test_macro_f1_and_recalls_follow_their_definitions() -> None:
         hit = ((predicted == k) & (truth == k)).sum()
         f1.append(2 * hit / ((predicted == k).sum() + (truth == k).sum()))
         recall.append(hit / (truth == k).sum())
-    found = judge(logits, labels)
+    found = evaluate(logits, labels)
     assert found["macro_f1"] == pytest.approx(np.mean(f1), abs=1e-6)
     assert found["per_class"] == pytest.approx(recall, abs=1e-6)
 
 
 def test_top5_is_left_out_where_it_means_nothing() -> None:
-    assert judge(*random_logits(50, 5))["top5"] is None
-    assert judge(*random_logits(50, 6))["top5"] is not None
+    assert evaluate(*random_logits(50, 5))["top5"] is None
+    assert evaluate(*random_logits(50, 6))["top5"] is not None
 
 
 def test_a_class_without_test_images_has_no_recall() -> None:
     logits, labels = random_logits(60, 4)
-    assert judge(logits, labels.clamp(max=2))["per_class"][3] is None
+    assert evaluate(logits, labels.clamp(max=2))["per_class"][3] is None
 
 
 def calibration_oracle(probabilities: Tensor, labels: Tensor) -> float:
@@ -95,7 +95,7 @@ def test_a_confidence_of_exactly_one_shares_the_last_bin() -> None:
 def test_loss_is_the_mean_negative_log_likelihood() -> None:
     logits, labels = random_logits(64)
     expected = -logits.double().log_softmax(1)[torch.arange(64), labels].mean().item()
-    assert judge(logits, labels)["loss"] == pytest.approx(expected)
+    assert evaluate(logits, labels)["loss"] == pytest.approx(expected)
 
 
 def test_collapse_is_one_class_or_logits_that_do_not_vary() -> None:
@@ -143,7 +143,7 @@ def test_with_a_moving_average_its_weights_count() -> None:
     images = torch.randn(2, 3, 2, 2)
     for value in (1.0, 3.0):
         made.backbone[1].weight.data.fill_(value)
-        made.follow()
+        made.update_ema()
     assert made.trained is not made.backbone
     assert made.trained[1].weight.unique().tolist() == [2.0]
     torch.testing.assert_close(made(images), made.trained(images))

@@ -14,7 +14,7 @@ from bias_lab import ledger
 from bias_lab.backbones import create
 from bias_lab.definition import run_id, steps
 from bias_lab.training.execute import execute
-from tests.analysis import offline
+from tests.tracking import offline
 from tests.training.runs import QUIET, RUN, finished, same_bytes
 
 

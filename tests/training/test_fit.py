@@ -75,6 +75,6 @@ def test_a_frozen_encoder_and_its_probe_are_taken_to_the_device(tmp_path: Path) 
     module = SimpleNamespace(to=moved.append, learn=lambda batches: moved.append("learned"))
     second = torch.device("cuda", 1)
     run = replace(RUN, protocol="knn")
-    job = SimpleNamespace(run=run, module=module, device=second, labelled=tuple, plain=lambda *given: given)
+    job = SimpleNamespace(run=run, module=module, device=second, labelled=tuple, eval_loader=lambda *given: given)
     assert fit(job, tmp_path, None) == []  # type: ignore[arg-type]
     assert moved == [second, "learned", second]

@@ -28,7 +28,7 @@ def swin() -> nn.Module:
 
 def test_norms_biases_and_embeddings_are_not_decayed() -> None:
     model = vit()
-    still = optimizer.undecayed(model)
+    still = optimizer.no_weight_decay_names(model)
     assert {"pos_embed", "cls_token", "norm.weight", "norm.bias", "head.bias", "blocks.0.attn.qkv.bias"} <= still
     assert not {"head.weight", "patch_embed.proj.weight", "blocks.1.mlp.fc2.weight"} & still
 
@@ -36,12 +36,12 @@ def test_norms_biases_and_embeddings_are_not_decayed() -> None:
 def test_tables_of_relative_positions_are_not_decayed() -> None:
     tables = {name for name, _ in swin().named_parameters() if "relative_position_bias_table" in name}
     assert tables
-    assert tables <= optimizer.undecayed(swin())
+    assert tables <= optimizer.no_weight_decay_names(swin())
 
 
 def test_a_wrapped_model_keeps_its_exceptions() -> None:
     wrapped = nn.ModuleDict({"encoder": vit()})
-    assert {"encoder.pos_embed", "encoder.cls_token"} <= optimizer.undecayed(wrapped)
+    assert {"encoder.pos_embed", "encoder.cls_token"} <= optimizer.no_weight_decay_names(wrapped)
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:

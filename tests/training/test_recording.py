@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 import torch
 
-from bias_lab.analysis import wandb as export
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import Diverged
+from bias_lab.tracking import export as export
 from bias_lab.training import recording
-from tests.analysis import offline
-from tests.analysis.offline import Offline
+from tests.tracking import offline
+from tests.tracking.offline import Offline
 
 
 class FakeTrainer:

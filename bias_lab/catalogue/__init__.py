@@ -1,0 +1,64 @@
+"""List every name that the lab knows, as plain data. Planning and `--help` read these tables without importing torch.
+
+A row says what a thing is and what it can take. The function that its `factory` or `module` names is imported by a
+worker alone.
+"""
+
+from bias_lab.catalogue.backbones import (
+    BACKBONES,
+    FAMILIES,
+    OPEN_BELOW,
+    STEMS,
+    Backbone,
+    architecture,
+    choose_patch,
+    choose_stem,
+    choose_window,
+    family,
+    is_own,
+    nearest,
+)
+from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
+from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.regimes import (
+    FRACTALS,
+    PROTOCOLS,
+    REGIMES,
+    SOURCES,
+    WEIGHT_FILES,
+    Regime,
+    check_regime,
+    check_source,
+)
+
+__all__ = [
+    "BACKBONES",
+    "DATASETS",
+    "FAMILIES",
+    "FRACTALS",
+    "INTERVENTIONS",
+    "OPEN_BELOW",
+    "PROTOCOLS",
+    "REGIMES",
+    "SHAPES",
+    "SOURCES",
+    "STEMS",
+    "WEIGHT_FILES",
+    "Backbone",
+    "Dataset",
+    "Regime",
+    "architecture",
+    "check_intervention",
+    "check_regime",
+    "check_source",
+    "choose_patch",
+    "choose_stem",
+    "choose_window",
+    "common_origin",
+    "dataset",
+    "family",
+    "intervention",
+    "is_own",
+    "nearest",
+    "shapes",
+]

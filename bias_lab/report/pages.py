@@ -1,0 +1,112 @@
+"""What a report is made of, before it is HTML, Markdown or plain text: sections of paragraphs, charts and tables."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bias_lab.report.figures import Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is shown, and what it is sorted by (None: by the words)."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """columns: (heading, what it means, or ""). A row's cells are as many. note: under the table."""
+
+    title: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def numeric(self, column: int) -> bool:
+        """Whether a column is set flush right: it holds numbers, or nothing, in every row."""
+        cells = [row[column] for row in self.rows]
+        return any(cell.value is not None for cell in cells) and all(
+            c.value is not None or c.text in ("", "–") for c in cells
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the report under its own heading; one with no text, chart, table or picture is left out."""
+
+    name: str  # the anchor
+    title: str
+    text: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[tuple[str, bytes], ...] = ()  # (what it shows, PNG): in HTML alone
+    folded: bool = False  # opened on a click: provenance and the like
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.charts or self.pictures or any(table.rows for table in self.tables))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All that is said, in order. status: what is missing or failed, first of all."""
+
+    title: str
+    question: str
+    note: str
+    answers: tuple[tuple[str, str, str], ...]  # (what it is about, or "", the sentence, how it was reached)
+    status: str
+    complete: bool
+    caveats: tuple[str, ...]
+    sections: tuple[Section, ...]
+    facts: tuple[str, ...] = field(default=())  # a line of figures under the answer
+
+
+def word(text: Any) -> Cell:
+    return Cell("–" if text is None or (isinstance(text, float) and math.isnan(text)) else str(text))
+
+
+def number(value: Any, shape: str = "{:.1f}", *, scale: float = 1.0) -> Cell:
+    """A number in its shape, sorted by its value; a dash where there is none."""
+    if value is None or str(value) == "<NA>" or value != value:
+        return Cell("–")
+    scaled = float(value) * scale
+    return Cell(shape.format(int(scaled) if shape.endswith(",}") else scaled).replace("-", "−"), float(value))
+
+
+def whole(value: Any) -> Cell:
+    return number(value, "{:,}")
+
+
+def points(value: Any) -> Cell:
+    """A fraction shown in percent or points, one decimal."""
+    return number(value, "{:.1f}", scale=100)
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub's Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    heads = [name for name, _ in table.columns]
+    rule = ["---:" if table.numeric(k) else "---" for k in range(len(heads))]
+    body = [line([cell.text for cell in row]) for row in table.rows]
+    note = f"\n\n{table.note}" if table.note else ""
+    return f"**{table.title}**\n\n" + "\n".join([line(heads), line(rule), *body]) + note
+
+
+def plain(table: Table) -> str:
+    """The table in columns of spaces, for a terminal."""
+    heads = [name for name, _ in table.columns]
+    lines = [heads, *([cell.text for cell in row] for row in table.rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
+    right = [table.numeric(k) for k in range(len(heads))]
+
+    def fit(line: Sequence[str]) -> str:
+        cells = [text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)]
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([fit(heads), "  ".join("─" * w for w in widths), *(fit(line) for line in lines[1:])])

@@ -1,0 +1,142 @@
+"""What accuracy varies with: recipe, family, backbone, regime, draw and seed, each beside all the others."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import fdtrc, ncfdtr
+
+from bias_lab.errors import UserError
+from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.intervals import Vector
+
+EFFECTS = ["factor", "levels", "range", "best", "worst", "share", "low", "high", "p", "df", "n"]
+FACTORS = ("recipe", "family", "backbone", "regime", "draw", "seed")
+_MOST_LEVELS = 500  # of a factor: beyond, its share is told by `variance_shares` alone
+
+
+def effects(table: pd.DataFrame) -> pd.DataFrame:
+    """Shares of recipe, family, backbone (within its family), regime, draw and seed in the variance of accuracy.
+
+    A linear model on all finished rows of one dataset and image size, budget 1: accuracy ~ size + factors, no
+    interactions (they are in the rest). Each factor is judged beside all others (type II), so that an unbalanced table
+    is fair to it. Columns factor, levels, range (largest difference between its levels' effects, as accuracy; of
+    backbones within one family; best, worst: which two), share = λ / (λ + n), of the variance not explained by the
+    others, `low, high` its 95 % interval from the noncentral F distribution (Steiger 2004, Psychological Methods
+    9:164), p of the F test, df, n rows. Where a draw has one seed throughout, the two are one factor. A factor with one
+    level, with more than 500, or that can't be told from the others is left out.
+    """
+    rep.check(table)
+    rows = table[(table["status"] == "finished") & (table["task"] == "classify") & (table["budget"] == 1)]
+    rows = rows[(rows["intervention"].isna() | (rows["intervention"] == "")) & rows["top1"].notna()]
+    for column in ("dataset", "image_size"):
+        if rows[column].nunique() > 1:
+            raise UserError(f"the table holds {rows[column].nunique()} values of {column}", remedy="filter to one")
+    if len(rows) < 3:
+        return pd.DataFrame([], columns=EFFECTS)
+    model = _Model(_factors(rows), rows["top1"].to_numpy(dtype=float))
+    rest, rest_df = model.rest(model.names)
+    families = dict(zip(rows["backbone"], rows["family"], strict=True))
+    made = []
+    for name in model.names:
+        if name == "size" or rest_df < 1:
+            continue
+        others = [n for n in model.names if n != name and (name, n) != ("family", "backbone")]
+        less, less_df = model.rest(others)
+        more, more_df = model.rest([*others, name])
+        df = less_df - more_df
+        if df < 1:
+            continue
+        nothing = 1e-12 * len(rows)  # a sum of squares below this is rounding: accuracies are counted in thousandths
+        by_chance = math.inf if less - more > nothing else 0.0
+        f = ((less - more) / df) / (rest / rest_df) if rest > nothing else by_chance
+        found = _variance_share(f, df, rest_df, len(rows))
+        spread = model.spread(name, [*others, name], families if name == "backbone" else {})
+        p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
+        made.append((name, model.levels(name), *spread, *found, p, df, len(rows)))
+    return pd.DataFrame(made, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
+
+
+def _factors(rows: pd.DataFrame) -> pd.DataFrame:
+    """The factors with more than one level, size first; draw and seed as one where each draw has but one seed."""
+    regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == "finetune" else f", {p}")
+    made = rows[["size", *FACTORS]].assign(regime=regime)
+    if rows.groupby("draw")["seed"].nunique().max() == 1:
+        made = made.drop(columns="seed").rename(columns={"draw": "draw and seed"})
+    kept = [name for name in made if name == "size" or 1 < made[name].nunique() <= _MOST_LEVELS]
+    return made[kept]
+
+
+class _Model:
+    """Least squares on indicator columns through their Gram matrix: 100,000 rows cost no more than their counts."""
+
+    def __init__(self, factors: pd.DataFrame, y: Vector) -> None:
+        from scipy.sparse import csr_array, hstack
+
+        self.names = list(factors.columns)
+        self.y = y - y.mean()
+        self._levels: dict[str, list[str]] = {}
+        self._columns: dict[str, list[int]] = {}
+        blocks, start = [csr_array(np.ones((len(y), 1)))], 1
+        for name in self.names:
+            codes, levels = pd.factorize(factors[name], sort=True)
+            self._levels[name] = [str(level) for level in levels]
+            self._columns[name] = list(range(start, start + len(levels)))
+            start += len(levels)
+            blocks.append(csr_array((np.ones(len(y)), (np.arange(len(y)), codes)), shape=(len(y), len(levels))))
+        design = hstack(blocks, format="csr")
+        self._gram: Vector = (design.T @ design).toarray()
+        self._moments: Vector = np.asarray(design.T @ self.y)
+
+    def levels(self, name: str) -> int:
+        return len(self._levels[name])
+
+    def _solve(self, names: list[str]) -> tuple[list[int], Vector, int]:
+        """Columns, least-norm coefficients, rank."""
+        columns = [0, *(c for name in names for c in self._columns[name])]
+        values, vectors = np.linalg.eigh(self._gram[np.ix_(columns, columns)])
+        kept = values > values[-1] * 1e-10
+        vectors, values = vectors[:, kept], values[kept]
+        return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), int(kept.sum())
+
+    def rest(self, names: list[str]) -> tuple[float, int]:
+        """Residual sum of squares and its degrees of freedom, with these factors in the model."""
+        columns, coefficients, rank = self._solve(names)
+        left = float(self.y @ self.y) - float(coefficients @ self._moments[columns])
+        return max(0.0, left), len(self.y) - rank
+
+    def spread(self, name: str, names: list[str], groups: Mapping[str, str]) -> tuple[float, str, str]:
+        """Largest difference between two levels' effects (within one group, if given), and which two."""
+        columns, coefficients, _ = self._solve(names)
+        effect = dict(zip(columns, coefficients, strict=True))
+        named = [(float(effect[c]), level) for c, level in zip(self._columns[name], self._levels[name], strict=True)]
+        grouped: dict[str, list[tuple[float, str]]] = {}
+        for value, level in named:
+            grouped.setdefault(groups.get(level, ""), []).append((value, level))
+        best, worst = max(((max(g), min(g)) for g in grouped.values()), key=lambda ends: ends[0][0] - ends[1][0])
+        return best[0] - worst[0], best[1], worst[1]
+
+
+def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
+    """λ / (λ + n): estimate (from the unbiased λ, at least 0) and the interval that inverts the noncentral F."""
+    if not math.isfinite(f):
+        return 1.0, math.nan, math.nan
+    estimate = max(0.0, f * df * (rest_df - 2) / rest_df - df) if rest_df > 2 else max(0.0, f * df - df)
+    low, high = (_noncentrality(f, df, rest_df, tail) for tail in (0.975, 0.025))
+    return estimate / (estimate + n), low / (low + n), high / (high + n)
+
+
+def _noncentrality(f: float, df: int, rest_df: int, tail: float) -> float:
+    """The λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
+
+    def excess(value: float) -> float:
+        return float(ncfdtr(df, rest_df, value, f)) - tail
+
+    if float(ncfdtr(df, rest_df, 1e-12, f)) <= tail:
+        return 0.0
+    top = max(10.0, 4 * f * df)
+    while excess(top) > 0:
+        top *= 2
+    return float(brentq(excess, 1e-12, top, xtol=1e-9, rtol=1e-9))

@@ -1,0 +1,308 @@
+"""Self-distillation without labels: a student agrees with a slow copy of itself (Caron et al. 2021, arXiv:2104.14294).
+
+Each image is seen through several crops. The teacher, a moving average of the student, sees the two large ones; the
+student sees all, and learns to give the teacher's distribution over prototypes for every crop but the teacher's own.
+Centering and a low temperature of the teacher keep the two from agreeing on one and the same answer to everything.
+"""
+
+import copy
+import math
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from bias_lab.catalogue import DATASETS
+from bias_lab.definition import Run
+from bias_lab.training import optimizer
+from bias_lab.training.regimes.shared import COLLAPSED, Picture, feature_map, picture_grid, require, spread, vit_tokens
+
+LEARNING_RATE = 2.5e-4  # for batches of 128, where a run names none: the paper's 5e-4 a 256; 1e-3 soon collapses
+LARGE = 96  # pixels; from there on a run gets the paper's sizes
+PAPER: dict[str, Any] = dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996)
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURES = 0.1, (0.04, 0.07)  # the teacher's rises from the first to the second
+TEACHER_WARMUP, FROZEN = 0.3, 0.01  # shares of the steps: of that rise, and of still prototypes
+CENTER_MOMENTUM = 0.9
+LARGE_AREA, SMALL_AREA = (0.4, 1.0), (0.05, 0.4)  # a crop's share of the image's area
+INFORMATION = 0.01  # nats; a teacher that tells less than this about the image has collapsed
+
+
+def dino_loss(
+    student: Tensor, teacher: Tensor, center: Tensor, *, student_temperature: float, teacher_temperature: float
+) -> Tensor:
+    """Cross-entropy of the student's views against the teacher's, mean over pairs of different views. A scalar, nats.
+
+    student: (V, B, K), the first two the views that the teacher saw, in its order. teacher: (2, B, K). center: (K,).
+    No gradient reaches the teacher.
+    """
+    target = ((teacher.detach() - center) / teacher_temperature).softmax(-1)  # (2, B, K)
+    log_p = (student / student_temperature).log_softmax(-1)  # (V, B, K)
+    pairs = -torch.einsum("tbk,vbk->tv", target, log_p) / student.shape[1]  # (2, V)
+    other = 1 - torch.eye(*pairs.shape, device=pairs.device, dtype=pairs.dtype)  # a view is not compared with itself
+    return (pairs * other).sum() / other.sum()
+
+
+class Head(nn.Module):
+    """Projection onto prototypes, (B, D) -> (B, K): three layers, a unit vector, and unit prototypes."""
+
+    def __init__(self, width: int, *, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)
+        )
+        self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.prototypes)
+
+    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """frozen: the prototypes get no gradient. Weight-normalised with gain 1, as the official `norm_last_layer`."""
+        x = F.normalize(self.layers(x), dim=1)  # (B, bottleneck)
+        prototypes = self.prototypes.detach() if frozen else self.prototypes
+        return F.linear(x, F.normalize(prototypes, dim=1))  # (B, K)
+
+
+class DINO(LightningModule):
+    """Any backbone learns from images alone, (B, C, H, W), by agreeing with its own moving average across crops.
+
+    The defaults are for small images and short trainings; `PAPER` holds the paper's sizes. momentum: the teacher's,
+    which rises to 1 by a cosine. The encoder that counts is the teacher's, as in the paper. Left out of it, at all
+    sizes, `PAPER` too: blur and solarisation, which leave little of 28 pixels, and the jitter of saturation and hue,
+    which grey images don't have (one set of views serves all); and the rise of weight decay from 0.04 to 0.4, since a
+    run has one `weight_decay`, as in all other regimes. Crops, flips, brightness, contrast and loss of colour are used.
+    """
+
+    center: Tensor
+    step: Tensor
+    feature_std: Tensor
+    entropy: Tensor
+    information: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        prototypes: int = 1024,
+        hidden: int = 256,
+        bottleneck: int = 64,
+        local_views: int = 4,
+        momentum: float = 0.99,
+        learning_rate: float = LEARNING_RATE,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        steps: int = 1_500,
+    ) -> None:
+        super().__init__()
+        require(backbone, "dino", ("forward_features", "forward_head", "head_hidden_size"))
+        known: Any = backbone
+        width = int(known.head_hidden_size)
+        self.student = backbone
+        self.student_head = Head(width, hidden=hidden, bottleneck=bottleneck, prototypes=prototypes)
+        self.teacher = copy.deepcopy(backbone).requires_grad_(False)
+        self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)
+        self.local_views, self.momentum = local_views, momentum
+        self.schedule: dict[str, Any] = dict(
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
+        )
+        self.register_buffer("center", torch.zeros(prototypes))  # buffers, so that they survive a resume
+        self.register_buffer("step", torch.tensor(0))
+        for name in ("feature_std", "entropy", "information"):
+            self.register_buffer(name, torch.tensor(float("nan")))
+
+    @classmethod
+    def from_run(cls, run: Run, backbone: nn.Module, *, steps: int) -> Self:
+        """As the run says; at 96 px and more with the paper's sizes. Without a learning rate it gets LEARNING_RATE."""
+        own = DATASETS[run.dataset].image_size if run.dataset in DATASETS else 0
+        side = own if run.image_size is None else run.image_size
+        return cls(
+            backbone,
+            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
+            weight_decay=run.weight_decay,
+            warmup=run.warmup,
+            steps=steps,
+            **(PAPER if side >= LARGE else {}),
+        )
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.teacher
+
+    def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
+        step, steps = int(self.step), self.schedule["steps"]
+        if step:
+            self.update_ema(step, steps)
+        size = images.shape[-1]
+        large = torch.cat([view(images, size, LARGE_AREA) for _ in range(2)])  # (2B, C, S, S)
+        views = [large]
+        if self.local_views:
+            small = local_size(self.student, size)
+            views.append(torch.cat([view(images, small, SMALL_AREA) for _ in range(self.local_views)]))
+        frozen = step < FROZEN * steps
+        said = torch.cat([self.student_head(features(self.student, v), frozen=frozen) for v in views])  # (V*B, K)
+        with torch.no_grad():
+            seen = features(self.teacher, large)  # (2B, D)
+            taught = self.teacher_head(seen).unflatten(0, (2, -1))  # (2, B, K)
+        mean = taught.mean((0, 1)).to(self.center)  # (K,)
+        if not step:  # the paper's begins at 0, and a short training would spend its first steps getting here
+            self.center.copy_(mean)
+        temperature = teacher_temperature(step, steps)
+        loss = dino_loss(
+            said.reshape(-1, len(images), said.shape[-1]),
+            taught,
+            self.center,
+            student_temperature=STUDENT_TEMPERATURE,
+            teacher_temperature=temperature,
+        )
+        self.watch(seen, taught, temperature)
+        self.center.lerp_(mean, 1 - CENTER_MOMENTUM)
+        self.step += 1
+        return loss
+
+    @torch.no_grad()
+    def update_ema(self, step: int, steps: int) -> None:
+        """The teacher moves towards the student as the last step left it; its buffers (batch norm's) are its own."""
+        momentum = 1 - (1 - self.momentum) * (math.cos(math.pi * step / steps) + 1) / 2
+        pairs = ((self.teacher, self.student), (self.teacher_head, self.student_head))
+        for teacher, student in pairs:
+            for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+                slow.lerp_(fast, 1 - momentum)
+
+    @torch.no_grad()
+    def watch(self, seen: Tensor, taught: Tensor, temperature: float) -> None:
+        """What tells collapse: how features differ, and what the teacher's answer tells about the image, in nats.
+
+        information: the entropy of its mean answer minus its mean answer's entropy. It is 0 both when every answer is
+        uniform and when every image gets the same one, the two ways to collapse that the paper names (section 5.3).
+        """
+        p = ((taught - self.center) / temperature).softmax(-1).flatten(0, 1).float()  # (2B, K)
+        self.feature_std.copy_(spread(seen))
+        self.entropy.copy_(torch.special.entr(p).sum(-1).mean())
+        self.information.copy_(torch.special.entr(p.mean(0)).sum() - self.entropy)
+
+    def configure_optimizers(self) -> Any:
+        return optimizer.configure(self, **self.schedule)
+
+    def diagnostics(self) -> dict[str, float | bool]:
+        """The last step's `feature_std`, the teacher's entropy and information in nats, and whether it collapsed."""
+        if not bool(self.step):
+            return {}
+        spread_, information = float(self.feature_std), float(self.information)
+        return {
+            "feature_std": spread_,
+            "teacher_entropy": float(self.entropy),
+            "teacher_information": information,
+            "collapsed": spread_ < COLLAPSED or information < INFORMATION,
+        }
+
+    @torch.no_grad()
+    def pictures(self, images: Tensor) -> dict[str, Picture]:
+        """`attention` of the teacher's class token in the last block, or `features`, the last map's norm; 8 images."""
+        images = images[:8]
+        weight = attention(self.teacher, images)  # (B, h, w), or None where there is no such attention
+        name = "features" if weight is None else "attention"
+        if weight is None:
+            weight = feature_map(self.teacher, forward_features(self.teacher, images)).norm(dim=1)
+        low, high = weight.amin((1, 2), keepdim=True), weight.amax((1, 2), keepdim=True)
+        weight = ((weight - low) / (high - low).clamp(min=1e-12))[:, None]  # (B, 1, h, w)
+        weight = F.interpolate(weight, size=images.shape[-2:], mode="nearest")
+        darkest, brightest = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
+        return {name: picture_grid([images, darkest + weight * (brightest - darkest)], like=images)}
+
+
+# --- crops -----------------------------------------------------------------------------------------------------------
+
+
+def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
+    """One random crop of each image, (B, C, size, size): its share of the area, shape, place, flip and light.
+
+    area: the smallest and largest share. Draws come from the global generator, on the CPU, whatever the device. They
+    are an exception to the lab's rule: a function of (seed, step), the batch size and the place within the batch, not
+    of the sample, since a view's are drawn for the whole batch at once.
+    """
+    B, C = images.shape[:2]
+    u = torch.rand(8, B)
+    share, ratio = area[0] + (area[1] - area[0]) * u[0], (4 / 3) ** (2 * u[1] - 1)
+    width, height = (share * ratio).sqrt().clamp(max=1), (share / ratio).sqrt().clamp(max=1)
+    theta = torch.zeros(B, 2, 3)  # from the crop's coordinates to the image's, both from -1 to 1
+    theta[:, 0, 0] = torch.where(u[2] < 0.5, width, -width)
+    theta[:, 1, 1] = height
+    theta[:, 0, 2], theta[:, 1, 2] = (1 - width) * (2 * u[3] - 1), (1 - height) * (2 * u[4] - 1)
+    places = F.affine_grid(theta.to(images), [B, C, size, size], align_corners=False)  # (B, S, S, 2)
+    x = F.grid_sample(images, places, padding_mode="border", align_corners=False)  # (B, C, S, S)
+    jitter, contrast, light = (u[5] < 0.8).float(), 0.8 * u[6] - 0.4, 0.8 * u[7] - 0.4
+    contrast, light = ((jitter * v).to(x)[:, None, None, None] for v in (contrast, light))
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = mean + (x - mean) * (1 + contrast) + light
+    if C == 3:
+        grey = (torch.rand(B) < 0.2).to(x)[:, None, None, None]
+        x = torch.lerp(x, x.mean(1, keepdim=True).expand_as(x), grey)
+    return x
+
+
+def local_size(backbone: nn.Module, size: int) -> int:
+    """Side of a local crop: about half the image where the backbone takes another size, else the image's own.
+
+    A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin only its own.
+    """
+    embed: Any = getattr(backbone, "patch_embed", None)
+    if embed is None:
+        return -(-size // 2)
+    if getattr(backbone, "pos_embed", None) is None:
+        return size
+    patch = int(embed.patch_size[0])
+    return max(2, size // (2 * patch)) * patch
+
+
+def teacher_temperature(step: int, steps: int) -> float:
+    """It rises linearly over the first part of the training."""
+    low, high = TEACHER_TEMPERATURES
+    return low + (high - low) * min(1.0, step / max(1.0, TEACHER_WARMUP * steps))
+
+
+# --- features --------------------------------------------------------------------------------------------------------
+
+
+def features(backbone: Any, images: Tensor) -> Tensor:
+    """What a classifier would read, (B, D), of images of any size that `local_size` gives."""
+    return backbone.forward_head(forward_features(backbone, images), pre_logits=True)  # type: ignore[no-any-return]
+
+
+def forward_features(backbone: Any, images: Tensor) -> Tensor:
+    """The backbone's `forward_features`; a plain ViT's positions are resampled where the images have another size."""
+    embed = getattr(backbone, "patch_embed", None)
+    if embed is None or tuple(images.shape[-2:]) == tuple(embed.img_size):
+        return backbone.forward_features(images)  # type: ignore[no-any-return]
+    x = embed.proj(images)  # (B, D, h, w)
+    grid, positions = list(x.shape[-2:]), backbone.pos_embed
+    prefix = positions.shape[1] - embed.grid_size[0] * embed.grid_size[1]
+    positions = resample_abs_pos_embed(positions, grid, list(embed.grid_size), num_prefix_tokens=prefix)
+    x = x.flatten(2).transpose(1, 2) + positions[:, prefix:]  # (B, N, D)
+    return vit_tokens(backbone, x, positions[:, :prefix])  # (B, prefix + N, D)
+
+
+def attention(backbone: Any, images: Tensor) -> Tensor | None:
+    """How the last block's class token attends to the patches, mean over heads: (B, h, w); None if it is no plain ViT.
+
+    Without a class token: how all patches attend, on average.
+    """
+    if getattr(backbone, "pos_embed", None) is None or not hasattr(backbone.blocks[-1].attn, "qkv"):
+        return None
+    layer = backbone.blocks[-1].attn
+    caught: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda *called: caught.append(called[1][0]))  # (module, what it was given)
+    try:
+        backbone.forward_features(images)
+    finally:
+        handle.remove()
+    B, N, D = caught[0].shape
+    heads = getattr(layer, "heads", None) or layer.num_heads
+    q, k, _ = layer.qkv(caught[0]).reshape(B, N, 3, heads, D // heads).permute(2, 0, 3, 1, 4)  # each (B, h, N, d)
+    weight: Tensor = (q @ k.transpose(-2, -1) * (D // heads) ** -0.5).softmax(-1).mean(1)  # (B, N, N)
+    rows, columns = backbone.patch_embed.grid_size
+    query = weight[:, 0] if backbone.cls_token is not None else weight.mean(1)  # (B, N)
+    return query[:, -rows * columns :].reshape(B, rows, columns)

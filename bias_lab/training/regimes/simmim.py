@@ -1,0 +1,183 @@
+"""Masked image modelling with one linear layer for a decoder (Xie et al. 2022, SimMIM, arXiv:2111.09886).
+
+Squares of the image are hidden behind a learnt mask token, the backbone sees all places, and a 1x1 convolution on its
+last map paints the pixels; an L1 loss on the hidden ones. A transformer gets the token in place of its patches'
+embeddings, as in the paper. What has no patches (a CNN, MobileViT) gets a learnt pixel in place of the hidden ones.
+"""
+
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from bias_lab.definition import Run
+from bias_lab.errors import UserError
+from bias_lab.training import optimizer
+from bias_lab.training.regimes.shared import (
+    Picture,
+    feature_diagnostics,
+    feature_map,
+    picture_grid,
+    random_mask,
+    require,
+    spread,
+)
+
+LEARNING_RATE = 1e-3  # for small images and batches of 128, where a run names none
+
+
+def simmim_loss(predicted: Tensor, images: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute error over the values of masked pixels, a scalar; 0 if nothing is masked.
+
+    predicted, images: (B, C, H, W). mask: (B, 1, H, W), 1 is masked.
+    """
+    error = (predicted - images).abs() * mask  # (B, C, H, W)
+    return error.sum() / (mask.sum() * images.shape[1]).clamp(min=1)
+
+
+def mask_unit(image_size: int, patch: int) -> int:
+    """Side of the squares that are hidden, in pixels, where none is given: the paper's 32 at 224 px, in proportion.
+
+    The smallest multiple of the patch that divides the image and is at least a seventh of it.
+    """
+    fitting = [u for u in range(patch, image_size + 1, patch) if image_size % u == 0 and u * 7 >= image_size]
+    if not fitting:
+        raise UserError(f"patches of {patch} px don't fill an image of {image_size} px", "a patch that divides it")
+    return fitting[0]
+
+
+class SimMIM(LightningModule):
+    """Any backbone learns from images alone, (B, C, H, W), by painting squares that are hidden from it.
+
+    unit: side of a square in pixels, a multiple of the patch; None: `mask_unit`. It does not depend on the patch size
+    otherwise, so that backbones with other patches get the same task. 0.6 and a unit of 32 at 224 px are the paper's.
+    Raises UserError for a mask ratio outside [0, 1), or squares that don't fit.
+    """
+
+    feature_std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        mask_ratio: float = 0.6,
+        unit: int | None = None,
+        learning_rate: float = LEARNING_RATE,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        steps: int = 1_500,
+    ) -> None:
+        super().__init__()
+        if not 0 <= mask_ratio < 1:
+            raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.6 is SimMIM's own")
+        require(backbone, "simmim", ("forward_features", "feature_info", "num_features"))
+        encoder: Any = backbone
+        self.encoder = encoder
+        self.mask_ratio, self.unit = mask_ratio, unit
+        self.schedule: dict[str, Any] = dict(
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
+        )
+        self.patch, width = token_place(backbone)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        if self.patch is not None:
+            nn.init.trunc_normal_(self.mask_token, std=0.02)  # a pixel's stays 0, the mean of normalised images
+        self.stride = int(encoder.feature_info[-1]["reduction"])
+        self.reconstruct = nn.Conv2d(encoder.num_features, self.stride**2 * channels_of(backbone), kernel_size=1)
+        self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer, so that it survives a resume
+
+    @classmethod
+    def from_run(cls, run: Run, backbone: nn.Module, *, steps: int) -> Self:
+        """As the run says; a run without a learning rate gets LEARNING_RATE."""
+        return cls(
+            backbone,
+            mask_ratio=run.mask_ratio,
+            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
+            weight_decay=run.weight_decay,
+            warmup=run.warmup,
+            steps=steps,
+        )
+
+    def mask(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
+        """(B, 1, H, W), 1 is masked: whole squares, the same number in every image, each image drawn for itself."""
+        unit = self.unit or mask_unit(height, self.patch or 1)
+        if height % unit or width % unit or unit % (self.patch or 1):
+            raise UserError(
+                f"squares of {unit} px don't fill images of {height}x{width} px in patches of {self.patch or 1} px",
+                "a unit that divides the image, and is a multiple of the patch",
+            )
+        rows, columns = height // unit, width // unit
+        squares = random_mask(batch, rows * columns, self.mask_ratio, generator=generator)  # (B, N)
+        squares = squares.reshape(batch, 1, rows, columns)  # (B, 1, rows, columns)
+        return squares.repeat_interleave(unit, 2).repeat_interleave(unit, 3)  # (B, 1, H, W)
+
+    def encode(self, images: Tensor, mask: Tensor) -> Tensor:
+        """The backbone's last map, (B, D, h, w), of images whose masked squares it does not see."""
+        if self.patch is None:
+            hidden = mask * self.mask_token[:, None, None].to(images.dtype)  # (B, C, H, W)
+            features = self.encoder.forward_features(images * (1 - mask) + hidden)
+        else:
+            covered = mask[:, 0, :: self.patch, :: self.patch]  # (B, h, w), a patch's one value
+            handle = self.encoder.patch_embed.register_forward_hook(
+                lambda *called: self.hide(called[-1], covered)  # (module, what it was given, what it made)
+            )
+            try:
+                # a stem of someone's own may look beyond its patch, into what is hidden beside it; plain patches don't
+                features = self.encoder.forward_features(images * (1 - mask))
+            finally:
+                handle.remove()  # the encoder leaves as it came
+        return feature_map(self.encoder, features)
+
+    def hide(self, embedded: Tensor, covered: Tensor) -> Tensor:
+        """The mask token in place of covered patches. embedded: (B, h, w, D) or (B, N, D). covered: (B, h, w)."""
+        weight = covered.reshape(*embedded.shape[:-1], 1).to(embedded.dtype)
+        return embedded * (1 - weight) + self.mask_token.to(embedded.dtype) * weight
+
+    def decode(self, features: Tensor, height: int, width: int) -> Tensor:
+        """Pixels (B, C, H, W) from the map (B, D, h, w); where the backbone rounded up, what lies over is cut off."""
+        pixels = F.pixel_shuffle(self.reconstruct(features), self.stride)  # (B, C, h*stride, w*stride)
+        if pixels.shape[2] < height or pixels.shape[3] < width:
+            pixels = F.interpolate(pixels, size=(height, width), mode="bilinear")
+        return pixels[:, :, :height, :width]
+
+    def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
+        B, _, H, W = images.shape
+        mask = self.mask(B, H, W).to(images.device)
+        features = self.encode(images, mask)  # (B, D, h, w)
+        self.feature_std.copy_(spread(features.mean((2, 3))))
+        return simmim_loss(self.decode(features, H, W), images, mask)
+
+    def configure_optimizers(self) -> Any:
+        return optimizer.configure(self, **self.schedule)
+
+    def diagnostics(self) -> dict[str, float | bool]:
+        """The spread of the last step's features, and whether they have collapsed."""
+        return feature_diagnostics(self.feature_std)
+
+    @torch.no_grad()
+    def pictures(self, images: Tensor) -> dict[str, Picture]:
+        """`reconstruction`: the originals, what the backbone saw, and the gaps painted; up to 8 images."""
+        images = images[:8]
+        B, _, H, W = images.shape
+        mask = self.mask(B, H, W, torch.Generator().manual_seed(0)).to(images.device)
+        painted = self.decode(self.encode(images, mask), H, W)
+        seen = images * (1 - mask) + images.mean((2, 3), keepdim=True) * mask
+        return {"reconstruction": picture_grid([images, seen, images * (1 - mask) + painted * mask], like=images)}
+
+
+def token_place(backbone: Any) -> tuple[int | None, int]:
+    """(patch, D) of a transformer whose patches' embeddings can be replaced; (None, C) of what has no patches."""
+    embed: Any = getattr(backbone, "patch_embed", None)
+    if getattr(embed, "patch_size", None) is None:
+        return None, channels_of(backbone)
+    width = getattr(embed.proj, "out_channels", None) or backbone.embed_dim  # a stem of several layers has no one width
+    return int(embed.patch_size[0]), int(width)
+
+
+def channels_of(backbone: nn.Module) -> int:
+    """Channels of the input: those of the first convolution. Raises UserError if there is none."""
+    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        raise UserError(f"{type(backbone).__name__} has no convolution that would tell its input's channels")
+    return first.in_channels

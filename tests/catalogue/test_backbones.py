@@ -1,0 +1,55 @@
+"""Backbones by name."""
+
+import pytest
+
+from bias_lab.catalogue import (
+    BACKBONES,
+    FAMILIES,
+    architecture,
+    family,
+    is_own,
+    nearest,
+)
+
+
+def test_all_seven_architectures_have_a_micro_size() -> None:
+    micro = {row.architecture for name, row in BACKBONES.items() if name.endswith("_micro")}
+    assert micro == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "group"),
+    [
+        ("vit_micro", "vit", "transformer"),
+        ("swin_micro", "swin", "transformer"),
+        ("mobilevit_micro", "mobilevit", "hybrid"),
+        ("efficientvit_micro", "efficientvit", "hybrid"),
+        ("resnet_micro", "resnet", "cnn"),
+        ("resnet18", "resnet", "cnn"),
+        ("timm:resnet18", "resnet", "cnn"),
+        ("bias_lab_vit_tiny_patch16_224", "vit", "transformer"),
+        ("deit_tiny_patch16_224", "vit", "transformer"),
+        ("mobilenetv3_large_100", "mobilenetv3", "cnn"),
+        ("efficientnet_b0", "efficientnet", "cnn"),
+        ("tf_efficientnet_lite0", "efficientnet", "cnn"),
+        ("efficientvit_b1", "efficientvit", "hybrid"),
+        ("convnext_tiny", "convnext_tiny", "other"),
+        ("my.module:factory", "my.module:factory", "other"),
+    ],
+)
+def test_architecture_and_family_of_any_name(name: str, kind: str, group: str) -> None:
+    assert architecture(name) == kind
+    assert family(name) == group
+
+
+def test_own_backbones_are_told_from_timms() -> None:
+    assert is_own("package.module:factory")
+    assert not is_own("timm:resnet18")
+    assert not is_own("resnet18")
+
+
+def test_a_slip_is_told_from_another_model() -> None:
+    assert nearest("resnet_mirco") == "resnet_micro"
+    assert nearest("deit_tiny_patch16_242") == ""  # other digits, another model
+    assert nearest("deit_tny_patch16_224") == "deit_tiny_patch16_224"
+    assert nearest("resnet_micro") == nearest("resnet50") == nearest("my.module:resnet_mirco") == ""

@@ -1,0 +1,152 @@
+"""Manifests: what is published can be used by someone else, and what does not fit is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from bias_lab.data import subsets
+from bias_lab.data.readers import manifests
+from bias_lab.data.readers.manifests import Pool, pool, ranking, read, use, write
+from bias_lab.data.sources import index
+from bias_lab.definition import Run
+from bias_lab.errors import UserError
+from tests.data.pictures_on_disk import class_folders
+
+
+def images(*, shuffled: int | None = None) -> Pool:
+    """Forty images of four unequal classes; shuffled: the same ones in another order."""
+    labels = np.repeat(np.arange(4), [16, 12, 8, 4])
+    hashes = [f"{k:032x}" for k in range(40)]
+    order = np.arange(40) if shuffled is None else np.random.default_rng(shuffled).permutation(40)
+    return Pool("toys", "f00d", ("a", "b", "c", "d"), labels[order], [hashes[k] for k in order], [])
+
+
+def test_a_manifest_is_the_draws_order_and_says_how_it_was_made(tmp_path: Path) -> None:
+    write(tmp_path / "m.parquet", images(), (10, 30), draw=3)
+    rows, about = read(tmp_path / "m.parquet")
+    assert list(rows.columns) == list(manifests.COLUMNS)
+    assert rows["index"].tolist() == subsets.order("f00d", images().labels, 3)[:30].tolist()
+    assert rows["rank"].tolist() == list(range(30))
+    assert (about["draw"], about["fingerprint"], about["sizes"]) == (3, "f00d", [10, 30])
+    assert pq.read_schema(tmp_path / "m.parquet").names == list(manifests.COLUMNS)
+
+
+def test_it_trains_what_the_draw_would_have_trained(tmp_path: Path) -> None:
+    write(tmp_path / "m.parquet", images(), (30,), draw=3)
+    used = use(tmp_path / "m.parquet", images(), folder=tmp_path)
+    run = Run(dataset="toys", backbone="x", size=20, draw=3)
+    by_manifest = subsets.select(
+        Run(dataset="toys", backbone="x", size=20, manifest=used.digest),
+        images().labels,
+        "f00d",
+        ranking=ranking(used.place),
+    )
+    assert np.array_equal(by_manifest.indices, subsets.select(run, images().labels, "f00d").indices)
+    assert used.length == 30
+    assert by_manifest.holdout is not None
+    assert not np.intersect1d(by_manifest.holdout, by_manifest.indices).size
+
+
+def test_images_are_found_by_content_in_another_numbering(tmp_path: Path) -> None:
+    write(tmp_path / "m.parquet", images(), (30,), draw=0)
+    rows, _ = read(tmp_path / "m.parquet")
+    elsewhere = images(shuffled=1)
+    order = ranking(use(tmp_path / "m.parquet", elsewhere, folder=tmp_path).place)
+    assert [elsewhere.hashes[k] for k in order] == rows["content_hash"].tolist()
+
+
+def test_the_same_picture_twice_is_two_images(tmp_path: Path) -> None:
+    twins = Pool("toys", "f", ("a", "b"), np.array([0, 0, 1, 1]), ["x", "x", "y", "z"], [])
+    write(tmp_path / "m.parquet", twins, (4,), draw=0)
+    assert sorted(ranking(use(tmp_path / "m.parquet", twins, folder=tmp_path).place)) == [0, 1, 2, 3]
+
+
+def changed(tmp_path: Path, column: str, row: int, value: object) -> Path:
+    write(tmp_path / "m.parquet", images(), (30,), draw=0)
+    rows = pd.read_parquet(tmp_path / "m.parquet")
+    rows.loc[row, column] = value
+    rows.to_parquet(tmp_path / "n.parquet", index=False)
+    return tmp_path / "n.parquet"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("content_hash", "e" * 32, "1 of its 30 images are not in the pool of toys"),
+        ("label", 9, "has label 9, in toys it has"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, column: str, value: object, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        use(changed(tmp_path, column, 5, value), images(), folder=tmp_path)
+
+
+def test_what_is_no_manifest_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no manifest"):
+        read(tmp_path / "m.parquet")
+    (tmp_path / "m.parquet").write_bytes(b"hello")
+    with pytest.raises(UserError, match="no parquet file"):
+        read(tmp_path / "m.parquet")
+    pd.DataFrame({"index": [1]}).to_parquet(tmp_path / "m.parquet")
+    with pytest.raises(UserError, match="no column label"):
+        read(tmp_path / "m.parquet")
+    (tmp_path / "list.txt").write_text("# nothing\n\n", encoding="utf-8")
+    with pytest.raises(UserError, match="empty"):
+        read(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("alone\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 1: 'alone' is not 'filename label'"):
+        read(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_bytes("café.png 1\n".encode("latin-1"))
+    with pytest.raises(UserError, match="list.txt is not UTF-8"):
+        read(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(("sizes", "words"), [((41,), "exceeds the 40"), ((3,), "smallest size that works is")])
+def test_sizes_must_fit(tmp_path: Path, sizes: tuple[int, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        write(tmp_path / "m.parquet", images(), sizes, draw=0)
+
+
+def test_balanced_manifests_have_equal_counts(tmp_path: Path) -> None:
+    write(tmp_path / "m.parquet", images(), (16,), draw=0, balanced=True)
+    assert np.bincount(read(tmp_path / "m.parquet")[0]["label"]).tolist() == [4, 4, 4, 4]
+    with pytest.raises(UserError, match="size 17 can't be balanced: class 3 has 4 images; at most 16"):
+        write(tmp_path / "n.parquet", images(), (8, 17), draw=0, balanced=True)
+    assert not (tmp_path / "n.parquet").exists()
+
+
+# --- plain lists -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_list_of_a_users_folder(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "mine", {"cat": 10, "dog": 10})
+    found = index(root, folder=tmp_path / "out")
+    mine = pool(found.identity, place=found.place)
+    lines = [f"cat/{Path(mine.names[0]).name} cat", "", "# by name, by number, by path", f"{mine.names[-1]}\t1"]
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert ranking(use(tmp_path / "list.txt", mine, folder=tmp_path / "out").place).tolist() == [
+        0,
+        len(mine.labels) - 1,
+    ]
+    (tmp_path / "list.txt").write_text(f"{mine.names[0]} dog\n", encoding="utf-8")
+    with pytest.raises(UserError, match="has label dog"):
+        use(tmp_path / "list.txt", mine, folder=tmp_path / "out")
+
+
+def test_a_plain_list_of_indices_and_no_test_image(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("3,0\n39,3\n", encoding="utf-8")
+    assert ranking(use(tmp_path / "list.csv", images(), folder=tmp_path).place).tolist() == [3, 39]
+    (tmp_path / "list.csv").write_text("40,3\n", encoding="utf-8")
+    with pytest.raises(UserError, match="'40' is not in the pool"):
+        use(tmp_path / "list.csv", images(), folder=tmp_path)
+    (tmp_path / "list.csv").write_text("3,0\n3,0\n", encoding="utf-8")
+    with pytest.raises(UserError, match="twice"):
+        use(tmp_path / "list.csv", images(), folder=tmp_path)
+
+
+def test_the_embedded_datasets_pool() -> None:
+    found = pool("fashion_mnist_12k")
+    assert (found.dataset, len(found.hashes), found.fingerprint) == ("fashion_mnist_12k", 10_000, "ab14759e263048dc")

@@ -1,0 +1,201 @@
+"""Datasets by name: the embedded one is what its script made; torchvision's are read where they lie."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bias_lab import catalogue
+from bias_lab.data.identity import content_hash, fingerprint
+from bias_lab.data.moments import moments
+from bias_lab.data.readers import named, torchvision_sets
+from bias_lab.data.store import open_images
+from bias_lab.errors import UserError
+from tests.data.readers.test_torchvision_sets import make_cifar10, make_mnist, make_tiny_imagenet
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def test_the_embedded_dataset_is_stratified_and_as_described() -> None:
+    images = open_images("fashion_mnist_12k")
+    row = catalogue.dataset("fashion_mnist_12k")
+    assert images.train.shape == (10_000, 28, 28, 1)
+    assert images.test.shape == (2000, 28, 28, 1)
+    assert np.bincount(images.train_labels).tolist() == list(row.class_counts)
+    assert np.bincount(images.test_labels).tolist() == [200] * 10
+    assert images.classes[9] == "Ankle boot"
+    assert (images.mean, images.std) == (row.mean, row.std) == moments(images.train)
+
+
+def test_the_embedded_datasets_fingerprint_is_its_content() -> None:
+    images = open_images("fashion_mnist_12k")
+    triples = [
+        ("train", images.classes[c], content_hash(x)) for x, c in zip(images.train, images.train_labels, strict=True)
+    ]
+    triples += [
+        ("test", images.classes[c], content_hash(x)) for x, c in zip(images.test, images.test_labels, strict=True)
+    ]
+    assert fingerprint(triples) == images.fingerprint == "ab14759e263048dc"
+    assert not {t[2] for t in triples[:10_000]} & {t[2] for t in triples[10_000:]}  # no test image in the pool
+
+
+def test_the_packed_file_is_small_and_comes_with_licence_and_source() -> None:
+    folder = files("bias_lab.data.embedded")
+    about = json.loads(folder.joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    packed = folder.joinpath("fashion_mnist_12k.xz").read_bytes()
+    assert len(packed) < 6_000_000
+    assert hashlib.sha256(packed).hexdigest() == about["sha256"]
+    assert "zalandoresearch/fashion-mnist" in about["source"]
+    assert "Zalando SE" in folder.joinpath("LICENSE").read_text(encoding="utf-8")
+
+
+def test_a_damaged_package_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("fashion_mnist_12k.json", "fashion_mnist_12k.xz"):
+        (tmp_path / name).write_bytes(files("bias_lab.data.embedded").joinpath(name).read_bytes())
+    (tmp_path / "fashion_mnist_12k.xz").write_bytes((tmp_path / "fashion_mnist_12k.xz").read_bytes()[:-1])
+    monkeypatch.setattr(named, "files", lambda _: tmp_path)
+    with pytest.raises(UserError, match="damaged"):
+        named.embedded.__wrapped__("fashion_mnist_12k")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_the_script_makes_the_same_images_again(tmp_path: Path) -> None:
+    """Copied elsewhere, so that a test never writes into the package; the packer may differ, its content not."""
+    from bias_lab.data.embedded import make
+
+    copy = tmp_path / "make.py"
+    copy.write_text(Path(make.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run([sys.executable, str(copy)], check=True, capture_output=True)
+    made = json.loads((tmp_path / "fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    ours = json.loads(files("bias_lab.data.embedded").joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    assert made["raw_sha256"] == ours["raw_sha256"]
+    assert made["fingerprint"] == ours["fingerprint"]
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'fashion_mnist_12k'"):
+        open_images("fashion_mnist_12")
+
+
+# --- datasets that are not there, or not whole ------------------------------------------------------------------------
+
+
+def test_a_damaged_dataset_is_named_with_the_way_out(tmp_path: Path) -> None:
+    make_cifar10(tmp_path)  # its checksums are not the published ones
+    with pytest.raises(UserError, match=r"cifar10: .*corrupted.*fetch cifar-10-python.tar.gz"):
+        named.check("cifar10", data_root=str(tmp_path))
+
+
+def test_an_empty_folder_that_a_failed_download_left_does_not_hide_the_dataset(tmp_path: Path) -> None:
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(b"")
+    assert named._find("mnist", tmp_path) == tmp_path / "mnist"
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MNIST of eight training and four test images, for which the catalogue and the checksums hold. Three are one."""
+    pixels, _ = make_mnist(tmp_path)
+    pixels[[3, 8]] = pixels[1]
+    folder = tmp_path / "MNIST" / "raw"
+    for name, part in (("train", pixels[:8]), ("t10k", pixels[8:])):
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(bytes(16) + part.tobytes())
+    row = replace(catalogue.DATASETS["mnist"], class_counts=(4, 4, *(0,) * 8), test_images=4)
+    monkeypatch.setitem(catalogue.DATASETS, "mnist", row)
+    sums = {
+        name: hashlib.sha256(torchvision_sets.unpacked(folder, name)).hexdigest() for name in torchvision_sets.FILES
+    }
+    monkeypatch.setitem(named.SOURCES, "mnist", replace(named.SOURCES["mnist"], sha256=sums))
+    return tmp_path
+
+
+def test_a_check_tells_counts_checksums_leaks_normalisation_licence_and_citation(small_mnist: Path) -> None:
+    images = open_images("mnist", data_root=str(small_mnist))
+    assert named.check("mnist", data_root=str(small_mnist)) == [
+        "10 classes, 8 training and 4 test images: as the catalogue says",
+        "checksums: as published",
+        "2 training images stand in the test split too; drop_duplicates leaves them out",
+        "1 training images stand more than once",
+        f"28 px, 1 channel; of the training images: mean {images.mean[0]:.4f}, standard deviation {images.std[0]:.4f}",
+        "licence: CC BY-SA 3.0; cite LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791",
+    ]
+
+
+def test_a_file_that_is_not_the_published_one_is_refused(small_mnist: Path) -> None:
+    file = small_mnist / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    file.write_bytes(bytes(16) + bytes(4 * 28 * 28))
+    with pytest.raises(UserError, match=r"mnist: .*t10k-images-idx3-ubyte, unpacked, has SHA-256 .*; fetch .* again"):
+        named.check("mnist", data_root=str(small_mnist))
+
+
+def test_a_dataset_without_known_checksums_is_not_said_to_have_right_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_imagenet(tmp_path)
+    row = replace(catalogue.DATASETS["tiny_imagenet"], classes=2, class_counts=(4, 4), test_images=4)
+    monkeypatch.setitem(catalogue.DATASETS, "tiny_imagenet", row)
+    said = named.check("tiny_imagenet", data_root=str(tmp_path))
+    assert said[1] == "checksums: none are known here for tiny_imagenet; its files are counted and read, not verified"
+    images = open_images("tiny_imagenet", data_root=str(tmp_path))
+    mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (images.mean, images.std))
+    assert said[4] == f"64 px, 3 channels; of the training images: mean {mean}, standard deviation {std}"
+
+
+def test_fashion_mnists_checksums_are_those_that_the_embedded_dataset_was_made_from() -> None:
+    about = json.loads(files("bias_lab.data.embedded").joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    assert {f"{name}.gz": value for name, value in named.SOURCES["fashion_mnist"].sha256.items()} == about[
+        "source_sha256"
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue.DATASETS if name in named.SOURCES])
+def test_an_absent_dataset_says_in_one_line_what_to_fetch_and_where_to_put_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object) -> None:
+        raise OSError(f"tried many mirrors:\n{'https://mirror ' * 20}got: <no network>")
+
+    monkeypatch.setattr(named, "_download", no_network)
+    monkeypatch.setattr(named, "SOURCES", {name: replace(named.SOURCES[name], places=named.SOURCES[name].places[:1])})
+    with pytest.raises(UserError) as error:
+        open_images(name, data_root=str(tmp_path))
+    message = str(error.value)
+    assert f"{name} is not in {tmp_path}" in message
+    assert ("tried many mirrors" in message) == ("got: <no network>)" in message)  # all of it, or none
+    assert "fetch " in message
+    assert str(tmp_path / named.SOURCES[name].places[0]) in message
+    assert "--data-root or BIAS_LAB_DATA" in message
+    assert "\n" not in message
+
+
+def test_every_dataset_of_the_catalogue_can_be_opened_and_is_described() -> None:
+    for name, row in catalogue.DATASETS.items():
+        assert name in named.SOURCES or name in ("fashion_mnist_12k", "shapes")
+        assert len(row.class_counts) == row.classes
+        assert row.licence
+        assert row.citation
+        assert row.test_images > 0
+    assert set(named.SOURCES) <= set(catalogue.DATASETS)
+
+
+def test_a_resized_dataset_keeps_its_fingerprint(tmp_path: Path) -> None:
+    images = open_images("fashion_mnist_12k", image_size=14, data_root=str(tmp_path))
+    assert images.train.shape == (10_000, 14, 14, 1)
+    assert images.fingerprint == open_images("fashion_mnist_12k").fingerprint
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_fashion_mnists_normalisation_is_what_its_pixels_give(tmp_path: Path) -> None:
+    images = open_images("fashion_mnist", data_root=str(tmp_path))
+    row = catalogue.dataset("fashion_mnist")
+    assert (images.mean, images.std) == (row.mean, row.std)
+    assert np.bincount(images.train_labels).tolist() == list(row.class_counts)
+    assert len(images.test) == row.test_images

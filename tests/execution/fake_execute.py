@@ -1,0 +1,84 @@
+"""Stands in for `bias_lab.training.execute` in tests of the sweep: no torch, results that are a function of the run.
+
+What a run does is told by its weight decay, which means nothing here: see `execute`.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from bias_lab import ledger
+from bias_lab.definition import Run, Settings, run_id, to_json
+from bias_lab.errors import Diverged, UserError
+from bias_lab.machine import KEEP_HEAP
+
+FAIL, DIVERGE, DIE, FULL, HELD, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
+GO = "go"  # the file in the sweep's folder for which a held run of seed 3 or more waits, so that no test races one
+
+
+METRICS = {"train_top1": 0.9, "loss": 1.0, "collapsed": False}
+FACTS = {
+    "parameters": 400_000,
+    "flops": 4_000_000,
+    "image_size": 28,
+    "classes": 10,
+    "test_images": 2000,
+    "dataset_fingerprint": "f" * 16,
+}
+
+
+def execute(run: Run, folder: Path, settings: Settings) -> None:
+    here = ledger.run_folder(folder, run_id(run))
+    ledger.write_json(here / ledger.RUN, to_json(run))
+    attempts = ledger.begin_attempt(folder, run_id(run))
+    if run.pretraining:
+        assert ledger.state(folder, run.pretraining) == "finished", "began before its pretraining was there"
+    if run.weight_decay == FAIL:
+        raise ValueError("planted:\ntwo lines")
+    if run.weight_decay == DIVERGE:
+        raise Diverged("train/loss is nan at step 7")
+    if run.weight_decay == DIE:
+        print("last words", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if run.weight_decay == FULL:
+        raise OSError(28, os.strerror(28))
+    while run.weight_decay == HELD and run.seed >= 3 and not (folder / GO).exists():
+        time.sleep(0.02)
+    if run.weight_decay == PRINT:
+        os.system("echo from a child")
+    digest = int(run_id(run), 16)
+    best = run.task == "tune" and run.learning_rate == 1e-3
+    top1 = 0.99 if best else digest % 90 / 100
+    ledger.write_bytes(here / ledger.WEIGHTS, run_id(run).encode())
+    ledger.write_json(
+        here / ledger.RESULT,
+        {
+            "run": to_json(run),
+            "run_id": run_id(run),
+            "metrics": METRICS | {"top1": None if run.task == "pretrain" else top1},
+            "weights": {},
+            "facts": FACTS
+            | {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]}
+            | {name: os.environ[name] for name in KEEP_HEAP},
+            "steps": 1,
+            "samples_seen": run.samples_seen,
+            "seconds": 0.01,
+            "attempts": attempts,
+            "device": "none",
+            "versions": {},
+            "commit": "",
+            "command": settings.command,
+        },
+    )
+
+
+def preflight(runs: list[Run], folder: Path, settings: Settings) -> list[str]:
+    for run in runs:
+        if run.backbone == "refused_net":
+            raise UserError("unknown backbone 'refused_net'", "did you mean 'resnet_micro'?")
+        if run.backbone == "broken_net":
+            raise RuntimeError("planted")
+        if run.backbone == "deadly_net":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return [f"{len(runs)} kinds of runs"]

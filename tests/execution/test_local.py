@@ -1,0 +1,211 @@
+"""Workers carry out runs, die, are replaced, and end with the sweep. Real processes, a stand-in for training."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bias_lab import ledger, machine
+from bias_lab.definition import Run, Settings, grid, run_id
+from bias_lab.errors import UserError
+from bias_lab.execution import local
+from bias_lab.execution.local import DiskFullError, Event, Local
+from bias_lab.execution.queue import Queue
+from bias_lab.machine import KEEP_HEAP
+from tests.execution import fake_execute
+
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+
+pytestmark = pytest.mark.usefixtures("fake")
+
+
+def work(folder: Path, *runs: Run, workers: int = 1) -> list[Event]:
+    with Local(folder, Settings(workers=workers, device="cpu")) as engine:
+        return [event for event in engine.work(Queue(runs)) if event.kind != "tick"]
+
+
+def ended(events: list[Event]) -> dict[Run, str]:
+    return {event.run: event.kind for event in events if event.run and event.kind != "started"}
+
+
+def failure(folder: Path, run: Run) -> dict[str, str]:
+    read: dict[str, str] = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.FAILURE)
+    return read
+
+
+def test_one_worker_carries_out_all_in_order_with_one_thread(tmp_path: Path) -> None:
+    runs = grid(ONE, draw=(0, 1, 2))
+    events = work(tmp_path, *runs)
+    assert [(event.kind, event.run) for event in events] == [
+        (kind, run) for run in runs for kind in ("started", "finished")
+    ]
+    result = ledger.read_json(ledger.run_folder(tmp_path, run_id(ONE)) / ledger.RESULT)
+    assert result["facts"]["threads"] == "1"
+
+
+def test_a_worker_keeps_its_heap_unless_the_user_said_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    work(tmp_path, ONE)
+    facts = ledger.read_json(ledger.run_folder(tmp_path, run_id(ONE)) / ledger.RESULT)["facts"]
+    assert facts["MALLOC_MMAP_MAX_"] == KEEP_HEAP["MALLOC_MMAP_MAX_"]
+    assert facts["MALLOC_TRIM_THRESHOLD_"] == "131072"
+
+
+FAULTS = """
+import resource
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    activation = b"1" * (64 << 20)
+    del activation
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what the variables say is for glibc's allocator")
+def test_memory_had_before_is_not_faulted_in_again() -> None:
+    plain = {name: value for name, value in os.environ.items() if name not in KEEP_HEAP}
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, check=True).stdout)
+        for env in (plain, plain | KEEP_HEAP)
+    ]
+    assert faults[1] * 4 < faults[0]
+
+
+def test_one_and_two_workers_leave_the_same_bytes(tmp_path: Path) -> None:
+    runs = grid(ONE, draw=(0, 1, 2))
+    for workers in (1, 2):
+        assert set(ended(work(tmp_path / str(workers), *runs, workers=workers)).values()) == {"finished"}
+    for run in runs:
+        for name in (ledger.RESULT, ledger.WEIGHTS):
+            one, two = (ledger.run_folder(tmp_path / str(k), run_id(run)) / name for k in (1, 2))
+            assert one.read_bytes() == two.read_bytes()
+
+
+def test_failures_are_recorded_with_their_reason_and_stop_nobody(tmp_path: Path) -> None:
+    bad = replace(ONE, weight_decay=fake_execute.FAIL)
+    nan = replace(ONE, weight_decay=fake_execute.DIVERGE)
+    dead = replace(ONE, weight_decay=fake_execute.DIE)
+    events = work(tmp_path, bad, nan, dead, ONE)
+    assert ended(events) == {bad: "failed", nan: "failed", dead: "failed", ONE: "finished"}
+    assert failure(tmp_path, bad)["reason"] == "error"
+    assert failure(tmp_path, bad)["exception"] == "ValueError: planted: two lines"
+    assert "fake_execute.py" in failure(tmp_path, bad)["log"]  # our own faults keep their traceback
+    assert failure(tmp_path, nan) | {"log": ""} == {
+        "reason": "diverged",
+        "exception": "train/loss is nan at step 7",
+        "log": "",
+    }
+    assert ledger.state(tmp_path, run_id(nan)) == "diverged"
+    assert failure(tmp_path, dead)["exception"] == "the worker was killed by SIGKILL; out of memory, perhaps"
+    assert failure(tmp_path, dead)["log"] == "last words\n"
+
+
+def test_a_later_success_removes_the_failure(tmp_path: Path) -> None:
+    here = ledger.run_folder(tmp_path, run_id(ONE))
+    ledger.write_json(here / ledger.FAILURE, {"reason": "error", "exception": "", "log": ""})
+    work(tmp_path, ONE)
+    assert not (here / ledger.FAILURE).exists()
+
+
+def test_what_a_run_prints_is_in_its_log_children_included(tmp_path: Path) -> None:
+    run = replace(ONE, weight_decay=fake_execute.PRINT)
+    work(tmp_path, run)
+    assert (ledger.run_folder(tmp_path, run_id(run)) / ledger.LOG).read_text() == "echo from a child\n".removeprefix(
+        "echo "
+    )
+
+
+def test_a_full_disk_stops_the_sweep_and_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    full = replace(ONE, weight_decay=fake_execute.FULL)
+    with pytest.raises(DiskFullError, match="No space left"):
+        work(tmp_path, full, ONE)
+    assert ledger.state(tmp_path, run_id(full)) == "started"
+    assert ledger.state(tmp_path, run_id(ONE)) == "missing"
+
+
+def test_the_preflight_refuses_and_warns(tmp_path: Path) -> None:
+    with Local(tmp_path, Settings(workers=1, device="cpu")) as engine:
+        assert engine.preflight([ONE, replace(ONE, size=20)]) == ["2 kinds of runs"]
+        with pytest.raises(UserError, match="unknown backbone 'refused_net'; did you mean 'resnet_micro'"):
+            engine.preflight([replace(ONE, backbone="refused_net")])
+        with pytest.raises(RuntimeError, match=r"(?s)preflight failed.*planted"):
+            engine.preflight([replace(ONE, backbone="broken_net")])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_worker_that_dies_in_the_preflight_ends_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match="preflight: the worker was killed by SIGKILL"),
+        Local(tmp_path, Settings(workers=2, device="cpu")) as engine,
+    ):
+        engine.preflight([replace(ONE, backbone="deadly_net", draw=draw) for draw in (0, 1)])
+
+
+def test_workers_that_cannot_start_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "EXECUTE", "no_such_module")
+    with pytest.raises(RuntimeError, match=r"(?s)no worker could start: .*No module named 'no_such_module'"):
+        work(tmp_path, ONE)
+
+
+def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
+    held = replace(ONE, weight_decay=fake_execute.HELD, seed=3)
+    pids: list[int] = []
+
+    def interrupted() -> None:
+        with Local(tmp_path, Settings(workers=2, device="cpu")) as engine:
+            for event in engine.work(Queue(grid(held, draw=(0, 1)))):
+                if event.kind == "started":
+                    pids.extend(worker.process.pid for worker in engine.workers)
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
+    assert {ledger.state(tmp_path, run_id(run)) for run in grid(held, draw=(0, 1))} <= {"missing", "started"}
+
+
+def test_a_worker_whose_sweep_was_killed_ends(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from bias_lab.definition import Settings\n"
+        "from bias_lab.execution.local import Local\n"
+        "settings = Settings(workers=1, device='cpu')\n"
+        "engine = Local(Path(sys.argv[1]), settings, module='tests.execution.fake_execute')\n"
+        "engine._hire(1); print(engine.workers[0].process.pid, flush=True); sys.stdin.read()\n"
+    )
+    sweep = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert sweep.stdin is not None
+    assert sweep.stdout is not None
+    worker = int(sweep.stdout.readline())
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    sweep.stdin.close()
+    sweep.stdout.close()
+    while alive(worker):  # pytest's own limit ends a worker that never does
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("device", "at_a_time"), [("auto", 2), ("cuda", 2), ("cuda:1", 1), ("cpu", machine.cores())])
+def test_a_worker_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, at_a_time: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert Local(tmp_path, Settings(device=device)).most == at_a_time
+    assert Local(tmp_path, Settings(device=device, workers=3)).most == 3
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that ended and waits for its reaper does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False

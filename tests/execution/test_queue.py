@@ -1,0 +1,41 @@
+"""The plan's order, and who waits for whom."""
+
+from dataclasses import replace
+
+from bias_lab.definition import Run, grid, run_id
+from bias_lab.execution.queue import Queue
+
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+BEFORE = replace(ONE, task="pretrain", regime="mae", source="pool", size=0)
+AFTER = replace(ONE, regime="mae", source="pool", pretraining=run_id(BEFORE))
+
+
+def test_runs_come_in_the_plans_order() -> None:
+    runs = grid(ONE, draw=range(5))
+    queue = Queue(runs)
+    assert [queue.take() for _ in range(5)] == list(runs)
+    assert queue.take() is None
+    assert queue.open()  # five are under way
+    for run in runs:
+        queue.done(run, finished=True)
+    assert not queue.open()
+
+
+def test_a_run_waits_for_its_own_pretraining_alone_and_then_comes_in_its_place() -> None:
+    last = replace(ONE, draw=9)
+    queue = Queue([BEFORE, AFTER, ONE, last])
+    assert [queue.take(), queue.take()] == [BEFORE, ONE]
+    queue.done(BEFORE, finished=True)
+    assert queue.take() == AFTER  # before `last`, as planned
+    assert queue.take() == last
+
+
+def test_a_pretraining_that_was_there_before_is_not_waited_for() -> None:
+    assert Queue([AFTER], finished={run_id(BEFORE)}).take() == AFTER
+
+
+def test_what_waits_for_a_failed_pretraining_is_blocked_and_ends_the_queue() -> None:
+    queue = Queue([BEFORE, AFTER])
+    queue.done(queue.take() or ONE, finished=False)
+    assert not queue.open()
+    assert queue.blocked() == [AFTER]

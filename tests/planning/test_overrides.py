@@ -1,0 +1,206 @@
+"""Overrides of an experiment's runs, and the renaming of the pretrainings that they name."""
+
+from dataclasses import replace
+
+import pytest
+
+from bias_lab.definition import Run, grid, recipe, run_id
+from bias_lab.errors import UserError
+from bias_lab.planning import overrides
+
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=640)
+
+
+def pretraining(**changes: object) -> Run:
+    return replace(ONE, task="pretrain", regime="mae", source="pool", size=0, **changes)  # type: ignore[arg-type]
+
+
+def after(before: Run, **changes: object) -> Run:
+    return replace(ONE, regime="mae", source=before.source, pretraining=run_id(before), **changes)  # type: ignore[arg-type]
+
+
+def test_a_changed_pretraining_is_named_by_its_new_id() -> None:
+    before = pretraining()
+    runs = overrides.on_data([after(before), before], "folder:abc", 64)
+    moved = next(run for run in runs if run.task == "pretrain")
+    assert moved.dataset == "folder:abc"
+    assert run_id(moved) != run_id(before)
+    assert [run.pretraining for run in runs if run.task == "classify"] == [run_id(moved)]
+
+
+def test_a_pretraining_that_is_not_in_the_plan_keeps_its_name() -> None:
+    (run,) = overrides.on_data([after(pretraining())], "folder:abc", 64)
+    assert run.pretraining == run_id(pretraining())
+
+
+def test_two_datasets_become_one_folder_and_equal_runs_one() -> None:
+    runs = overrides.on_data([ONE, replace(ONE, dataset="cifar10")], "folder:abc", 32)
+    assert len(runs) == 1
+    assert (runs[0].image_size, runs[0].drop_duplicates) == (32, True)
+
+
+def test_other_data_choose_the_patch_anew_but_not_one_that_was_typed() -> None:
+    given = replace(ONE, patch=16, window=7)
+    (anew,) = overrides.on_data([given], "folder:abc", 96)
+    assert (anew.patch, anew.window) == (None, None)
+    (kept,) = overrides.on_data([given], "folder:abc", 96, typed=("patch",))
+    assert (kept.patch, kept.window) == (16, None)
+
+
+def test_a_recipe_for_all_leaves_pretrainings_alone_and_keeps_their_ids() -> None:
+    before = pretraining()
+    runs = overrides.with_recipe([before, after(before)], "strong")
+    assert runs[0] == before
+    assert runs[1].recipe == "strong"
+    assert runs[1].mixup == recipe("strong")["mixup"]
+
+
+def test_plain_takes_a_strong_cell_back_to_the_defaults() -> None:
+    assert overrides.with_recipe([replace(ONE, **recipe("strong"))], "plain") == [ONE]
+
+
+def test_set_names_the_recipe_after_what_changed() -> None:
+    (run,) = overrides.with_fields([ONE], {"mixup": 0.2, "batch_size": 16})
+    assert (run.mixup, run.batch_size) == (0.2, 16)
+    assert run.recipe == "plain+batch_size=16+mixup=0.2"
+
+
+def test_set_to_the_value_it_had_changes_nothing() -> None:
+    assert overrides.with_fields([ONE], {"mixup": 0.0}) == [ONE]
+
+
+def test_set_of_a_field_with_a_column_of_its_own_is_not_in_the_name() -> None:
+    (run,) = overrides.with_fields([ONE], {"intervention": "permute_pixels", "budget": 2.0})
+    assert run.recipe == "plain"
+
+
+@pytest.mark.parametrize(
+    ("field", "way_out"),
+    [
+        ("size", "--sizes"),
+        ("backbone", "--backbone"),
+        ("task", "experiment"),
+        ("source", "--source of `bias-lab train`, or .* the experiment file"),  # a pretraining's, which stays as it is
+        ("mask_ratio", "experiment"),
+    ],
+)
+def test_set_refuses_what_has_a_flag_or_follows(field: str, way_out: str) -> None:
+    with pytest.raises(UserError, match=way_out):
+        overrides.with_fields([ONE], {field: "x"})
+
+
+# --- join ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_backbone_joins_every_distinct_scratch_cell_beside_its_first_run() -> None:
+    before = pretraining()
+    cells = grid(ONE, backbone=("vit_micro", "resnet_micro"), draw=(0, 1))
+    tuning = replace(ONE, task="tune", learning_rate=1e-3)
+    runs = [*cells, before, after(before), replace(ONE, budget=3.0), replace(ONE, **recipe("strong")), tuning]
+    mine = [run for run in overrides.join(runs, {"mine:net": "beef"}) if run.backbone == "mine:net"]
+    assert [(run.draw, run.budget, run.recipe) for run in mine] == [
+        (0, 1, "plain"),
+        (1, 1, "plain"),
+        (0, 3, "plain"),
+        (0, 1, "strong"),
+    ]
+    assert {run.backbone_source for run in mine} == {"beef"}
+    joined = overrides.join(runs, {"mine:net": "beef"})
+    assert joined[1] == mine[0]
+    assert [run for run in joined if run.backbone != "mine:net"] == runs  # finished runs keep their ids
+
+
+def test_what_belongs_to_another_backbone_is_not_inherited() -> None:
+    runs = overrides.join([replace(ONE, patch=7, learning_rate=1e-2)], {"resnet18": ""})
+    assert (runs[1].patch, runs[1].learning_rate) == (None, None)
+
+
+def test_an_experiment_without_scratch_cells_has_no_place_for_it() -> None:
+    with pytest.raises(UserError, match="nothing from scratch"):
+        overrides.join([pretraining()], {"resnet18": ""})
+
+
+# --- sizes, draws, seeds ---------------------------------------------------------------------------------------------
+
+PAIRS = [replace(ONE, draw=k, seed=k) for k in range(3)]
+
+
+def pairs_of(runs: list[Run]) -> list[tuple[int, int]]:
+    return [(run.draw, run.seed) for run in runs]
+
+
+def test_nothing_typed_changes_nothing() -> None:
+    assert overrides.override(PAIRS) == PAIRS
+
+
+def test_zero_is_a_value() -> None:
+    assert pairs_of(overrides.override(PAIRS, draws=(0,), seeds=(0,))) == [(0, 0)]
+    assert pairs_of(overrides.override(PAIRS, seeds=(0,))) == [(0, 0)]
+
+
+def test_draws_and_seeds_typed_are_a_product() -> None:
+    assert pairs_of(overrides.override(PAIRS, draws=(0, 1), seeds=(5, 6))) == [(0, 5), (0, 6), (1, 5), (1, 6)]
+
+
+def test_paired_replicates_stay_pairs_and_keep_those_that_were_there() -> None:
+    more = overrides.override(PAIRS, draws=(0, 1, 2, 3))
+    assert set(pairs_of(more)) == {(0, 0), (1, 1), (2, 2), (3, 0)}
+    assert set(PAIRS) < set(more)
+
+
+def test_a_product_of_draws_and_seeds_stays_a_product() -> None:
+    runs = list(grid(ONE, draw=(0, 1), seed=(0, 1)))
+    assert set(pairs_of(overrides.override(runs, seeds=(7,)))) == {(0, 7), (1, 7)}
+
+
+def test_a_new_size_takes_its_budget_from_the_nearest_in_log() -> None:
+    runs = [ONE, replace(ONE, size=10_000, samples_seen=9000)]
+    made = overrides.override(runs, sizes=(90, 1001))
+    assert [(run.size, run.samples_seen) for run in made] == [(90, 640), (1001, 9000)]
+
+
+def test_every_cell_gets_the_typed_sizes_and_the_order_is_the_experiments() -> None:
+    runs = [*grid(ONE, backbone=("vit_micro", "resnet_micro")), replace(ONE, budget=3.0)]
+    made = overrides.override(runs, sizes=(20, 50))
+    assert [(run.backbone, run.budget, run.size) for run in made] == [
+        ("vit_micro", 1, 20),
+        ("vit_micro", 1, 50),
+        ("resnet_micro", 1, 20),
+        ("resnet_micro", 1, 50),
+        ("vit_micro", 3, 20),
+        ("vit_micro", 3, 50),
+    ]
+
+
+def test_a_shared_pretraining_stays_shared() -> None:
+    before = pretraining()
+    runs = [before, *(after(before, draw=k, seed=k) for k in range(2))]
+    made = overrides.override(runs, seeds=(5, 6))
+    assert [run for run in made if run.task == "pretrain"] == [before]
+    assert {run.pretraining for run in made if run.task == "classify"} == {run_id(before)}
+
+
+def test_one_pretraining_a_seed_follows_the_seeds() -> None:
+    def both(*seeds: int) -> list[Run]:
+        return [run for seed in seeds for run in (pretraining(seed=seed), after(pretraining(seed=seed), seed=seed))]
+
+    assert overrides.override(both(0, 1), seeds=(5, 6)) == both(5, 6)
+
+
+def test_a_pretraining_on_the_subset_follows_the_size() -> None:
+    before = replace(pretraining(), source="subset", size=100)
+    made = overrides.override([before, after(before)], sizes=(50,))
+    assert [run.size for run in made] == [50, 50]
+    assert made[1].pretraining == run_id(made[0])
+
+
+def test_a_manifest_is_one_draw_and_replicates_become_seeds() -> None:
+    made = overrides.to_manifest([replace(ONE, draw=k) for k in range(3)], "abcd")
+    assert pairs_of(made) == [(0, 0), (0, 1), (0, 2)]
+    assert {run.manifest for run in made} == {"abcd"}
+
+
+def test_a_pretraining_is_never_after_those_that_wait_for_it() -> None:
+    before = pretraining()
+    assert overrides.arrange([ONE, after(before), before]) == [ONE, before, after(before)]
+    assert overrides.arrange([before, ONE, after(before)]) == [before, ONE, after(before)]

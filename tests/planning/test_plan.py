@@ -1,0 +1,249 @@
+"""From an experiment file and a request to a plan, and what the folder keeps of it."""
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from bias_lab import ledger
+from bias_lab.definition import Experiment, Run, grid, run_id
+from bias_lab.errors import UserError
+from bias_lab.execution import status
+from bias_lab.planning import learning_rates, plan
+from bias_lab.planning.checks import Facts
+from bias_lab.planning.plan import Data, Plan, Request
+
+PHOTOS = Data(
+    dataset="folder:abc", facts=Facts(name="photos", counts=(60, 60), side=48), place={"path": "/photos"}, image_size=48
+)
+
+
+def make(study: Path, tmp_path: Path, profile: str = "smoke", **request: Any) -> Plan:
+    return plan.make(study, profile, tmp_path / "out", Request(**request))
+
+
+def test_learning_rates_come_from_the_file_beside_the_experiment(study: Path, tmp_path: Path) -> None:
+    made = make(study, tmp_path, "laptop")
+    found = {(run.backbone, run.regime, run.recipe, run.size): run.learning_rate for run in made.runs}
+    assert found == {
+        ("vit_micro", "scratch", "plain", 100): 1e-3,
+        ("vit_micro", "scratch", "plain", 1000): 3e-4,  # nearer to 3000 than to 100 in log N
+        ("resnet_micro", "scratch", "plain", 100): 3e-3,
+        ("resnet_micro", "scratch", "plain", 1000): 1e-3,
+        ("vit_micro", "mae", "plain", 0): 2e-3,
+        ("vit_micro", "mae", "plain", 100): 1e-3,
+        ("vit_micro", "mae", "plain", 1000): 1e-3,
+        ("vit_micro", "scratch", "strong", 100): 3e-3,
+    }
+
+
+def test_the_pretraining_moves_before_those_that_wait_and_no_further(study: Path, tmp_path: Path) -> None:
+    tasks = [run.task for run in make(study, tmp_path).runs]
+    assert tasks.index("pretrain") == 4  # after the four runs from scratch that the experiment puts first
+
+
+def test_two_profiles_share_the_runs_that_they_share(study: Path, tmp_path: Path) -> None:
+    assert set(make(study, tmp_path).runs) <= set(make(study, tmp_path, "laptop").runs)
+
+
+def test_an_unknown_profile_gets_the_nearest(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'laptop'"):
+        make(study, tmp_path, "labtop")
+
+
+def test_a_file_that_does_not_parse_is_a_line(study: Path, tmp_path: Path) -> None:
+    study.write_text("def experiment(profile:\n")
+    with pytest.raises(UserError, match=r"sound\.py, line 1"):
+        make(study, tmp_path)
+
+
+# --- joined backbones ------------------------------------------------------------------------------------------------
+
+
+def test_a_joined_backbone_is_tuned_first_like_the_others(study: Path, tmp_path: Path) -> None:
+    made = make(study, tmp_path, backbones=("resnet18",))
+    assert Counter(run.task for run in made.trials) == {"tune": 9}  # plain at 2 sizes and strong at 1, by 3 rates
+    assert {run.backbone for run in made.trials} == {"resnet18"}
+    assert {run.learning_rate for run in made.trials} == {3e-4, 1e-3, 3e-3}
+    mine = [run for run in made.runs if run.backbone == "resnet18"]
+    assert [run.learning_rate for run in mine] == [None] * 3
+    assert made.families == {"resnet18": "other"}
+
+
+def test_after_its_trials_the_plan_is_complete(study: Path, tmp_path: Path) -> None:
+    first = make(study, tmp_path, backbones=("resnet18",))
+    scores = {run_id(run): float(run.learning_rate == 1e-3) for run in first.trials}
+    learning_rates.write(tmp_path / "out" / ledger.TUNED, learning_rates.choose(first.trials, scores), "test")
+    again = make(study, tmp_path, backbones=("resnet18",))
+    assert again.trials == ()
+    assert {run.learning_rate for run in again.runs if run.backbone == "resnet18"} == {1e-3}
+    assert {run for run in first.runs if run.backbone != "resnet18"} <= set(again.runs)
+
+
+def test_without_tuning_it_borrows_and_says_so(study: Path, tmp_path: Path) -> None:
+    made = make(study, tmp_path, backbones=("resnet18",), tune=False)
+    assert made.trials == ()
+    assert {run.learning_rate for run in made.runs if run.backbone == "resnet18"} == {3e-3}
+    assert any("not tuned (learning rate 0.003, resnet_micro's at N = 100)" in line for line in made.notes)
+
+
+def test_without_a_table_the_way_out_is_named(study: Path, tmp_path: Path) -> None:
+    (study.parent / ledger.TUNED).unlink()
+    with pytest.raises(UserError, match=r"experiments/tuning\.py.*--tune.*--no-tune"):
+        make(study, tmp_path)
+
+
+def test_tuning_all_tunes_what_the_dataset_has_no_rates_for(study: Path, tmp_path: Path) -> None:
+    assert make(study, tmp_path, tune=True).trials == ()
+    made = make(study, tmp_path, tune=True, data=PHOTOS)
+    assert {(run.backbone, run.regime, run.recipe) for run in made.trials} == {
+        ("vit_micro", "scratch", "plain"),
+        ("resnet_micro", "scratch", "plain"),
+        ("vit_micro", "mae", "plain"),
+        ("vit_micro", "scratch", "strong"),
+    }
+    named = {run.pretraining for run in made.trials if run.regime == "mae"}
+    assert named == {run_id(run) for run in made.runs if run.task == "pretrain"}
+
+
+def test_an_unknown_family_gets_the_nearest(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'transformer'"):
+        make(study, tmp_path, backbones=("resnet18",), family="transfomer")
+
+
+# --- own data --------------------------------------------------------------------------------------------------------
+
+
+def test_own_data_take_the_place_of_the_experiments(study: Path, tmp_path: Path) -> None:
+    made = make(study, tmp_path, "laptop", data=PHOTOS)
+    assert {(run.dataset, run.image_size) for run in made.runs} == {("folder:abc", 48)}
+    assert {run.size for run in made.runs} == {0, 100}
+    assert "left out: size 1000 exceeds the 120 training images of photos" in made.notes
+    plan.write_places(made, tmp_path / "out")
+    assert ledger.read_json(tmp_path / "out" / ledger.PLACES) == {"folder:abc": {"path": "/photos"}}
+
+
+def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path: Path) -> None:
+    file = tmp_path / "deit.safetensors"
+    file.write_bytes(b"one")
+    one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3, regime="weights")
+    experiment = Experiment(question="?", runs=(replace(one, weights=str(file)), replace(one, weights="deit_tiny")))
+    made = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    assert [run.weights[:5] for run in made.runs] == ["file:", "deit_"]
+    assert made.places == {made.runs[0].weights: {"path": str(file)}}
+    file.unlink()
+    with pytest.raises(UserError, match="no weights file"):
+        plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+
+
+def test_a_folder_that_an_experiment_names_as_source_is_known_by_content(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(photos / f"{k}.png")
+    one = Run(dataset="cifar10", backbone="vit_mini", size=100, learning_rate=1e-3, regime="mae", source=str(photos))
+    before = replace(one, task="pretrain", size=0)
+    study = Experiment(question="?", runs=(before, replace(one, pretraining=run_id(before))))
+    made = plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    (source,) = {run.source for run in made.runs}
+    assert source.startswith("folder:")
+    assert made.places[source]["path"] == str(photos)
+    assert made.runs[1].pretraining == run_id(made.runs[0])
+    unknown = Experiment(question="?", runs=(replace(before, source=str(tmp_path / "photo")),))
+    with pytest.raises(UserError, match="unknown source"):
+        plan.arrange(unknown, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+
+
+def test_the_datasets_own_side_typed_is_no_other_run(study: Path, tmp_path: Path) -> None:
+    usual = make(study, tmp_path)
+    assert make(study, tmp_path, image_size=28).runs == usual.runs
+    assert {run.image_size for run in make(study, tmp_path, image_size=32).runs} == {32}
+
+
+def test_a_manifest_bounds_the_sizes(study: Path, tmp_path: Path) -> None:
+    made = make(study, tmp_path, "laptop", manifest="beef", manifest_length=500)
+    assert {run.size for run in made.runs} == {0, 100}
+    assert {(run.draw, run.seed) for run in made.runs if run.task == "classify"} == {(0, 0), (0, 1)}
+
+
+def test_a_pretraining_that_nobody_waits_for_any_more_goes(study: Path, tmp_path: Path) -> None:
+    one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=20_000, learning_rate=1e-3)
+    before = replace(one, task="pretrain", regime="mae", source="pool", size=0)
+    after = replace(one, regime="mae", source="pool", pretraining=run_id(before))
+    experiment = Experiment(question="?", runs=(before, after, replace(one, size=100)))
+    made = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    assert [run.size for run in made.runs] == [100]
+    alone = plan.arrange(
+        Experiment(question="?", runs=(before,)), "one", "laptop", tmp_path, Request(), learning_rates.Rates()
+    )
+    assert alone.runs == (before,)  # an experiment may be about pretraining itself
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_written_a_run_a_line(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    made = make(study, tmp_path)
+    plan.write(made, folder, "the command")
+    text = (folder / ledger.EXPERIMENT).read_text()
+    told = json.loads(text)
+    assert (told["experiment"], told["profile"], told["command"]) == ("sound", "smoke", "the command")
+    assert [entry["run_id"] for entry in told["runs"]] == [run_id(run) for run in made.runs]
+    assert told["runs"][1]["family"] == "cnn"
+    assert sum(line.startswith('{"family"') for line in text.splitlines()) == len(made.runs)
+
+
+def test_finished_runs_of_an_earlier_plan_stay_listed(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    first = make(study, tmp_path, backbones=("resnet18",), family="other", tune=False)
+    plan.write(first, folder, "")
+    mine = next(run for run in first.runs if run.backbone == "resnet18")
+    ledger.write_json(ledger.run_folder(folder, run_id(mine)) / ledger.RESULT, {})
+    plan.write(make(study, tmp_path), folder, "")
+    kept = [entry for entry in ledger.read_json(folder / ledger.EXPERIMENT)["runs"] if entry["family"] == "other"]
+    assert [(entry["run_id"], entry["earlier"]) for entry in kept] == [(run_id(mine), True)]
+    plan.write(first, folder, "")
+    again = [entry for entry in ledger.read_json(folder / ledger.EXPERIMENT)["runs"] if entry["family"] == "other"]
+    assert not any("earlier" in entry for entry in again), "planned once more, it is of the plan"
+
+
+def big(seeds: int) -> tuple[Run, ...]:
+    one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+    return grid(one, backbone=("vit_micro", "resnet_micro"), size=range(20, 5020, 10), seed=range(seeds))
+
+
+def planned(runs: tuple[Run, ...]) -> tuple[Plan, float]:
+    """The plan of a big experiment, and the CPU seconds that it took."""
+    known = learning_rates.Rates()
+    for name in ("vit_micro", "resnet_micro"):
+        row = {"dataset": runs[0].dataset, "backbone": name, "recipe": "plain", "regime": "scratch", "size": 100}
+        known.add({"rows": [{**row, "learning_rate": 1e-3}]}, Path("tuned.json"))
+    began = time.process_time()
+    made = plan.arrange(Experiment(question="?", runs=runs), "big", "full", Path("nowhere"), Request(), known)
+    return made, time.process_time() - began
+
+
+def test_planning_costs_under_a_millisecond_a_run() -> None:
+    runs = big(10)
+    made, took = planned(runs)
+    assert len(made.runs) == len(runs) == 10_000
+    assert made.runs[0] == replace(runs[0], learning_rate=1e-3)
+    assert took < 10, f"{took:.1f} s of CPU for 10,000 runs"  # 0.7 on an idle core; a busy one is not ten times slower
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_runs_are_planned_written_and_told_in_under_a_minute_each(tmp_path: Path) -> None:
+    made, took = planned(big(100))
+    began = time.process_time()
+    plan.write(made, tmp_path, "")
+    wrote = time.process_time() - began
+    began = time.process_time()
+    assert status.headline(status.read(tmp_path)) == "big, full: 0 of 100000 finished, 100000 missing"
+    told = time.process_time() - began
+    assert max(took, wrote, told) < 60, f"planned {took:.1f} s, written {wrote:.1f} s, told {told:.1f} s of CPU"

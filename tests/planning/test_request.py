@@ -1,0 +1,57 @@
+"""What was typed, as planning takes it."""
+
+from pathlib import Path
+
+import pytest
+
+from bias_lab.cli import flags, main
+from bias_lab.definition import Run, Settings
+from bias_lab.errors import UserError
+from bias_lab.planning import request
+
+HERE = "fashion_mnist_12k"
+
+
+def test_the_settings_hold_what_cannot_change_a_result(tmp_path: Path) -> None:
+    typed = flags.parse(["sweep", "e.py", "--workers", "3", "--device", "cpu", "--no-wandb"], main.COMMANDS)
+    typed.typed = "bias-lab sweep e.py"
+    made = request.settings(typed, "e")
+    assert made == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
+
+
+def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:
+    typed = flags.parse(["sweep", "e.py"], main.COMMANDS)
+    assert request.request(typed, tmp_path) == request.Request()
+    assert not list(tmp_path.iterdir())
+
+
+def test_zero_is_a_value_and_what_is_typed_twice_counts_once(tmp_path: Path) -> None:
+    words = ["sweep", "e.py", "--draws", "0", "--seeds", "0,0", "--backbone", "a", "--backbone", "a", "--no-tune"]
+    made = request.request(flags.parse(words, main.COMMANDS), tmp_path)
+    assert (made.draws, made.seeds, made.backbones, made.tune) == ((0,), (0,), ("a",), False)
+
+
+def test_a_manifest_is_of_one_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "two.py"
+    path.write_text(
+        "from bias_lab.definition import Experiment, Run\n"
+        "def experiment(profile):\n"
+        "    runs = tuple(Run(dataset=name, backbone='vit_micro', size=9) for name in ('mnist', 'svhn'))\n"
+        "    return Experiment(question='?', runs=runs)\n"
+    )
+    typed = flags.parse(["sweep", str(path), "--manifest", "m.parquet"], main.COMMANDS)
+    with pytest.raises(UserError, match=r"a manifest is of one dataset, and .* runs on mnist, svhn"):
+        request.request(typed, tmp_path)
+
+
+def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.txt"
+    manifest.write_text("0 9\n")  # index 0 as class 9, which it is not
+    typed = flags.parse(["train", "--manifest", str(manifest)], main.COMMANDS)
+    with pytest.raises(UserError, match=f"in {HERE} it has"):
+        request.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
+
+
+def test_a_single_runs_typed_fields_are_told_to_planning(tmp_path: Path) -> None:
+    typed = flags.parse(["train", "--set", "patch=16", "--set", "mixup=0.2"], main.COMMANDS)
+    assert request.single(typed, tmp_path, [], {}).typed == ("patch", "mixup")

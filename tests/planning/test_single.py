@@ -1,0 +1,156 @@
+"""One run from flags."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from bias_lab import ledger
+from bias_lab.definition import Run, recipe, run_id, to_json
+from bias_lab.errors import UserError
+from bias_lab.planning import learning_rates, plan, single
+
+BEFORE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="pool")
+
+
+def make(folder: Path, *, like: Run | None = None, recipe_name: str = "", fields: Any = None, **typed: Any) -> Run:
+    runs, _ = single.definition(typed, like=like, recipe_name=recipe_name, fields=fields or {}, folder=folder)
+    return runs[-1]
+
+
+def test_identity_from_flags_and_the_rest_from_set(tmp_path: Path) -> None:
+    run = make(tmp_path, backbone="vit_micro", size=100, draw=0, seed=0, fields={"mixup": 0.2}, recipe_name="strong")
+    expected = replace(Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100), **recipe("strong"))
+    assert run == expected  # strong has this mixup already
+    assert make(tmp_path, backbone="vit_micro", size=100, fields={"mixup": 0.3}).recipe == "plain+mixup=0.3"
+
+
+def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="which backbone"):
+        make(tmp_path, size=100)
+    with pytest.raises(UserError, match="how many labelled images"):
+        make(tmp_path, backbone="vit_micro")
+
+
+def test_a_field_with_a_flag_is_not_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"use --size$"):
+        make(tmp_path, backbone="vit_micro", size=100, fields={"size": 5})
+
+
+def test_a_run_like_another_is_the_same_run_unless_changed(tmp_path: Path) -> None:
+    run = replace(BEFORE, task="classify", regime="scratch", source="", size=50, samples_seen=999, learning_rate=1e-3)
+    assert make(tmp_path, like=run) == run
+    assert make(tmp_path, like=run, seed=4) == replace(run, seed=4)
+    assert make(tmp_path, like=run, seed=0) == run
+
+
+def test_a_pretraining_is_named_by_id_and_gives_regime_and_source(tmp_path: Path) -> None:
+    name = run_id(BEFORE)
+    here = ledger.run_folder(tmp_path, name)
+    ledger.write_json(here / ledger.RUN, to_json(BEFORE))
+    with pytest.raises(UserError, match="is not finished"):
+        make(tmp_path, backbone="vit_micro", size=100, pretraining=name[:6])
+    ledger.write_json(here / ledger.RESULT, {})
+    run = make(tmp_path, backbone="vit_micro", size=100, pretraining=name[:6])
+    assert (run.pretraining, run.regime, run.source) == (name, "mae", "pool")
+    with pytest.raises(UserError, match="is of vit_micro, not of swin_micro"):
+        make(tmp_path, backbone="swin_micro", size=100, pretraining=name)
+
+
+@pytest.mark.parametrize(
+    ("before", "typed", "message"),
+    [
+        (dict(dataset="mnist"), {}, "has dataset 'mnist', and vit_micro mae N=100 .* has 'fashion_mnist_12k'"),
+        (dict(source="subset", size=50), {}, "has size 50, and vit_micro mae N=100 .* has 100"),
+        (dict(source="subset", size=100), dict(draw=3), "has draw 0, and vit_micro mae N=100 .* has 3"),
+        ({}, dict(regime="simmim"), "has regime 'mae', and vit_micro simmim"),
+    ],
+)
+def test_a_pretraining_of_other_images_is_refused_when_planned(
+    before: dict[str, Any], typed: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    made = replace(BEFORE, **before)
+    here = ledger.run_folder(tmp_path, run_id(made))
+    ledger.write_json(here / ledger.RUN, to_json(made))
+    ledger.write_json(here / ledger.RESULT, {})
+    run = make(tmp_path, backbone="vit_micro", size=100, pretraining=run_id(made), **typed)
+    study = single.experiment((replace(run, learning_rate=1e-3),), ())
+    with pytest.raises(UserError, match=f"the pretraining {run_id(made)} {message}"):
+        plan.arrange(study, "train", "single runs", tmp_path, plan.Request(), learning_rates.Rates())
+
+
+def test_simmim_hides_what_its_paper_does_unless_told(tmp_path: Path) -> None:
+    typed = dict(backbone="resnet_micro", task="pretrain", regime="simmim")
+    run = make(tmp_path, **typed)
+    assert (run.mask_ratio, run.recipe) == (0.6, "plain")
+    told = make(tmp_path, **typed, fields={"mask_ratio": 0.75})
+    assert (told.mask_ratio, told.recipe) == (0.75, "plain+mask_ratio=0.75")
+    assert make(tmp_path, like=told) == told
+    assert make(tmp_path, like=BEFORE, regime="simmim").mask_ratio == 0.6
+    assert make(tmp_path, backbone="vit_micro", task="pretrain").mask_ratio == 0.75  # MAE's
+
+
+def test_a_labelled_run_hides_nothing_and_has_no_source_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mask_ratio=… is of a pretraining by mae or simmim"):
+        make(tmp_path, backbone="vit_micro", size=100, fields={"mask_ratio": 0.3})
+    with pytest.raises(UserError, match="--set source=… would change what is asked; use --source$"):
+        make(tmp_path, backbone="vit_micro", size=100, fields={"source": "cifar10"})
+
+
+def test_a_regime_without_its_pretraining_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="bias-lab train --task pretrain --regime mae"):
+        make(tmp_path, backbone="vit_micro", size=100, regime="mae")
+
+
+def test_a_pretraining_from_flags(tmp_path: Path) -> None:
+    assert make(tmp_path, backbone="vit_micro", task="pretrain") == BEFORE
+
+
+def test_weights_by_name_and_by_file(tmp_path: Path) -> None:
+    run = make(tmp_path, backbone="vit_tiny_patch16_224", size=100, weights="deit_tiny_patch16_224")
+    assert (run.weights, run.regime, run.source) == ("deit_tiny_patch16_224", "weights", "deit_tiny_patch16_224")
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    typed = {"backbone": "vit_micro", "size": 100, "weights": str(file)}
+    runs, places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
+    assert runs[0].weights.startswith("file:")
+    assert places == {runs[0].weights: {"path": str(file)}}
+    file.write_bytes(b"two")
+    again, _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
+    assert run_id(again[0]) != run_id(runs[0])  # the content is part of the run
+    file.unlink()
+    with pytest.raises(UserError, match="no weights file"):
+        make(tmp_path, **typed)
+
+
+def test_a_run_that_waits_for_a_pretraining_brings_it_along(tmp_path: Path) -> None:
+    run = replace(BEFORE, task="classify", size=100, pretraining=run_id(BEFORE), learning_rate=1e-3)
+    for made in (BEFORE, run):
+        ledger.write_json(ledger.run_folder(tmp_path, run_id(made)) / ledger.RUN, to_json(made))
+    told, before, places = single.like(run_id(run), tmp_path)
+    assert (told, before, places) == (run, (BEFORE,), {})
+    assert single.experiment((told,), before).runs == (BEFORE, run)
+    scratch = replace(run, pretraining="", regime="scratch")
+    assert single.experiment((scratch,), before).runs == (scratch,)
+
+
+def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(photos / f"{k}.png")
+    typed = {"backbone": "resnet_micro", "task": "pretrain", "regime": "simmim", "source": str(photos)}
+    (run,), places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
+    assert run.source.startswith("folder:")
+    assert places[run.source]["path"] == str(photos)
+    pool = tmp_path / "pool"
+    photos.rename(pool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert make(tmp_path, **{**typed, "source": "pool"}).source == "pool"  # not the folder that is called so
+    pool.rename(photos)
+    (photos / "0.png").unlink()
+    (changed,), _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
+    assert changed.source != run.source

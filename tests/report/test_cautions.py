@@ -1,0 +1,89 @@
+"""Every caution is said where the data call for it, and only there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bias_lab.report.cautions import cautions
+from tests.planted import bits, rows, table
+
+Row = dict[str, Any]
+
+
+def clean() -> list[Row]:
+    """Nothing to object to: 4 draws, predictions kept, trained to the end."""
+    made = rows(lambda run: 0.6, sizes=[100, 1000], replicates=[(k, k) for k in range(4)])
+    return [r | {"correct": bits(np.arange(2000) < 2000 * r["top1"])} for r in made]
+
+
+def vit(r: Row) -> bool:
+    return r["backbone"] == "vit_micro"
+
+
+def test_a_clean_table_needs_none() -> None:
+    assert cautions(table(clean()), {}) == []
+    assert cautions(table([]), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (
+            lambda r: r | {"train_top1": 0.6, "loss_slope": -0.2} if vit(r) else r,
+            "vit_micro at N = 100 and 1,000 (60 %)",
+        ),
+        (lambda r: r | {"top1": 0.99}, "Ceiling: both sides are above 97 % at N = 100 and 1,000"),
+        (lambda r: r | {"collapsed": vit(r) and r["draw"] == 0}, "stay in all means: vit_micro (2 of 8)"),
+        (lambda r: r | {"samples_seen": 8000} if vit(r) else r, "did not see equally many images at N = 100 and 1,000"),
+        (lambda r: r | {"parameters": 1_000_000} if vit(r) else r, "Models differ 2.5-fold in parameters"),
+        (lambda r: r | {"correct": None} if vit(r) else r, "intervals hold for this test set alone"),
+        (lambda r: r | {"device": "cuda"} if vit(r) else r, "Runs come from 2 kinds of device"),
+        (lambda r: r | {"commit": "d" * 40} if vit(r) else r, "Runs come from 2 commits"),
+        (lambda r: r | {"dataset_fingerprint": "0"} if vit(r) else r, "The data changed between runs"),
+        (lambda r: r | {"draw": 0}, "Replicates share one draw of images"),
+    ],
+)
+def test_each_has_its_cause(spoil: Callable[[Row], Row], words: str) -> None:
+    told = cautions(table([spoil(r) for r in clean()]), {})
+    assert len(told) == 1
+    assert words in told[0]
+
+
+def test_fitted_training_images_are_not_under_trained_whatever_the_slope() -> None:
+    assert cautions(table([r | {"train_top1": 1.0, "loss_slope": -0.5} for r in clean()]), {}) == []
+
+
+def test_a_vit_that_lags_on_its_own_training_images_is_said_to() -> None:
+    made = [r | {"train_top1": 0.57, "top1": 0.4, "loss_slope": 0.0} if vit(r) else r for r in clean()]
+    told = cautions(table(made), {})
+    assert told[0].startswith(
+        "At N = 100 and 1,000 plain ViT gets fewer of its own training images right than the CNNs"
+    )
+    assert "(57 against 99 % at 1" in told[0]
+    assert cautions(table([r | {"top1": 0.4} if vit(r) else r for r in clean()]), {}) == []
+
+
+def test_few_replicates() -> None:
+    assert (
+        "One replicate alone at N = 100"
+        in cautions(table([r for r in clean() if r["size"] > 100 or r["draw"] == 0]), {})[0]
+    )
+    assert "Two draws at some size" in cautions(table([r for r in clean() if r["draw"] < 2]), {})[0]
+
+
+def test_a_family_that_changes_with_size_or_has_one_member() -> None:
+    made = [r for r in clean() if vit(r) or r["backbone"] == "resnet_micro" or r["size"] == 100]
+    assert "The CNN family is resnet_micro alone at N = 1,000" in cautions(table(made), {})[0]
+    lone = [r for r in clean() if vit(r) or r["backbone"] == "resnet_micro"]
+    assert "resnet_micro is the only CNN here" in cautions(table(lone), {})[0]
+
+
+def test_a_learning_rate_at_the_end_of_its_grid() -> None:
+    trials = [{"learning_rate": rate, "top1": 0.5} for rate in (0.001, 0.003, 0.01)]
+    tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
+    told = cautions(table(clean()), {"rows": [tuned, tuned | {"learning_rate": 0.003}]})
+    assert told == [
+        "The best learning rate stood at the end of the grid for vit_micro (N = 100): a better one may lie outside."
+    ]

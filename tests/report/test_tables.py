@@ -1,0 +1,91 @@
+"""Statistics in words: points, percent, bounds and dashes, every row as wide as its heading."""
+
+from bias_lab import statistics
+from bias_lab.report import tables
+from bias_lab.report.pages import Table
+from tests.planted import curve, rows, table
+
+PAIRS = [(d, s) for d in range(3) for s in range(2)]
+SCRATCH = rows(lambda run: curve(run.size) - (0.1 if run.backbone == "vit_micro" else 0), replicates=PAIRS, noise=0.002)
+MAE = rows(
+    lambda run: curve(run.size) - 0.05,
+    backbones=["vit_micro"],
+    replicates=PAIRS,
+    regime="mae",
+    source="pool",
+    noise=0.002,
+)
+OWN = rows(lambda run: curve(run.size) - 0.02, backbones=["my.nets:stem"], replicates=PAIRS, noise=0.002)
+MADE = table([*SCRATCH, *MAE, *OWN])
+
+
+def column(made: Table, name: str) -> list[str]:
+    place = [heading for heading, _ in made.columns].index(name)
+    return [row[place].text for row in made.rows]
+
+
+def everything() -> list[Table]:
+    return [
+        tables.shortfall(statistics.gaps(MADE), "t"),
+        tables.accuracies(MADE),
+        tables.efficiency(statistics.sample_efficiency(MADE)),
+        tables.curves(statistics.learning_curve(MADE)),
+        tables.shares(statistics.recovery(MADE), "t", "regime"),
+        tables.shares(statistics.removed(MADE), "t", "backbone"),
+        tables.factors(statistics.effects(MADE)),
+        tables.variance(statistics.variance_shares(MADE)),
+        tables.power(statistics.power(MADE)),
+        tables.ranking(statistics.ranking(MADE)),
+        tables.pairs([("a", "b", statistics.gaps(MADE))], "t"),
+    ]
+
+
+def test_every_row_is_as_wide_as_its_heading() -> None:
+    for made in everything():
+        assert made.rows, made.title
+        assert {len(row) for row in made.rows} == {len(made.columns)}, made.title
+
+
+def test_the_shortfall_is_in_points_and_says_what_sign_flips_can_reach() -> None:
+    made = tables.shortfall(statistics.gaps(MADE), "t")
+    assert all(9.5 < float(text) < 10.5 for text in column(made, "points"))
+    assert column(made, "n") == ["6"] * 5
+    assert column(made, "with test images") == ["–"] * 5
+    assert made.note == "Sign flips of 3 draws can't give a p below 0.25, however large the difference."
+
+
+def test_recovery_in_percent() -> None:
+    made = tables.shares(statistics.recovery(MADE), "t", "regime")
+    assert column(made, "regime") == ["mae (on pool)"] * 5
+    assert all(40 < float(text.split()[0]) < 60 for text in column(made, "share"))
+    assert made.note == "100 % closes the gap; above, the CNNs are passed."
+    open_end = statistics.recovery(MADE).assign(low=float("-inf"), high=float("inf"))
+    assert tables.shares(open_end, "t", "regime").note.endswith(
+        "Unbounded: the shortfall from scratch can't be told from 0 there."
+    )
+
+
+def test_bounds_and_unbounded_intervals_are_words() -> None:
+    made = tables.efficiency(statistics.sample_efficiency(MADE))
+    assert column(made, "times the labels")[-1] == "> 1×"
+    assert column(made, "plain ViT needs")[-1] == "> 10,000"
+    assert tables.percents(float("-inf"), float("inf")).text == "unbounded"
+
+
+def test_accuracies_name_train_accuracy_slope_and_collapse() -> None:
+    one = table([r | {"collapsed": True, "loss_slope": -0.2, "train_top1": 0.8} for r in SCRATCH[:6]])
+    made = tables.accuracies(one)
+    assert (column(made, "train, %"), column(made, "loss slope"), column(made, "collapsed")) == (
+        ["80.0"],
+        ["−0.200"],
+        ["6"],
+    )
+
+
+def test_empty_statistics_give_empty_tables() -> None:
+    none = table([])
+    assert not tables.shortfall(statistics.gaps(none), "t").rows
+    assert not tables.factors(statistics.effects(none)).rows
+    assert not tables.power(statistics.power(none)).rows
+    assert not tables.variance(statistics.variance_shares(none)).rows
+    assert not tables.accuracies(none).rows

@@ -1,0 +1,111 @@
+"""The effect table: statsmodels' type II ANOVA, intervals that hold a planted share, factors that aren't there."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from statsmodels.stats.anova import anova_lm
+
+from bias_lab.definition import Run
+from bias_lab.errors import UserError
+from bias_lab.statistics import effects
+from bias_lab.statistics.factors import _variance_share
+from tests.planted import rows, table
+
+FAMILY = {"vit_micro": 0.0, "swin_micro": 0.02, "resnet_micro": 0.1, "efficientnet_micro": 0.08}
+
+
+def accuracy(run: Run) -> float:
+    return 0.5 + FAMILY[run.backbone] + (0.12 if run.recipe == "strong" else 0) + (0.1 if run.size == 1000 else 0)
+
+
+def made(seed: int = 0) -> pd.DataFrame:
+    pairs = [(draw, s) for draw in range(3) for s in range(2)]
+    kind = dict(backbones=FAMILY, sizes=(100, 1000), replicates=pairs)
+    both = rows(accuracy, seed=seed, **kind) + rows(accuracy, seed=seed + 500, recipe="strong", **kind)
+    return table(both[:-7])  # unbalanced
+
+
+def test_each_factor_s_test_is_statsmodels_type_ii() -> None:
+    data = made()
+    plain = data[["top1", "size", "recipe", "backbone", "draw", "seed"]].astype(
+        dict.fromkeys(("size", "draw", "seed"), "int")
+    )
+    fitted = smf.ols("top1 ~ C(size) + C(recipe) + C(backbone) + C(draw) + C(seed)", plain).fit()
+    oracle = anova_lm(fitted, typ=2)
+    found = effects(data).set_index("factor")
+    for name, row in (("recipe", "C(recipe)"), ("draw", "C(draw)"), ("seed", "C(seed)")):
+        assert found.loc[name, "p"] == pytest.approx(oracle.loc[row, "PR(>F)"], rel=1e-6)
+        assert found.loc[name, "df"] == oracle.loc[row, "df"]
+    assert found.loc["recipe", "range"] == pytest.approx(fitted.params["C(recipe)[T.strong]"], abs=1e-9)
+    assert found.loc["recipe", ["best", "worst"]].tolist() == ["strong", "plain"]
+
+
+def test_what_was_planted_largest_comes_first_and_what_was_not_is_near_zero() -> None:
+    found = effects(made())
+    assert set(found["factor"][:2]) == {"recipe", "family"}
+    by_name = found.set_index("factor")
+    assert by_name.loc["draw", "low"] == 0
+    assert by_name.loc["backbone", "df"] == 2  # two backbones in each of two families
+    assert by_name.loc["backbone", "range"] == pytest.approx(0.02, abs=0.012)
+    assert "regime" not in by_name.index
+
+
+def test_draw_and_seed_are_one_where_they_vary_together() -> None:
+    found = effects(table(rows(lambda run: 0.5)))
+    assert "draw and seed" in set(found["factor"])
+    assert not {"draw", "seed"} & set(found["factor"])
+
+
+@pytest.mark.parametrize("order", range(4))  # of the rows: rounding differs
+@pytest.mark.parametrize("step", [0.0, 0.22, 1 / 3])
+def test_a_fit_without_a_rest_is_told_and_no_crash(order: int, step: float) -> None:
+    kind = dict(backbones=("vit_micro", "resnet_micro"), sizes=(100,), replicates=[(0, 0), (1, 0)])
+    data = table(rows(lambda run: 0.44, seed=0, **kind))
+    data["top1"] = 0.44 + step * (data["backbone"] == "resnet_micro") + 0.06 * data["draw"].astype(int)
+    found = effects(data.sample(frac=1, random_state=order)).set_index("factor")
+    between = found.loc["family" if "family" in found.index else "backbone"]
+    assert between["range"] == pytest.approx(step, abs=1e-9)
+    assert between["share"] == (1 if step else 0)
+
+
+def test_small_and_mixed_tables() -> None:
+    assert effects(table([])).empty
+    assert effects(table(rows(lambda run: 0.5, replicates=[(0, 0)], sizes=[100]))).empty
+    mixed = made()
+    mixed.loc[0, "dataset"] = "cifar10"
+    with pytest.raises(UserError, match="2 values of dataset"):
+        effects(mixed)
+
+
+def test_the_share_s_interval_inverts_the_noncentral_f() -> None:
+    from scipy import stats
+
+    f, df, rest, n = 8.0, 2, 30, 36
+    share, low, high = _variance_share(f, df, rest, n)
+    for end, tail in ((low, 0.975), (high, 0.025)):
+        assert stats.ncf.cdf(f, df, rest, end * n / (1 - end)) == pytest.approx(tail, abs=1e-6)
+    assert low < share < high
+    assert _variance_share(0.2, 2, 30, 36)[1] == 0
+
+
+def _held(rounds: int, start: int) -> float:
+    """A factor of three levels, effects -1, 0, 1 of noise 1, 8 rows each: true share 16 / (16 + 24)."""
+    random = np.random.default_rng(start)
+    held = 0
+    for _ in range(rounds):
+        groups = np.array([[-1.0], [0.0], [1.0]]) + random.standard_normal((3, 8))
+        between = 8 * np.var(groups.mean(axis=1), ddof=1)
+        within = np.mean(np.var(groups, axis=1, ddof=1))
+        _, low, high = _variance_share(between / within, 2, 21, 24)
+        held += low <= 16 / 40 <= high
+    return held / rounds
+
+
+def test_coverage() -> None:
+    assert 0.93 <= _held(1500, 0) <= 0.97
+
+
+@pytest.mark.slow
+def test_coverage_to_half_a_point() -> None:
+    assert 0.94 <= _held(20_000, 1) <= 0.96

@@ -1,0 +1,70 @@
+"""Which rows may be compared, who is a guest, and what counts as one independent value."""
+
+import numpy as np
+import pytest
+
+from bias_lab.errors import UserError
+from bias_lab.statistics import replicates
+from tests.planted import rows, table
+
+
+def flat(value: float = 0.5, **options) -> list[dict]:
+    return rows(lambda run: value, sizes=(100,), noise=0.0, **options)
+
+
+def test_only_finished_unlengthened_untouched_runs_from_scratch_are_compared() -> None:
+    kept = flat()
+    left_out = [
+        kept[0] | {"run_id": "a", "status": "failed", "draw": 7},
+        kept[0] | {"run_id": "b", "budget": 3.0, "draw": 8},
+        kept[0] | {"run_id": "c", "intervention": "permute_pixels", "draw": 9},
+        kept[0] | {"run_id": "d", "task": "tune", "draw": 10},
+        kept[0] | {"run_id": "e", "regime": "mae", "source": "pool", "draw": 11},
+    ]
+    found = replicates.comparable(table([*kept, *left_out]))
+    assert set(found["run_id"]) == {one["run_id"] for one in kept}
+    assert len(replicates.comparable(table([*kept, *left_out]), scratch=False)) == len(kept) + 1
+
+
+def test_two_runs_of_one_replicate_are_an_error_that_names_the_difference() -> None:
+    kept = flat()
+    with pytest.raises(UserError, match="two runs of vit_micro at N=100.*learning_rate"):
+        replicates.comparable(table([*kept, kept[0] | {"run_id": "again", "learning_rate": 0.5}]))
+
+
+def test_a_column_that_is_misspelt_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="no column 'top1'; rename 'top_1'"):
+        replicates.check(table(flat()).rename(columns={"top1": "top_1"}))
+
+
+def test_guests_are_own_ones_those_of_family_other_and_names_that_joined() -> None:
+    names = ["vit_micro", "resnet_micro", "mine:net", "resnet34"]
+    joined = [one | ({"family": "other"} if one["backbone"] == "resnet34" else {}) for one in flat(backbones=names)]
+    assert replicates.own(table(joined)) == {"mine:net", "resnet34"}
+    assert replicates.own(table(flat(backbones=["resnet34", "resnet26"]))) == set()
+
+
+def test_a_group_is_averaged_over_its_backbones_and_needs_them_all() -> None:
+    names = ["resnet_micro", "efficientnet_micro"]
+    made = flat(backbones=names)
+    made = [one | {"top1": 0.4 if one["backbone"] == names[0] else 0.8} for one in made]
+    assert replicates.averaged(table(made))["top1"].to_numpy() == pytest.approx(0.6)
+    without = [one for one in made if not (one["backbone"] == names[1] and one["draw"] == 2)]
+    assert replicates.averaged(table(without))["draw"].tolist() == [0, 1]
+
+
+def test_pairs_are_of_the_same_draw_and_seed() -> None:
+    vit = [one | {"top1": 0.1 * one["draw"]} for one in flat(backbones=["vit_micro"])]
+    cnn = [one | {"top1": 0.1 * one["draw"] + 0.3} for one in flat(backbones=["resnet_micro"])]
+    found = replicates.pairs(table(vit), table(cnn[1:]))
+    assert found["draw"].tolist() == [1, 2]
+    assert found["difference"].to_numpy() == pytest.approx(0.3)
+
+
+def test_seeds_of_one_draw_are_averaged_first() -> None:
+    grid = [(draw, seed) for draw in (0, 1) for seed in (0, 1, 2)]
+    made = [one | {"top1": 0.1 * one["draw"] + 0.01 * one["seed"]} for one in flat(replicates=grid)]
+    wide = replicates.wide(table(made))
+    assert np.sort(replicates.units(wide)[100].to_numpy()) == pytest.approx([0.01, 0.11])
+    one_draw = replicates.wide(table([one for one in made if one["draw"] == 0]))
+    assert len(replicates.units(one_draw)) == 3

@@ -1,0 +1,277 @@
+"""DINO: the loss against einsum and loops written from the paper, who gets gradient, schedules, planted collapse."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bias_lab.backbones import create
+from bias_lab.definition import Run
+from bias_lab.training.regimes import dino
+from bias_lab.training.regimes.dino import DINO, PAPER, Head, dino_loss, features, local_size, teacher_temperature, view
+
+SIDE = 16
+Array = NDArray[np.float64]
+
+
+def small(name: str = "vit_micro", side: int = SIDE) -> nn.Module:
+    torch.manual_seed(0)
+    return create(name, image_size=side, channels=1, classes=None)
+
+
+def method(name: str = "vit_micro", **keywords: object) -> DINO:
+    sizes = dict(prototypes=32, hidden=16, bottleneck=8, local_views=2, steps=20)
+    return DINO(small(name), **(sizes | keywords))
+
+
+def softmax(x: Array) -> Array:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def loss_by_hand(student: Array, teacher: Array, center: Array, ts: float, tt: float) -> float:
+    """Algorithm 1 of the paper with multi-crop, a pair of views after the other."""
+    pairs = []
+    for t in range(2):
+        for v in range(len(student)):
+            if v == t:
+                continue
+            p, q = softmax((teacher[t] - center) / tt), softmax(student[v] / ts)
+            pairs.append(np.mean([-sum(p[b] * np.log(q[b])) for b in range(len(p))]))
+    return float(np.mean(pairs))
+
+
+def example() -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(5, 3, 7)), rng.normal(size=(2, 3, 7)), rng.normal(size=7)
+
+
+def test_the_loss_is_the_paper_s() -> None:
+    student, teacher, center = example()
+    found = dino_loss(
+        *map(torch.from_numpy, (student, teacher, center)), student_temperature=0.1, teacher_temperature=0.04
+    )
+    assert found.item() == pytest.approx(loss_by_hand(student, teacher, center, 0.1, 0.04), abs=1e-6)
+
+
+@pytest.mark.parametrize("error", ["itself too", "no center", "center on the student", "one temperature"])
+def test_the_oracle_catches_a_planted_error(error: str) -> None:
+    student, teacher, center = example()
+    right = loss_by_hand(student, teacher, center, 0.1, 0.04)
+    wrong = {
+        "itself too": np.mean(
+            [
+                -(softmax((teacher[t] - center) / 0.04) * np.log(softmax(student[v] / 0.1))).sum(-1).mean()
+                for t in range(2)
+                for v in range(5)
+            ]
+        ),
+        "no center": loss_by_hand(student, teacher, 0 * center, 0.1, 0.04),
+        "center on the student": loss_by_hand(student - center, teacher - center, 0 * center, 0.1, 0.04),
+        "one temperature": loss_by_hand(student, teacher, center, 0.1, 0.1),
+    }[error]
+    assert abs(wrong - right) > 1e-3
+
+
+def test_a_view_is_never_compared_with_itself() -> None:
+    student = torch.randn(2, 4, 7, requires_grad=True)
+    teacher = torch.stack([torch.full((4, 7), 0.0), torch.randn(4, 7)])
+    loss = dino_loss(student, teacher, torch.zeros(7), student_temperature=1.0, teacher_temperature=1.0)
+    loss.backward()
+    # the teacher's first view is uniform; it pulls the student's second towards uniform, and the first not at all
+    expected = (student[1].softmax(-1) - 1 / 7) / (4 * 2)
+    torch.testing.assert_close(student.grad[1], expected.detach())
+
+
+def test_gradient_reaches_the_student_and_never_the_teacher() -> None:
+    made = method(steps=20)
+    made.step += 1  # past the frozen steps
+    made.training_step(torch.randn(4, 1, SIDE, SIDE), 0).backward()
+    for name, parameter in made.named_parameters():
+        if name.startswith("teacher"):
+            assert not parameter.requires_grad
+            assert parameter.grad is None
+        else:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+    optimised = {id(p) for group in made.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in made.parameters() if p.requires_grad}
+
+
+def test_prototypes_keep_still_at_first() -> None:
+    made = method(steps=200)  # one in a hundred: 2 steps
+    for step in range(4):
+        made.zero_grad()
+        made.training_step(torch.randn(4, 1, SIDE, SIDE), step).backward()
+        assert (made.student_head.prototypes.grad is None) == (step < 2)
+
+
+def test_the_teacher_follows_by_its_momentum() -> None:
+    made = method(momentum=0.9, steps=10)
+    slow = made.teacher_head.prototypes.clone()
+    with torch.no_grad():
+        made.student_head.prototypes.add_(1)
+    made.update_ema(0, 10)
+    torch.testing.assert_close(made.teacher_head.prototypes, slow + 0.1)
+    made.update_ema(5, 10)  # half way: the momentum has risen half of the way to 1
+    torch.testing.assert_close(made.teacher_head.prototypes, slow + 0.1 + 0.9 * 0.05)
+    before = made.teacher_head.prototypes.clone()
+    made.update_ema(10, 10)
+    torch.testing.assert_close(made.teacher_head.prototypes, before)
+
+
+def test_the_center_is_the_moving_average_of_what_the_teacher_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = method(local_views=0)
+    said = []
+    monkeypatch.setattr(made, "watch", lambda seen, taught, temperature: said.append(taught.mean((0, 1))))
+    for step in range(2):
+        made.training_step(torch.randn(4, 1, SIDE, SIDE), step)
+    torch.testing.assert_close(made.center, 0.9 * said[0] + 0.1 * said[1])  # it begins where the first batch lies
+
+
+def test_the_teacher_s_temperature_rises_and_stays() -> None:
+    assert [round(teacher_temperature(s, 100), 4) for s in (0, 15, 30, 99)] == [0.04, 0.055, 0.07, 0.07]
+
+
+def test_the_head_gives_cosines_of_unit_vectors() -> None:
+    head = Head(6, hidden=5, bottleneck=4, prototypes=9)
+    x = torch.randn(3, 6)
+    unit = nn.functional.normalize(head.layers(x), dim=1)
+    expected = unit @ nn.functional.normalize(head.prototypes, dim=1).T
+    torch.testing.assert_close(head(x), expected)
+    with torch.no_grad():
+        head.prototypes.mul_(7)  # their length means nothing
+    torch.testing.assert_close(head(x), expected)
+
+
+def test_a_crop_of_the_whole_image_is_the_image_or_its_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randn(1, 3, 8, 8)
+    for flip in (0.9, 0.1):
+        draws = torch.full((8, 1), 0.5)
+        draws[2], draws[5] = 1 - flip, 0.9  # no change of light
+        monkeypatch.setattr(dino.torch, "rand", lambda *size, draws=draws: draws if size == (8, 1) else torch.ones(1))
+        found = view(images, 8, (1.0, 1.0))
+        torch.testing.assert_close(found, images if flip > 0.5 else images.flip(3), atol=1e-5, rtol=1e-4)
+
+
+def test_crops_have_their_share_of_the_area_and_stay_inside() -> None:
+    torch.manual_seed(0)
+    rows = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
+    places = torch.stack([rows, rows.T])[None].expand(500, -1, -1, -1)  # each pixel says where it was, (500, 2, 64, 64)
+    torch.manual_seed(1)
+    u = torch.rand(8, 500)
+    torch.manual_seed(1)
+    made = view(places, 32, (0.05, 0.4))
+    still = made[u[5] >= 0.8]  # those without a change of light
+    spans = still.amax((2, 3)) - still.amin((2, 3))  # (n, 2): height and width
+    share = spans.prod(1)
+    assert 0.03 < share.min() < share.max() < 0.42
+    assert abs(share.mean() - 0.225) < 0.03
+    assert still.min() >= 0
+    assert still.max() <= 1
+
+
+def test_each_image_of_a_batch_is_cropped_for_itself() -> None:
+    torch.manual_seed(0)
+    same = torch.randn(1, 3, SIDE, SIDE).expand(8, -1, -1, -1)
+    seen = view(same, 8, (0.05, 0.4)).flatten(1)
+    assert (torch.cdist(seen, seen) + torch.eye(8)).min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "local"),
+    [("vit_micro", 28, 12), ("swin_micro", 28, 28), ("resnet_micro", 28, 14), ("vit_micro", 16, 8)],
+)
+def test_local_crops_are_half_the_image_where_the_backbone_can(name: str, side: int, local: int) -> None:
+    backbone = small(name, side)
+    assert local_size(backbone, side) == local
+    made = features(backbone.eval(), torch.randn(2, 1, local, local))
+    assert made.shape == (2, backbone.head_hidden_size)
+
+
+def test_at_its_own_size_a_vit_is_itself() -> None:
+    backbone = small().eval()
+    images = torch.randn(2, 1, SIDE, SIDE)
+    torch.testing.assert_close(features(backbone, images), backbone(images))
+
+
+@pytest.mark.parametrize("kind", ["one answer", "uniform"])
+def test_a_planted_collapse_is_named(kind: str) -> None:
+    made = method(local_views=0)
+    last = made.teacher_head.layers[-1]
+    nn.init.zeros_(last.weight)
+    with torch.no_grad():
+        last.bias.copy_(torch.randn(8))  # whatever the image, one vector
+        if kind == "uniform":
+            made.teacher_head.prototypes.copy_(torch.ones_like(made.teacher_head.prototypes))
+    made.training_step(torch.randn(8, 1, SIDE, SIDE), 0)
+    said = made.diagnostics()
+    assert said["collapsed"] is True
+    assert said["teacher_information"] == pytest.approx(0, abs=1e-4)
+    assert said["teacher_entropy"] == pytest.approx(math.log(32), abs=1e-4) if kind == "uniform" else True
+
+
+def test_a_healthy_teacher_is_not_called_collapsed() -> None:
+    made = method()
+    assert made.diagnostics() == {}
+    made.training_step(torch.randn(16, 1, SIDE, SIDE), 0)
+    said = made.diagnostics()
+    assert said["collapsed"] is False
+    assert 0 < said["teacher_information"] < math.log(32)
+
+
+def test_batch_norm_of_the_teacher_is_its_own() -> None:
+    made = method("resnet_micro")
+    before = made.teacher.bn1.running_mean.clone()
+    made.training_step(torch.randn(4, 1, SIDE, SIDE) + 3, 0)
+    assert not torch.equal(made.teacher.bn1.running_mean, before)
+
+
+def test_from_run_takes_small_sizes_or_the_paper_s() -> None:
+    run = Run(dataset="d", backbone="resnet_micro", task="pretrain", regime="dino", learning_rate=2e-3)
+    made = DINO.from_run(run, small("resnet_micro"), steps=5)
+    assert made.center.shape == (1024,)
+    assert made.configure_optimizers()["optimizer"].defaults["lr"] == 2e-3
+    assert dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996) == PAPER
+    small("resnet_micro").load_state_dict(made.encoder.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "image_size", "papers"),
+    [("oxford_pet", None, True), ("oxford_pet", 64, False), ("cifar10", None, False), ("folder:0", 96, True)],
+)
+def test_the_paper_s_sizes_from_96_px_on_the_dataset_s_own_too(
+    dataset: str, image_size: int | None, papers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dino, "PAPER", dict(prototypes=77))
+    run = Run(dataset=dataset, image_size=image_size, backbone="resnet_micro", task="pretrain", regime="dino")
+    assert (DINO.from_run(run, small("resnet_micro"), steps=5).center.shape == (77,)) == papers
+
+
+@pytest.mark.parametrize(("name", "expected"), [("vit_micro", "attention"), ("resnet_micro", "features")])
+def test_pictures(name: str, expected: str) -> None:
+    made = method(name).eval()
+    images = torch.randn(9, 1, SIDE, SIDE)
+    state = torch.get_rng_state()
+    pictures = made.pictures(images)
+    assert torch.equal(state, torch.get_rng_state())
+    assert list(pictures) == [expected]
+    assert pictures[expected].shape == (2 * 66, 8 * 66, 3)
+
+
+def test_attention_is_the_class_token_s() -> None:
+    backbone = small().eval()
+    images = torch.randn(2, 1, SIDE, SIDE)
+    found = dino.attention(backbone, images)
+    assert found.shape == (2, 4, 4)
+    taken = []
+    block = backbone.blocks[-1]
+    handle = block.norm1.register_forward_hook(lambda *called: taken.append(called[2]))
+    backbone.forward_features(images)
+    handle.remove()
+    q, k, _ = block.attn.query_key_value(taken[0])
+    rows = torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(q.shape[-1])
+    torch.testing.assert_close(found.flatten(1), rows.softmax(-1)[:, :, 0, 1:].mean(1))
