@@ -12,6 +12,7 @@ import torch
 
 from bias_lab import ledger
 from bias_lab.definition import Run, Settings, run_id, steps, to_json
+from bias_lab.tracking import live
 from bias_lab.training import recording, results
 from bias_lab.training.fit import fit
 from bias_lab.training.job import prepare, trains
@@ -34,7 +35,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
     here.mkdir(parents=True, exist_ok=True)
     ledger.write_json(here / ledger.RUN, to_json(run))
     attempts = ledger.begin_attempt(folder, run_id(run))
-    with recording.log_to(here / ledger.LOG), recording.tracked(run, folder, settings) as wandb:
+    with recording.log_to(here / ledger.LOG), live.tracked(run, folder, settings) as wandb:
         began = time.perf_counter()
         torch.set_num_threads(1)  # one thread a worker: the number of threads changes the order of sums
         job = prepare(run, folder, settings)
@@ -57,7 +58,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
             "command": settings.command,
         }
         ledger.write_json(here / ledger.RESULT, result)
-        recording.conclude(wandb, result, here)
+        live.conclude(wandb, result, here)
         tidy(here)
 
 
