@@ -139,7 +139,7 @@ def test_wandb_that_fails_neither_stops_a_run_nor_renames_its_failure(
             return SimpleNamespace(experiment=Unwilling())
         raise OSError("the server does not answer")
 
-    monkeypatch.setattr(recording, "wandb_logger", logger)
+    monkeypatch.setattr(live, "wandb_logger", logger)
     with live.tracked(RUN, tmp_path, Settings()) as given:
         assert (given is not None) == begins
     with pytest.raises(Diverged, match="step 7"), live.tracked(RUN, tmp_path, Settings()):
