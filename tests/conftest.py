@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bias_lab import ledger
-from bias_lab.execution import local
+from bias_lab.execution import engine
 
 EXPERIMENT = '''"""Is the sweep sound?"""
 
@@ -68,7 +68,7 @@ def study(tmp_path: Path) -> Path:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers carry out `tests/execution/fake_execute.py` instead of training."""
-    monkeypatch.setattr(local, "EXECUTE", "tests.execution.fake_execute")
+    monkeypatch.setattr(engine, "EXECUTE", "tests.execution.fake_execute")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
 
 

@@ -19,6 +19,7 @@ from bias_lab.catalogue.backbones import (
     nearest,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
+from bias_lab.catalogue.engines import ENGINES, Engine, engine
 from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
 from bias_lab.catalogue.regimes import (
     FRACTALS,
@@ -34,6 +35,7 @@ from bias_lab.catalogue.regimes import (
 __all__ = [
     "BACKBONES",
     "DATASETS",
+    "ENGINES",
     "FAMILIES",
     "FRACTALS",
     "INTERVENTIONS",
@@ -46,6 +48,7 @@ __all__ = [
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
+    "Engine",
     "Regime",
     "architecture",
     "check_intervention",
@@ -56,6 +59,7 @@ __all__ = [
     "choose_window",
     "common_origin",
     "dataset",
+    "engine",
     "family",
     "intervention",
     "is_own",

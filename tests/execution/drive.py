@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bias_lab import ledger
 from bias_lab.cli import main
-from bias_lab.execution import local
+from bias_lab.execution import engine
 from bias_lab.report import report
 
 
@@ -18,6 +18,6 @@ def page(folder: Path) -> Path:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts jobs in the background ignores it
-    local.EXECUTE = "tests.execution.fake_execute"
+    engine.EXECUTE = "tests.execution.fake_execute"
     report.write = page
     sys.exit(main.main())

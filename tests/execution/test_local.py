@@ -14,7 +14,7 @@ import pytest
 from bias_lab import ledger, machine
 from bias_lab.definition import Run, Settings, grid, run_id
 from bias_lab.errors import UserError
-from bias_lab.execution import local
+from bias_lab.execution import engine
 from bias_lab.execution.local import DiskFullError, Event, Local
 from bias_lab.execution.queue import Queue
 from bias_lab.machine import KEEP_HEAP
@@ -151,7 +151,7 @@ def test_a_worker_that_dies_in_the_preflight_ends_it(tmp_path: Path) -> None:
 
 
 def test_workers_that_cannot_start_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "EXECUTE", "no_such_module")
+    monkeypatch.setattr(engine, "EXECUTE", "no_such_module")
     with pytest.raises(RuntimeError, match=r"(?s)no worker could start: .*No module named 'no_such_module'"):
         work(tmp_path, ONE)
 

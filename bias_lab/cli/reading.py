@@ -1,0 +1,102 @@
+"""The commands that read a sweep's folder: `status`, `show`, `report`, `tuned`, `wandb-sync`, `wandb-dashboard`."""
+
+import argparse
+import importlib
+import json
+from typing import TYPE_CHECKING
+
+from bias_lab.errors import UserError, plural
+
+if TYPE_CHECKING:
+    from bias_lab.definition import Run
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print which runs of a sweep are finished, running, failed and missing."""
+    from bias_lab.cli import terminal
+    from bias_lab.execution import status as state
+
+    current = state.read(arguments.folder)
+    terminal.folder(terminal.console(), current)
+    return 1 if current.failures else 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print one run: its definition, its result, and how to repeat it."""
+    from bias_lab.cli import terminal
+    from bias_lab.execution import status as state
+
+    terminal.run(terminal.console(), state.describe(*state.find(arguments.name, arguments.out)))
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the table and the report of a folder again."""
+    from bias_lab import ledger, results
+    from bias_lab.execution.status import check_folder
+    from bias_lab.report import report as page
+
+    check_folder(arguments.folder)
+    runs, table, plan = (arguments.folder / name for name in ("runs", ledger.TABLE, ledger.EXPERIMENT))
+    if not (runs.is_dir() or table.is_file() or plan.is_file()):
+        raise UserError(f"{arguments.folder} holds neither runs nor a table", remedy="give the --out of a sweep")
+    if runs.is_dir() or not table.is_file():
+        results.write(arguments.folder)
+    print(page.write(arguments.folder, format=arguments.format))
+    return 0
+
+
+def tuned(arguments: argparse.Namespace) -> int:
+    """Choose learning rates from the finished tuning runs of a folder and write tuned.json."""
+    from bias_lab import ledger
+    from bias_lab.execution import run_sweep
+    from bias_lab.execution import status as state
+    from bias_lab.planning import learning_rates
+
+    current = state.read(arguments.folder)
+    trials = [run for run in current.runs.values() if _is_trial(run)]
+    if not trials:
+        raise UserError(f"{arguments.folder} holds no tuning runs", remedy="bias-lab sweep tuning")
+    rows = learning_rates.choose(trials, run_sweep.scores(trials, arguments.folder))
+    path = arguments.out or arguments.folder / ledger.TUNED
+    learning_rates.write(path, rows, current.head.get("command", ""))
+    print(f"{len(rows)} learning rates in {path}")
+    return 0
+
+
+def _is_trial(run: "Run") -> bool:
+    """Return whether a run is a trial of tuning, which is evaluated on the hold-out."""
+    return run.task == "tune"
+
+
+def wandb_sync(arguments: argparse.Namespace) -> int:
+    """Export the runs of a folder to W&B: uploaded if you are logged in, else written to FOLDER/wandb."""
+    from bias_lab.execution.status import check_folder
+    from bias_lab.tracking import export
+
+    folder, project = arguments.folder, arguments.project
+    check_folder(folder)
+    online = export.logged_in() and not arguments.offline
+    written = export.sync(
+        folder, project=project, entity=arguments.entity, online=online, artifacts=arguments.artifacts
+    )
+    offline = f"written; to upload them: wandb sync {folder}/wandb/offline-run-*"
+    where = f"uploaded to {project}" if online else offline
+    print(f"{plural(len(written), 'run')} {where}" if written else "nothing new: all runs were exported before")
+    return 0
+
+
+def wandb_dashboard(arguments: argparse.Namespace) -> int:
+    """Save a W&B workspace and a report for the experiment of a folder. With --dry-run, print them."""
+    from bias_lab.tracking import dashboard, export
+
+    spec = dashboard.specify(arguments.folder, project=arguments.project)
+    if arguments.dry_run:
+        print(json.dumps(spec, indent=1, ensure_ascii=False))
+        return 0
+    if not export.logged_in():
+        raise UserError("you are not logged in to W&B", remedy="wandb login, or --dry-run to see what would be saved")
+    entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)
+    for address in dashboard.save(spec, entity):
+        print(address)
+    return 0
