@@ -1,4 +1,4 @@
-"""Run `bias-lab` with stand-ins for training and the report: `python -m tests.execution.drive`, for tests of signals."""
+"""Run `bias-lab` with stand-ins for training and the report, to test signals: `python -m tests.execution.drive`."""
 
 import signal
 import sys

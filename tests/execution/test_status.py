@@ -1,5 +1,6 @@
 """The state of a folder and of one run, as the terminal shows them."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bias_lab.definition import Experiment, Run, grid, run_id, to_json
 from bias_lab.errors import UserError
 from bias_lab.execution import status
 from bias_lab.planning import learning_rates, plan
+from tests.execution import synthetic
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3)
 RUNS = (*grid(ONE, draw=(0, 1), size=(100, 1000)), replace(ONE, budget=3.0))
@@ -113,3 +115,19 @@ def test_a_planned_run_can_be_described_before_it_starts(folder: Path) -> None:
     assert status.describe(folder, name)["state"] == "missing"
     with pytest.raises(UserError, match="left no definition"):
         status.describe(folder, "0123")
+
+
+# --- many runs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_status_of_many_runs_is_read_in_little_time(tmp_path: Path) -> None:
+    """100,000 runs may take 10 s, so 10,000 may take 1 s of CPU time."""
+    synthetic.write(tmp_path, 10_000)
+    began = time.process_time()
+    current = status.read(tmp_path)
+    table = status.table(current)
+    assert time.process_time() - began < 1
+    assert status.headline(current) == "synthetic, full: 10000 of 10000 finished"
+    assert current.other_code == 0
+    assert table[1][0] == ["vit_micro scratch", *["500/500"] * 5]
