@@ -103,7 +103,6 @@ def positive(text: str) -> int:
 
 
 def sweep(sub: Parser) -> None:
-    """Add the flags of `sweep`."""
     add = sub.add_argument
     add("experiment", metavar="EXPERIMENT", help="an experiment's name (bias-lab experiments), or your own file")
     add("--profile", default="laptop", help="the experiment's size: smoke, laptop or full (default: laptop)")
@@ -127,7 +126,6 @@ def sweep(sub: Parser) -> None:
 
 
 def again(sub: Parser) -> None:
-    """Add the flags about tuning and repeating runs."""
     tuning = sub.add_mutually_exclusive_group()
     tuning.add_argument("--tune", action="store_true", default=None, help="tune the learning rate of every backbone")
     tuning.add_argument("--no-tune", dest="tune", action="store_false", help="tune nothing, borrow learning rates")
@@ -136,7 +134,6 @@ def again(sub: Parser) -> None:
 
 
 def data(sub: Parser) -> None:
-    """Add the flags about images."""
     add = sub.add_argument
     add("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME")
     add("--image-size", type=positive, metavar="PX", help="side of the images in pixels (default for --data: 64)")
@@ -147,17 +144,14 @@ def data(sub: Parser) -> None:
 
 
 def data_root(sub: Parser) -> None:
-    """Add --data-root."""
     sub.add_argument("--data-root", metavar="FOLDER", help="folder of the named datasets (default: BIAS_LAB_DATA)")
 
 
 def skip_bad_images(sub: Parser) -> None:
-    """Add --skip-bad-images."""
     sub.add_argument("--skip-bad-images", action="store_true", help="leave out images that can't be read")
 
 
 def recipe(sub: Parser) -> None:
-    """Add the flags that change fields of all runs."""
     sub.add_argument("--recipe", default="", help="plain or strong, instead of the experiment's")
     sub.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field of every run (repeatable)"
@@ -165,17 +159,21 @@ def recipe(sub: Parser) -> None:
 
 
 def machine(sub: Parser) -> None:
-    """Add the flags about how runs are carried out."""
     engines = "; ".join(f"{row.name}, {row.words}" for row in catalogue.ENGINES.values())
     add = sub.add_argument
-    add("--engine", default="local", metavar="NAME", help=f"what carries out the runs: {engines} (default: local)")
+    add(
+        "--engine",
+        type=lambda name: catalogue.engine(name).name,
+        default="local",
+        metavar="NAME",
+        help=f"what carries out the runs: {engines} (default: local)",
+    )
     add("--workers", type=positive, metavar="K", help="number of runs at a time (default: one per core or GPU)")
     add("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: auto)")
     add("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
 
 
 def train(sub: Parser) -> None:
-    """Add the flags of `train`."""
     add = sub.add_argument
     add("--like", metavar="RUN", help="start from the definition of this run, given by its id or its folder")
     add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
@@ -207,42 +205,35 @@ def nothing(sub: Parser) -> None:
 
 
 def folder(sub: Parser) -> None:
-    """Add the folder of a sweep."""
     sub.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a sweep (its --out)")
 
 
 def show(sub: Parser) -> None:
-    """Add the flags of `show`."""
     sub.add_argument("name", metavar="RUN", help="id of a run, the beginning of its id, or its folder")
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the sweep (default: all in results/)")
 
 
 def report(sub: Parser) -> None:
-    """Add the flags of `report`."""
     folder(sub)
     sub.add_argument("--format", default="html", help="html, md, svg or png (default: html)")
 
 
 def tuned(sub: Parser) -> None:
-    """Add the flags of `tuned`."""
     folder(sub)
     sub.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER/tuned.json)")
 
 
 def backbones(sub: Parser) -> None:
-    """Add the flags of `backbones`."""
     sub.add_argument("pattern", nargs="?", default="", metavar="WORD", help="list only names that contain this word")
 
 
 def datasets(sub: Parser) -> None:
-    """Add the flags of `datasets`."""
     sub.add_argument("action", nargs="?", metavar="check", help="verify the files of a dataset")
     sub.add_argument("name", nargs="?", metavar="NAME", help="name of the dataset to check")
     data_root(sub)
 
 
 def subset(sub: Parser) -> None:
-    """Add the flags of `subset`."""
     add = sub.add_argument
     add("dataset", metavar="DATASET", help="name of a dataset, or a folder of class folders")
     add("--sizes", type=sizes, metavar="N,N", help="sizes that the manifest must serve (default: the whole pool)")
@@ -254,14 +245,12 @@ def subset(sub: Parser) -> None:
 
 
 def bench(sub: Parser) -> None:
-    """Add the flags of `bench`."""
     sub.add_argument("what", metavar="WHAT", help="data or backbones")
     sub.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write the rows to")
     sub.add_argument("--quick", action="store_true", help="measure a few rounds only, as a test without valid figures")
 
 
 def wandb_sync(sub: Parser) -> None:
-    """Add the flags of `wandb-sync`."""
     folder(sub)
     project(sub)
     sub.add_argument("--offline", action="store_true", help="upload nothing, even if you are logged in")
@@ -269,13 +258,11 @@ def wandb_sync(sub: Parser) -> None:
 
 
 def project(sub: Parser) -> None:
-    """Add the flags about a W&B project."""
     sub.add_argument("--project", default="bias_lab", metavar="NAME", help="W&B project (default: bias_lab)")
     sub.add_argument("--entity", metavar="NAME", help="W&B user or team (default: yours)")
 
 
 def wandb_dashboard(sub: Parser) -> None:
-    """Add the flags of `wandb-dashboard`."""
     sub.add_argument(
         "folder", nargs="?", type=Path, metavar="FOLDER", help="folder of a sweep (default: the main study)"
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bias_lab.errors import UserError, plural
 
 if TYPE_CHECKING:
-    from bias_lab.execution.run_sweep import Options
     from bias_lab.planning.plan import Plan
 
 
@@ -23,7 +22,6 @@ def sweep(arguments: argparse.Namespace) -> int:
 
     arguments.experiment = experiment_files.find(arguments.experiment)
     folder = arguments.out or default_folder(arguments.experiment, arguments.profile, arguments.data)
-    options = _options(arguments, keep=False)
     with _claimed(folder):
         request = requests.request(arguments, folder)
 
@@ -34,7 +32,7 @@ def sweep(arguments: argparse.Namespace) -> int:
             plan = make()
             terminal.plan(terminal.console(), plan, checks.absent(plan.all(), arguments.data_root))
             return 0
-        return _carry_out(make, folder, arguments, options)
+        return _carry_out(make, folder, arguments, keep=False)
 
 
 def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
@@ -54,7 +52,6 @@ def train(arguments: argparse.Namespace) -> int:
     from bias_lab.planning import request as requests
 
     folder: Path = arguments.out
-    options = _options(arguments, keep=True)
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
     typed = {name: value for name, value in vars(arguments).items() if value is not None}
     fields = dict(parse_field(text) for text in arguments.set)
@@ -72,7 +69,7 @@ def train(arguments: argparse.Namespace) -> int:
             tables = learning_rates.read(folder / ledger.TUNED, Path("experiments") / ledger.TUNED)
             return planning.arrange(single.experiment(runs, before), "train", "single runs", folder, request, tables)
 
-        return _carry_out(make, folder, arguments, options)
+        return _carry_out(make, folder, arguments, keep=True)
 
 
 @contextlib.contextmanager
@@ -90,24 +87,11 @@ def _claimed(folder: Path) -> Iterator[None]:
             folder.rmdir()
 
 
-def _options(arguments: argparse.Namespace, *, keep: bool) -> "Options":
-    """Return the options of a sweep. Raise UserError for an unknown engine."""
-    from bias_lab import catalogue
-    from bias_lab.execution.run_sweep import Options
-
-    return Options(
-        engine=catalogue.engine(arguments.engine).name,
-        retry_failed=arguments.retry_failed,
-        redo_changed=arguments.redo_changed,
-        keep=keep,
-    )
-
-
-def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, options: "Options") -> int:
+def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, *, keep: bool) -> int:
     from bias_lab import ledger, results
     from bias_lab.cli import terminal
     from bias_lab.execution.progress import print_line
-    from bias_lab.execution.run_sweep import run_sweep
+    from bias_lab.execution.run_sweep import Options, run_sweep
     from bias_lab.planning import request as requests
     from bias_lab.report import report
 
@@ -117,13 +101,15 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
         results.write(folder)
         report.write(folder)
 
-    settings = requests.settings(arguments, "train" if options.keep else arguments.experiment.stem)
+    settings = requests.settings(arguments, "train" if keep else arguments.experiment.stem)
+    again = dict(retry_failed=arguments.retry_failed, redo_changed=arguments.redo_changed)
+    options = Options(engine=arguments.engine, keep=keep, **again)
     outcome = run_sweep(make, folder, settings, options, publish=publish, console=console)
     for failure in outcome.failures:
         print_line(console, f"failed  {failure}")
     if outcome.failures:
-        again = any(failure.reason != "diverged" for failure in outcome.failures)
-        retry = "; to try again those that did not diverge, add --retry-failed" if again else ""
+        repeatable = any(failure.reason != "diverged" for failure in outcome.failures)
+        retry = "; to try again those that did not diverge, add --retry-failed" if repeatable else ""
         print_line(console, f"to see the end of a log: bias-lab show RUN --out {folder}{retry}")
     if outcome.blocked:
         print_line(console, f"not started because the pretraining failed: {plural(len(outcome.blocked), 'run')}")

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +19,8 @@ from bias_lab.execution.status import codes, other_code, states
 from bias_lab.planning import learning_rates
 from bias_lab.planning import plan as planning
 from bias_lab.planning.plan import Plan
+
+DURATIONS = 200  # earlier runs from whose durations the time left is estimated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +115,11 @@ def _carry_out(
     known = _states(runs, folder)
     finished = {name for name, state in known.items() if state == "finished"}
     to_do = _unfinished(runs, known, options)
-    queue = Queue(to_do, finished | _finished_pretrainings(runs, folder))
+    pretrainings = {run.pretraining for run in runs if run.pretraining}  # those of earlier plans are not among the runs
+    queue = Queue(to_do, [name for name in pretrainings if ledger.state(folder, name) == "finished"])
     clock = Clock(to_do, engine.most)
-    _add_durations(clock, [run for run in runs if run_id(run) in finished], folder)
+    for run in [run for run in runs if run_id(run) in finished][-DURATIONS:]:
+        clock.add(run, float(_result(run, folder)["seconds"]))
     with Display(len(runs), len(finished), clock, console) as display:
         for event in engine.work(queue):
             if event.run is None:
@@ -153,8 +158,13 @@ def scores(trials: Iterable[Run], folder: Path) -> dict[str, float]:
 
 def score(run: Run, folder: Path) -> float | None:
     """Return the top-1 accuracy of a finished run as a fraction, or None if it has none (a pretraining)."""
-    value = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)["metrics"].get("top1")
+    value = _result(run, folder)["metrics"].get("top1")
     return None if value is None else float(value)
+
+
+def _result(run: Run, folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)
+    return result
 
 
 def _states(runs: Iterable[Run], folder: Path) -> dict[str, str]:
@@ -170,12 +180,6 @@ def _unfinished(runs: Sequence[Run], known: Mapping[str, str], options: Options)
 def _distinct(runs: Sequence[Run]) -> list[Run]:
     """Return one run of each kind for the preflight, which does not depend on replicate and learning rate."""
     return list({replace(run, draw=0, seed=0, learning_rate=None): run for run in runs}.values())
-
-
-def _finished_pretrainings(runs: Sequence[Run], folder: Path) -> set[str]:
-    """Return the ids of finished pretrainings that the runs name, which need not be in the plan."""
-    named = {run.pretraining for run in runs if run.pretraining}
-    return {name for name in named if ledger.state(folder, name) == "finished"}
 
 
 def _treat_other_code(plan: Plan, folder: Path, console: Console, *, redo: bool) -> None:
@@ -203,9 +207,3 @@ def _outcome(plan: Plan, folder: Path) -> Outcome:
     done = {name for name, state in known.items() if state == "finished"}
     blocked = tuple(run for run in plan.all() if known[run_id(run)] == "missing" and run.pretraining not in {"", *done})
     return Outcome(finished=len(done), total=len(plan.all()), failures=tuple(failures), blocked=blocked)
-
-
-def _add_durations(clock: Clock, finished: Sequence[Run], folder: Path, *, most: int = 200) -> None:
-    """Add the durations of earlier runs to the clock. A few hundred are enough for an estimate."""
-    for run in finished[-most:]:
-        clock.add(run, float(ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)["seconds"]))
