@@ -152,8 +152,8 @@ def scores(trials: Iterable[Run], folder: Path) -> dict[str, float]:
 
     It was measured on the hold-out, because a trial never reads the test split.
     """
-    found = {run_id(run): score(run, folder) for run in trials if ledger.state(folder, run_id(run)) == "finished"}
-    return {name: value for name, value in found.items() if value is not None}
+    values = {run_id(run): score(run, folder) for run in trials if ledger.state(folder, run_id(run)) == "finished"}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def score(run: Run, folder: Path) -> float | None:

@@ -136,14 +136,18 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bias-lab 0." in capsys.readouterr().out
 
 
-def test_help_is_instant() -> None:
+def test_help_is_instant_and_imports_nothing_large() -> None:
     """Measure the CPU seconds of a fresh process, which do not depend on how busy the machine is."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-c", "from bias_lab.cli.main import main; main(['--help'])"], check=True, capture_output=True
+    code = (
+        "import sys; from bias_lab.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "finally: print(sorted({'torch', 'pandas', 'numpy', 'rich', 'matplotlib'} & set(sys.modules)))"
     )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime) < 1
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 class Process:

@@ -73,7 +73,7 @@ def test_a_failure_is_exit_code_1_and_listed_at_the_end(run: Call, study: Path) 
     assert "to try failed runs again, add --retry-failed" in out
 
 
-def test_a_refused_sweep_and_a_dry_run_leave_no_folder_behind(run: Call, study: Path) -> None:
+def test_a_sweep_with_a_mistake_and_a_dry_run_leave_no_folder_behind(run: Call, study: Path) -> None:
     run("sweep", study, "--sizes", "20000", "--out", "out")
     assert not Path("out").exists()
     run("sweep", study, "--dry-run", "--out", "out")
