@@ -30,6 +30,7 @@ from bias_lab.catalogue.regimes import (
     check_regime,
     check_source,
 )
+from bias_lab.catalogue.tasks import TASKS, Task
 
 __all__ = [
     "BACKBONES",
@@ -43,10 +44,12 @@ __all__ = [
     "SHAPES",
     "SOURCES",
     "STEMS",
+    "TASKS",
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
     "Regime",
+    "Task",
     "architecture",
     "check_intervention",
     "check_regime",
