@@ -209,7 +209,8 @@ def named(role: Role | None = None, origin: Origin | None = None, kind: Kind | N
 def phrase(name: str, value: Any) -> str:
     """Return a column's value in words: `label noise 0.2`, `batch size 64 images`, `no horizontal flips`.
 
-    name: a column, or `pretraining_` and a field of the pretraining. Nothing and an empty text are `no …` too.
+    name: a column, or `pretraining_` and a field of the pretraining. A number that is missing is the default one, and an
+    empty text is `no …`.
 
     >>> phrase("label_noise", 0.2), phrase("flip", False), phrase("recipe", "strong")
     ('label noise 0.2', 'no horizontal flips', 'recipe strong')
@@ -218,7 +219,7 @@ def phrase(name: str, value: Any) -> str:
         return f"pretraining with {phrase(name.removeprefix('pretraining_'), value)}"
     column = COLUMNS[name]
     if is_missing(value) or value is False or value == "":
-        return f"no {column.words}"
+        return f"{'default' if column.kind in ('whole', 'real') else 'no'} {column.words}"
     if value is True:
         return column.words
     if column.kind in ("whole", "real"):
