@@ -20,16 +20,18 @@ from bias_lab.catalogue.backbones import (
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
 from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
-    PROTOCOLS,
     REGIMES,
     SOURCES,
+    TARGET_SOURCES,
     WEIGHT_FILES,
     Regime,
     check_regime,
     check_source,
 )
+from bias_lab.catalogue.tasks import TASKS, Task
 
 __all__ = [
     "BACKBONES",
@@ -43,10 +45,14 @@ __all__ = [
     "SHAPES",
     "SOURCES",
     "STEMS",
+    "TARGET_SOURCES",
+    "TASKS",
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
+    "Protocol",
     "Regime",
+    "Task",
     "architecture",
     "check_intervention",
     "check_regime",
