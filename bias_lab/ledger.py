@@ -249,7 +249,7 @@ def _finish_publishing(here: Path) -> None:
         descriptor = os.open(here / COMMITTED, os.O_RDONLY)
         try:
             if not (here / RESULT).is_file():
-                names = [name for name in os.listdir(descriptor) if name not in (LOCK, CHECKPOINT, PREVIOUS, RESULT)]
+                names = {entry.name for entry in os.scandir(descriptor)} - {LOCK, CHECKPOINT, PREVIOUS, RESULT}
                 for name in (*sorted(names), RESULT):
                     if name == RESULT:
                         _fsync(here)
