@@ -281,7 +281,9 @@ def resample_relative_positions(given: Tensor, wanted: Tensor) -> Tensor | None:
     if old**2 != len(given) or new**2 != len(wanted):
         return None
     window = ((new + 1) // 2, (new + 1) // 2)
-    table: Tensor = resize_rel_pos_bias_table(given, window, tuple(wanted.shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on timm's use of a tensor that is not contiguous
+        table: Tensor = resize_rel_pos_bias_table(given, window, tuple(wanted.shape))
     return table
 
 
