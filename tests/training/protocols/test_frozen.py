@@ -1,4 +1,4 @@
-"""Linear probe and nearest neighbours against oracles that share no code; frozen, deterministic, torch alone."""
+"""The linear probe and nearest neighbours against oracles that share no code, and that the backbone stays frozen."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,16 @@ import torch
 from scipy.optimize import minimize
 
 from bias_lab.backbones import create
-from bias_lab.training import protocols
-from bias_lab.training.protocols import Probed, choose_penalty, features_of, fit_linear, knn, linear_probe
+from bias_lab.training.protocols.frozen import (
+    PENALTIES,
+    LinearProbe,
+    NearestNeighbours,
+    choose_penalty,
+    features_of,
+    fit_linear,
+    knn,
+    linear_probe,
+)
 
 
 def clusters(n: int, seed: int = 0, spread: float = 0.6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,7 +88,7 @@ def test_the_penalty_is_chosen_on_the_labelled_features_alone() -> None:
     noise = torch.randn(60, 40, generator=g)
     assert choose_penalty(easy, labels, classes=3) < choose_penalty(noise, torch.arange(60) % 3, classes=3)
     once = torch.arange(3)
-    assert choose_penalty(easy[:3], once, classes=3) in protocols.PENALTIES  # an image a class: no folds to be had
+    assert choose_penalty(easy[:3], once, classes=3) in PENALTIES  # an image a class: no folds to be had
 
 
 def test_what_is_fitted_twice_is_the_same() -> None:
@@ -90,27 +98,24 @@ def test_what_is_fitted_twice_is_the_same() -> None:
     assert torch.equal(first[1], again[1])
 
 
-@pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
-def test_a_frozen_backbone_becomes_a_classifier(protocol: str) -> None:
+@pytest.mark.parametrize("kind", [LinearProbe, NearestNeighbours])
+def test_a_frozen_backbone_becomes_a_classifier(kind: type[LinearProbe] | type[NearestNeighbours]) -> None:
     torch.manual_seed(0)
     backbone = create("resnet_micro", image_size=16, channels=1, classes=None)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     g = torch.Generator().manual_seed(1)
     labels = torch.arange(60) % 3
     images = torch.randn(60, 1, 16, 16, generator=g) * 0.3 + labels[:, None, None, None]
-    features, _ = features_of(backbone, [(images[:32], labels[:32]), (images[32:], labels[32:])])
+    batches = [(images[:32], labels[:32]), (images[32:], labels[32:])]
+    features, _ = features_of(backbone, batches)
     assert features.shape == (60, backbone.head_hidden_size)
-    assert backbone.training  # as it was
-    judged = Probed(backbone, protocol, features, labels, classes=3).eval()
+    assert backbone.training  # as before
+    method = kind(backbone)
+    method.learn(batches, classes=3)
     with torch.inference_mode():
-        said = judged(images)
-    function = linear_probe if protocol == "linear_probe" else knn
-    torch.testing.assert_close(said, function(features, labels, features, classes=3), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(said.exp().sum(1), torch.ones(60))
+        predicted = method.trained.eval()(images)
+    function = linear_probe if kind is LinearProbe else knn
+    torch.testing.assert_close(predicted, function(features, labels, features, classes=3), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(predicted.exp().sum(1), torch.ones(60))
     after = backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # batch norm's statistics too
-
-
-def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(ValueError, match="linear_probe or knn"):
-        Probed(torch.nn.Identity(), "finetune", torch.zeros(2, 2), torch.zeros(2), classes=2)
