@@ -19,7 +19,13 @@ from bias_lab.catalogue.backbones import (
     nearest,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
-from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.interventions import (
+    INTERVENTIONS,
+    Intervention,
+    check_intervention,
+    intervention,
+    intervention_words,
+)
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
@@ -54,6 +60,7 @@ __all__ = [
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
+    "Intervention",
     "Protocol",
     "Regime",
     "Task",
@@ -68,6 +75,7 @@ __all__ = [
     "dataset",
     "family",
     "intervention",
+    "intervention_words",
     "is_own",
     "nearest",
     "shapes",
