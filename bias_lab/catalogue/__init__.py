@@ -5,10 +5,11 @@ worker alone.
 """
 
 from bias_lab.catalogue.backbones import (
+    ARCHITECTURES,
     BACKBONES,
     FAMILIES,
     OPEN_BELOW,
-    STEMS,
+    Architecture,
     Backbone,
     architecture,
     choose_patch,
@@ -17,6 +18,7 @@ from bias_lab.catalogue.backbones import (
     family,
     is_own,
     nearest,
+    traits,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
 from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
@@ -32,6 +34,7 @@ from bias_lab.catalogue.regimes import (
 )
 
 __all__ = [
+    "ARCHITECTURES",
     "BACKBONES",
     "DATASETS",
     "FAMILIES",
@@ -42,8 +45,8 @@ __all__ = [
     "REGIMES",
     "SHAPES",
     "SOURCES",
-    "STEMS",
     "WEIGHT_FILES",
+    "Architecture",
     "Backbone",
     "Dataset",
     "Regime",
@@ -61,4 +64,5 @@ __all__ = [
     "is_own",
     "nearest",
     "shapes",
+    "traits",
 ]
