@@ -22,7 +22,7 @@ class Loaded:
     model: takes images (B, C, image_size, image_size) with values in [0, 1], from which `mean` is subtracted and which
         are divided by `std`, a number each for every channel. If the run has an intervention, it belongs to the images.
         Returns logits (B, K) in the order of `classes`.
-    classes: the classes' names. They are empty if the folder holds no classifier. The model returns features (B, D) then.
+    classes: the classes' names. Without a stored classifier they are empty, and the model returns features (B, D).
     metrics: those of `result.json`.
 
     Fine-tuning stores its classifier, and a linear probe is stored as the backbone's classifier. A pretraining has no
