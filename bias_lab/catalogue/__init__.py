@@ -5,10 +5,11 @@ worker alone.
 """
 
 from bias_lab.catalogue.backbones import (
+    ARCHITECTURES,
     BACKBONES,
     FAMILIES,
     OPEN_BELOW,
-    STEMS,
+    Architecture,
     Backbone,
     architecture,
     choose_patch,
@@ -17,6 +18,7 @@ from bias_lab.catalogue.backbones import (
     family,
     is_own,
     nearest,
+    traits,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
 from bias_lab.catalogue.interventions import (
@@ -42,6 +44,7 @@ from bias_lab.catalogue.regimes import (
 from bias_lab.catalogue.tasks import TASKS, Task
 
 __all__ = [
+    "ARCHITECTURES",
     "BACKBONES",
     "DATASETS",
     "FAMILIES",
@@ -53,11 +56,11 @@ __all__ = [
     "REGIMES",
     "SHAPES",
     "SOURCES",
-    "STEMS",
     "SUBSET",
     "TARGET_SOURCES",
     "TASKS",
     "WEIGHT_FILES",
+    "Architecture",
     "Backbone",
     "Dataset",
     "Intervention",
@@ -79,4 +82,5 @@ __all__ = [
     "is_own",
     "nearest",
     "shapes",
+    "traits",
 ]
