@@ -26,10 +26,12 @@ from bias_lab.catalogue.regimes import (
     REGIMES,
     SOURCES,
     WEIGHT_FILES,
+    Protocol,
     Regime,
     check_regime,
     check_source,
 )
+from bias_lab.catalogue.tasks import TASKS, Task
 
 __all__ = [
     "BACKBONES",
@@ -43,10 +45,13 @@ __all__ = [
     "SHAPES",
     "SOURCES",
     "STEMS",
+    "TASKS",
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
+    "Protocol",
     "Regime",
+    "Task",
     "architecture",
     "check_intervention",
     "check_regime",

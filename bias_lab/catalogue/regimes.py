@@ -16,28 +16,57 @@ class Regime:
     labels: bool = False  # whether its pretraining sees labels
     architectures: tuple[str, ...] = ()  # those that can take it; empty: all
     why: str = ""  # why the others can't
+    starts_from: str = ""  # field of `Run` that names what a run of the regime starts from: pretraining, weights
+    mask_ratio: float = 0.0  # share of the patches that its pretraining masks by default; 0: it masks none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How labelled images are used. trains: whether the backbone's weights change."""
+
+    name: str
+    trains: bool = False
+    needs_learning_rate: bool = False
 
 
 REGIMES = {
     regime.name: regime
     for regime in (
         Regime(name="scratch"),
-        Regime(name="weights"),
-        Regime(name="supervised", module="bias_lab.training.classification:Classifier", labels=True),
+        Regime(name="weights", starts_from="weights"),
+        Regime(
+            name="supervised",
+            module="bias_lab.training.classification:Classifier",
+            labels=True,
+            starts_from="pretraining",
+        ),
         Regime(
             name="mae",
             module="bias_lab.training.regimes.mae:MAE",
             architectures=("vit",),
             why="its encoder sees visible patches alone, which needs a plain ViT",
+            starts_from="pretraining",
+            mask_ratio=0.75,
         ),
-        Regime(name="simmim", module="bias_lab.training.regimes.simmim:SimMIM"),
-        Regime(name="dino", module="bias_lab.training.regimes.dino:DINO"),
-        Regime(name="formula", module="bias_lab.training.classification:Classifier", labels=True),
+        Regime(
+            name="simmim", module="bias_lab.training.regimes.simmim:SimMIM", starts_from="pretraining", mask_ratio=0.6
+        ),
+        Regime(name="dino", module="bias_lab.training.regimes.dino:DINO", starts_from="pretraining"),
+        Regime(
+            name="formula", module="bias_lab.training.classification:Classifier", labels=True, starts_from="pretraining"
+        ),
     )
 }
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # endings of a file of weights
-PROTOCOLS = ("finetune", "linear_probe", "knn")
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name="finetune", trains=True, needs_learning_rate=True),
+        Protocol(name="linear_probe"),
+        Protocol(name="knn"),
+    )
+}
 FRACTALS = "fractals"  # a source that is drawn from formulas, data/fractals.py
 SOURCES = ("pool", "subset", FRACTALS)  # beside datasets, and folders of one's own
 

@@ -1,4 +1,4 @@
-"""Overrides of an experiment's runs, and the renaming of the pretrainings that they name."""
+"""Test overrides of an experiment's runs, and the new ids of the pretrainings that they name."""
 
 from dataclasses import replace
 
@@ -202,5 +202,5 @@ def test_a_manifest_is_one_draw_and_replicates_become_seeds() -> None:
 
 def test_a_pretraining_is_never_after_those_that_wait_for_it() -> None:
     before = pretraining()
-    assert overrides.arrange([ONE, after(before), before]) == [ONE, before, after(before)]
-    assert overrides.arrange([before, ONE, after(before)]) == [before, ONE, after(before)]
+    assert overrides.in_order([ONE, after(before), before]) == [ONE, before, after(before)]
+    assert overrides.in_order([before, ONE, after(before)]) == [before, ONE, after(before)]

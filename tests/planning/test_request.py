@@ -1,4 +1,4 @@
-"""What was typed, as planning takes it."""
+"""Test the request that planning gets from a command line."""
 
 from pathlib import Path
 
@@ -31,6 +31,14 @@ def test_zero_is_a_value_and_what_is_typed_twice_counts_once(tmp_path: Path) -> 
     assert (made.draws, made.seeds, made.backbones, made.tune) == ((0,), (0,), ("a",), False)
 
 
+def test_bad_images_may_be_skipped_in_a_sweep_and_in_a_single_run(tmp_path: Path) -> None:
+    sweep, train = (
+        flags.parse([*words, "--skip-bad-images"], main.COMMANDS) for words in (["sweep", "e.py"], ["train"])
+    )
+    assert request.request(sweep, tmp_path).skip_bad
+    assert request.single(train, tmp_path, [], {}).skip_bad
+
+
 def test_a_manifest_is_of_one_dataset(tmp_path: Path) -> None:
     path = tmp_path / "two.py"
     path.write_text(
@@ -52,6 +60,6 @@ def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
         request.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
 
 
-def test_a_single_runs_typed_fields_are_told_to_planning(tmp_path: Path) -> None:
+def test_a_single_runs_request_names_its_typed_fields(tmp_path: Path) -> None:
     typed = flags.parse(["train", "--set", "patch=16", "--set", "mixup=0.2"], main.COMMANDS)
     assert request.single(typed, tmp_path, [], {}).typed == ("patch", "mixup")

@@ -1,4 +1,4 @@
-"""One run from flags."""
+"""Test the definition of one run from flags."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +28,9 @@ def test_identity_from_flags_and_the_rest_from_set(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="which backbone"):
+    with pytest.raises(UserError, match="no backbone is named; for example --backbone"):
         make(tmp_path, size=100)
-    with pytest.raises(UserError, match="how many labelled images"):
+    with pytest.raises(UserError, match="no number of labelled images is named"):
         make(tmp_path, backbone="vit_micro")
 
 
@@ -95,7 +95,7 @@ def test_simmim_hides_what_its_paper_does_unless_told(tmp_path: Path) -> None:
 def test_a_labelled_run_hides_nothing_and_has_no_source_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="mask_ratio=… is of a pretraining by mae or simmim"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"mask_ratio": 0.3})
-    with pytest.raises(UserError, match="--set source=… would change what is asked; use --source$"):
+    with pytest.raises(UserError, match="--set source=… changes what the run is; use --source$"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"source": "cifar10"})
 
 
@@ -145,6 +145,11 @@ def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> 
     (run,), places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert run.source.startswith("folder:")
     assert places[run.source]["path"] == str(photos)
+    (photos / "bad.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"bad\.png"):
+        make(tmp_path, **typed)
+    assert make(tmp_path, **typed, skip_bad_images=True).source == run.source
+    (photos / "bad.png").unlink()
     pool = tmp_path / "pool"
     photos.rename(pool)
     with pytest.MonkeyPatch.context() as patch:
