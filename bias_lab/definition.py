@@ -120,6 +120,7 @@ class Run:
 
 
 FIELDS = tuple(field.name for field in fields(Run))
+DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Run) if field.default is not MISSING}
 REPLICATE = "replicate"  # the axis of `grid` that sets draw and seed together
 
 RECIPES: dict[str, dict[str, Any]] = {  # name → the fields it sets; `plain` keeps the defaults
@@ -214,12 +215,8 @@ def _axis(name: str, values: Iterable[Any]) -> list[dict[str, Any]]:
 
 def to_json(run: Run) -> dict[str, Any]:
     """Return the run as plain values. Fields at their default are left out, so a new field changes no old id."""
-    changed = {}
-    for field in fields(Run):
-        value = getattr(run, field.name)
-        if field.default is MISSING or value != field.default:
-            changed[field.name] = value
-    return changed
+    values = {name: getattr(run, name) for name in FIELDS}
+    return {name: value for name, value in values.items() if name not in DEFAULTS or value != DEFAULTS[name]}
 
 
 def from_json(values: Mapping[str, Any]) -> Run:
@@ -255,8 +252,8 @@ def run_id(run: Run) -> str:
 
 
 def pretrains(run: Run) -> bool:
-    """Return whether the run trains an encoder for other runs, so that it is evaluated on nothing itself."""
-    return not TASKS[run.task].judged_on
+    """Return whether the run trains an encoder that other runs start from."""
+    return TASKS[run.task].pretrains
 
 
 def steps(run: Run) -> int:

@@ -5,10 +5,9 @@ on the hold-out for every learning rate that was tried.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Literal
 
-from bias_lab.definition import Run
+from bias_lab.definition import DEFAULTS, Run
 
 REQUIRED, ANY = "required", "any"
 KEY = {  # field of `Run` that a learning rate depends on → what a row without that field stands for
@@ -20,7 +19,6 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "size": REQUIRED,
     "intervention": "",
 }
-DEFAULTS = {field.name: field.default for field in fields(Run)}
 ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
 
 

@@ -20,13 +20,15 @@ from bias_lab.catalogue.backbones import (
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
 from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
-    PROTOCOLS,
+    POOL,
     REGIMES,
     SOURCES,
+    SUBSET,
+    TARGET_SOURCES,
     WEIGHT_FILES,
-    Protocol,
     Regime,
     check_regime,
     check_source,
@@ -40,11 +42,14 @@ __all__ = [
     "FRACTALS",
     "INTERVENTIONS",
     "OPEN_BELOW",
+    "POOL",
     "PROTOCOLS",
     "REGIMES",
     "SHAPES",
     "SOURCES",
     "STEMS",
+    "SUBSET",
+    "TARGET_SOURCES",
     "TASKS",
     "WEIGHT_FILES",
     "Backbone",

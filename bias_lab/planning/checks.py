@@ -158,7 +158,7 @@ def check_start(run: Run) -> None:
             what = "a pretraining" if first else f"the regime '{run.regime}'"
             remedy = "leave it out, or name the regime that it belongs to"
             raise UserError(f"{label(run)}: {what} does not use {name} '{value}'", remedy=remedy)
-    if run.source == "subset" and not run.size:
+    if run.source == catalogue.SUBSET and not run.size:
         what, way = f"{label(run)}: a subset needs a size", "source pool is all images"
         raise UserError(what, "the number of its images", way)
 
@@ -172,7 +172,7 @@ def check_pretraining(run: Run, before: Run) -> None:
     same = ["backbone", "regime", "source"]
     if before.source != catalogue.FRACTALS:
         same.append("dataset")
-    if before.source == "subset":
+    if before.source == catalogue.SUBSET:
         same += [name for name in SUBSET if name != "draw" or not run.manifest]
     for name in same:
         mine, its = getattr(run, name), getattr(before, name)

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue, ledger, tuning
-from bias_lab.definition import Run, label, pretrains, run_id
+from bias_lab.definition import DEFAULTS, Run, label, pretrains, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import overrides
 
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)  # tried where no tuned.json has a grid
 REPLICATES = ((1000, 1000),)  # (draw, seed) of trials; no sweep uses 1000 or more
 COMMON = 1e-3  # borrowed where nothing was tuned
-PLAIN = Run(dataset="", backbone="", size=1)  # the default recipe and regime
 TRIAL = next(task.name for task in catalogue.TASKS.values() if task.judged_on == "holdout")  # a trial's task
 _EXACT = [name for name in tuning.ARM if tuning.KEY[name] != tuning.ANY]
 _OR_ABSENT = [name for name in tuning.ARM if tuning.KEY[name] == tuning.ANY]
@@ -141,7 +140,7 @@ def borrow(run: Run, rates: Rates) -> tuple[float, str]:
     kind = catalogue.architecture(run.backbone)
     kin = sorted({row["backbone"] for row in rates.rows if catalogue.architecture(row["backbone"]) == kind})
     bare = replace(run, intervention="")
-    simplest = replace(bare, recipe=PLAIN.recipe, regime=PLAIN.regime)
+    simplest = replace(bare, recipe=DEFAULTS["recipe"], regime=DEFAULTS["regime"])
     for name in (run.backbone, *kin, "vit_micro", "resnet_micro"):
         for like in (run, bare, simplest):
             row = rates.row(replace(like, backbone=name, backbone_source=""))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from bias_lab import catalogue
-from bias_lab.definition import RECIPES, Run, pretrains, recipe, run_id
+from bias_lab.definition import DEFAULTS, RECIPES, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError
 
 # fields that `--set` does not change, and how to change them
@@ -28,7 +28,8 @@ FLAGS = {
     "source": "--source of `bias-lab train`, or write it into the experiment file",
 }
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
-DERIVED = ("task", "backbone_source", "pretraining", "regime", "mask_ratio")
+DERIVED = {"task", "backbone_source", "pretraining", "regime"}
+DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
 COLUMNED = ("intervention", "budget", "protocol")  # fields that do not enter the recipe's name
 
 
@@ -69,9 +70,7 @@ def on_data(runs: Iterable[Run], dataset: str, image_size: int | None, *, typed:
 
 def with_recipe(runs: Iterable[Run], name: str) -> list[Run]:
     """Return the runs with every labelled training under one recipe."""
-    touched = {field for fields in RECIPES.values() for field in fields}
-    defaults = {field: Run.__dataclass_fields__[field].default for field in touched}
-    values = {**defaults, **recipe(name)}
+    values = {field: DEFAULTS[field] for fields in RECIPES.values() for field in fields} | recipe(name)
     return rewrite_labelled(runs, lambda run: replace(run, **values))
 
 
@@ -123,7 +122,7 @@ def to_manifest(runs: Iterable[Run], digest: str) -> list[Run]:
 
     def change(run: Run) -> Run:
         if pretrains(run):
-            return replace(run, manifest=digest) if run.source == "subset" else run
+            return replace(run, manifest=digest) if run.source == catalogue.SUBSET else run
         return replace(run, manifest=digest, draw=0, seed=seeds[run.draw, run.seed])
 
     return rewrite(runs, change)
@@ -224,7 +223,11 @@ def _followed(cell: Sequence[Run], pretrainings: Mapping[str, Run]) -> list[str]
     follow = []
     for name in ("size", "draw", "seed"):
         equal = all(getattr(run, name) == getattr(before, name) for run, before in pairs)
-        telling = len({getattr(run, name) for run, _ in pairs}) > 1 or name == "seed" or pairs[0][1].source == "subset"
+        telling = (
+            len({getattr(run, name) for run, _ in pairs}) > 1
+            or name == "seed"
+            or pairs[0][1].source == catalogue.SUBSET
+        )
         if equal and telling:
             follow.append(name)
     return follow

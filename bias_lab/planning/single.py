@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue, ledger
-from bias_lab.definition import Experiment, Run, pretrains, recipe, run_id
+from bias_lab.definition import DEFAULTS, Experiment, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning import find_run, overrides, own
 
 # flags of `bias-lab train` that are fields of a run
 IDENTITY = "dataset backbone task size image_size draw seed regime protocol source".split()
-DEFAULT = {"dataset": "fashion_mnist_12k"}
-FIRST = {"regime": "mae", "source": "pool"}  # of a pretraining whose regime and source were not typed
+DATASET = "fashion_mnist_12k"  # if none is typed
+FIRST = {"regime": "mae", "source": catalogue.POOL}  # of a pretraining, if they are not typed
 
 
 def definition(
@@ -61,25 +61,24 @@ def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
         raise UserError(
             "bias-lab train: no backbone is named", "for example --backbone vit_micro", "bias-lab backbones"
         )
-    first = "task" in identity and not catalogue.TASKS[identity["task"]].judged_on
-    if not first and "size" not in identity:
+    task = catalogue.TASKS[identity.get("task", DEFAULTS["task"])]
+    if task.labelled and "size" not in identity:
         raise UserError("bias-lab train: no number of labelled images is named", "for example --size 1000")
-    return Run(**{**DEFAULT, **(FIRST if first else {}), **identity})
+    return Run(**{"dataset": DATASET, **(FIRST if task.pretrains else {}), **identity})
 
 
 def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
-    """Return the run with the fields of --set, and with the masked share of its regime if none was set."""
+    """Return the run with the fields of --set, and with the values that its regime has for fields of its own."""
+    own_fields = catalogue.REGIMES[run.regime].fields if pretrains(run) else {}
     for name in fields:
         if name in overrides.FLAGS:
             raise UserError(f"--set {name}=… changes what the run is", remedy=f"use --{name.replace('_', '-')}")
-    share = catalogue.REGIMES[run.regime].mask_ratio if pretrains(run) else 0.0
-    if "mask_ratio" in fields and not share:
-        masking = [name for name, row in catalogue.REGIMES.items() if row.mask_ratio]
-        what = f"--set mask_ratio=… is of a pretraining by {' or '.join(masking)}"
-        raise UserError(what, remedy=f"--task pretrain --regime {masking[0]}")
-    usual = Run.__dataclass_fields__["mask_ratio"].default
-    if share not in (0.0, usual) and (like is None or like.regime != run.regime):
-        run = replace(run, mask_ratio=share)
+        regimes = [row.name for row in catalogue.REGIMES.values() if name in row.fields]
+        if regimes and name not in own_fields:
+            what = f"--set {name}=… is of a pretraining by {' or '.join(regimes)}"
+            raise UserError(what, remedy=f"--task pretrain --regime {regimes[0]}")
+    if like is None or like.regime != run.regime:
+        run = replace(run, **{name: value for name, value in own_fields.items() if value != DEFAULTS[name]})
     return overrides.with_values(run, fields) if fields else run
 
 
