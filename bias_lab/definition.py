@@ -1,4 +1,4 @@
-"""Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All of it is plain, frozen values; no torch.
+"""Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All of it is plain, frozen values, without torch.
 
 Every value that can change a run's result is a field of `Run`. How runs are carried out (device, workers, W&B) belongs
 to `Settings`.
@@ -28,16 +28,16 @@ class Run:
     # the question
     dataset: str  # a catalogue name, or `folder:<fingerprint>`, `table:<fingerprint>`
     backbone: str  # a lab name, a timm name, or `module:factory`
-    backbone_source: str = ""  # hash of an own backbone's source file; empty for the lab's and timm's
+    backbone_source: str = ""  # hash of an own backbone's source file, empty for the lab's and timm's
     task: str = "classify"  # a name of catalogue/tasks.py
-    size: int = 0  # N labelled training images; 0: none (a pretraining on the whole pool)
-    image_size: int | None = None  # side in pixels; None: the dataset's own
+    size: int = 0  # N labelled training images (0: none, as in a pretraining on the whole pool)
+    image_size: int | None = None  # side in pixels (None: the dataset's own)
     draw: int = 0  # which order of the pool
     seed: int = 0  # initialisation, batch order, augmentation
-    monitor: int = 0  # how many times the hold-out is evaluated during the run; 0: never
+    monitor: int = 0  # how many times the hold-out is evaluated during the run (0: never)
     regime: str = "scratch"  # where the weights come from before the labelled images are seen
     protocol: str = "finetune"  # how the labelled images are used
-    source: str = ""  # the images of a pretraining: pool, subset, a dataset's name; empty for scratch
+    source: str = ""  # the images of a pretraining: pool, subset, a dataset's name. Empty for scratch
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
     intervention: str = ""  # empty, or e.g. `permute_pixels`
@@ -45,7 +45,7 @@ class Run:
     # the labelled images
     balanced: bool = False  # equal counts a class instead of proportional
     label_noise: float = 0.0  # share of labels replaced by another class
-    imbalance: float = 1.0  # largest class count / smallest (long tail); 1: as the pool has it
+    imbalance: float = 1.0  # largest class count / smallest, a long tail (1: as the pool has it)
     manifest: str = ""  # content hash of a manifest that takes the place of a draw
     drop_duplicates: bool = False  # leave out training images that are in the test split too
     # the training
@@ -58,21 +58,21 @@ class Run:
     label_smoothing: float = 0.0
     flip: bool = True
     crop: int = 2  # padding of the random crop, pixels at 28-32 px
-    resized_crop: float = 0.0  # smallest area share of a random resized crop; 0: off
+    resized_crop: float = 0.0  # smallest area share of a random resized crop (0: off)
     trivial_augment: bool = False
-    randaugment: int = 0  # magnitude 0-30 of RandAugment's two operations; 0: off
+    randaugment: int = 0  # magnitude 0-30 of RandAugment's two operations (0: off)
     colour_jitter: float = 0.0
     erasing: float = 0.0  # probability
-    mixup: float = 0.0  # alpha of the Beta distribution; 0: off
+    mixup: float = 0.0  # alpha of the Beta distribution (0: off)
     cutmix: float = 0.0
     repeated_augmentation: int = 1  # how many views of one image share a batch
-    clip: float = 1.0  # gradient norm; 0: off
-    ema: float = 0.0  # decay of the weights' moving average; 0: off
+    clip: float = 1.0  # gradient norm (0: off)
+    ema: float = 0.0  # decay of the weights' moving average (0: off)
     precision: str = "fp32"
     drop_path: float = 0.0
-    layer_decay: float = 1.0  # layer-wise learning-rate decay; 1: off
+    layer_decay: float = 1.0  # layer-wise learning-rate decay (1: off)
     mask_ratio: float = 0.75  # masked share in `mae` and `simmim`
-    # the backbone at this image size; None: backbones/build.py chooses, and the result records it
+    # the backbone at this image size (None: backbones/build.py chooses, and the result records it)
     patch: int | None = None
     window: int | None = None
     stem: str | None = None
@@ -89,7 +89,7 @@ class Run:
         if not 0 <= self.mask_ratio < 1:
             raise UserError(f"mask_ratio {self.mask_ratio} is outside [0, 1)", "0.75 is MAE's own, 0.6 SimMIM's")
         if self.budget <= 0:
-            raise UserError(f"budget {self.budget} is not positive", "1 is the budget of all other cells")
+            raise UserError(f"budget {self.budget} is not positive", "1 is the usual budget")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise UserError(f"learning_rate {self.learning_rate} is not positive")
         for name in ("label_noise", "label_smoothing", "drop_path", "ema"):
@@ -104,7 +104,9 @@ class Run:
         if not 0 <= self.randaugment <= 30:
             raise UserError(f"randaugment {self.randaugment} is outside 0 to 30", "its magnitude; 0: off")
         if not 0 < self.layer_decay <= 1:
-            raise UserError(f"layer_decay {self.layer_decay} is outside (0, 1]", "1: every layer learns alike")
+            raise UserError(
+                f"layer_decay {self.layer_decay} is outside (0, 1]", "1: the same learning rate in every layer"
+            )
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.imbalance < 1:
@@ -115,7 +117,7 @@ class Run:
             # duplicates in a user's own images leave the pool when it is indexed, before the manifest is compared
             what = f"a manifest counts all images of {self.dataset}, and drop_duplicates leaves some out"
             raise UserError(what, remedy="drop_duplicates=false")
-        if not pretrains(self) and self.size < 1:
+        if TASKS[self.task].labelled and self.size < 1:
             raise UserError(f"a run of task '{self.task}' needs a size", "the number of labelled training images")
 
 
@@ -123,7 +125,7 @@ FIELDS = tuple(field.name for field in fields(Run))
 DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Run) if field.default is not MISSING}
 REPLICATE = "replicate"  # the axis of `grid` that sets draw and seed together
 
-RECIPES: dict[str, dict[str, Any]] = {  # name → the fields it sets; `plain` keeps the defaults
+RECIPES: dict[str, dict[str, Any]] = {  # name → the fields it sets. `plain` keeps the defaults
     "plain": {},
     "strong": dict(label_smoothing=0.1, trivial_augment=True, erasing=0.25, mixup=0.2, cutmix=1.0, drop_path=0.1),
 }
@@ -163,7 +165,7 @@ class Settings:
     device: str = "auto"  # auto: a GPU if there is one
     workers: int | None = None  # None: one a core (one a GPU)
     wandb: bool = True
-    data_root: str | None = None  # where torchvision's datasets lie; None: BIAS_LAB_DATA, else ~/.cache/bias_lab/data
+    data_root: str | None = None  # where torchvision's datasets lie (None: BIAS_LAB_DATA, else ~/.cache/bias_lab/data)
     experiment: str = ""  # the group in W&B and the table
     command: str = ""  # the command line, kept in every result
     skip_bad_images: bool = False
@@ -182,7 +184,7 @@ def choose_profile(profiles: Mapping[str, Scale], name: str) -> Scale:
 
 
 def grid(run: Run, **axes: Iterable[Any]) -> tuple[Run, ...]:
-    """Return copies of `run` with all combinations of the axes' values; the first axis changes slowest.
+    """Return copies of `run` with all combinations of the axes' values, in which the first axis changes slowest.
 
     An axis is a field of `Run`, or `replicate`, whose values are pairs (draw, seed). Raises UserError for a misspelt
     axis, for one that is not a sequence of values, and for `replicate` beside `draw` or `seed`.

@@ -23,7 +23,7 @@ ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a r
 
 
 def value(cell: Run | Mapping[str, Any], name: str) -> Any:
-    """Return a field of the key from a run or from a row; an empty text if the row does not have it."""
+    """Return a field of the key from a run or from a row. A row that lacks it gives an empty text."""
     if isinstance(cell, Run):
         return getattr(cell, name)
     return cell.get(name, "" if KEY[name] in (REQUIRED, ANY) else KEY[name])
@@ -56,7 +56,7 @@ def words(cell: Run | Mapping[str, Any]) -> str:
 
 
 def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:
-    """Return which edge of the tried learning rates a row's chosen rate is at; empty within, or if one was tried.
+    """Return which edge of the tried learning rates a row's chosen rate is at, empty if at neither.
 
     >>> at_grid_edge({"learning_rate": 0.01, "trials": [{"learning_rate": 0.003}, {"learning_rate": 0.01}]})
     'largest'

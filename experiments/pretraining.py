@@ -32,7 +32,7 @@ from typing import Any
 from bias_lab import catalogue
 from bias_lab.definition import Experiment, Run, choose_profile, grid, recipe, run_id
 
-FINETUNE_RATE = 1e-3  # learning rate after a pretraining; from scratch it is the tuned one, and in `full` this one too
+FINETUNE_RATE = 1e-3  # learning rate after a pretraining, and in `full` also from scratch
 
 METHODS: dict[str, dict[str, Any]] = {  # regime → the fields of its pretraining
     "mae": dict(source="pool", learning_rate=2e-3),

@@ -33,7 +33,7 @@ class Scale:
     epochs: int
     seeds: tuple[int, ...]  # also the draws
     backbones: tuple[str, ...] = ("mobilenetv3_micro", "efficientvit_micro", "mobilevit_micro")
-    pretraining: Mapping[str, Any] | None  # fields of the pretraining; None: ImageNet's weights instead
+    pretraining: Mapping[str, Any] | None  # fields of the pretraining (None: ImageNet's weights instead)
 
 
 SIMMIM = dict(regime="simmim", source="pool", mask_ratio=0.6, learning_rate=1e-3, batch_size=64)

@@ -12,8 +12,8 @@ from bias_lab.definition import Run, label, pretrains, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning.learning_rates import Rates
 
-FEW = 5  # labelled images a class; a size below gets a warning
-GRID = 4  # patches a side; a patch that gives fewer gets a warning
+FEW = 5  # labelled images a class. A size below gets a warning
+GRID = 4  # patches a side. A patch that gives fewer gets a warning
 SUBSET = ("size", "draw", "manifest", "balanced", "imbalance", "drop_duplicates")  # fields that determine a subset
 STARTS = {  # field that a regime may need → where its value comes from
     "pretraining": "--pretraining RUN of `bias-lab train`; in an experiment file run_id(…) of the pretraining",
@@ -24,7 +24,7 @@ STARTS = {  # field that a regime may need → where its value comes from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSummary:
-    """What planning needs of a dataset. counts: training images of each class; side: pixels."""
+    """What planning needs of a dataset. counts: training images of each class. side: pixels."""
 
     name: str  # as the user knows it
     counts: tuple[int, ...]
@@ -111,7 +111,7 @@ def check_runs(
     allow_overlap: bool,
     earlier: Mapping[str, Run] = MappingProxyType({}),
 ) -> list[str]:
-    """Raise UserError for a run that can't be done; return a line for each overlap that was allowed.
+    """Raise UserError for a run that can't be done, and return a line for each overlap that was allowed.
 
     Checks regimes against backbones and against what they start from, protocols, interventions, and images that the
     source and the test split have in common. earlier: run_id → pretrainings that are not among the runs.
@@ -184,7 +184,7 @@ def check_pretraining(run: Run, before: Run) -> None:
 
 
 def overlap(dataset: str, source: str, weights: str) -> str:
-    """Return why a source or weights may hold the dataset's test images; empty if the catalogue has no reason.
+    """Return why a source or weights may hold the dataset's test images, empty if the catalogue has no reason.
 
     All weights count as ImageNet's: timm's mostly are, and a file does not say what it was trained on.
     """
@@ -241,12 +241,12 @@ def warnings(runs: Iterable[Run], data: Mapping[str, DatasetSummary], rates: Rat
 
 
 def _tested_rate(run: Run) -> float | None:
-    """Return the learning rate of a run that is evaluated on the test split; None of others, and where it is open."""
+    """Return the learning rate of a run that is evaluated on the test split, or None."""
     return run.learning_rate if catalogue.TASKS[run.task].judged_on == "test" else None
 
 
 def misspelt(backbones: Iterable[str]) -> list[str]:
-    """Return a line for each name that is close to one of the lab's; a worker will try it as timm's."""
+    """Return a line for each name that is close to one of the lab's. A worker will try it as timm's."""
     return [
         f"{name} is not one of the lab's backbones (did you mean '{near}'?); it is tried as a name of timm's"
         for name in backbones

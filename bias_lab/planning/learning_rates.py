@@ -16,7 +16,7 @@ from bias_lab.errors import UserError
 from bias_lab.planning import overrides
 
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)  # tried where no tuned.json has a grid
-REPLICATES = ((1000, 1000),)  # (draw, seed) of trials; no sweep uses 1000 or more
+REPLICATES = ((1000, 1000),)  # (draw, seed) of trials. No sweep uses 1000 or more
 COMMON = 1e-3  # borrowed where nothing was tuned
 TRIAL = next(task.name for task in catalogue.TASKS.values() if task.judged_on == "holdout")  # a trial's task
 _EXACT = [name for name in tuning.ARM if tuning.KEY[name] != tuning.ANY]
@@ -27,7 +27,7 @@ Row = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Rates:
-    """The rows of one or more tuning tables; where two rows fit equally well, the earlier one is taken."""
+    """The rows of one or more tuning tables. Of two rows that fit equally well the earlier one is taken."""
 
     rows: list[Row] = field(default_factory=list)
     replicates: tuple[tuple[int, int], ...] = REPLICATES
@@ -45,7 +45,7 @@ class Rates:
             self.replicates = tuple((int(draw), int(seed)) for draw, seed in table["replicates"])
 
     def row(self, run: Run, *, own_data: bool = False) -> Row | None:
-        """Return the row for a run whose size is nearest in log N; None if there is none.
+        """Return the row for a run whose size is nearest in log N, or None.
 
         Rows of the run's own dataset come first. Without any, rows of other datasets fit too, unless `own_data`.
         """
@@ -72,7 +72,7 @@ class Rates:
         return sorted({int(row["size"]) for row in same or untouched or here})
 
     def tried(self, backbone: str) -> tuple[float, float] | None:
-        """Return the smallest and the largest learning rate that were tried for a backbone; None if none was."""
+        """Return the smallest and the largest learning rate that were tried for a backbone, or None."""
         rates = [rate for row in self.rows if row["backbone"] == backbone for rate in _tried(row)]
         return (min(rates), max(rates)) if rates else None
 
@@ -98,7 +98,7 @@ def read(*paths: Path) -> Rates:
 
 
 def needs_rate(run: Run) -> bool:
-    """Return whether planning must fill in a run's learning rate; pretrainings have the default of their method."""
+    """Return whether planning must fill in a run's learning rate. Pretrainings have the default of their method."""
     return run.learning_rate is None and _takes_tuned_rate(run)
 
 
@@ -134,8 +134,8 @@ def used(runs: Iterable[Run], rates: Rates) -> list[Row]:
 def borrow(run: Run, rates: Rates) -> tuple[float, str]:
     """Return a learning rate for a run that is not tuned, and where it is from, in words.
 
-    The order: the backbone itself, backbones of its architecture, `vit_micro`, `resnet_micro`, then a common value;
-    for each backbone the run's own arm, then without its intervention, then from scratch with the plain recipe.
+    The order is the backbone itself, backbones of its architecture, `vit_micro`, `resnet_micro` and a common value. For
+    each backbone it is the run's own arm, the arm without its intervention, and the plain recipe from scratch.
     """
     kind = catalogue.architecture(run.backbone)
     kin = sorted({row["backbone"] for row in rates.rows if catalogue.architecture(row["backbone"]) == kind})
@@ -216,7 +216,7 @@ def choose(runs: Sequence[Run], scores: Mapping[str, float]) -> list[dict[str, A
     """Return rows of the tuning table: for each cell the learning rate with the best mean on the hold-out.
 
     runs: the trials. scores: run_id → top-1 on the hold-out, a fraction, of the finished ones. Of equal rates the
-    smaller is chosen; one with a failed trial never is. Raises UserError if every trial of a cell failed.
+    smaller is chosen. One with a failed trial never is. Raises UserError if every trial of a cell failed.
     """
     cells: dict[tuple[Any, ...], dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:

@@ -55,7 +55,7 @@ def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
 
 
 def rewrite_labelled(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
-    """Return the runs with `change` applied to those that train on labelled images; pretrainings stay as they are."""
+    """Return the runs with `change` applied to those that train on labelled images. Pretrainings stay as they are."""
     return rewrite(runs, lambda run: run if pretrains(run) else change(run))
 
 

@@ -15,7 +15,7 @@ from bias_lab.errors import UserError, unknown
 
 
 def source_of(backbone: str) -> str:
-    """Return the hash of an own backbone's source; empty for the lab's and timm's backbones."""
+    """Return the hash of an own backbone's source, empty for the lab's and timm's backbones."""
     return source(backbone) if catalogue.is_own(backbone) else ""
 
 
@@ -69,7 +69,7 @@ def images(name: str, *, folder: Path, image_size: int | None, skip_bad: bool = 
 
 
 def _find(module: str, here: Path) -> Path | None:
-    """Return the module's file; None if there is none. Packages above it are searched by path, not imported."""
+    """Return the module's file or None. Packages above it are searched by path, not imported."""
     top, *rest = module.split(".")
     local = [here / top] if (here / top).is_dir() or (here / f"{top}.py").is_file() else []
     places = local or _installed(top)
@@ -94,7 +94,7 @@ def _installed(top: str) -> list[Path]:
 
 
 def _names(text: bytes, path: Path) -> set[str] | None:
-    """Return the names that a module binds at its top level; None if a star import or a condition hides some."""
+    """Return the names that a module binds at its top level, or None if a star import or a condition hides some."""
     try:
         tree = ast.parse(text)
     except SyntaxError as error:

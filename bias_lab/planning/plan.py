@@ -44,7 +44,7 @@ class Request:
     fields: Mapping[str, Any] = field(default_factory=dict)
     typed: tuple[str, ...] = ()  # fields of a single run that the user set, which other data must keep
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
-    tune: bool | None = None  # True: tune all; False: tune nothing; None: tune joined backbones
+    tune: bool | None = None  # tune all (True), nothing (False), or joined backbones (None)
     allow_overlap: bool = False
     skip_bad: bool = False  # leave out unreadable images of a source
 

@@ -103,6 +103,11 @@ def test_without_a_table_beside_the_file_the_packages_rates_are_used(study: Path
     assert {run.learning_rate for run in runs if run.backbone == "resnet_micro"} == expected
 
 
+def test_single_runs_have_the_packages_rates_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan.rates(tmp_path).rows == learning_rates.read(experiment_files.tuned()).rows != []
+
+
 def test_without_any_table_the_remedy_is_named(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (study.parent / ledger.TUNED).unlink()
     monkeypatch.setattr(experiment_files, "tuned", lambda: tmp_path / "nowhere.json")
