@@ -55,7 +55,7 @@ def read(path: Path, profile: str) -> Experiment:
     namespace = _namespace(path)
     make = namespace.get("experiment")
     if not callable(make):
-        raise UserError(f"{path} defines no experiment(profile)", remedy="bias_lab/experiments/small_data.py is one")
+        raise UserError(f"{path} defines no experiment(profile)", remedy="bias-lab experiments lists files that do")
     with _at_its_line(path):
         try:
             experiment = make(profile)
@@ -106,8 +106,8 @@ def _at_its_line(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except SyntaxError as error:  # perhaps in a module that the file imports
-        raise UserError(f"{error.filename or path}, line {error.lineno}: {error.msg}", remedy="correct it") from error
+        raise UserError(f"{error.filename or path}, line {error.lineno}: {error.msg}", remedy="correct the file") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise UserError(f"{where}: {type(error).__name__}: {error}", remedy="correct it") from error
+        raise UserError(f"{where}: {type(error).__name__}: {error}", remedy="correct the file") from error

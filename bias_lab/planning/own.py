@@ -98,7 +98,7 @@ def _names(text: bytes, path: Path) -> set[str] | None:
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="correct it") from error
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="correct the file") from error
     names: set[str] = set()
     for node in tree.body:
         match node:
