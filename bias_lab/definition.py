@@ -1,4 +1,4 @@
-"""Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All of it is plain, frozen values, without torch.
+"""Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All are frozen values that JSON can hold, without torch.
 
 Every value that can change a run's result is a field of `Run`. How runs are carried out (device, workers, W&B) belongs
 to `Settings`.
@@ -216,7 +216,7 @@ def _axis(name: str, values: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def to_json(run: Run) -> dict[str, Any]:
-    """Return the run as plain values. Fields at their default are left out, so a new field changes no old id."""
+    """Return the run's fields for JSON. Those at their default are left out, so a new field changes no old id."""
     values = {name: getattr(run, name) for name in FIELDS}
     return {name: value for name, value in values.items() if name not in DEFAULTS or value != DEFAULTS[name]}
 

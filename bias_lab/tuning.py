@@ -51,8 +51,8 @@ def words(cell: Run | Mapping[str, Any]) -> str:
     """
     first = ("backbone", "regime")
     others = (name for name in ARM if name not in (*first, "backbone_source"))
-    told = [value(cell, name) for name in others if value(cell, name) not in ("", DEFAULTS[name])]
-    return " ".join(str(text) for text in (*(value(cell, name) for name in first), *told))
+    changed = [name for name in others if value(cell, name) not in ("", DEFAULTS[name])]
+    return " ".join(str(value(cell, name)) for name in (*first, *changed))
 
 
 def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:

@@ -66,8 +66,8 @@ def ratio(row: Row | None) -> Cell:
 def bench_backbones() -> str:
     """Return the table of our backbones against timm's, a line for each case, with bf16 and the machine below it."""
     rows = measured("backbones")
-    plain = [row for row in rows if row["mode"] in ("train", "inference", "inference after training")]
-    at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in plain}
+    steps = [row for row in rows if row["mode"] in ("train", "inference", "inference after training")]
+    at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in steps}
     columns = {
         "training, timm as it comes": ("train", True),
         "training, timm at its best": ("train", False),
@@ -80,12 +80,12 @@ def bench_backbones() -> str:
         columns=(("case", ""), *((name, "") for name in columns)),
         rows=tuple(
             (Cell(case), *(ratio(at.get((case, *which))) for which in columns.values()))
-            for case in named(plain, "case")
+            for case in named(steps, "case")
         ),
         note=sentences(
-            f"Medians with quartiles of {counts(plain)} interleaved rounds of one thread",
+            f"Medians with quartiles of {counts(steps)} interleaved rounds of one thread",
             "Each case has processes of its own, which infer before they train",
-            *places(plain),
+            *places(steps),
             half(rows),
         ),
     )

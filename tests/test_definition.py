@@ -94,7 +94,7 @@ def test_a_run_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (dict(size=-1), "size -1 is negative"),
         (dict(size=0), "needs a size"),
@@ -123,8 +123,8 @@ def test_a_run_is_frozen() -> None:
         (dict(precision="fp16"), "unknown precision 'fp16'"),
     ],
 )
-def test_impossible_values_are_refused(changes: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_impossible_values_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         replace(ONE, **changes)
 
 

@@ -89,16 +89,16 @@ def test_planning_accepts_all_runs_and_pretrainings_come_first(name: str, profil
     checks.check_runs(runs, checks.summaries(runs, {}), allow_overlap=False)
     kept, left_out = checks.fit_sizes(runs, checks.summaries(runs, {}), typed=False)
     assert (len(kept), left_out) == (len(runs), [])
-    made: set[str] = set()
+    pretrainings: set[str] = set()
     for run in runs:
         if run.task == "pretrain":
-            made.add(run_id(run))
+            pretrainings.add(run_id(run))
             assert run.learning_rate is not None
         if run.pretraining:
-            assert run.pretraining in made
+            assert run.pretraining in pretrainings
             assert run.learning_rate is not None
-    waited = {run.pretraining for run in runs}
-    assert made <= waited, "a pretraining that nobody starts from"
+    named = {run.pretraining for run in runs}
+    assert pretrainings <= named, "a pretraining that no run starts from"
 
 
 @pytest.mark.parametrize("name", ["pretraining", "seed_claim", "imagenet_weights"])

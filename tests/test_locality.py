@@ -57,7 +57,7 @@ def test_tuning_gives_every_arm_the_same_grid() -> None:
 
 @pytest.mark.slow
 def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet() -> None:
-    """Permuted pixels cost the ResNet nothing here because a linear classifier is as good, as README states."""
+    """Show why permuted pixels cost the ResNet nothing here: a linear classifier is as good, as README states."""
     table = pd.read_parquet(FILE.parents[1] / "docs" / "results" / "locality" / "results.parquet")
     table = table[(table["backbone"] == "resnet_micro") & (table["size"] == 1000) & (table["intervention"] == "")]
     images = store.open_images("fashion_mnist_12k", image_size=None, data_root=None, place=None)

@@ -197,7 +197,7 @@ def overlap(dataset: str, source: str, weights: str) -> str:
 
 
 def absent(runs: Iterable[Run], data_root: str | None) -> list[str]:
-    """Return a line for each dataset by name that the runs need and that is not where datasets are looked for."""
+    """Return a line for each dataset by name that the runs need and that is not in the folder of datasets."""
     from bias_lab.data.readers import mapped, torchvision_sets
 
     named = dict.fromkeys(name for run in runs for name in (run.dataset, run.source))

@@ -233,8 +233,8 @@ def choose(runs: Sequence[Run], scores: Mapping[str, float]) -> list[dict[str, A
             what = f"every tuning run of {values['backbone']} at N = {values['size']} failed"
             raise UserError(what, remedy="read their logs: bias-lab status FOLDER")
         best = max(tried, key=lambda trial: (trial["top1"], -trial["learning_rate"]))
-        told = {name: value for name, value in values.items() if value or name not in _OR_ABSENT}
-        rows.append({**told, "learning_rate": best["learning_rate"], "trials": tried})
+        fields = {name: value for name, value in values.items() if value or name not in _OR_ABSENT}
+        rows.append({**fields, "learning_rate": best["learning_rate"], "trials": tried})
     return rows
 
 

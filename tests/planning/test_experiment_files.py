@@ -83,7 +83,7 @@ def test_an_experiment_file_that_is_not_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("x = 1\ndef experiment(profile:\n", "line 2: '.' was never closed"),
         ("x = 1\ny = nothing\n", "line 2: NameError: name 'nothing' is not defined"),
@@ -95,10 +95,10 @@ def test_an_experiment_file_that_is_not_one(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_in_an_experiment_file_is_one_line_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_in_an_experiment_file_is_one_line_with_its_place(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)
-    with pytest.raises(UserError, match=said) as raised:
+    with pytest.raises(UserError, match=message) as raised:
         read(path, "laptop")
     assert "\n" not in str(raised.value)
 

@@ -120,7 +120,7 @@ def test_sizes_that_another_dataset_was_tuned_at_do_not_count() -> None:
 
 def scored(run: Run, by_rate: dict[float, float]) -> tuple[list[Run], dict[str, float]]:
     runs = [replace(run, task="tune", learning_rate=value) for value in by_rate]
-    return runs, {run_id(made): score for made, score in zip(runs, by_rate.values(), strict=True)}
+    return runs, {run_id(trial): score for trial, score in zip(runs, by_rate.values(), strict=True)}
 
 
 def test_the_best_on_the_hold_out_is_chosen_and_a_tie_goes_to_the_smaller_rate() -> None:

@@ -15,8 +15,8 @@ HERE = "fashion_mnist_12k"
 def test_the_settings_hold_what_cannot_change_a_result(tmp_path: Path) -> None:
     typed = flags.parse(["sweep", "e.py", "--workers", "3", "--device", "cpu", "--no-wandb"], main.COMMANDS)
     typed.typed = "bias-lab sweep e.py"
-    made = request.settings(typed, "e")
-    assert made == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
+    settings = request.settings(typed, "e")
+    assert settings == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
 
 
 def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:
@@ -27,8 +27,8 @@ def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:
 
 def test_zero_is_a_value_and_what_is_typed_twice_counts_once(tmp_path: Path) -> None:
     words = ["sweep", "e.py", "--draws", "0", "--seeds", "0,0", "--backbone", "a", "--backbone", "a", "--no-tune"]
-    made = request.request(flags.parse(words, main.COMMANDS), tmp_path)
-    assert (made.draws, made.seeds, made.backbones, made.tune) == ((0,), (0,), ("a",), False)
+    asked = request.request(flags.parse(words, main.COMMANDS), tmp_path)
+    assert (asked.draws, asked.seeds, asked.backbones, asked.tune) == ((0,), (0,), ("a",), False)
 
 
 def test_bad_images_may_be_skipped_in_a_sweep_and_in_a_single_run(tmp_path: Path) -> None:
