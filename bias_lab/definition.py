@@ -1,4 +1,4 @@
-"""Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All are frozen values that JSON can hold, without torch.
+"""Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All are frozen values that JSON can hold. No torch.
 
 Every value that can change a run's result is a field of `Run`. How runs are carried out (device, workers, W&B) belongs
 to `Settings`.

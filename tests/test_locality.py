@@ -12,7 +12,7 @@ from bias_lab import catalogue
 from bias_lab.data import store, subsets
 from bias_lab.definition import Run
 from bias_lab.planning import experiment_files, learning_rates
-from bias_lab.training.protocols import linear_probe
+from bias_lab.training.protocols.frozen import linear_probe
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
 
