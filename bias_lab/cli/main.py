@@ -92,11 +92,10 @@ def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
 
 def train(arguments: argparse.Namespace) -> int:
     """One run from flags, or another run again (--like); the rest of its definition by --set."""
-    from bias_lab import ledger
-    from bias_lab.definition import parse_field
-    from bias_lab.planning import learning_rates, single
     from bias_lab.planning import plan as planning
     from bias_lab.planning import request as requests
+    from bias_lab.planning import single
+    from bias_lab.planning.typed_values import parse_field
 
     folder: Path = arguments.out
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
@@ -111,8 +110,8 @@ def train(arguments: argparse.Namespace) -> int:
             raise UserError(f"the images in {arguments.data} are not those of {arguments.like} any more")
 
         def make() -> "Plan":
-            tables = learning_rates.read(folder / ledger.TUNED, Path("experiments") / ledger.TUNED)
-            return planning.arrange(single.experiment(runs, before), "train", "single runs", folder, request, tables)
+            study = single.experiment(runs, before)
+            return planning.arrange(study, "train", "single runs", folder, request, planning.rates(folder))
 
         return _conduct(make, folder, arguments, keep=True)
 
@@ -184,8 +183,9 @@ def show(arguments: argparse.Namespace) -> int:
     """One run: its definition, its result, and how to repeat it."""
     from bias_lab.cli import terminal
     from bias_lab.execution import status as state
+    from bias_lab.planning.find_run import find
 
-    terminal.run(_console(), state.describe(*state.find(arguments.name, arguments.out)))
+    terminal.run(_console(), state.describe(*find(arguments.name, arguments.out)))
     return 0
 
 

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from bias_lab import machine
-from bias_lab.definition import Run, Settings, as_dict, run_id, to_json
+from bias_lab.definition import Run, Settings, run_id, to_json
 from bias_lab.errors import UserError
 from bias_lab.execution import worker as worker_module
 from bias_lab.execution.queue import Queue
@@ -179,7 +179,7 @@ class Local:
         yield Event(answer["kind"], run, answer.get("reason", ""), answer.get("exception", ""))
 
     def _place(self) -> dict[str, Any]:
-        return {"folder": str(self.folder), "settings": as_dict(self.settings)}
+        return {"folder": str(self.folder), "settings": asdict(self.settings)}
 
     # --- processes -----------------------------------------------------------------------------------------------
 

@@ -4,14 +4,15 @@ import fcntl
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from bias_lab import ledger
 from bias_lab.definition import Run, from_json, label, run_id
-from bias_lab.errors import UserError, plural, unknown
+from bias_lab.errors import UserError, plural
+from bias_lab.planning.find_run import definition
 
 _CODE = re.compile(rb'"code": "([0-9a-f]*)"')
 
@@ -158,34 +159,6 @@ def _cell(count: Counter[str] | None) -> str:
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def find(name: str, folder: Path | None, results: Path = Path("results")) -> tuple[Path, str]:
-    """The sweep's folder and the full id of a run given by id, by its beginning, or by its folder's path.
-
-    Without a folder, all sweeps in `results` are looked through. Raises UserError if none or several match.
-    """
-    path = Path(name)
-    if path.parent.name == "runs" and path.is_dir():
-        return path.parent.parent, path.name
-    folders = [folder] if folder else sorted(p.parent for p in results.glob("*/runs"))
-    found = [(here, run.name) for here in folders for run in sorted((here / "runs").glob(f"{name}*")) if run.is_dir()]
-    exact = [item for item in found if item[1] == name]
-    found = exact or found
-    if len(found) == 1:
-        return found[0]
-    where = str(folder) if folder else f"{results}/*/"
-    if not found:
-        names = [run.name for here in folders for run in (here / "runs").glob("*")]
-        error = (
-            unknown("run", name, names) if names else UserError(f"no run '{name}' in {where}", remedy="--out FOLDER")
-        )
-        raise error
-    raise UserError(
-        f"'{name}' is the beginning of {len(found)} runs in {where}",
-        ", ".join(run for _, run in found[:6]),
-        "give more of it",
-    )
-
-
 def changed_fields(run: Run) -> dict[str, Any]:
     """The fields that differ from their default, in the definition's order."""
     return {field.name: getattr(run, field.name) for field in fields(Run) if getattr(run, field.name) != field.default}
@@ -210,18 +183,6 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     if run_id(run) != name:
         told["other_version"] = f"this version of the lab names it {run_id(run)}"
     return told
-
-
-def definition(folder: Path, name: str) -> Run:
-    """A run's definition, from its folder or, before it began, from the plan."""
-    if (ledger.run_folder(folder, name) / ledger.RUN).is_file():
-        return ledger.read_run(folder, name)
-    path = folder / ledger.EXPERIMENT
-    entries: Sequence[dict[str, Any]] = ledger.read_json(path)["runs"] if path.is_file() else []
-    for entry in entries:
-        if entry["run_id"] == name:
-            return from_json(entry["run"])
-    raise UserError(f"run {name} left no definition in {folder}", remedy="bias-lab status FOLDER lists what is planned")
 
 
 def sections(told: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

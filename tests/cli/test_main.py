@@ -307,7 +307,7 @@ def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: P
         ("sweep STUDY --sizes=-5", "-5 is negative"),
         ("sweep STUDY --sizes 0,100", "a size is 1 or more"),
         ("sweep STUDY --device gpu", "'gpu' is none of auto, cpu, cuda and cuda:NUMBER"),
-        ("sweep STUDY --family cnn", "--family says what a joined backbone is, and none joins; --backbone NAME"),
+        ("sweep STUDY --family cnn", "--family is typed, and no backbone joins; --backbone NAME"),
         ("sweep STUDY --workers 0", "0 is below 1"),
         (
             "sweep experiments/dor.py",
@@ -379,7 +379,7 @@ def test_a_dry_run_says_what_is_not_at_hand(run: Call, study: Path) -> None:
     study.write_text(study.read_text().replace("fashion_mnist_12k", "cifar10"))
     code, out, _ = run("sweep", study, "--dry-run", "--no-tune", "--data-root", "here")
     assert code == 0
-    assert "warning: cifar10 is not in here: it will be downloaded if it can be; else fetch " in out
+    assert "warning: cifar10 is not in here: it will be downloaded if that is possible. Otherwise fetch " in out
     Path("here/cifar-10-batches-py").mkdir(parents=True)
     assert "is not in here" not in run("sweep", study, "--dry-run", "--no-tune", "--data-root", "here")[1]
 

@@ -16,7 +16,7 @@ from bias_lab.errors import UserError
 from bias_lab.execution import run_sweep as room
 from bias_lab.execution.run_sweep import Outcome, run_sweep
 from bias_lab.planning import plan
-from bias_lab.planning.checks import Facts
+from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -103,8 +103,8 @@ def test_a_joined_backbone_is_tuned_then_run_and_finished_runs_are_untouched(swe
 
 
 def test_tuning_all_on_own_data_runs_the_pretraining_that_its_trials_wait_for(sweep: Sweep) -> None:
-    facts = Facts(name="photos", counts=(90, 90), side=28)
-    data = Data(dataset="folder:abc", facts=facts, place={"path": "/photos"}, image_size=28)
+    summary = DatasetSummary(name="photos", counts=(90, 90), side=28)
+    data = Data(dataset="folder:abc", summary=summary, place={"path": "/photos"}, image_size=28)
     outcome = sweep(tune=True, data=data)
     assert (outcome.failures, outcome.blocked) == ((), ())
     assert outcome.finished == outcome.total == 8  # trials have done their part and are not asked for again

@@ -74,24 +74,6 @@ def test_a_folder_that_is_not_there_or_no_sweeps(tmp_path: Path) -> None:
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_found_by_id_by_its_beginning_and_by_its_folder(folder: Path) -> None:
-    name = run_id(RUNS[0])
-    assert status.find(name, folder) == (folder, name)
-    assert status.find(name[:9], folder) == (folder, name)
-    assert status.find(str(ledger.run_folder(folder, name)), None) == (folder, name)
-
-
-def test_without_a_folder_all_results_are_looked_through(folder: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    ledger.write_json(ledger.run_folder(results / "a", "abcd") / ledger.RUN, {})
-    ledger.write_json(ledger.run_folder(results / "b", "abef") / ledger.RUN, {})
-    assert status.find("abc", None, results) == (results / "a", "abcd")
-    with pytest.raises(UserError, match=r"'ab' is the beginning of 2 runs .*abcd, abef"):
-        status.find("ab", None, results)
-    with pytest.raises(UserError, match="unknown run 'abcx'; did you mean 'abcd'"):
-        status.find("abcx", None, results)
-
-
 def test_a_finished_runs_sections(folder: Path) -> None:
     name = run_id(RUNS[0])
     sections = dict(status.sections(status.describe(folder, name)))
@@ -111,5 +93,5 @@ def test_a_planned_run_is_known_before_it_begins(folder: Path) -> None:
     name = run_id(RUNS[4])
     (ledger.run_folder(folder, name) / ledger.RUN).unlink()
     assert status.describe(folder, name)["state"] == "missing"
-    with pytest.raises(UserError, match="left no definition"):
+    with pytest.raises(UserError, match="has no definition"):
         status.describe(folder, "0123")
