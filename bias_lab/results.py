@@ -1,141 +1,249 @@
-"""A folder → one table, a row a run (`ledger.COLUMNS`), pretraining and failed runs included. No torch.
+"""Read folders and table files as one typed table: `open_results`, `read`, `write`. No torch.
 
-The run folders are the truth; `results.parquet` is made from them and serves as a cache: a row is read again only if
-its `result.json` is younger than the table. A folder that holds nothing but `results.parquet` is read from that alone,
-so what the report needs beyond the columns (the question, the plan, why runs failed) travels in the table's `attrs`.
+The run folders are the truth. `results.parquet` is made from them and serves as a cache: a row is read again only if
+its `result.json` is younger than the table. What a report needs beyond the rows (the question, the plan, the tuning,
+curves, why runs failed) lies in the file's metadata under the key `bias_lab`.
 """
 
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from bias_lab import catalogue, ledger
-from bias_lab.definition import RECIPES, Run, from_json
-from bias_lab.definition import label as label_of
+from bias_lab import catalogue, ledger, schema
+from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
 
-_WHOLE = "image_size parameters flops size draw seed steps samples_seen attempts classes test_images".split()
-_REAL = "budget top1 top5 macro_f1 ece loss train_top1 train_loss loss_slope seconds learning_rate".split()
-_TEXT = [c for c in ledger.COLUMNS if c not in {*_WHOLE, *_REAL, "collapsed", "correct"}]
-_SETTINGS = (  # the fields of a run that make up its recipe, the name and the tuned learning rate left out
-    "samples_seen batch_size weight_decay warmup label_smoothing flip crop resized_crop trivial_augment randaugment "
-    "colour_jitter erasing mixup cutmix repeated_augmentation clip ema precision drop_path layer_decay"
-).split()
+Curve = Sequence[Sequence[float]]  # [steps, accuracies on the hold-out]
+_KEY = b"bias_lab"  # of the file's metadata
 
 
-def collect(folder: Path) -> pd.DataFrame:
-    """The table of a folder: columns `ledger.COLUMNS` in order, rows sorted as the plan has them, then by run_id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlan:
+    """What was asked, and which runs answer it.
 
-    `attrs["experiment"]`: experiment, question, note, profile, command, version, planned (run_ids in order), earlier
-    (which of them are of earlier plans), recipes (name → settings).
-    `attrs["reasons"]`: run_id → why it failed; `attrs["tuned"]`: the tuning table;
-    `attrs["curves"]`: run_id → [steps, accuracies on the hold-out] of runs that were watched;
-    `attrs["overlap"]`: run_id of a pretraining → test images that stood in its source. Runs neither finished nor
-    failed have no row.
-    Raises UserError if the folder is not there, or a file in it is damaged.
+    run_ids: the planned ones in order. earlier: those of them that an earlier plan had. labels: run_id → words.
+    recipes: name → field → the values that it had.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}", remedy="give the --out of a sweep")
-    began = time.time_ns()  # taken before the first look, so that what is written meanwhile counts as younger
-    old = _read_table(folder)
-    plan = read_plan(folder)
-    names = _run_names(folder)
-    tuned = read_tuned(folder, plan)
-    if not names:
-        return _finish([], old, plan, began, tuned=tuned)
-    known = _fresh_rows(old)
-    families = {entry["run_id"]: entry.get("family", "") for entry in plan.get("runs", [])}
-    keep: list[str] = []
-    rows: list[dict[str, Any]] = []
-    reasons: dict[str, str] = {}
-    more: dict[str, dict[str, Any]] = {"curves": {}, "overlap": {}}
-    for name in names:
-        here = ledger.run_folder(folder, name)
-        written = _mtime(here / ledger.RESULT)
-        if written is not None and name in known and written < known[name]:
-            keep.append(name)
-        elif written is not None:
-            rows.append(_finished(here, plan, families.get(name, ""), more))
-        elif (here / ledger.FAILURE).is_file():
-            row, reasons[name] = _failed(here, plan, families.get(name, ""))
-            rows.append(row)
-    kept = old[old["run_id"].isin(keep)] if old is not None and keep else None
-    return _finish(rows, kept, plan, began, reasons, tuned, more)
+
+    experiment: str = ""
+    question: str = ""
+    note: str = ""
+    profile: str = ""
+    command: str = ""
+    version: str = ""
+    run_ids: tuple[str, ...] = ()
+    earlier: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """One study, read: a row a run, and what stands beside the rows.
+
+    table: the columns of `schema.COLUMNS`, typed, in the order of the plan; pretraining and failed runs have rows too.
+    tuned: the tuning table (`rows`, `command`). curves: run_id → [steps, accuracies on the hold-out] of monitored runs.
+    reasons: run_id → why a run failed.
+    """
+
+    table: pd.DataFrame
+    plan: StudyPlan = StudyPlan()
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def missing(self) -> list[str]:
+        """Return the planned run_ids without a row, in the order of the plan."""
+        there = set(self.table["run_id"])
+        return [name for name in self.plan.run_ids if name not in there]
+
+
+def open_results(*places: "str | Path | Results") -> Results:
+    """Return one study from folders of a sweep, `results.parquet` files, or results that were read before.
+
+    Parts of one study are joined: a run that several parts hold counts once, a finished one before a failed one. The
+    question is that of the first part that has one. Raises UserError for a place that is not there or not readable.
+    """
+    if not places:
+        raise UserError("no results were given", "a sweep's folder or a results.parquet")
+    parts = [place if isinstance(place, Results) else read(Path(place)) for place in places]
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def read(place: Path) -> Results:
+    """Return the results of a sweep's folder, brought up to date, or of one table file.
+
+    Raises UserError if nothing is there, or a file in it is damaged.
+    """
+    place = Path(place)
+    if place.is_file():
+        return _read_table(place)[0]
+    if not place.is_dir():
+        raise UserError(f"there is no folder {place}", remedy="give the --out of a sweep, or a results.parquet")
+    return _collect(place)[0]
 
 
 def write(folder: Path) -> Path:
-    """Collect the folder and write `results.parquet`, whole or not at all; the same runs give the same rows."""
-    table = collect(folder)
-    path = Path(folder) / ledger.TABLE
+    """Bring `results.parquet` of a folder up to date, whole or not at all. The same runs give the same rows."""
+    return save(*_collect(Path(folder)), Path(folder) / ledger.TABLE)
+
+
+def save(results: Results, read_at: int, path: Path) -> Path:
+    """Write results as a table file. read_at: the time in nanoseconds at which the folder was read; 0: none was."""
+    plan = asdict(results.plan) | {"earlier": sorted(results.plan.earlier)}
+    beside = {
+        "plan": plan,
+        "read_at": read_at,
+        **{n: dict(getattr(results, n)) for n in ("tuned", "curves", "reasons")},
+    }
+    arrow = pa.Table.from_pandas(results.table, preserve_index=False)
+    metadata = {**(arrow.schema.metadata or {}), _KEY: json.dumps(beside, ensure_ascii=False).encode()}
     with ledger.replacing(path) as temporary:
-        table.to_parquet(temporary, index=False, compression="zstd")
+        pq.write_table(arrow.replace_schema_metadata(metadata), temporary, compression="zstd")
     return path
 
 
+def empty() -> pd.DataFrame:
+    """Return a table without rows, its columns typed."""
+    return typed(pd.DataFrame({name: [] for name in schema.COLUMNS}))
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with every column of the schema in order and of its type; a missing one holds no values.
+
+    Text is never null: what is missing is ''. Whole numbers and flags are nullable. Further columns follow unchanged.
+    """
+    columns: dict[str, Any] = {}
+    for name, column in schema.COLUMNS.items():
+        given = table[name] if name in table else pd.Series([None] * len(table), index=table.index, dtype="object")
+        if column.kind == "text":
+            given = given.astype("object").where(given.notna(), "")
+        columns[name] = given if column.kind == "bits" else given.astype(schema.PANDAS[column.kind])  # type: ignore[call-overload]
+    others = {str(name): table[name] for name in table.columns if name not in columns}
+    return pd.DataFrame({**columns, **others}, index=table.index)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def row_of(run_id: str, run: Run, *, experiment: str = "", family: str = "") -> dict[str, Any]:
+    """Return what a run's definition says of its row: every field of `Run`, its architecture, family and image size."""
+    known = catalogue.DATASETS.get(run.dataset)
+    row: dict[str, Any] = {name: getattr(run, name, None) for name in schema.COLUMNS}
+    row |= {"run_id": run_id, "experiment": experiment, "image_size": run.image_size}
+    if run.image_size is None and known is not None:
+        row["image_size"] = known.image_size
+    row |= {"architecture": catalogue.architecture(run.backbone), "family": family or catalogue.family(run.backbone)}
+    return row | {"samples_seen": None}  # what was planned is not what was seen
+
+
+def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str = "") -> dict[str, Any]:
+    """Return the row of a finished run, from the content of its `result.json`. The column `correct` is left empty."""
+    run = from_json(result["run"])
+    row = row_of(result["run_id"], run, experiment=experiment, family=family) | {"status": "finished"}
+    for origin, part in (
+        ("metrics", result.get("metrics", {})),
+        ("facts", result.get("facts", {})),
+        ("result", result),
+    ):
+        row |= {name: part.get(name) for name in schema.named(origin=origin)}  # type: ignore[arg-type]
+    return row | {"versions": json.dumps(result.get("versions", {}), sort_keys=True)}
+
+
+def correct_bits(path: Path) -> bytes | None:
+    """Return one bit a test image, in index order, set where the prediction was right; None without predictions.
+
+    path: a run's `predictions.parquet`, with the columns index, label and predicted.
+    """
+    if not path.is_file():
+        return None
+    table = pq.read_table(path, columns=["index", "label", "predicted"], use_threads=False)
+    index, label, predicted = (table.column(name).to_numpy() for name in ("index", "label", "predicted"))
+    right: np.ndarray[Any, Any] = label == predicted
+    if len(index) > 1 and not bool(np.all(index[1:] > index[:-1])):
+        right = right[np.argsort(index, kind="stable")]
+    return np.packbits(right).tobytes()
+
+
+def _curve(path: Path) -> Curve:
+    """Return [steps, accuracies on the hold-out] of a monitored run; [] for another."""
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    points = sorted((int(row["step"]), round(float(row["holdout/top1"]), 5)) for row in rows if "holdout/top1" in row)
+    return [list(part) for part in zip(*points, strict=True)]
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
 def read_plan(folder: Path) -> dict[str, Any]:
-    """`experiment.json` as it stands, or {} where there is none (a table alone, a folder of single runs)."""
+    """Return `experiment.json` as it stands, or {} where there is none (a table alone, a folder of single runs)."""
     path = Path(folder) / ledger.EXPERIMENT
     return dict(ledger.read_json(path)) if path.is_file() else {}
 
 
-def read_tuned(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The tuning table: what stands beside the runs (`tuned.json`), and the rows that the plan used; {} without any."""
-    path = Path(folder) / ledger.TUNED
-    found = dict(ledger.read_json(path)) if path.is_file() else {}
-    rows = [*found.get("rows", []), *plan.get("tuned", {}).get("rows", [])]
-    cell = ("dataset", "backbone", "recipe", "regime", "size", "intervention")
-    once = {tuple(str(row.get(name, "")) for name in cell): row for row in reversed(rows)}
-    return {**found, "rows": list(reversed(once.values()))} if once else found
-
-
-def missing(table: pd.DataFrame) -> list[str]:
-    """Planned run_ids that the table has no row for, in the plan's order."""
-    planned = dict(table.attrs.get("experiment", {})).get("planned", [])
-    here = set(table["run_id"])
-    return [name for name in planned if name not in here]
-
-
-def empty() -> pd.DataFrame:
-    """A table without rows, its columns typed."""
-    return _typed(pd.DataFrame({column: [] for column in ledger.COLUMNS}))
-
-
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
-def _read_table(folder: Path) -> pd.DataFrame | None:
+def _collect(folder: Path) -> tuple[Results, int]:
+    """Return a folder's results and the time at which it was read, in nanoseconds."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}", remedy="give the --out of a sweep")
+    began = time.time_ns()  # taken before the first read, so that what is written meanwhile counts as younger
     path = folder / ledger.TABLE
-    if not path.is_file():
-        return None
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a readable table ({first})", remedy="remove it; it is made again") from error
-    lacking = [column for column in ledger.COLUMNS if column not in table.columns]
-    if lacking:
-        raise UserError(f"{path} has no column '{lacking[0]}'", f"it must have {len(ledger.COLUMNS)} (DESIGN 3.1)")
-    return table
-
-
-def _fresh_rows(old: pd.DataFrame | None) -> dict[str, int]:
-    """run_id → the time before which its result.json must have been written for the old row to be its image."""
-    if old is None:
-        return {}
-    read_at = int(old.attrs.get("read_at", 0))
-    return dict.fromkeys(old.loc[old["status"] == "finished", "run_id"], read_at)
-
-
-def _run_names(folder: Path) -> list[str]:
+    old, read_at = _read_table(path) if path.is_file() else (Results(table=empty()), 0)
+    about = read_plan(folder)
+    plan = _study_plan(about) if about else old.plan
+    tuned = _read_tuned(folder, about) or old.tuned
     runs = folder / "runs"
-    return sorted(entry.name for entry in runs.iterdir() if not entry.name.startswith(".")) if runs.is_dir() else []
+    names = sorted(e.name for e in runs.iterdir() if not e.name.startswith(".")) if runs.is_dir() else []
+    if not names:
+        return replace(old, table=_ordered(old.table, plan), plan=plan, tuned=tuned), began
+    fresh, keep, reasons, curves = _read_runs(folder, names, about, old, read_at)
+    kept = old.table[old.table["run_id"].isin(keep)]
+    table = typed(pd.DataFrame.from_records(fresh)) if fresh else empty()
+    table = pd.concat([kept, table], ignore_index=True) if len(kept) and fresh else kept if len(kept) else table
+    table = _ordered(table, plan)
+    there = set(table["run_id"])
+    curves = {name: curve for name, curve in {**old.curves, **curves}.items() if name in there}
+    return Results(table=table, plan=plan, tuned=tuned, curves=curves, reasons=reasons), began
+
+
+def _read_runs(
+    folder: Path, names: Iterable[str], about: Mapping[str, Any], old: Results, read_at: int
+) -> tuple[list[dict[str, Any]], set[str], dict[str, str], dict[str, Curve]]:
+    """Return the rows that were read now, the run_ids whose old rows still hold, reasons and curves."""
+    known = set(old.table.loc[old.table["status"] == "finished", "run_id"])
+    families = {entry["run_id"]: entry.get("family", "") for entry in about.get("runs", [])}
+    rows: list[dict[str, Any]] = []
+    keep: set[str] = set()
+    reasons: dict[str, str] = {}
+    curves: dict[str, Curve] = {}
+    for name in names:
+        here = ledger.run_folder(folder, name)
+        plan: dict[str, str] = dict(experiment=about.get("experiment", ""), family=families.get(name, ""))
+        written = _mtime(here / ledger.RESULT)
+        if written is not None and name in known and written < read_at:
+            keep.add(name)
+        elif written is not None:
+            result = ledger.read_json(here / ledger.RESULT) | {"run_id": name}
+            row = finished_row(result, **plan) | {"correct": correct_bits(here / ledger.PREDICTIONS)}
+            rows.append(row)
+            if row["monitor"] and row["top1"] is not None and (curve := _curve(here / ledger.METRICS)):
+                curves[name] = curve
+        elif (here / ledger.FAILURE).is_file():
+            failure, run = ledger.read_json(here / ledger.FAILURE), from_json(ledger.read_json(here / ledger.RUN))
+            begun = ledger.attempts(folder, name) or None
+            rows.append(row_of(name, run, **plan) | {"status": "failed", "attempts": begun})
+            reasons[name] = f"{failure.get('reason', 'error')}: {failure.get('exception', '')}".rstrip(": ")
+    return rows, keep, reasons, curves
 
 
 def _mtime(path: Path) -> int | None:
@@ -145,140 +253,114 @@ def _mtime(path: Path) -> int | None:
         return None
 
 
-def _finished(here: Path, plan: Mapping[str, Any], family: str, more: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """The run's row; what no column holds goes into `more`: its curve on the hold-out, test images in its source."""
-    result = ledger.read_json(here / ledger.RESULT)
-    run = from_json(result["run"])
-    metrics, facts = result.get("metrics", {}), result.get("facts", {})
-    row = _identity(here.name, run, plan, family) | {"status": "finished", "learning_rate": run.learning_rate}
-    for name in ("top1", "top5", "macro_f1", "ece", "loss", "train_top1", "train_loss", "loss_slope", "collapsed"):
-        row[name] = metrics.get(name)
-    for name in ("parameters", "flops", "image_size", "classes", "test_images", "dataset_fingerprint"):
-        row[name] = facts.get(name)
-    for name in ("steps", "samples_seen", "seconds", "attempts", "device", "commit"):
-        row[name] = result.get(name)
-    row["versions"] = json.dumps(result.get("versions", {}), sort_keys=True)
-    row["correct"] = _correct(here / ledger.PREDICTIONS)
-    curve = _curve(here / ledger.METRICS) if run.monitor and run.task == "classify" else []
-    if curve:
-        more["curves"][here.name] = curve
-    if facts.get("source_overlap"):
-        more["overlap"][here.name] = facts["source_overlap"]
-    return row
+def _ordered(table: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
+    """Return the rows as the plan has them, then by run_id."""
+    places = {name: place for place, name in enumerate(plan.run_ids)}
+    place = table["run_id"].map(places).astype(float).fillna(math.inf)
+    order = pd.DataFrame({"place": place, "run_id": table["run_id"]}).sort_values(["place", "run_id"], kind="stable")
+    return table.loc[order.index].reset_index(drop=True)
 
 
-def _curve(path: Path) -> list[list[float]]:
-    """[steps, accuracies on the hold-out] of a watched run; [] for one that was not."""
-    if not path.is_file():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = sorted((int(row["step"]), round(float(row["holdout/top1"]), 5)) for row in rows if "holdout/top1" in row)
-    return [list(part) for part in zip(*found, strict=True)]
-
-
-def _failed(here: Path, plan: Mapping[str, Any], family: str) -> tuple[dict[str, Any], str]:
-    failure = ledger.read_json(here / ledger.FAILURE)
-    run = from_json(ledger.read_json(here / ledger.RUN))
-    row = _identity(here.name, run, plan, family)
-    row |= {"status": "failed", "learning_rate": run.learning_rate, "attempts": len(_bytes(here / "attempts")) or None}
-    reason = f"{failure.get('reason', 'error')}: {failure.get('exception', '')}".rstrip(": ")
-    return row, reason
-
-
-def _identity(run_id: str, run: Run, plan: Mapping[str, Any], family: str) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(ledger.COLUMNS)
-    known = catalogue.DATASETS.get(run.dataset)
-    row |= {name: value for name, value in ((n, getattr(run, n, None)) for n in ledger.COLUMNS) if value is not None}
-    row["image_size"] = run.image_size or (known.image_size if known else None)
-    row["run_id"], row["experiment"] = run_id, plan.get("experiment", "")
-    row["architecture"] = catalogue.architecture(run.backbone)
-    row["family"] = family or catalogue.family(run.backbone)
-    return row | {"samples_seen": None}  # what was planned is not what was seen
-
-
-def _correct(path: Path) -> bytes | None:
-    """One bit a test image, in index order: whether the prediction was right. None where no prediction was kept."""
-    if not path.is_file():
-        return None
-    import pyarrow.parquet as pq
-
-    read = pq.read_table(path, columns=["index", "label", "predicted"], use_threads=False)
-    index, label, predicted = (read.column(name).to_numpy() for name in ("index", "label", "predicted"))
-    right: np.ndarray[Any, Any] = label == predicted
-    if len(index) > 1 and not bool(np.all(index[1:] > index[:-1])):
-        right = right[np.argsort(index, kind="stable")]
-    return np.packbits(right).tobytes()
-
-
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
-
-
-# --- putting together -----------------------------------------------------------------------------------------------
-
-
-def _finish(
-    rows: Iterable[Mapping[str, Any]],
-    kept: pd.DataFrame | None,
-    plan: Mapping[str, Any],
-    began: int,
-    reasons: Mapping[str, str] | None = None,
-    tuned: Mapping[str, Any] | None = None,
-    more: Mapping[str, Mapping[str, Any]] | None = None,
-) -> pd.DataFrame:
-    fresh = list(rows)
-    parts = [kept] if kept is not None else []
-    if fresh:
-        parts.append(_typed(pd.DataFrame.from_records(fresh, columns=list(ledger.COLUMNS))))
-    table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else (parts[0] if parts else empty())
-    old = dict(kept.attrs) if kept is not None else {}
-    experiment = _about(plan) if plan else old.get("experiment", {})
-    order = {name: place for place, name in enumerate(experiment.get("planned", []))}
-    table = table.assign(_place=table["run_id"].map(order).astype(float).fillna(math.inf))
-    table = table.sort_values(["_place", "run_id"], kind="stable").drop(columns="_place").reset_index(drop=True)
-    table = _typed(table[[*ledger.COLUMNS, *(c for c in table.columns if c not in ledger.COLUMNS)]])
-    table.attrs = {
-        "experiment": experiment,
-        "tuned": dict(tuned or old.get("tuned", {})),
-        **{name: _carried(name, more or {}, old, table) for name in ("curves", "overlap")},
-        "reasons": dict(reasons) if reasons is not None else old.get("reasons", {}),
-        "read_at": began,
-    }
-    return table
-
-
-def _carried(
-    name: str, more: Mapping[str, Mapping[str, Any]], old: Mapping[Any, Any], table: pd.DataFrame
-) -> dict[str, Any]:
-    """What was read now and what the old table carried, of runs that are here still, in their order."""
-    known = {**old.get(name, {}), **more.get(name, {})}
-    return {run: known[run] for run in table["run_id"] if run in known} if known else {}
-
-
-def _about(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report needs of the plan: the words, the run_ids in order, and what each recipe's name stands for."""
-    entries = plan.get("runs", [])
+def _study_plan(about: Mapping[str, Any]) -> StudyPlan:
+    """Return what `experiment.json` says."""
+    entries = about.get("runs", [])
+    runs = {entry["run_id"]: from_json(entry["run"]) for entry in entries}
     recipes: dict[str, dict[str, list[Any]]] = {}
-    for entry in entries:
-        run = {**_DEFAULTS, **entry["run"]}
-        if run["task"] == "pretrain":
-            continue
-        seen = recipes.setdefault(run["recipe"], {name: [] for name in _SETTINGS})
-        for name in _SETTINGS:
-            if run[name] not in seen[name]:
-                seen[name].append(run[name])
-    words = {name: plan.get(name, "") for name in ("experiment", "question", "note", "profile", "command", "version")}
-    labels = {entry["run_id"]: label_of(from_json(entry["run"])) for entry in entries}
-    earlier = [entry["run_id"] for entry in plan.get("runs", []) if entry.get("earlier")]
-    recipes = recipes or {"plain": RECIPES["plain"]}
-    return {**words, "planned": list(labels), "earlier": earlier, "labels": labels, "recipes": recipes}
+    for run in runs.values():
+        if catalogue.TASKS[run.task].labelled:
+            values = recipes.setdefault(run.recipe, {name: [] for name in schema.SETTINGS})
+            for name in schema.SETTINGS:
+                if getattr(run, name) not in values[name]:
+                    values[name].append(getattr(run, name))
+    words = {name: about.get(name, "") for name in ("experiment", "question", "note", "profile", "command", "version")}
+    words_of = schema.labels(runs.values())
+    labels = dict(zip(runs, words_of.values(), strict=True)) if len(words_of) == len(runs) else {}
+    earlier = frozenset(entry["run_id"] for entry in entries if entry.get("earlier"))
+    return StudyPlan(**words, run_ids=tuple(runs), earlier=earlier, labels=labels, recipes=recipes)
 
 
-_DEFAULTS = {name: getattr(Run(dataset="", backbone="", size=1), name) for name in (*_SETTINGS, "task", "recipe")}
+def _read_tuned(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tuning table: the rows of `tuned.json` beside the runs, and those that the plan used."""
+    path = folder / ledger.TUNED
+    beside = dict(ledger.read_json(path)) if path.is_file() else {}
+    rows = [*beside.get("rows", []), *about.get("tuned", {}).get("rows", [])]
+    key = ("dataset", "backbone", "recipe", "regime", "size", "intervention")
+    once = {tuple(str(row.get(name, "")) for name in key): row for row in reversed(rows)}
+    return {**beside, "rows": list(reversed(once.values()))} if once else beside
 
 
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Whole numbers nullable, accuracies floats, text without nulls: one type a column, whatever rows are there."""
-    types: dict[str, Any] = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64") | {"collapsed": "boolean"}
-    filled = {name: table[name].astype("object").where(table[name].notna(), "").astype("str") for name in _TEXT}
-    return table.assign(**filled).astype(types)
+# --- table files -----------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path) -> tuple[Results, int]:
+    """Return a table file's results, and when its folder was read, in nanoseconds; 0 for a file of another schema."""
+    try:
+        arrow = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not a readable table ({first})", remedy="remove it; it is made again") from error
+    lacking = [name for name in schema.REQUIRED if name not in arrow.column_names]
+    if lacking:
+        raise UserError(f"{path} has no column '{lacking[0]}'", f"it must have {len(schema.REQUIRED)} (DESIGN 3.1)")
+    metadata = arrow.schema.metadata or {}
+    table = typed(arrow.to_pandas())
+    table.attrs = {}
+    if _KEY in metadata:
+        beside = json.loads(metadata[_KEY])
+        plan = {**beside["plan"], "run_ids": tuple(beside["plan"]["run_ids"])}
+        plan["earlier"] = frozenset(plan["earlier"])
+        whole = set(schema.COLUMNS) <= set(arrow.column_names)  # else rows are read again, with the new columns
+        rest = {name: beside[name] for name in ("tuned", "curves", "reasons")}
+        return Results(table=table, plan=StudyPlan(**plan), **rest), beside["read_at"] if whole else 0
+    return _from_attrs(table, json.loads(metadata.get(b"pandas", b"{}")).get("attributes") or {}), 0
+
+
+def _from_attrs(table: pd.DataFrame, attrs: Mapping[str, Any]) -> Results:
+    """Return the results of a table that kept its plan in pandas' attrs, as all did before the schema."""
+    about = dict(attrs.get("experiment", {}))
+    about["run_ids"] = tuple(about.pop("planned", ()))
+    about["earlier"] = frozenset(about.get("earlier", ()))
+    known = {f.name for f in fields(StudyPlan)}
+    overlap = attrs.get("overlap", {})
+    if overlap:
+        table = table.assign(source_overlap=table["run_id"].map(overlap).astype("Int64"))
+    return Results(
+        table=table,
+        plan=StudyPlan(**{name: value for name, value in about.items() if name in known}),
+        tuned=attrs.get("tuned", {}),
+        curves=attrs.get("curves", {}),
+        reasons=attrs.get("reasons", {}),
+    )
+
+
+def _joined(parts: Sequence[Results]) -> Results:
+    """Return several parts of a study as one; see `open_results`."""
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    best = table.assign(_failed=table["status"] != "finished").sort_values("_failed", kind="stable")
+    table = table.loc[sorted(best.drop_duplicates("run_id").index)]
+    head = next((part.plan for part in parts if part.plan.question), parts[0].plan)
+    commands = list(dict.fromkeys(part.plan.command for part in parts if part.plan.command))
+    recipes: dict[str, Mapping[str, Any]] = {}
+    for part in parts:
+        for name, values in part.plan.recipes.items():
+            recipes[name] = _merged(recipes.get(name, {}), values)
+    plan = replace(
+        head,
+        command="; ".join(commands),
+        run_ids=tuple(dict.fromkeys(name for part in parts for name in part.plan.run_ids)),
+        earlier=frozenset().union(*(part.plan.earlier for part in parts)),
+        labels={name: words for part in reversed(parts) for name, words in part.plan.labels.items()},
+        recipes=recipes,
+    )
+    finished = set(table.loc[table["status"] == "finished", "run_id"])
+    reasons = {name: why for part in parts for name, why in part.reasons.items() if name not in finished}
+    curves = {name: curve for part in parts for name, curve in part.curves.items()}
+    rows = {json.dumps(row, sort_keys=True): row for part in parts for row in part.tuned.get("rows", [])}
+    tuned = {**parts[0].tuned, "rows": list(rows.values())} if rows else dict(parts[0].tuned)
+    return Results(table=_ordered(table, plan), plan=plan, tuned=tuned, curves=curves, reasons=reasons)
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return field → the values that it has in either."""
+    lists = [{n: v if isinstance(v, list) else [v] for n, v in recipe.items()} for recipe in (one, other)]
+    return {n: list(dict.fromkeys([*lists[0].get(n, []), *lists[1].get(n, [])])) for n in {**lists[0], **lists[1]}}

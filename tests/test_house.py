@@ -7,10 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from bias_lab import catalogue
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "bias_lab"
@@ -97,7 +101,7 @@ def test_a_planted_upward_import_is_seen(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.py")), ids=lambda path: path.stem)
 def test_experiments_import_only_the_ground_floor(path: Path) -> None:
-    ours = {name for name in imports(path) if name.startswith("bias_lab")}
+    ours = {name for name in imports(path) if name.startswith("bias_lab") and room_of(name) != "experiments"}
     assert {name for name in ours if name not in GROUND and name.rsplit(".", 1)[0] not in GROUND} == set()
     assert not {name.split(".")[0] for name in imports(path)} & HEAVY
 
@@ -142,6 +146,76 @@ def test_no_pass_through_of_keywords_but_to_timm() -> None:
     }
     # grid checks its names; a logger's method takes what Lightning's interface passes
     assert taken == {"bias_lab.definition.grid", "bias_lab.training.recording.log_hyperparams"}
+
+
+def size_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_files_functions_and_folders_stay_small() -> None:
+    long = {module_of(path): n for path in FILES if (n := path.read_text(encoding="utf-8").count("\n")) > 350}
+    functions = {
+        f"{module_of(path)}.{node.name}": size_of(node)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and size_of(node) > 50
+    }
+    counts = Counter(path.parent for path in FILES if path.name != "__init__.py")
+    full = {folder.name: count for folder, count in counts.items() if count > 12}
+    assert (long, functions, full) == ({}, {}, {})
+
+
+def names_compared(path: Path) -> list[int]:
+    """Return the lines that compare something with the name of a task, protocol, regime, intervention or engine."""
+    names = {*catalogue.TASKS, *catalogue.PROTOCOLS, *catalogue.REGIMES, *catalogue.INTERVENTIONS, *catalogue.ENGINES}
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        parts: list[ast.AST] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        constants = [inner for part in parts for inner in ast.walk(part) if isinstance(inner, ast.Constant)]
+        lines += [inner.lineno for inner in constants if inner.value in names]
+    return lines
+
+
+def test_nobody_compares_the_names_of_the_catalogue() -> None:
+    compared = {
+        module_of(path): lines
+        for path in FILES
+        if room_of(module_of(path)) != "catalogue" and (lines := names_compared(path))
+    }
+    assert compared == {}
+
+
+def test_a_planted_comparison_of_names_is_seen(tmp_path: Path) -> None:
+    planted = tmp_path / "planted.py"
+    planted.write_text('if run.task == "pretrain" or run.protocol in ("knn", "finetune"):\n    pass\n')
+    assert names_compared(planted) == [1, 1, 1]
+
+
+def test_imports_within_a_room_have_no_circle() -> None:
+    modules = {module_of(path): path for path in FILES}
+    graph = {name: {i for i in imports(path) if i in modules and i != name} for name, path in modules.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_the_picture_of_the_rooms_is_true() -> None:
+    """CONTRIBUTING draws the rooms level by level; each package and plain module stands at the level held above."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = text[text.index("```text\n") :].split("```")[1]
+    drawn = {}
+    for line in picture.splitlines():
+        if match := re.match(r"^ *(\d+) +(.*?)  +", line + "  "):
+            drawn |= {name: int(match[1]) for name in match[2].split(" · ")}
+    there = {
+        path.stem if path.suffix else path.name
+        for path in PACKAGE.iterdir()
+        if path.name not in ("__init__.py", "__pycache__", "py.typed", "experiments")
+    }
+    assert drawn == {name: level for name, level in LEVELS.items() if name in there}
+    assert there <= set(LEVELS)
 
 
 def swallowed(path: Path) -> list[int]:

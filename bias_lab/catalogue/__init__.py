@@ -5,10 +5,11 @@ worker alone.
 """
 
 from bias_lab.catalogue.backbones import (
+    ARCHITECTURES,
     BACKBONES,
     FAMILIES,
     OPEN_BELOW,
-    STEMS,
+    Architecture,
     Backbone,
     architecture,
     choose_patch,
@@ -17,22 +18,34 @@ from bias_lab.catalogue.backbones import (
     family,
     is_own,
     nearest,
+    traits,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
 from bias_lab.catalogue.engines import ENGINES, Engine, engine
-from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.interventions import (
+    INTERVENTIONS,
+    Intervention,
+    check_intervention,
+    intervention,
+    intervention_words,
+)
+from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
-    PROTOCOLS,
+    POOL,
     REGIMES,
     SOURCES,
+    SUBSET,
+    TARGET_SOURCES,
     WEIGHT_FILES,
     Regime,
     check_regime,
     check_source,
 )
+from bias_lab.catalogue.tasks import TASKS, Task
 
 __all__ = [
+    "ARCHITECTURES",
     "BACKBONES",
     "DATASETS",
     "ENGINES",
@@ -40,16 +53,23 @@ __all__ = [
     "FRACTALS",
     "INTERVENTIONS",
     "OPEN_BELOW",
+    "POOL",
     "PROTOCOLS",
     "REGIMES",
     "SHAPES",
     "SOURCES",
-    "STEMS",
+    "SUBSET",
+    "TARGET_SOURCES",
+    "TASKS",
     "WEIGHT_FILES",
+    "Architecture",
     "Backbone",
     "Dataset",
     "Engine",
+    "Intervention",
+    "Protocol",
     "Regime",
+    "Task",
     "architecture",
     "check_intervention",
     "check_regime",
@@ -62,7 +82,9 @@ __all__ = [
     "engine",
     "family",
     "intervention",
+    "intervention_words",
     "is_own",
     "nearest",
     "shapes",
+    "traits",
 ]

@@ -178,7 +178,7 @@ def train(sub: Parser) -> None:
     add("--like", metavar="RUN", help="start from the definition of this run, given by its id or its folder")
     add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
     add("--backbone", metavar="NAME", help="a name of the lab, a timm name or package.module:factory")
-    add("--task", help="classify, pretrain or tune")
+    add("--task", help=", ".join(catalogue.TASKS))
     add("--size", type=int, metavar="N", help="number of labelled training images")
     add("--draw", type=int, help="draw of the labelled images")
     add("--seed", type=int, help="seed of initialisation, batch order and augmentation")

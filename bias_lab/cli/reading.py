@@ -3,12 +3,10 @@
 import argparse
 import importlib
 import json
-from typing import TYPE_CHECKING
 
 from bias_lab.errors import UserError, plural
 
-if TYPE_CHECKING:
-    from bias_lab.definition import Run
+HOLDOUT = "holdout"  # the images on which the task of a tuning run is evaluated
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -25,8 +23,9 @@ def show(arguments: argparse.Namespace) -> int:
     """Print one run: its definition, its result, and how to repeat it."""
     from bias_lab.cli import terminal
     from bias_lab.execution import status as state
+    from bias_lab.planning.find_run import find
 
-    terminal.run(terminal.console(), state.describe(*state.find(arguments.name, arguments.out)))
+    terminal.run(terminal.console(), state.describe(*find(arguments.name, arguments.out)))
     return 0
 
 
@@ -48,13 +47,13 @@ def report(arguments: argparse.Namespace) -> int:
 
 def tuned(arguments: argparse.Namespace) -> int:
     """Choose learning rates from the finished tuning runs of a folder and write tuned.json."""
-    from bias_lab import ledger
+    from bias_lab import catalogue, ledger
     from bias_lab.execution import run_sweep
     from bias_lab.execution import status as state
     from bias_lab.planning import learning_rates
 
     current = state.read(arguments.folder)
-    trials = [run for run in current.runs.values() if _is_trial(run)]
+    trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].judged_on == HOLDOUT]
     if not trials:
         raise UserError(f"{arguments.folder} holds no tuning runs", remedy="bias-lab sweep tuning")
     rows = learning_rates.choose(trials, run_sweep.scores(trials, arguments.folder))
@@ -62,11 +61,6 @@ def tuned(arguments: argparse.Namespace) -> int:
     learning_rates.write(path, rows, current.head.get("command", ""))
     print(f"{len(rows)} learning rates in {path}")
     return 0
-
-
-def _is_trial(run: "Run") -> bool:
-    """Return whether a run is a trial of tuning, which is evaluated on the hold-out."""
-    return run.task == "tune"
 
 
 def wandb_sync(arguments: argparse.Namespace) -> int:

@@ -45,11 +45,10 @@ def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
 
 def train(arguments: argparse.Namespace) -> int:
     """Carry out one run, given by flags or like another run (--like). Other fields are set with --set."""
-    from bias_lab import ledger
-    from bias_lab.definition import parse_field
-    from bias_lab.planning import learning_rates, single
     from bias_lab.planning import plan as planning
     from bias_lab.planning import request as requests
+    from bias_lab.planning import single
+    from bias_lab.planning.typed_values import parse_field
 
     folder: Path = arguments.out
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
@@ -66,8 +65,8 @@ def train(arguments: argparse.Namespace) -> int:
             )
 
         def make() -> "Plan":
-            tables = learning_rates.read(folder / ledger.TUNED, Path("experiments") / ledger.TUNED)
-            return planning.arrange(single.experiment(runs, before), "train", "single runs", folder, request, tables)
+            experiment = single.experiment(runs, before)
+            return planning.arrange(experiment, "train", "single runs", folder, request, planning.rates(folder))
 
         return _carry_out(make, folder, arguments, keep=True)
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bias_lab.definition import label, run_id
+from bias_lab import schema
+from bias_lab.definition import run_id
 from bias_lab.errors import plural
 from bias_lab.execution import status as state
 from bias_lab.execution.progress import print_line
@@ -50,7 +51,9 @@ def folder(console: Console, current: Status) -> None:
         print_line(console, current.head["question"], "dim")
     table(console, *state.table(current))
     for name, failure in current.failures.items():
-        print_line(console, f"{failure['reason']}  {name}  {label(current.runs[name])}: {failure['exception']}", "red")
+        print_line(
+            console, f"{failure['reason']}  {name}  {schema.label(current.runs[name])}: {failure['exception']}", "red"
+        )
     for line in state.advice(current):
         print_line(console, line)
 
@@ -72,8 +75,9 @@ def plan(console: Console, plan: Plan, absent: Sequence[str] = ()) -> None:
     """
     for line in (*plan.notes, *(f"warning: {text}" for text in (*plan.warnings, *absent))):
         print_line(console, line)
+    labels = schema.labels(plan.all())
     for run in plan.all():
-        words = label(run)
+        words = labels[run_id(run)]
         rate = f"lr {run.learning_rate:g}" if run.learning_rate else ""
         if needs_rate(run):
             print_line(console, f"{'?' * 12}  {words}  learning rate to be tuned")

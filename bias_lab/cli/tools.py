@@ -29,14 +29,14 @@ def backbones(arguments: argparse.Namespace) -> int:
     from bias_lab.execution.progress import print_line
 
     rows = [
-        [row.name, row.architecture, row.family, f"{row.image_size} px", row.about]
+        [row.name, row.architecture, catalogue.FAMILIES[row.architecture], f"{row.image_size} px"]
         for row in catalogue.BACKBONES.values()
         if arguments.pattern in row.name
     ]
     if not rows:
         raise unknown("backbone", arguments.pattern, catalogue.BACKBONES)
     console = terminal.console()
-    terminal.table(console, ["name", "architecture", "family", "made for", "about"], rows)
+    terminal.table(console, ["name", "architecture", "family", "made for"], rows)
     print_line(console, "any timm name works too, and package.module:factory for your own", "dim")
     return 0
 
@@ -52,9 +52,9 @@ def datasets(arguments: argparse.Namespace) -> int:
             raise unknown("action", arguments.action, ["check"], "bias-lab datasets --help")
         if not arguments.name:
             raise UserError("which dataset is to be checked?", remedy="bias-lab datasets check fashion_mnist_12k")
-        from bias_lab.data import sources
+        from bias_lab.data import own_images
 
-        for line in sources.check(arguments.name, data_root=arguments.data_root):
+        for line in own_images.check(arguments.name, data_root=arguments.data_root):
             print(line)
         return 0
     rows = [

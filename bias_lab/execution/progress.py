@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from bias_lab.definition import Run, label, run_id
+from bias_lab.definition import Run, run_id
 
 Kind = tuple[str, str, int | None]  # task, backbone, image size
 
@@ -92,9 +92,10 @@ def duration(seconds: float | None) -> str:
 class Display:
     """Print one line for each run that ended. At a terminal, a bar with counts stands below these lines."""
 
-    def __init__(self, total: int, done: int, clock: Clock, console: Console) -> None:
-        """total: number of runs in the plan. done: number of runs that were finished before."""
-        self.total, self.done, self.failed, self.clock, self.console = total, done, 0, clock, console
+    def __init__(self, labels: Mapping[str, str], done: int, clock: Clock, console: Console) -> None:
+        """labels: run_id → words for each run of the plan. done: number of runs that were finished before."""
+        self.labels, self.total, self.done, self.failed = labels, len(labels), done, 0
+        self.clock, self.console = clock, console
         self.bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -125,12 +126,12 @@ class Display:
         """Print a line for a finished run. top1: its accuracy as a fraction, None if it has none."""
         self.done += 1
         score = f"  top-1 {top1:.3f}" if top1 is not None else ""
-        self._line("[green]✓[/]", f"{label(run)}{score}  {duration(seconds)}")
+        self._line("[green]✓[/]", f"{self.labels[run_id(run)]}{score}  {duration(seconds)}")
 
     def run_failed(self, run: Run, exception: str) -> None:
         """Print a line for a failed run."""
         self.failed += 1
-        self._line("[red]✗[/]", f"{label(run)}  failed: {exception}")
+        self._line("[red]✗[/]", f"{self.labels[run_id(run)]}  failed: {exception}")
 
     def _line(self, mark: str, text: str) -> None:
         if self.bar:

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bias_lab import ledger
-from bias_lab.definition import Run, Settings, label, run_id
+from bias_lab import catalogue, ledger, schema
+from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import plural
 from bias_lab.execution.engine import Engine, open_engine
 from bias_lab.execution.progress import Clock, Display, print_line
@@ -47,7 +47,7 @@ class Failure:
     exception: str
 
     def __str__(self) -> str:
-        return f"{run_id(self.run)}  {label(self.run)}: {self.exception}"
+        return f"{run_id(self.run)}  {schema.label(self.run)}: {self.exception}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ def _carry_out(
     clock = Clock(to_do, engine.most)
     for run in [run for run in runs if run_id(run) in finished][-DURATIONS:]:
         clock.add(run, float(_result(run, folder)["seconds"]))
-    with Display(len(runs), len(finished), clock, console) as display:
+    with Display(schema.labels(runs), len(finished), clock, console) as display:
         for event in engine.work(queue):
             if event.run is None:
                 publisher.tick()
@@ -148,17 +148,14 @@ def adopt_trials(trials: Sequence[Run], folder: Path, command: str) -> None:
 
 
 def scores(trials: Iterable[Run], folder: Path) -> dict[str, float]:
-    """Return run_id → top-1 accuracy (a fraction) of the finished trials.
-
-    It was measured on the hold-out, because a trial never reads the test split.
-    """
+    """Return run_id → `score` of the finished trials, which were evaluated on the hold-out."""
     values = {run_id(run): score(run, folder) for run in trials if ledger.state(folder, run_id(run)) == "finished"}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def score(run: Run, folder: Path) -> float | None:
-    """Return the top-1 accuracy of a finished run as a fraction, or None if it has none (a pretraining)."""
-    value = _result(run, folder)["metrics"].get("top1")
+    """Return the metric of a finished run's task (top-1 accuracy, a fraction), or None if it has none."""
+    value = _result(run, folder)["metrics"].get(catalogue.TASKS[run.task].metric)
     return None if value is None else float(value)
 
 

@@ -1,16 +1,18 @@
 """Read the state of a sweep's folder and of one run, and put it in words: `bias-lab status` and `bias-lab show`."""
 
+import operator
 import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bias_lab import ledger
-from bias_lab.definition import Run, from_json, label
-from bias_lab.errors import UserError, plural, unknown
+from bias_lab import ledger, schema
+from bias_lab.definition import Run, from_json, to_json
+from bias_lab.errors import UserError, plural
+from bias_lab.planning.find_run import definition
 
 _CODE = re.compile(rb'"code": "([0-9a-f]*)"')
 _HEAD = 4096  # bytes of a result that hold its code hash, unless it has many classes
@@ -35,21 +37,6 @@ def _code(result: Path) -> str:
     with result.open("rb") as file:
         match = _CODE.search(file.read(_HEAD)) or _CODE.search(result.read_bytes())
     return match[1].decode() if match else ""
-
-
-def held(folder: Path) -> bool:
-    """Return whether a sweep is running on the folder now."""
-    import fcntl
-
-    lock = folder / ledger.LOCK
-    if not lock.is_file():
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +85,7 @@ def read(folder: Path) -> Status:
         states=known,
         failures={name: ledger.read_json(ledger.run_folder(folder, name) / ledger.FAILURE) for name in failed},
         other_code=sum(code != now for code in codes(folder, finished).values()),
-        at_work=held(folder),
+        at_work=bool(ledger.holder(folder)),
     )
 
 
@@ -140,21 +127,25 @@ def table(status: Status) -> tuple[list[str], list[list[str]]]:
     """
     sizes = sorted({run.size for run in status.runs.values()})
     cells: dict[str, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    names: dict[Any, str] = {}  # kept because a label takes 50 microseconds
     for name, run in status.runs.items():
-        cells[row_name(run)][run.size][status.states[name]] += 1
+        kind = _KIND(run)
+        if kind not in names:
+            names[kind] = row_name(run)
+        cells[names[kind]][run.size][status.states[name]] += 1
     header = ["", *(f"N={size}" if size else "pool" for size in sizes)]
     rows = [[name, *(_cell(by_size.get(size)) for size in sizes)] for name, by_size in cells.items()]
     return header, rows
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Run)}
-_CELL = ("protocol", "recipe", "intervention", "budget", "task")  # named in a row if not at their default
+_REST = ("draw", "seed", "learning_rate", "pretraining")  # fields that make no row of their own
+_KIND = operator.attrgetter(*(field.name for field in fields(Run) if field.name not in _REST))
 
 
 def row_name(run: Run) -> str:
-    """Return what tells the rows of the table of cells apart: all that tells cells apart, except the size."""
-    changed = [getattr(run, name) for name in _CELL if getattr(run, name) != _DEFAULTS[name]]
-    return " ".join([run.backbone, run.regime, *(f"{v:g}x" if isinstance(v, float) else v for v in changed)])
+    """Return the words of a row of the table of cells: the run's label without size, replicate and learning rate."""
+    words = schema.label(replace(run, learning_rate=None)).removesuffix(f" draw {run.draw} seed {run.seed}")
+    return words.replace(f" N={run.size}", "", 1)
 
 
 def _cell(count: Counter[str] | None) -> str:
@@ -179,9 +170,9 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     here = ledger.run_folder(folder, name)
     known: dict[str, Any] = {
         "run_id": name,
-        "label": label(run),
+        "label": schema.label(run),
         "state": state,
-        "fields": {key: value for key, default in _DEFAULTS.items() if (value := getattr(run, key)) != default},
+        "fields": to_json(run),
         "repeat": shlex.join(["bias-lab", "train", "--like", str(here), "--out", f"{folder}-repeat"]),
     }
     if state == "finished":
@@ -218,41 +209,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_value(item) for item in value)
     return str(value)
-
-
-# --- finding a run ---------------------------------------------------------------------------------------------------
-
-
-def find(name: str, folder: Path | None, results: Path = Path("results")) -> tuple[Path, str]:
-    """Return the sweep's folder and the full id of a run, given its id, the beginning of its id, or its folder.
-
-    Without a folder, all sweeps in `results` are searched. Raise UserError if no run or several runs match.
-    """
-    path = Path(name)
-    if path.parent.name == "runs" and path.is_dir():
-        return path.parent.parent, path.name
-    folders = [folder] if folder else sorted(p.parent for p in results.glob("*/runs"))
-    runs = [(here, run.name) for here in folders for run in sorted((here / "runs").glob(f"{name}*")) if run.is_dir()]
-    runs = [item for item in runs if item[1] == name] or runs
-    if len(runs) == 1:
-        return runs[0]
-    where = str(folder) if folder else f"{results}/*/"
-    if not runs:
-        names = [run.name for here in folders for run in (here / "runs").glob("*")]
-        raise unknown("run", name, names) if names else UserError(f"no run '{name}' in {where}", remedy="--out FOLDER")
-    some = ", ".join(run for _, run in runs[:6])
-    raise UserError(f"'{name}' is the beginning of {len(runs)} runs in {where}", some, "give more of it")
-
-
-def definition(folder: Path, name: str) -> Run:
-    """Return the definition of the run with the id `name`, from its folder or, before it began, from the plan.
-
-    Raise UserError if neither has it.
-    """
-    if (ledger.run_folder(folder, name) / ledger.RUN).is_file():
-        return ledger.read_run(folder, name)
-    path = folder / ledger.EXPERIMENT
-    for entry in ledger.read_json(path)["runs"] if path.is_file() else []:
-        if entry["run_id"] == name:
-            return from_json(entry["run"])
-    raise UserError(f"run {name} left no definition in {folder}", remedy="bias-lab status FOLDER lists what is planned")

@@ -122,7 +122,7 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.parametrize("keywords", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_a_norm_in_evaluation_is_the_convolutions_own_scale_and_bias(keywords):
+def test_a_norm_in_evaluation_is_the_convolutions_scale_and_bias(keywords):
     conv, norm = nn.Conv2d(6, 6, bias=False, **keywords), used_norm(6)
     x = torch.randn(2, 6, 5, 4, requires_grad=True)
     expected, y = norm(conv(x)), convolve(x, conv, norm)
@@ -154,24 +154,31 @@ def test_what_someone_else_holds_is_not_written_over():
         assert torch.equal(x, before)
 
 
+def block_of(conv, norm):
+    """A `ConvNormAct` with these parts and without an activation."""
+    block = ConvNormAct(conv.in_channels, conv.out_channels, 1, act=False)
+    block.conv, block.bn = conv, norm
+    return block
+
+
 def test_a_norm_that_reads_its_input_is_called():
     conv, x = nn.Conv2d(5, 7, 1, bias=False), torch.randn(8, 5, 3, 4)
     for norm in (used_norm(7).train(), nn.BatchNorm2d(7, track_running_stats=False).eval(), nn.InstanceNorm2d(7)):
-        y = convolve(x, conv, norm)
+        y = block_of(conv, norm)(x)
         assert y.mean((0, 2, 3)).sub(norm.bias if norm.affine else 0).abs().max() < 1e-5
-    counted = used_norm(7).train()
-    convolve(x, conv, counted)
-    assert counted.num_batches_tracked == 1
+    norm = used_norm(7).train()
+    block_of(conv, norm)(x)
+    assert norm.num_batches_tracked == 1
 
 
-def test_a_norm_that_is_watched_or_has_no_weights_is_called():
-    conv, norm, seen = nn.Conv2d(5, 7, 1, bias=False), used_norm(7), []
-    expected = norm(conv(torch.ones(1, 5, 3, 4)))
+def test_a_norm_with_a_hook_or_without_weights_is_called():
+    conv, norm, x, seen = nn.Conv2d(5, 7, 1, bias=False), used_norm(7), torch.ones(1, 5, 3, 4), []
+    expected = norm(conv(x))
     norm.register_forward_hook(lambda *_: seen.append(1))
-    torch.testing.assert_close(convolve(torch.ones(1, 5, 3, 4), conv, norm), expected)
+    torch.testing.assert_close(block_of(conv, norm)(x), expected)
     assert seen == [1]
-    plain = nn.BatchNorm2d(7, affine=False).eval()
-    torch.testing.assert_close(convolve(torch.ones(1, 5, 3, 4), conv, plain), plain(conv(torch.ones(1, 5, 3, 4))))
+    weightless = nn.BatchNorm2d(7, affine=False).eval()
+    torch.testing.assert_close(block_of(conv, weightless)(x), weightless(conv(x)))
 
 
 def test_a_residual_stands_where_shapes_agree():

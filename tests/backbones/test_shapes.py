@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from bias_lab.backbones import mobilevit, shared, small, swin, vit, windows
+from bias_lab.backbones import fast_swin, mobilevit, shared, small, swin, vit, windows
 
-ROOM = (shared, vit, swin, windows, mobilevit, small)
+ROOM = (shared, vit, swin, fast_swin, windows, mobilevit, small)
 
 
 class Lines:
@@ -154,8 +154,10 @@ def walk() -> None:
         model.forward_intermediates(images)
         model.forward_head(model.forward_features(images), pre_logits=True)
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-            patch.setattr(swin, "TOKENS", 1)  # a sample at a time
+            patch.setattr(fast_swin, "TOKENS", 1)  # a sample at a time
             model.eval()(images)
+        model.layers[0].blocks[0].register_forward_hook(lambda *_: None)  # the text, not the faster order
+        model(images)
     windows.window_reverse(windows.window_partition(torch.randn(3, 6, 8, 5), (3, 4)), (3, 4), 6, 8)
     windows.resample_table(torch.randn(25, 2), (3, 3), (4, 4))
     for side in (32, 24):
@@ -166,8 +168,7 @@ def walk() -> None:
         model.forward_intermediates(torch.randn(3, 2, side, side + 4))
     model.final_conv.conv.register_forward_hook(lambda *_: None)  # a 1x1 that is watched is called
     model(torch.randn(3, 2, 32, 36))
-    make, size = small.SIZES["efficientvit_micro"]
-    make(**size, drop_path_rate=0.1, in_chans=1)(torch.randn(2, 1, 28, 28))
+    small.efficientvit(**small.SIZES["efficientvit_micro"], drop_path_rate=0.1, in_chans=1)(torch.randn(2, 1, 28, 28))
 
 
 def test_every_shape_comment_is_true_and_every_new_shape_has_one() -> None:

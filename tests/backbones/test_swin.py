@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from bias_lab.backbones import swin, windows
+from bias_lab.backbones import fast_swin, swin, windows
 from bias_lab.backbones.swin import PatchMerging, Stage, SwinTransformer
 from bias_lab.errors import UserError
 
@@ -63,29 +63,29 @@ def test_any_map_and_window(keywords, same_computation):
     same_computation(timm.create_model(f"bias_lab_{name}", **shape), timm.create_model(name, **shape), images)
 
 
-def official_block(block, x, map_size, window, shifted):
-    """The block as the paper's code computes it: shift, pad, partition, attend, reverse, shift back; (B, H, W, D)."""
-    (rows, columns), (down, right) = windows.window_and_shift(map_size, window, shifted)
-    H, W = map_size
-    y = block.norm1(x).roll((-down, -right), (1, 2))
-    y = nn.functional.pad(y, (0, 0, 0, -W % columns, 0, -H % rows))
-    padded = y.shape[1:3]
-    y = windows.window_partition(y, (rows, columns)).flatten(1, 2)
-    y = block.attn(y, windows.shift_mask(map_size, (rows, columns), (down, right)))
-    y = windows.window_reverse(y.unflatten(1, (rows, columns)), (rows, columns), *padded)[:, :H, :W]
-    x = x + y.roll((down, right), (1, 2))
-    return x + block.mlp(block.norm2(x))
+def as_text(model):
+    """Give a model's blocks a hook, so that the text of `swin.py` runs and not the faster order."""
+    for module in model.modules():
+        if isinstance(module, swin.Block):
+            module.register_forward_hook(lambda *_: None)
+    return model
 
 
 @pytest.mark.parametrize("map_size", [(8, 8), (6, 10), (3, 9)])
 def test_window_order_equals_the_official_order(map_size, randomise):
     stage = Stage(16, 2, map_size, False, (4, 4), [0.0] * 4, 2.0)
     randomise(stage)
-    x = torch.randn(2, *map_size, 16)
-    y = x
-    for i, block in enumerate(stage.blocks):
-        y = official_block(block, y, map_size, (4, 4), shifted=i % 2 == 1)
-    torch.testing.assert_close(stage(x), y, atol=1e-5, rtol=1e-5)
+    x, y = torch.randn(2, *map_size, 16), []
+    weight = torch.randn_like(x)
+    for each in (stage, as_text(stage)):
+        for p in each.parameters():
+            p.grad = None
+        y.append(each(x))
+        (y[-1] * weight).sum().backward()
+        y += [p.grad.clone() for p in each.parameters()]
+    fast, text = y[: len(y) // 2], y[len(y) // 2 :]
+    for one, other in zip(fast, text, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_the_walk_of_swin_tiny():
@@ -140,8 +140,8 @@ def test_a_planted_error_is_found(error, same_computation, monkeypatch):
             windows, "shift_mask", lambda size, w, s: mask(size, w, (s[0] + 1, s[1] + 1) if any(s) else s)
         )
     if error == "late shift":
-        order = windows.window_order
-        monkeypatch.setattr(windows, "window_order", lambda size, w, s: order(size, w, (s[0], 0)))
+        order = fast_swin.window_order
+        monkeypatch.setattr(fast_swin, "window_order", lambda size, w, s: order(size, w, (s[0], 0)))
     ours, theirs = (timm.create_model(f"{p}swin_tiny_patch4_window7_224", **PLANTED_SHAPE) for p in ("bias_lab_", ""))
     if error == "shared bias table":
         first, second = (block.attn for block in ours.layers[0].blocks)
@@ -181,8 +181,10 @@ def test_inference_and_training_agree(randomise):
 def block_calls(model, images, monkeypatch):
     """How many samples each call of a block was given, in one inference."""
     seen = []
-    whole = swin.Block.forward
-    monkeypatch.setattr(swin.Block, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1])
+    whole = fast_swin.run_block
+    monkeypatch.setattr(
+        fast_swin, "run_block", lambda block, x, padding: (seen.append(len(x)), whole(block, x, padding))[1]
+    )
     with torch.no_grad():
         return model(images), seen
 
@@ -193,7 +195,7 @@ def test_inference_goes_a_few_samples_at_a_time_and_computes_the_same(size, firs
     randomise(model)
     expected = model(images)  # with gradients: the batch as one
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(swin, "TOKENS", model.layers[0].map_size[0] ** 2 + 50)  # a thread
+    monkeypatch.setattr(fast_swin, "TOKENS", model.layers[0].map_size[0] ** 2 + 50)  # a thread
     got, seen = block_calls(model, images, monkeypatch)
     assert seen[: len(first)] == first
     assert seen[-1] == 5, "a later stage's few tokens go as one"
@@ -202,7 +204,7 @@ def test_inference_goes_a_few_samples_at_a_time_and_computes_the_same(size, firs
 
 def test_who_watches_a_part_sees_the_whole_batch(monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(5, 3, 32, 32)
-    monkeypatch.setattr(swin, "TOKENS", 1)
+    monkeypatch.setattr(fast_swin, "TOKENS", 1)
     seen = []
     model.layers[0].blocks[0].mlp.register_forward_hook(lambda module, given, made: seen.append(len(made)))
     with torch.no_grad():
@@ -214,7 +216,7 @@ def test_who_watches_a_part_sees_the_whole_batch(monkeypatch):
 def test_a_traced_model_takes_another_batch(randomise, monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(5, 3, 32, 32)
     randomise(model)
-    monkeypatch.setattr(swin, "TOKENS", 1)
+    monkeypatch.setattr(fast_swin, "TOKENS", 1)
     with torch.no_grad():
         traced = torch.jit.trace(model, images[:2], check_trace=False)
         torch.testing.assert_close(traced(images), model(images), atol=1e-5, rtol=1e-5)
@@ -223,10 +225,12 @@ def test_a_traced_model_takes_another_batch(randomise, monkeypatch):
 @pytest.mark.parametrize("state", ["training", "gradients"])
 def test_a_batch_that_learns_goes_as_one(state, monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).train(state == "training"), torch.randn(5, 3, 32, 32)
-    monkeypatch.setattr(swin, "TOKENS", 1)
+    monkeypatch.setattr(fast_swin, "TOKENS", 1)
     seen = []
-    whole = swin.Block.forward
-    monkeypatch.setattr(swin.Block, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1])
+    whole = fast_swin.run_block
+    monkeypatch.setattr(
+        fast_swin, "run_block", lambda block, x, padding: (seen.append(len(x)), whole(block, x, padding))[1]
+    )
     with torch.set_grad_enabled(state == "gradients"):
         model(images)
     assert set(seen) == {5}

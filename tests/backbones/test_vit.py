@@ -3,7 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from bias_lab.backbones.vit import SIZES, VisionTransformer, check_grid
+from bias_lab.backbones.shared import Attention, Block
+from bias_lab.backbones.vit import SIZES, VisionTransformer, attend_from_first, check_grid, first_token
 from bias_lab.errors import UserError
 
 VARIANTS = [
@@ -111,6 +112,20 @@ def test_forward_is_head_of_features(randomise):
         torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
 
 
+@pytest.mark.parametrize(
+    ("module", "alone"),
+    [(Attention(24, 3), attend_from_first), (Block(24, 3), first_token)],
+    ids=["attention", "block"],
+)
+def test_the_class_token_alone_is_exact(module, alone):
+    x, weight = torch.randn(4, 9, 24), torch.randn(4, 1, 24)
+    outputs = module(x)[:, :1], alone(module, x)
+    torch.testing.assert_close(*outputs)
+    gradients = [torch.autograd.grad((y * weight).sum(), list(module.parameters())) for y in outputs]
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
 def test_a_hook_sees_all_tokens_of_the_last_block():
     model, seen = small(), []
     last = model.blocks[-1]
@@ -216,5 +231,5 @@ def test_dropping_samples_and_features():
 def test_the_mini_size_is_the_published_one_of_2_8_million():
     """Lee et al. 2021, arXiv:2112.13492: 12 heads of 16, an MLP of twice the width."""
     model = timm.create_model("bias_lab_vit_mini", num_classes=100)
-    assert model.blocks[0].attn.heads == 12
+    assert model.blocks[0].attn.num_heads == 12
     assert 2.65e6 < sum(p.numel() for p in model.parameters()) < 2.85e6

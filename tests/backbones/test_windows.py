@@ -8,7 +8,6 @@ from bias_lab.backbones.windows import (
     resample_table,
     shift_mask,
     window_and_shift,
-    window_order,
     window_partition,
     window_reverse,
 )
@@ -68,21 +67,6 @@ def test_mask_keeps_apart_what_the_roll_brought_together():
     at = window_partition(at, w).flatten(1, 2)  # (G, A, 2)
     near = (at[:, :, None] - at[:, None, :]).abs().amax(-1) < w
     assert torch.equal(shift_mask((H, W), (w, w), (s, s)) == 0, near)
-
-
-@pytest.mark.parametrize(
-    ("size", "window", "shift"), [((8, 8), (4, 4), (2, 2)), ((7, 10), (4, 4), (2, 2)), ((6, 9), (3, 3), (0, 0))]
-)
-def test_window_order_is_shift_pad_partition(size, window, shift):
-    H, W = size
-    x = torch.randn(1, H, W, 3)
-    order, slots = window_order(size, window, shift)
-    shifted = x.roll((-shift[0], -shift[1]), (1, 2))
-    padded = torch.nn.functional.pad(shifted, (0, 0, 0, -W % window[1], 0, -H % window[0]))
-    expected = window_partition(padded, window).reshape(-1, 3)
-    ours = x.reshape(-1, 3)[order.clamp(min=0)] * (order >= 0).unsqueeze(1)
-    assert torch.equal(ours, expected)
-    assert torch.equal(ours[slots], x.reshape(-1, 3))
 
 
 def test_windows_shrink_to_the_map_and_then_do_not_shift():

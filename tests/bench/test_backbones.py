@@ -18,29 +18,9 @@ TINY = bench.Case(
 )
 
 
-def test_ratios_are_the_references_time_over_ours(monkeypatch):
-    """A scripted clock: the reference takes 3 s, ours 2 s, whoever goes first."""
-    clock = [0.0]
-    monkeypatch.setattr(bench.time, "thread_time", lambda: clock[0])
-
-    def takes(seconds):
-        def run():
-            clock[0] += seconds
-
-        return run
-
-    assert bench.interleaved(takes(3.0), takes(2.0), rounds=4) == pytest.approx([1.5] * 4)
-
-
-def test_each_round_times_both_and_turns_the_order():
-    seen = []
-    bench.interleaved(lambda: seen.append("reference"), lambda: seen.append("ours"), rounds=2)
-    assert seen == ["ours", "reference", "reference", "ours"] * 2  # the first two rounds warm up
-
-
 def test_a_row_holds_the_quartiles_of_all_processes_rounds():
     parts = [bench.process_row("a case", "train", "timm", ratios) for ratios in ([1.0, 1.3, 1.1], [1.6, 0.9, 1.2])]
-    row = bench.pooled(parts)
+    row = bench.pool(parts)
     low, middle, high = np.percentile([1.0, 1.3, 1.1, 1.6, 0.9, 1.2], [25, 50, 75])
     assert (row["low"], row["ratio"], row["high"]) == pytest.approx((low, middle, high), abs=5e-4)
     assert (row["case"], row["mode"], row["reference"], row["n"]) == ("a case", "train", "timm", 6)
@@ -61,7 +41,7 @@ def test_a_row_says_where_it_was_measured(monkeypatch):
     place = next(bench.measure(TINY, rounds=2))["machine"]
     assert place.startswith("Some CPU @ 2 GHz, ")
     assert f"torch {torch.__version__.split('+')[0]}, timm {bench.timm.__version__}" in place
-    assert bench.machine("")
+    assert bench.processor_and_versions("")
 
 
 @pytest.mark.parametrize(("info", "note"), [(INTEL, "amx_bf16"), ("", "no unit of this CPU")])

@@ -59,7 +59,7 @@ def test_each_reference_makes_the_same_kind_of_batch(case: str) -> None:
     """Normalised floats of the same shape and like moments, by every pipeline."""
     side, _ = data.CASES[case]
     images = data.photographs(16, side)
-    for name, steps in data.references(case, side).items():
+    for name, steps in data.references(case).items():
         given = data.Image.fromarray(images[0]) if "PIL" in name else torch.from_numpy(images[0]).permute(2, 0, 1)
         x = data.transforms.Compose(steps)(given)
         assert x.shape == (3, side, side)

@@ -57,7 +57,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("sweep STUDY --sizes=-5", "-5 is negative"),
         ("sweep STUDY --sizes 0,100", "a size is 1 or more"),
         ("sweep STUDY --device gpu", "'gpu' is none of auto, cpu, cuda and cuda:NUMBER"),
-        ("sweep STUDY --family cnn", "--family says what a joined backbone is, and none joins; --backbone NAME"),
+        ("sweep STUDY --family cnn", "--family is typed, and no backbone joins; --backbone NAME"),
         ("sweep STUDY --workers 0", "0 is below 1"),
         ("sweep STUDY --engine locl --dry-run", "unknown engine 'locl'; did you mean 'local'?"),
         ("sweep smal_data", "did you mean 'small_data'?"),

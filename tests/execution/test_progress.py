@@ -6,11 +6,16 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from bias_lab import schema
 from bias_lab.definition import Run, grid
 from bias_lab.execution.progress import Clock, Display, duration
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=1000)
 OTHER = replace(ONE, backbone="swin_micro")
+
+
+def labels(*runs: Run) -> dict[str, str]:
+    return schema.labels(runs)
 
 
 class SetTime:
@@ -83,7 +88,7 @@ def test_time_left_is_shared_by_the_busy_workers() -> None:
 def test_without_a_terminal_each_run_is_one_line() -> None:
     out = io.StringIO()
     clock = Clock([ONE, OTHER], 1, now=SetTime())
-    with Display(3, 1, clock, Console(file=out, width=40)) as display:
+    with Display(labels(ONE, OTHER, replace(ONE, seed=1)), 1, clock, Console(file=out, width=40)) as display:
         clock.add(ONE, 10)
         display.run_finished(ONE, clock.end(ONE, finished=True), 0.51234)
         display.tick()
@@ -99,7 +104,7 @@ def test_without_a_terminal_each_run_is_one_line() -> None:
 def test_at_a_terminal_there_is_a_bar() -> None:
     out = io.StringIO()
     clock = Clock([ONE], 1, now=SetTime())
-    with Display(1, 0, clock, Console(file=out, width=100, force_terminal=True)) as display:
+    with Display(labels(ONE), 0, clock, Console(file=out, width=100, force_terminal=True)) as display:
         display.run_finished(ONE, 3, None)
         display.tick()
     assert "✓" in out.getvalue()

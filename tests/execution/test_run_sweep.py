@@ -13,7 +13,7 @@ from bias_lab.definition import Settings, run_id
 from bias_lab.errors import UserError
 from bias_lab.execution.run_sweep import Options, Outcome, run_sweep
 from bias_lab.planning import plan
-from bias_lab.planning.checks import Facts
+from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -101,8 +101,8 @@ def test_a_joined_backbone_is_tuned_then_run_and_finished_runs_are_untouched(swe
 
 
 def test_tuning_all_on_own_data_runs_the_pretraining_that_its_trials_wait_for(sweep: Sweep) -> None:
-    facts = Facts(name="photos", counts=(90, 90), side=28)
-    data = Data(dataset="folder:abc", facts=facts, place={"path": "/photos"}, image_size=28)
+    summary = DatasetSummary(name="photos", counts=(90, 90), side=28)
+    data = Data(dataset="folder:abc", summary=summary, place={"path": "/photos"}, image_size=28)
     outcome = sweep(tune=True, data=data)
     assert (outcome.failures, outcome.blocked) == ((), ())
     assert outcome.finished == outcome.total == 8  # the trials are not part of the second plan

@@ -63,7 +63,7 @@ def test_the_advice_says_what_to_do_next(folder: Path) -> None:
 def test_the_table_has_one_row_for_each_kind_of_cell_and_one_column_for_each_size(folder: Path) -> None:
     header, rows = status.table(status.read(folder))
     assert header == ["", "N=100", "N=1000"]
-    assert rows == [["vit_micro scratch", "1/2 1✗", "1/2 1✗"], ["vit_micro scratch 3x", "0/1", ""]]
+    assert rows == [["vit_micro scratch", "1/2 1✗", "1/2 1✗"], ["vit_micro scratch 3x budget", "0/1", ""]]
 
 
 def test_a_folder_that_is_absent_or_holds_no_sweep_is_an_error(tmp_path: Path) -> None:
@@ -74,24 +74,6 @@ def test_a_folder_that_is_absent_or_holds_no_sweep_is_an_error(tmp_path: Path) -
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_run_is_found_by_id_by_its_beginning_and_by_its_folder(folder: Path) -> None:
-    name = run_id(RUNS[0])
-    assert status.find(name, folder) == (folder, name)
-    assert status.find(name[:9], folder) == (folder, name)
-    assert status.find(str(ledger.run_folder(folder, name)), None) == (folder, name)
-
-
-def test_without_a_folder_all_results_are_searched(folder: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    ledger.write_json(ledger.run_folder(results / "a", "abcd") / ledger.RUN, {})
-    ledger.write_json(ledger.run_folder(results / "b", "abef") / ledger.RUN, {})
-    assert status.find("abc", None, results) == (results / "a", "abcd")
-    with pytest.raises(UserError, match=r"'ab' is the beginning of 2 runs .*abcd, abef"):
-        status.find("ab", None, results)
-    with pytest.raises(UserError, match="unknown run 'abcx'; did you mean 'abcd'"):
-        status.find("abcx", None, results)
 
 
 def test_the_sections_of_a_finished_run(folder: Path) -> None:
@@ -113,7 +95,7 @@ def test_a_planned_run_can_be_described_before_it_starts(folder: Path) -> None:
     name = run_id(RUNS[4])
     (ledger.run_folder(folder, name) / ledger.RUN).unlink()
     assert status.describe(folder, name)["state"] == "missing"
-    with pytest.raises(UserError, match="left no definition"):
+    with pytest.raises(UserError, match="has no definition"):
         status.describe(folder, "0123")
 
 

@@ -51,6 +51,7 @@ def losses(backbone: str, regime: str, weights: Path | None = None) -> list[floa
         regime=regime,
         learning_rate=2e-3,
         warmup=0.0,
+        samples_seen=32 * 1000,
         mask_ratio=0.6,
     )
     torch.manual_seed(0)
@@ -61,7 +62,7 @@ def losses(backbone: str, regime: str, weights: Path | None = None) -> list[floa
         assert len(found.skipped) == 2
         assert not found.resampled
     where, _, name = (REGIMES[regime].module or CLASSIFIER).partition(":")
-    module = getattr(importlib.import_module(where), name).from_run(run, model, steps=1000)
+    module = getattr(importlib.import_module(where), name).from_run(run, model)
     optimizer = module.configure_optimizers()["optimizer"]
     images, labels = smooth_images(count)
     seen = []

@@ -1,6 +1,7 @@
 """Weights from files and names: what fits is loaded exactly, what does not is named, and bad files get one line."""
 
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm import create_model
 from timm.layers import resample_abs_pos_embed
+from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from bias_lab.backbones import create
@@ -89,6 +91,11 @@ def test_swin_s_relative_positions_take_another_window(tmp_path: Path) -> None:
     assert name in found.resampled
     old, new = source.state_dict()[name].reshape(7, 7, 2), target.state_dict()[name].reshape(15, 15, 2)
     torch.testing.assert_close(new[7, 7], old[3, 3])  # the offset 0 stays the offset 0
+    theirs = create_model("swin_tiny_patch4_window7_224", window_size=8, **sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm's, of a tensor that is not contiguous
+        expected = checkpoint_filter_fn(dict(source.state_dict()), theirs)[name]
+    torch.testing.assert_close(new.reshape(-1, 2), expected)
 
 
 def test_a_modified_vit_takes_what_fits_of_a_plain_one_s(tmp_path: Path) -> None:
@@ -213,9 +220,11 @@ def test_grey_images_get_the_average_normalisation() -> None:
     known = weights.Loaded(
         name="", loaded=(), skipped=(), resampled=(), missing=(), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)
     )
-    assert weights.channels(known, 3) == (known.mean, known.std)
-    assert weights.channels(known, 1) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
-    assert weights.channels(weights.Loaded(name="", loaded=(), skipped=(), resampled=(), missing=()), 3) is None
+    assert weights.normalisation_for(known, 3) == (known.mean, known.std)
+    assert weights.normalisation_for(known, 1) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
+    assert (
+        weights.normalisation_for(weights.Loaded(name="", loaded=(), skipped=(), resampled=(), missing=()), 3) is None
+    )
 
 
 def logits(model: nn.Module) -> Tensor:

@@ -87,49 +87,49 @@ def test_a_view_is_never_compared_with_itself() -> None:
 
 
 def test_gradient_reaches_the_student_and_never_the_teacher() -> None:
-    made = method(steps=20)
-    made.step += 1  # past the frozen steps
-    made.training_step(torch.randn(4, 1, SIDE, SIDE), 0).backward()
-    for name, parameter in made.named_parameters():
+    module = method(steps=20)
+    module.step += 1  # past the frozen steps
+    module.training_step(torch.randn(4, 1, SIDE, SIDE), 0).backward()
+    for name, parameter in module.named_parameters():
         if name.startswith("teacher"):
             assert not parameter.requires_grad
             assert parameter.grad is None
         else:
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
-    optimised = {id(p) for group in made.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
-    assert optimised == {id(p) for p in made.parameters() if p.requires_grad}
+    optimised = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in module.parameters() if p.requires_grad}
 
 
 def test_prototypes_keep_still_at_first() -> None:
-    made = method(steps=200)  # one in a hundred: 2 steps
+    module = method(steps=200)  # one in a hundred: 2 steps
     for step in range(4):
-        made.zero_grad()
-        made.training_step(torch.randn(4, 1, SIDE, SIDE), step).backward()
-        assert (made.student_head.prototypes.grad is None) == (step < 2)
+        module.zero_grad()
+        module.training_step(torch.randn(4, 1, SIDE, SIDE), step).backward()
+        assert (module.student_head.prototypes.grad is None) == (step < 2)
 
 
 def test_the_teacher_follows_by_its_momentum() -> None:
-    made = method(momentum=0.9, steps=10)
-    slow = made.teacher_head.prototypes.clone()
+    module = method(momentum=0.9, steps=10)
+    slow = module.teacher_head.prototypes.clone()
     with torch.no_grad():
-        made.student_head.prototypes.add_(1)
-    made.update_ema(0, 10)
-    torch.testing.assert_close(made.teacher_head.prototypes, slow + 0.1)
-    made.update_ema(5, 10)  # half way: the momentum has risen half of the way to 1
-    torch.testing.assert_close(made.teacher_head.prototypes, slow + 0.1 + 0.9 * 0.05)
-    before = made.teacher_head.prototypes.clone()
-    made.update_ema(10, 10)
-    torch.testing.assert_close(made.teacher_head.prototypes, before)
+        module.student_head.prototypes.add_(1)
+    module.update_ema(0, 10)
+    torch.testing.assert_close(module.teacher_head.prototypes, slow + 0.1)
+    module.update_ema(5, 10)  # half way: the momentum has risen half of the way to 1
+    torch.testing.assert_close(module.teacher_head.prototypes, slow + 0.1 + 0.9 * 0.05)
+    before = module.teacher_head.prototypes.clone()
+    module.update_ema(10, 10)
+    torch.testing.assert_close(module.teacher_head.prototypes, before)
 
 
-def test_the_center_is_the_moving_average_of_what_the_teacher_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = method(local_views=0)
-    said = []
-    monkeypatch.setattr(made, "watch", lambda seen, taught, temperature: said.append(taught.mean((0, 1))))
+def test_the_center_is_the_moving_average_of_the_teacher_s_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = method(local_views=0)
+    means = []
+    monkeypatch.setattr(module, "record_diagnostics", lambda features, teacher, _: means.append(teacher.mean((0, 1))))
     for step in range(2):
-        made.training_step(torch.randn(4, 1, SIDE, SIDE), step)
-    torch.testing.assert_close(made.center, 0.9 * said[0] + 0.1 * said[1])  # it begins where the first batch lies
+        module.training_step(torch.randn(4, 1, SIDE, SIDE), step)
+    torch.testing.assert_close(module.center, 0.9 * means[0] + 0.1 * means[1])  # it begins at the first batch's
 
 
 def test_the_teacher_s_temperature_rises_and_stays() -> None:
@@ -164,8 +164,8 @@ def test_crops_have_their_share_of_the_area_and_stay_inside() -> None:
     torch.manual_seed(1)
     u = torch.rand(8, 500)
     torch.manual_seed(1)
-    made = view(places, 32, (0.05, 0.4))
-    still = made[u[5] >= 0.8]  # those without a change of light
+    module = view(places, 32, (0.05, 0.4))
+    still = module[u[5] >= 0.8]  # those without a change of light
     spans = still.amax((2, 3)) - still.amin((2, 3))  # (n, 2): height and width
     share = spans.prod(1)
     assert 0.03 < share.min() < share.max() < 0.42
@@ -188,8 +188,8 @@ def test_each_image_of_a_batch_is_cropped_for_itself() -> None:
 def test_local_crops_are_half_the_image_where_the_backbone_can(name: str, side: int, local: int) -> None:
     backbone = small(name, side)
     assert local_size(backbone, side) == local
-    made = features(backbone.eval(), torch.randn(2, 1, local, local))
-    assert made.shape == (2, backbone.head_hidden_size)
+    module = features(backbone.eval(), torch.randn(2, 1, local, local))
+    assert module.shape == (2, backbone.head_hidden_size)
 
 
 def test_at_its_own_size_a_vit_is_itself() -> None:
@@ -200,43 +200,43 @@ def test_at_its_own_size_a_vit_is_itself() -> None:
 
 @pytest.mark.parametrize("kind", ["one answer", "uniform"])
 def test_a_planted_collapse_is_named(kind: str) -> None:
-    made = method(local_views=0)
-    last = made.teacher_head.layers[-1]
+    module = method(local_views=0)
+    last = module.teacher_head.layers[-1]
     nn.init.zeros_(last.weight)
     with torch.no_grad():
         last.bias.copy_(torch.randn(8))  # whatever the image, one vector
         if kind == "uniform":
-            made.teacher_head.prototypes.copy_(torch.ones_like(made.teacher_head.prototypes))
-    made.training_step(torch.randn(8, 1, SIDE, SIDE), 0)
-    said = made.diagnostics()
+            module.teacher_head.prototypes.copy_(torch.ones_like(module.teacher_head.prototypes))
+    module.training_step(torch.randn(8, 1, SIDE, SIDE), 0)
+    said = module.diagnostics()
     assert said["collapsed"] is True
     assert said["teacher_information"] == pytest.approx(0, abs=1e-4)
     assert said["teacher_entropy"] == pytest.approx(math.log(32), abs=1e-4) if kind == "uniform" else True
 
 
 def test_a_healthy_teacher_is_not_called_collapsed() -> None:
-    made = method()
-    assert made.diagnostics() == {}
-    made.training_step(torch.randn(16, 1, SIDE, SIDE), 0)
-    said = made.diagnostics()
+    module = method()
+    assert module.diagnostics() == {}
+    module.training_step(torch.randn(16, 1, SIDE, SIDE), 0)
+    said = module.diagnostics()
     assert said["collapsed"] is False
     assert 0 < said["teacher_information"] < math.log(32)
 
 
 def test_batch_norm_of_the_teacher_is_its_own() -> None:
-    made = method("resnet_micro")
-    before = made.teacher.bn1.running_mean.clone()
-    made.training_step(torch.randn(4, 1, SIDE, SIDE) + 3, 0)
-    assert not torch.equal(made.teacher.bn1.running_mean, before)
+    module = method("resnet_micro")
+    before = module.teacher.bn1.running_mean.clone()
+    module.training_step(torch.randn(4, 1, SIDE, SIDE) + 3, 0)
+    assert not torch.equal(module.teacher.bn1.running_mean, before)
 
 
 def test_from_run_takes_small_sizes_or_the_paper_s() -> None:
     run = Run(dataset="d", backbone="resnet_micro", task="pretrain", regime="dino", learning_rate=2e-3)
-    made = DINO.from_run(run, small("resnet_micro"), steps=5)
-    assert made.center.shape == (1024,)
-    assert made.configure_optimizers()["optimizer"].defaults["lr"] == 2e-3
+    module = DINO.from_run(run, small("resnet_micro"))
+    assert module.center.shape == (1024,)
+    assert module.configure_optimizers()["optimizer"].defaults["lr"] == 2e-3
     assert dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996) == PAPER
-    small("resnet_micro").load_state_dict(made.encoder.state_dict(), strict=True)
+    small("resnet_micro").load_state_dict(module.encoder.state_dict(), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -248,15 +248,15 @@ def test_the_paper_s_sizes_from_96_px_on_the_dataset_s_own_too(
 ) -> None:
     monkeypatch.setattr(dino, "PAPER", dict(prototypes=77))
     run = Run(dataset=dataset, image_size=image_size, backbone="resnet_micro", task="pretrain", regime="dino")
-    assert (DINO.from_run(run, small("resnet_micro"), steps=5).center.shape == (77,)) == papers
+    assert (DINO.from_run(run, small("resnet_micro")).center.shape == (77,)) == papers
 
 
 @pytest.mark.parametrize(("name", "expected"), [("vit_micro", "attention"), ("resnet_micro", "features")])
 def test_pictures(name: str, expected: str) -> None:
-    made = method(name).eval()
+    module = method(name).eval()
     images = torch.randn(9, 1, SIDE, SIDE)
     state = torch.get_rng_state()
-    pictures = made.pictures(images)
+    pictures = module.pictures(images)
     assert torch.equal(state, torch.get_rng_state())
     assert list(pictures) == [expected]
     assert pictures[expected].shape == (2 * 66, 8 * 66, 3)

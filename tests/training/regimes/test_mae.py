@@ -42,7 +42,7 @@ def loss_by_hand(
 
 def example(patch: int = 2) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(0)
-    images = rng.normal(2, 3, (2, 3, 4, 6))  # not square: rows and columns can't be swapped unseen
+    images = rng.normal(2, 3, (2, 3, 4, 6))  # not square, so that swapped rows and columns show
     N = (4 // patch) * (6 // patch)
     predicted = rng.normal(size=(2, N, patch * patch * 3))
     mask = np.zeros((2, N))
@@ -160,14 +160,14 @@ def test_a_planted_collapse_is_named() -> None:
 
 def test_from_run_takes_the_run_s_fields_and_the_paper_s_betas() -> None:
     run = Run(dataset="d", backbone="vit_micro", task="pretrain", mask_ratio=0.5, learning_rate=4e-3, weight_decay=0.1)
-    method = MAE.from_run(run, small_vit(), steps=7)
+    method = MAE.from_run(run, small_vit())
     assert method.mask(2).sum(1).tolist() == [8, 8]
     optimizer = method.configure_optimizers()["optimizer"]
     assert optimizer.defaults["betas"] == (0.9, 0.95)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1, 0.0}
     spared = next(group["params"] for group in optimizer.param_groups if group["weight_decay"] == 0)
     assert any(parameter is method.mask_token for parameter in spared)
-    assert MAE.from_run(Run(dataset="d", backbone="b", task="pretrain"), small_vit(), steps=1).mask_ratio == 0.75
+    assert MAE.from_run(Run(dataset="d", backbone="b", task="pretrain"), small_vit()).mask_ratio == 0.75
 
 
 def test_the_encoder_s_weights_fit_the_backbone_strictly() -> None:

@@ -1,0 +1,115 @@
+"""One row per column: types, roles, words, and what is derived from them."""
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+
+from bias_lab import schema
+from bias_lab.definition import Run, run_id
+
+RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+OTHER = {  # another value of every field that a study may vary
+    "dataset": "mnist", "backbone": "resnet_micro", "backbone_source": "0123456789ab", "size": 300, "image_size": 32,
+    "regime": "weights", "protocol": "knn", "source": "pool", "pretraining": "0123456789ab", "weights": "resnet18",
+    "intervention": "permute_pixels", "budget": 3.0, "balanced": True, "label_noise": 0.2, "imbalance": 10.0,
+    "manifest": "0123456789ab", "drop_duplicates": True, "recipe": "strong", "samples_seen": 32_000, "batch_size": 64,
+    "learning_rate": 1e-3, "weight_decay": 0.1, "warmup": 0.2, "label_smoothing": 0.1, "flip": False, "crop": 4,
+    "resized_crop": 0.3, "trivial_augment": True, "randaugment": 9, "colour_jitter": 0.4, "erasing": 0.25,
+    "mixup": 0.2, "cutmix": 1.0, "repeated_augmentation": 3, "clip": 0.0, "ema": 0.99, "precision": "bf16",
+    "drop_path": 0.1, "layer_decay": 0.75, "mask_ratio": 0.6, "patch": 7, "window": 4, "stem": "stock",
+    "task": "tune", "draw": 1, "seed": 1, "monitor": 5,
+}  # fmt: skip
+
+
+def test_every_field_of_a_run_is_a_column_and_every_column_is_described_once() -> None:
+    assert {field.name for field in fields(Run)} <= set(schema.COLUMNS)
+    assert set(OTHER) == {field.name for field in fields(Run)}
+    described = [column.name for column in schema._DESCRIBED]
+    assert len(described) == len(set(described))
+    assert list(schema.COLUMNS)[: len(schema.REQUIRED)] == schema.REQUIRED
+
+
+def test_every_column_has_a_type_words_and_a_unit_where_it_is_a_number() -> None:
+    for name, column in schema.COLUMNS.items():
+        assert column.name == name
+        assert column.kind in schema.PANDAS
+        assert column.words == column.words.strip() != ""
+        assert column.kind in ("whole", "real") or not column.unit, name
+
+
+def test_a_new_field_of_a_run_is_an_axis_without_a_row_of_its_own() -> None:
+    assert (schema._kind_of("float"), schema._kind_of("int | None"), schema._kind_of("str")) == (
+        "real",
+        "whole",
+        "text",
+    )
+    assert schema._kind_of("<class 'bool'>") == "flag"
+
+
+def test_axes_are_what_may_vary_within_a_cell() -> None:
+    allowed = {field.name for field in fields(Run)} - {"task", "draw", "seed", "monitor", "pretraining"}
+    assert set(schema.AXES) == allowed - set(schema.CELL)
+    assert schema.AXES[:3] == ("recipe", "intervention", "budget")
+
+
+@pytest.mark.parametrize("name", sorted(set(OTHER)))
+def test_labels_tell_two_runs_apart_in_any_field(name: str) -> None:
+    runs = (RUN, replace(RUN, **{name: OTHER[name]}))
+    words = schema.labels(runs)
+    assert list(words) == [run_id(run) for run in runs]
+    assert len(set(words.values())) == 2
+
+
+def test_labels_name_the_field_in_which_two_pretrainings_differ() -> None:
+    before = replace(RUN, task="pretrain", regime="mae", source="pool", size=0)
+    other = replace(before, mask_ratio=0.6)
+    after = [replace(RUN, regime="mae", source="pool", pretraining=run_id(run)) for run in (before, other)]
+    words = schema.labels([before, other, *after])
+    assert words[run_id(after[1])] == "vit_micro mae N=100 draw 0 seed 0 (pretraining with mask ratio 0.6)"
+    assert len(set(words.values())) == 4
+    alone = schema.labels(after)  # the pretrainings are in another plan
+    assert set(alone.values()) == {
+        f"vit_micro mae N=100 draw 0 seed 0 (pretraining {run.pretraining})" for run in after
+    }
+
+
+def test_a_label_is_short_where_nothing_is_unusual() -> None:
+    assert schema.label(RUN) == "vit_micro scratch N=100 draw 0 seed 0"
+    noisy = replace(RUN, label_noise=0.2, patch=7, recipe="strong", budget=3.0)
+    assert schema.label(noisy) == "vit_micro scratch N=100 strong 3x budget label noise 0.2 patch 7 px draw 0 seed 0"
+
+
+@pytest.mark.parametrize("name", sorted(set(OTHER) - {"draw", "seed", "task", "monitor"}))
+def test_the_config_tells_two_runs_apart_in_any_field(name: str) -> None:
+    from bias_lab.results import row_of
+
+    rows = [row_of("r", run) for run in (RUN, replace(RUN, **{name: OTHER[name]}))]
+    if name == "samples_seen":  # measured, and so in the summary
+        rows = [row | {"samples_seen": seen} for row, seen in zip(rows, (16_000, 32_000), strict=True)]
+        assert schema.summary_of(rows[0]) != schema.summary_of(rows[1])
+    else:
+        assert schema.config_of(rows[0]) != schema.config_of(rows[1])
+
+
+def test_config_and_summary_share_no_column_and_leave_out_what_has_no_value() -> None:
+    row = {"run_id": "r", "top1": 0.5, "size": 100, "loss": math.nan, "device": None, "correct": b"1", "seconds": 3.0}
+    assert schema.config_of(row) == {"run_id": "r", "size": 100}
+    assert schema.summary_of(row) == {"top1": 0.5, "seconds": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("label_noise", 0.2, "label noise 0.2"),
+        ("flip", False, "no horizontal flips"),
+        ("trivial_augment", True, "TrivialAugment"),
+        ("patch", 4, "patch 4 px"),
+        ("patch", None, "default patch"),
+        ("budget", 3.0, "budget 3x"),
+        ("samples_seen", 16_000, "images seen 16,000"),
+        ("pretraining_mask_ratio", 0.6, "pretraining with mask ratio 0.6"),
+    ],
+)
+def test_a_value_in_words(name: str, value: object, words: str) -> None:
+    assert schema.phrase(name, value) == words
