@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -19,6 +19,24 @@ Scale = TypeVar("Scale")
 
 SCHEMA = 1  # raised when a field's default or meaning changes, so that old ids never name new runs
 PRECISIONS = ("fp32", "bf16")
+RANGES: list[
+    tuple[str, Callable[[Any], bool], str, str]
+] = [  # field, condition, what is wrong otherwise, what is allowed
+    (name, allows, why, allowed)
+    for names, allows, why, allowed in (
+        ("size draw seed crop mixup cutmix colour_jitter", lambda value: value >= 0, "is negative", "0 or more"),
+        ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "0 or more"),
+        ("samples_seen batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
+        ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
+        ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),
+        ("warmup erasing resized_crop", lambda value: 0 <= value <= 1, "is outside [0, 1]", ""),
+        ("randaugment", lambda value: 0 <= value <= 30, "is outside 0 to 30", "its magnitude; 0: off"),
+        ("layer_decay", lambda v: 0 < v <= 1, "is outside (0, 1]", "1: the same learning rate in every layer"),
+        ("budget", lambda value: value > 0, "is not positive", "1 is the usual budget"),
+        ("learning_rate", lambda value: value is None or value > 0, "is not positive", ""),
+    )
+    for name in names.split()
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,37 +98,11 @@ class Run:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise unknown("task", self.task, TASKS)
-        for name in ("size", "draw", "seed"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} {getattr(self, name)} is negative", "0 or more")
-        for name in ("samples_seen", "batch_size", "repeated_augmentation"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)} is below 1")
-        if not 0 <= self.mask_ratio < 1:
-            raise UserError(f"mask_ratio {self.mask_ratio} is outside [0, 1)", "0.75 is MAE's own, 0.6 SimMIM's")
-        if self.budget <= 0:
-            raise UserError(f"budget {self.budget} is not positive", "1 is the usual budget")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise UserError(f"learning_rate {self.learning_rate} is not positive")
-        for name in ("label_noise", "label_smoothing", "drop_path", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)} is outside [0, 1)")
-        for name in ("warmup", "erasing", "resized_crop"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} {getattr(self, name)} is outside [0, 1]")
-        for name in ("crop", "mixup", "cutmix", "colour_jitter", "weight_decay", "clip", "monitor"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} {getattr(self, name)} is negative", "0 or more")
-        if not 0 <= self.randaugment <= 30:
-            raise UserError(f"randaugment {self.randaugment} is outside 0 to 30", "its magnitude; 0: off")
-        if not 0 < self.layer_decay <= 1:
-            raise UserError(
-                f"layer_decay {self.layer_decay} is outside (0, 1]", "1: the same learning rate in every layer"
-            )
+        for name, allows, why, allowed in RANGES:
+            if not allows(getattr(self, name)):
+                raise UserError(f"{name} {getattr(self, name)} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
-        if self.imbalance < 1:
-            raise UserError(f"imbalance {self.imbalance} is below 1", "it is the largest class count over the smallest")
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest names its images itself", remedy="leave balanced and imbalance out")
         if self.manifest and self.drop_duplicates and not self.dataset.startswith(("folder:", "table:")):

@@ -168,23 +168,16 @@ def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:
 
 
 def _bounded(summaries: Mapping[str, DatasetSummary], request: Request) -> Mapping[str, DatasetSummary]:
-    """Return the summaries that sizes must fit: with a manifest, its length is the size of the pool."""
+    """Return the summaries that sizes must fit: with a manifest, a pool of its length with equal class counts."""
+
+    def shortened(summary: DatasetSummary) -> DatasetSummary:
+        share, rest = divmod(request.manifest_length, max(summary.classes, 1))
+        counts = tuple(share + (place < rest) for place in range(summary.classes))
+        return replace(summary, name=f"{summary.name} in the manifest", counts=counts)
+
     if not request.manifest_length:
         return summaries
-    return {
-        name: replace(
-            summary,
-            name=f"{summary.name} in the manifest",
-            counts=_equal_counts(len(summary.counts), request.manifest_length),
-        )
-        for name, summary in summaries.items()
-    }
-
-
-def _equal_counts(classes: int, total: int) -> tuple[int, ...]:
-    """Return `total` images divided among classes as equally as possible."""
-    share, rest = divmod(total, max(classes, 1))
-    return tuple(share + (place < rest) for place in range(classes))
+    return {name: shortened(summary) for name, summary in summaries.items()}
 
 
 def _side(dataset: str, typed: int | None) -> int | None:
