@@ -135,11 +135,7 @@ def test_shared_class_names_are_reported() -> None:
     opened = open_source(
         replace(PRETRAIN, regime="supervised", source="other"), images(), np.arange(3), lambda name: other
     )
-    assert opened.facts() == {
-        "source_images": 60,
-        "source_overlap": 0,
-        "shared_classes": ["class0", "class1", "class2"],
-    }
+    assert opened.shared_classes == ("class0", "class1", "class2")
     assert np.array_equal(opened.labels, other.train_labels)
 
 
