@@ -84,8 +84,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` at the end, and is removed after an error.
 
-    The temporary file lies in the target's folder and is synced before the rename, and the folder after it. A kill at
-    any moment leaves either the old file or the new one.
+    The temporary file lies in the target's folder and is synced before the rename, and the folder after it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -273,7 +272,7 @@ def _finish_publishing(here: Path) -> None:
 
 def _take_folder(here: Path, number: int) -> tuple[Path, Claim]:
     """Return the folder of an attempt and the claim on it: an interrupted attempt's if there is one, else a new one."""
-    interrupted = sorted(here.glob(f"{ATTEMPT}*"), key=_checkpoint_time, reverse=True)
+    interrupted = sorted(here.glob(f"{ATTEMPT}*"), key=lambda path: _mtime(path / CHECKPOINT), reverse=True)
     new = (here / f"{ATTEMPT}{k}" for k in range(number, number + 1_000))
     for path in (*interrupted, *new):
         with contextlib.suppress(FileExistsError, FileNotFoundError):  # another process took it or removed it
@@ -286,8 +285,11 @@ def _take_folder(here: Path, number: int) -> tuple[Path, Claim]:
     raise RuntimeError(f"{here} has no free name for an attempt")
 
 
-def _checkpoint_time(attempt: Path) -> float:
-    return max((p.stat().st_mtime for p in (attempt / CHECKPOINT, attempt / PREVIOUS) if p.is_file()), default=0.0)
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _keep_only_progress(attempt: Path, here: Path) -> None:
@@ -304,6 +306,12 @@ def _keep_only_progress(attempt: Path, here: Path) -> None:
         for path in (here / METRICS, *older) if older else ():
             if path.is_file():
                 write_bytes(attempt / path.name, path.read_bytes())
+
+
+def metrics_file(here: Path) -> Path:
+    """Return the file with a run's rows of metrics, which is the newest attempt's if none is published."""
+    files = [here / METRICS, *here.glob(f"{ATTEMPT}*/{METRICS}")]
+    return files[0] if (here / RESULT).is_file() else max(files, key=_mtime)
 
 
 def attempts(folder: Path, run_id: str) -> int:

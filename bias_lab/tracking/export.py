@@ -188,7 +188,7 @@ def _write_run(row: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]
         job_type=job_type(row),
         config=config_of(row),
     )
-    for step, told in _curves(here / ledger.METRICS):
+    for step, told in _curves(ledger.metrics_file(here)):
         run.log(told, step=step)
     logged: dict[str, Any] = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in sorted(here.glob("*.png"))}
     classes = _classes(here / ledger.RESULT)

@@ -59,7 +59,7 @@ def fit_probe(job: Job) -> None:
     """Fit a probe on the labelled images, un-augmented."""
     probe = cast(Probe, job.method)
     probe.to(job.device)
-    probe.learn(job.eval_loader(*job.labelled()), classes=job.classes)
+    probe.learn(job.eval_loader(job.examples.images, job.examples.labels), classes=job.classes)
     probe.to(job.device)  # what it learnt lies on the CPU
 
 
@@ -102,10 +102,9 @@ class FromStep:
 
 def loader_of(job: Job, first_step: int) -> Iterable[Any]:
     """Return training batches from a step on, of images and labels or of images alone."""
-    images, labels = job.task.examples(job)
     return batches.Batches(
-        images,
-        labels,
+        job.examples.images,
+        job.examples.labels,
         job.run,
         classes=job.classes,
         mean=job.mean,

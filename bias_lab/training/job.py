@@ -66,26 +66,19 @@ class Pretrainer(Method, Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """The images that a pretraining sees.
+class Examples:
+    """The images that a run learns from, at the size of the run's dataset.
 
-    labels: None unless its regime learns from labels, so that none can leak. classes: their names.
-    shared_classes: class names that the run's dataset has too. overlap: indices of its test images among the images.
+    labels: None unless the run may learn from them, so that none can leak. classes: their names.
+    shared_classes: class names of a pretraining's source that the run's dataset has too.
+    overlap: indices of test images that are among the images.
     """
 
-    images: Pixels  # at the size of the run's dataset
+    images: Pixels
     labels: Labels | None = None
     classes: tuple[str, ...] = ()
     shared_classes: tuple[str, ...] = ()
     overlap: tuple[int, ...] = ()
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the result says of it."""
-        return {
-            "source_images": len(self.images),
-            "source_overlap": len(self.overlap),
-            "shared_classes": list(self.shared_classes),
-        }
 
 
 class Task(Protocol):
@@ -93,27 +86,27 @@ class Task(Protocol):
 
     def __init__(self, row: catalogue.Task) -> None: ...
 
-    def source(
+    def examples(
         self,
         run: Run,
         target: store.Images,
         selection: subsets.Selection,
         open_dataset: Callable[[str], store.Images],
         settings: Settings,
-    ) -> Source | None:
-        """Return what a pretraining sees, None for other tasks. Raise UserError if it may not be seen."""
+    ) -> Examples:
+        """Return the images that the run learns from. Raise UserError if it may not.
+
+        target: the run's dataset. selection: its labelled images. open_dataset: opens another dataset by name.
+        """
 
     def method(self, run: Run, backbone: nn.Module) -> Method:
         """Return the module that trains the backbone, which holds the loss."""
-
-    def examples(self, job: "Job") -> tuple[Pixels, Labels | None]:
-        """Return the images that batches are made of, and their labels where there are any."""
 
     def callbacks(self, job: "Job", *, steps: int) -> list[Callback]:
         """Return what measures the module while it trains. Nothing depends on these measurements."""
 
     def measure(self, job: "Job", folder: Path, rows: Rows) -> dict[str, Any]:
-        """Return the metrics of a trained module; save predictions and pictures in `folder`."""
+        """Return the metrics of a trained module, and save predictions and pictures in `folder`."""
 
     def encoder(self, method: Method) -> nn.Module:
         """Return the model whose weights are saved."""
@@ -127,18 +120,18 @@ class Job:
     task: Task
     device: torch.device
     images: store.Images
-    selection: subsets.Selection  # the run's labelled images, in order
-    source: Source | None  # what a pretraining sees
+    selection: subsets.Selection
+    examples: Examples
     method: Method
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    classes: int
     started_from: dict[str, Any]
     facts: dict[str, Any]
 
-    def labelled(self) -> tuple[Pixels, Labels]:
-        """Return the run's labelled images and their labels."""
-        return store.part(self.images.train, self.selection.indices), self.selection.labels
+    @property
+    def classes(self) -> int:
+        """How many classes the run learns, 0 without labels."""
+        return len(self.examples.classes)
 
     def holdout(self) -> tuple[Pixels, Labels]:
         """Return the hold-out. Raise UserError if the run's labelled images reach into it."""
@@ -151,8 +144,9 @@ class Job:
             )
         return self.images.train[self.selection.holdout], self.images.train_labels[self.selection.holdout]
 
-    def eval_loader(self, images: Pixels, labels: Labels) -> Iterable[tuple[Tensor, Tensor]]:
-        """Return batches of images in order, un-augmented, normalised as the run's are."""
+    def eval_loader(self, images: Pixels, labels: Labels | None) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return batches of images in order, un-augmented, normalised as the run's are. Labels are 0 without labels."""
+        labels = np.zeros(len(images), dtype=np.int64) if labels is None else labels
         return batches.eval_loader(images, labels, self.run, mean=self.mean, std=self.std, device=self.device)
 
 

@@ -63,16 +63,16 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
         prepare.load_start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
         return []
     selection = prepare.select_images(run, images, folder)
-    source = prepare.open_source(run, images, selection, folder, settings)
-    classes = 0 if source is None else len(source.classes)
+    examples = prepare.open_examples(run, images, selection, folder, settings)
+    classes = len(examples.classes)
     backbone = create(run.backbone, classes=classes or None, **shape)
     module = cast(LightningModule, task_of(run).method(run, backbone))
     grey = torch.zeros(2, channels, size, size)
     with torch.no_grad():
         module.training_step((grey, torch.arange(2)) if classes else grey, 0)
-    if source is None or not source.shared_classes:
+    if not examples.shared_classes:
         return []
-    return [f"source {run.source} has class names of {run.dataset} too: {', '.join(source.shared_classes)}"]
+    return [f"source {run.source} has class names of {run.dataset} too: {', '.join(examples.shared_classes)}"]
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:

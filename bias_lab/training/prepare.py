@@ -20,7 +20,7 @@ from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.training import weights
 from bias_lab.training.hardware import choose_device
-from bias_lab.training.job import Job, Source, task_of
+from bias_lab.training.job import Examples, Job, task_of
 from bias_lab.training.randomness import reseed
 
 Channels = tuple[float, ...]  # a value for each channel, in [0, 1]
@@ -32,15 +32,16 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     images = open_images(run.dataset, run, folder, settings)
     selection = select_images(run, images, folder)
     size, channels = images.train.shape[1], images.train.shape[3]
-    source = open_source(run, images, selection, folder, settings)
-    classes = len(images.classes if source is None else source.classes)
+    examples = open_examples(run, images, selection, folder, settings)
     reseed(run.seed, "initialisation")
-    backbone, drop_path = build_backbone(run, size, channels, classes)
+    backbone, drop_path = build_backbone(run, size, channels, len(examples.classes))
     started_from, mean, std = load_start(run, backbone, folder, images)
     backbone = backbone.to(memory_format=torch.channels_last)
     facts = {**facts_of(run, backbone, images), "drop_path": drop_path}
     facts |= {"mean": list(mean), "std": list(std), "subset_hash": subset_hash(selection)}
-    facts |= {} if source is None else source.facts()
+    if TASKS[run.task].pretrains:
+        facts |= {"source_images": len(examples.images), "source_overlap": len(examples.overlap)}
+        facts |= {"shared_classes": list(examples.shared_classes)}
     reseed(run.seed, "module")
     return Job(
         run=run,
@@ -48,11 +49,10 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         device=device,
         images=images,
         selection=selection,
-        source=source,
+        examples=examples,
         method=task.method(run, backbone),
         mean=mean,
         std=std,
-        classes=classes,
         started_from=started_from,
         facts=facts,
     )
@@ -82,12 +82,14 @@ def subset_hash(selection: subsets.Selection) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def open_source(
+def open_examples(
     run: Run, images: store.Images, selection: subsets.Selection, folder: Path, settings: Settings
-) -> Source | None:
-    """Return what a pretraining sees, None for other tasks. Raise UserError if it holds test images of the target."""
+) -> Examples:
+    """Return the images that a run learns from. Raise UserError if test images of its dataset are among them."""
     like = replace(run, image_size=images.train.shape[1])
-    return task_of(run).source(run, images, selection, lambda name: open_images(name, like, folder, settings), settings)
+    return task_of(run).examples(
+        run, images, selection, lambda name: open_images(name, like, folder, settings), settings
+    )
 
 
 def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn.Module, float]:

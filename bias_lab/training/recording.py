@@ -38,17 +38,14 @@ class JsonLines(Logger):
 
     @property
     def name(self) -> str:
-        """The logger's name, for Lightning."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Empty, since there is one."""
         return ""
 
     @property
     def experiment(self) -> None:
-        """None, since the file is all there is."""
         return None
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # Lightning's signature

@@ -40,7 +40,7 @@ class KilledError(Exception):
 
 
 def interrupted(run: Run, folder: Path, monkeypatch, at: int, *, settings: Settings = QUIET) -> None:
-    """Execute until step `at`, with a checkpoint three steps before, then die."""
+    """Compute a run until step `at`, with a checkpoint three steps before, and raise there."""
     saved = at - 3
 
     class Dying(checkpoints.Checkpoints):

@@ -68,7 +68,7 @@ def test_metrics_hold_no_times(done) -> None:
 
 
 def test_the_same_run_twice_is_the_same_bytes(done, tmp_path: Path) -> None:
-    torch.rand(17)  # what was drawn before does not matter
+    torch.rand(17)  # earlier draws do not matter
     finished(RUN, tmp_path)
     same_bytes(done[0], tmp_path, RUN)
 
@@ -92,12 +92,12 @@ def test_an_offline_wandb_run_lies_in_the_sweeps_folder(tmp_path: Path, monkeypa
     assert len(runs) == 1
     assert runs[0].endswith(run_id(RUN))
     result = ledger.read_json(ledger.run_folder(tmp_path, run_id(RUN)) / ledger.RESULT)
-    told = offline.runs(tmp_path)[run_id(RUN)][0]  # it ends after the test images were read, and knows of them
-    assert told.summary["top1"] == pytest.approx(result["metrics"]["top1"])
-    assert {"train/loss", "lr", "per_class"} <= told.keys
+    recorded = offline.runs(tmp_path)[run_id(RUN)][0]  # it ends after the test images were read
+    assert recorded.summary["top1"] == pytest.approx(result["metrics"]["top1"])
+    assert {"train/loss", "lr", "per_class"} <= recorded.keys
 
 
-def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o500)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from bias_lab.definition import run_id
 from bias_lab.errors import Diverged
 from bias_lab.training.execute import execute
 from bias_lab.training.fit import fit
+from bias_lab.training.job import Examples
 from bias_lab.training.protocols.finetune import Classifier
 from tests.training.runs import QUIET, RUN, finished, interrupted, same_bytes
 
@@ -77,7 +79,12 @@ def test_a_frozen_encoder_and_its_probe_are_taken_to_the_device(tmp_path: Path) 
     second = torch.device("cuda", 1)
     run = replace(RUN, protocol="knn")
     job = SimpleNamespace(
-        run=run, method=method, device=second, classes=10, labelled=tuple, eval_loader=lambda *given: given
+        run=run,
+        method=method,
+        device=second,
+        classes=2,
+        examples=Examples(np.zeros(0), None, tuple("ab")),
+        eval_loader=lambda *given: given,
     )
     assert fit(job, tmp_path, None) == []  # type: ignore[arg-type]
     assert moved == [second, "learned", second]

@@ -22,7 +22,7 @@ def backbone() -> nn.Module:
 def test_a_task_of_the_catalogue_has_the_interface(name: str) -> None:
     task = job.load(TASKS[name].module)(TASKS[name])
     assert task.row.name == name
-    for part in ("source", "method", "examples", "callbacks", "measure", "encoder"):
+    for part in ("examples", "method", "callbacks", "measure", "encoder"):
         assert callable(getattr(task, part)), part
 
 

@@ -22,15 +22,15 @@ def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "said"),
+    ("name", "message"),
     [
         ("narrow", r"can't be used on 28x28 images: RuntimeError: mat1 and mat2 .*; give it another --image-size"),
         ("maps", r"gives \(2, 10, 28, 28\) for 2 images of 10 classes"),
     ],
 )
-def test_preflight_refuses_what_can_be_built_and_not_used(tmp_path: Path, mine: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as raised:
-        preflight([replace(RUN, backbone=f"tests.training.tiny:{mine}")], tmp_path, QUIET)
+def test_preflight_refuses_what_can_be_built_and_not_used(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        preflight([replace(RUN, backbone=f"tests.training.tiny:{name}")], tmp_path, QUIET)
     assert "\n" not in str(raised.value)
 
 
@@ -46,7 +46,7 @@ def test_a_guest_without_stochastic_depth_joins_a_recipe_that_has_some(tmp_path:
 
 
 @pytest.mark.parametrize("units", [True, False])
-def test_bf16_is_told_where_it_does_not_pay(tmp_path: Path, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_says_where_bf16_is_slower(tmp_path: Path, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "multiplies_bf16", lambda _: units)
     half = replace(RUN, precision="bf16")
     assert preflight([RUN], tmp_path, QUIET) == []

@@ -60,7 +60,7 @@ def test_weights_from_a_file_start_a_run_and_bring_their_normalisation(tmp_path:
     assert (result["facts"]["mean"], result["facts"]["std"]) == ([0.5], [0.5])
     job = prepare(run, tmp_path, QUIET)
     torch.testing.assert_close(job.method.backbone.conv.weight, tensors["conv.weight"].sum(1, keepdim=True))
-    shown = next(iter(job.eval_loader(*job.labelled())))[0]
+    shown = next(iter(job.eval_loader(job.examples.images, job.examples.labels)))[0]
     assert (shown.min(), shown.max()) == (-1, pytest.approx(1))  # black and white
 
 

@@ -58,16 +58,13 @@ class Classifier(LightningModule):
 
     @property
     def encoder(self) -> nn.Module:
-        """The model whose weights are saved."""
         return self.trained
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, K)."""
         logits: Tensor = self.trained(images)
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the cross-entropy of a batch, in nats."""
         images, target = batch
         return F.cross_entropy(self.backbone(images), target, label_smoothing=self.label_smoothing)
 
@@ -77,12 +74,10 @@ class Classifier(LightningModule):
         self.update_ema()
 
     def update_ema(self) -> None:
-        """Move the average towards the last weights."""
         if self.average is not None:
             self.average.update_parameters(self.backbone)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule."""
         return optimizer.configure(
             self.backbone,
             learning_rate=self.learning_rate,

@@ -30,13 +30,11 @@ class LinearProbe(nn.Module):
 
     @classmethod
     def from_run(cls, run: Run, backbone: nn.Module) -> Self:
-        """Return the probe. Raise UserError for a backbone without timm's interface."""
         check_interface(backbone, run.protocol)
         return cls(backbone)
 
     @property
     def trained(self) -> nn.Module:
-        """The model that is evaluated."""
         return self
 
     def learn(self, batches: Iterable[tuple[Tensor, Tensor]], *, classes: int) -> None:
@@ -51,7 +49,6 @@ class LinearProbe(nn.Module):
                 head.bias.copy_(bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return log-probabilities (B, K)."""
         return F.linear(feature(self.encoder, images).float(), self.weight, self.bias).log_softmax(1)
 
 
@@ -68,13 +65,11 @@ class NearestNeighbours(nn.Module):
 
     @classmethod
     def from_run(cls, run: Run, backbone: nn.Module) -> Self:
-        """Return the classifier. Raise UserError for a backbone without timm's interface."""
         check_interface(backbone, run.protocol)
         return cls(backbone)
 
     @property
     def trained(self) -> nn.Module:
-        """The model that is evaluated."""
         return self
 
     def learn(self, batches: Iterable[tuple[Tensor, Tensor]], *, classes: int) -> None:
@@ -85,7 +80,6 @@ class NearestNeighbours(nn.Module):
         self.classes = classes
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return log-probabilities (B, K)."""
         return knn(self.bank, self.labels, feature(self.encoder, images), classes=self.classes)
 
 

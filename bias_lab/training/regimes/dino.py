@@ -143,11 +143,9 @@ class DINO(LightningModule):
 
     @property
     def encoder(self) -> nn.Module:
-        """The model whose weights are saved."""
         return self.teacher
 
     def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
-        """Return the loss of a batch of images, after the teacher's update."""
         step, steps = int(self.step), self.schedule["steps"]
         if step:
             self.update_ema(step, steps)
@@ -200,7 +198,6 @@ class DINO(LightningModule):
         self.information.copy_(torch.special.entr(p.mean(0)).sum() - self.entropy)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule."""
         return optimizer.configure(self, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:

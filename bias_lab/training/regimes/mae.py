@@ -160,14 +160,12 @@ class MAE(LightningModule):
         return x
 
     def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
-        """Return the loss of a batch of images."""
         mask = self.mask(len(images)).to(images.device)
         tokens = self.encode(images, mask)
         self.feature_std.copy_(feature_std(tokens.mean(1)))
         return mae_loss(self.decode(tokens, mask), images, mask, patch=self.patch)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule."""
         return optimizer.configure(self, betas=BETAS, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:

@@ -135,7 +135,6 @@ class SimMIM(LightningModule):
         return pixels[:, :, :height, :width]
 
     def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
-        """Return the loss of a batch of images."""
         B, _, H, W = images.shape
         mask = self.mask(B, H, W).to(images.device)
         features = self.encode(images, mask)  # (B, D, h, w)
@@ -143,7 +142,6 @@ class SimMIM(LightningModule):
         return simmim_loss(self.decode(features, H, W), images, mask)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its schedule."""
         return optimizer.configure(self, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:

@@ -17,7 +17,7 @@ from bias_lab.catalogue import PROTOCOLS
 from bias_lab.data import store, subsets
 from bias_lab.definition import Run, Settings
 from bias_lab.training import recording
-from bias_lab.training.job import Job, Labels, Method, Pixels, Predictor, Rows, load
+from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Predictor, Rows, load
 
 CALIBRATION_BINS = 15
 
@@ -28,21 +28,18 @@ class Classification:
     def __init__(self, row: catalogue.Task) -> None:
         self.row = row
 
-    def source(
+    def examples(
         self,
         run: Run,
         target: store.Images,
         selection: subsets.Selection,
         open_dataset: Callable[[str], store.Images],
         settings: Settings,
-    ) -> None:
-        return None
+    ) -> Examples:
+        return Examples(store.part(target.train, selection.indices), selection.labels, target.classes)
 
     def method(self, run: Run, backbone: nn.Module) -> Method:
         return cast(Method, load(PROTOCOLS[run.protocol].module).from_run(run, backbone))
-
-    def examples(self, job: Job) -> tuple[Pixels, Labels | None]:
-        return job.labelled()
 
     def callbacks(self, job: Job, *, steps: int) -> list[Callback]:
         """Return a monitor of the hold-out, if the run asks for one and its labelled images leave a hold-out."""
@@ -66,7 +63,7 @@ class Classification:
         model, metric = cast(Predictor, job.method).trained, self.row.metric
         losses = [row["train/loss"] for row in rows if "train/loss" in row]
         monitored = [row[f"holdout/{metric}"] for row in rows if f"holdout/{metric}" in row]
-        train = evaluate(*logits_of(model, job.eval_loader(*job.labelled())))
+        train = evaluate(*logits_of(model, job.eval_loader(job.examples.images, job.examples.labels)))
         logits, labels = logits_of(model, job.eval_loader(*self.evaluation_images(job)))
         if self.row.judged_on == "test":
             save_predictions(logits, labels, folder / ledger.PREDICTIONS)

@@ -21,7 +21,7 @@ from bias_lab.data.store import Images
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.training import recording
-from bias_lab.training.job import Job, Labels, Method, Pixels, Pretrainer, Rows, Source, load
+from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Pretrainer, Rows, load
 from bias_lab.training.protocols.frozen import features_of, knn
 
 BANK = 1000  # labelled images among which the neighbours of a hold-out image are looked for
@@ -34,24 +34,20 @@ class Pretraining:
     def __init__(self, row: catalogue.Task) -> None:
         self.row = row
 
-    def source(
+    def examples(
         self,
         run: Run,
         target: Images,
         selection: subsets.Selection,
         open_dataset: Callable[[str], Images],
         settings: Settings,
-    ) -> Source:
-        source = open_source(run, target, selection.indices, open_dataset)
-        check_source(run, source, target, allow_overlap=settings.allow_overlap)
-        return source
+    ) -> Examples:
+        examples = open_source(run, target, selection.indices, open_dataset)
+        check_source(run, examples, target, allow_overlap=settings.allow_overlap)
+        return examples
 
     def method(self, run: Run, backbone: nn.Module) -> Method:
         return cast(Method, load(REGIMES[run.regime].module).from_run(run, backbone))
-
-    def examples(self, job: Job) -> tuple[Pixels, Labels | None]:
-        assert job.source is not None  # every pretraining has one
-        return job.source.images, job.source.labels
 
     def callbacks(self, job: Job, *, steps: int) -> list[Callback]:
         every = max(1, steps // max(1, job.run.monitor))
@@ -63,8 +59,7 @@ class Pretraining:
         method = cast(Pretrainer, job.method)
         method.eval()  # pictures must not move batch norm's statistics
         if REGIMES[job.run.regime].pictures:
-            few = job.images.train[:8]
-            images = next(iter(job.eval_loader(few, np.zeros(len(few), dtype=np.int64))))[0]
+            images = next(iter(job.eval_loader(job.images.train[:8], None)))[0]
             for name, picture in method.pictures(images).items():
                 Image.fromarray(picture).save(folder / f"{name}.png")
         return {
@@ -85,7 +80,9 @@ class Pretraining:
 # --- sources ---------------------------------------------------------------------------------------------------------
 
 
-def open_source(run: Run, target: Images, indices: NDArray[np.int64], open_dataset: Callable[[str], Images]) -> Source:
+def open_source(
+    run: Run, target: Images, indices: NDArray[np.int64], open_dataset: Callable[[str], Images]
+) -> Examples:
     """Return the images that the run's `source` names.
 
     `pool` is every training image of the target and its images without labels. `subset` is the N labelled images alone.
@@ -105,26 +102,26 @@ def open_source(run: Run, target: Images, indices: NDArray[np.int64], open_datas
     if source == FRACTALS:
         drawn, drawn_labels = fractals(FRACTAL_CLASSES, FRACTALS_EACH, side, channels, seed=0)
         names = tuple(f"fractal {k}" for k in range(FRACTAL_CLASSES))
-        return Source(drawn, drawn_labels, names) if labelled else Source(drawn)
+        return Examples(drawn, drawn_labels, names) if labelled else Examples(drawn)
     other = open_dataset(source)
     shared = tuple(sorted({*map(str.lower, other.classes)} & {*map(str.lower, target.classes)}))
     images = convert(other.train, side, channels)
     overlap = find_overlap(images, target.test)
     if not labelled:
-        return Source(images, shared_classes=shared, overlap=overlap)
+        return Examples(images, shared_classes=shared, overlap=overlap)
     if len(other.classes) < 2:
         able = ", ".join(row.name for row in REGIMES.values() if row.module and not row.labels)
         raise UserError(f"source {source} has no classes for the regime '{run.regime}'", f"{able} need none")
-    return Source(images, other.train_labels, other.classes, shared, overlap)
+    return Examples(images, other.train_labels, other.classes, shared, overlap)
 
 
-def _of_target(source: str, target: Images, indices: NDArray[np.int64]) -> Source:
+def _of_target(source: str, target: Images, indices: NDArray[np.int64]) -> Examples:
     if source == SUBSET:
-        return Source(target.train[indices])
+        return Examples(target.train[indices])
     if target.unlabelled is None or not len(target.unlabelled):
-        return Source(target.train)
+        return Examples(target.train)
     images = np.concatenate([target.train, target.unlabelled])
-    return Source(images, overlap=find_overlap(target.unlabelled, target.test))
+    return Examples(images, overlap=find_overlap(target.unlabelled, target.test))
 
 
 def convert(images: Pixels, side: int, channels: int) -> Pixels:
@@ -148,7 +145,7 @@ def find_overlap(source: Pixels, test: Pixels) -> tuple[int, ...]:
     return tuple(index for index, image in enumerate(test) if content_hash(image) in hashes)
 
 
-def check_source(run: Run, source: Source, target: Images, *, allow_overlap: bool = False) -> None:
+def check_source(run: Run, source: Examples, target: Images, *, allow_overlap: bool = False) -> None:
     """Raise UserError for a source that holds test images, or is smaller than a batch."""
     if len(source.images) < run.batch_size:
         raise UserError(

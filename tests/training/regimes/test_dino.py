@@ -1,4 +1,4 @@
-"""DINO: the loss against einsum and loops written from the paper, who gets gradient, schedules, planted collapse."""
+"""DINO: the loss against loops written from the paper, the gradients, the schedules, and planted collapse."""
 
 import math
 
@@ -33,7 +33,7 @@ def softmax(x: Array) -> Array:
 
 
 def loss_by_hand(student: Array, teacher: Array, center: Array, ts: float, tt: float) -> float:
-    """Algorithm 1 of the paper with multi-crop, a pair of views after the other."""
+    """Return the loss of the paper's algorithm 1 with multi-crop, by a loop over pairs of views."""
     pairs = []
     for t in range(2):
         for v in range(len(student)):
@@ -51,10 +51,10 @@ def example() -> tuple[Array, Array, Array]:
 
 def test_the_loss_is_the_paper_s() -> None:
     student, teacher, center = example()
-    found = dino_loss(
+    result = dino_loss(
         *map(torch.from_numpy, (student, teacher, center)), student_temperature=0.1, teacher_temperature=0.04
     )
-    assert found.item() == pytest.approx(loss_by_hand(student, teacher, center, 0.1, 0.04), abs=1e-6)
+    assert result.item() == pytest.approx(loss_by_hand(student, teacher, center, 0.1, 0.04), abs=1e-6)
 
 
 @pytest.mark.parametrize("error", ["itself too", "no center", "center on the student", "one temperature"])
@@ -81,14 +81,14 @@ def test_a_view_is_never_compared_with_itself() -> None:
     teacher = torch.stack([torch.full((4, 7), 0.0), torch.randn(4, 7)])
     loss = dino_loss(student, teacher, torch.zeros(7), student_temperature=1.0, teacher_temperature=1.0)
     loss.backward()
-    # the teacher's first view is uniform; it pulls the student's second towards uniform, and the first not at all
+    # the teacher's uniform first view pulls the student's second towards uniform, and not its first
     expected = (student[1].softmax(-1) - 1 / 7) / (4 * 2)
     torch.testing.assert_close(student.grad[1], expected.detach())
 
 
 def test_gradient_reaches_the_student_and_never_the_teacher() -> None:
     module = method(steps=20)
-    module.step += 1  # past the frozen steps
+    module.step += 1  # after the frozen steps
     module.training_step(torch.randn(4, 1, SIDE, SIDE), 0).backward()
     for name, parameter in module.named_parameters():
         if name.startswith("teacher"):
@@ -102,7 +102,7 @@ def test_gradient_reaches_the_student_and_never_the_teacher() -> None:
 
 
 def test_prototypes_keep_still_at_first() -> None:
-    module = method(steps=200)  # one in a hundred: 2 steps
+    module = method(steps=200)  # one in a hundred, which is 2 steps
     for step in range(4):
         module.zero_grad()
         module.training_step(torch.randn(4, 1, SIDE, SIDE), step).backward()
@@ -116,7 +116,7 @@ def test_the_teacher_follows_by_its_momentum() -> None:
         module.student_head.prototypes.add_(1)
     module.update_ema(0, 10)
     torch.testing.assert_close(module.teacher_head.prototypes, slow + 0.1)
-    module.update_ema(5, 10)  # half way: the momentum has risen half of the way to 1
+    module.update_ema(5, 10)  # after half of the steps the momentum has risen half of the way to 1
     torch.testing.assert_close(module.teacher_head.prototypes, slow + 0.1 + 0.9 * 0.05)
     before = module.teacher_head.prototypes.clone()
     module.update_ema(10, 10)
@@ -143,7 +143,7 @@ def test_the_head_gives_cosines_of_unit_vectors() -> None:
     expected = unit @ nn.functional.normalize(head.prototypes, dim=1).T
     torch.testing.assert_close(head(x), expected)
     with torch.no_grad():
-        head.prototypes.mul_(7)  # their length means nothing
+        head.prototypes.mul_(7)  # their length does not matter
     torch.testing.assert_close(head(x), expected)
 
 
@@ -153,14 +153,14 @@ def test_a_crop_of_the_whole_image_is_the_image_or_its_mirror(monkeypatch: pytes
         draws = torch.full((8, 1), 0.5)
         draws[2], draws[5] = 1 - flip, 0.9  # no change of light
         monkeypatch.setattr(dino.torch, "rand", lambda *size, draws=draws: draws if size == (8, 1) else torch.ones(1))
-        found = view(images, 8, (1.0, 1.0))
-        torch.testing.assert_close(found, images if flip > 0.5 else images.flip(3), atol=1e-5, rtol=1e-4)
+        result = view(images, 8, (1.0, 1.0))
+        torch.testing.assert_close(result, images if flip > 0.5 else images.flip(3), atol=1e-5, rtol=1e-4)
 
 
 def test_crops_have_their_share_of_the_area_and_stay_inside() -> None:
     torch.manual_seed(0)
     rows = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
-    places = torch.stack([rows, rows.T])[None].expand(500, -1, -1, -1)  # each pixel says where it was, (500, 2, 64, 64)
+    places = torch.stack([rows, rows.T])[None].expand(500, -1, -1, -1)  # each pixel holds its place, (500, 2, 64, 64)
     torch.manual_seed(1)
     u = torch.rand(8, 500)
     torch.manual_seed(1)
@@ -204,23 +204,23 @@ def test_a_planted_collapse_is_named(kind: str) -> None:
     last = module.teacher_head.layers[-1]
     nn.init.zeros_(last.weight)
     with torch.no_grad():
-        last.bias.copy_(torch.randn(8))  # whatever the image, one vector
+        last.bias.copy_(torch.randn(8))  # one vector for all images
         if kind == "uniform":
             module.teacher_head.prototypes.copy_(torch.ones_like(module.teacher_head.prototypes))
     module.training_step(torch.randn(8, 1, SIDE, SIDE), 0)
-    said = module.diagnostics()
-    assert said["collapsed"] is True
-    assert said["teacher_information"] == pytest.approx(0, abs=1e-4)
-    assert said["teacher_entropy"] == pytest.approx(math.log(32), abs=1e-4) if kind == "uniform" else True
+    diagnostics = module.diagnostics()
+    assert diagnostics["collapsed"] is True
+    assert diagnostics["teacher_information"] == pytest.approx(0, abs=1e-4)
+    assert diagnostics["teacher_entropy"] == pytest.approx(math.log(32), abs=1e-4) if kind == "uniform" else True
 
 
 def test_a_healthy_teacher_is_not_called_collapsed() -> None:
     module = method()
     assert module.diagnostics() == {}
     module.training_step(torch.randn(16, 1, SIDE, SIDE), 0)
-    said = module.diagnostics()
-    assert said["collapsed"] is False
-    assert 0 < said["teacher_information"] < math.log(32)
+    diagnostics = module.diagnostics()
+    assert diagnostics["collapsed"] is False
+    assert 0 < diagnostics["teacher_information"] < math.log(32)
 
 
 def test_batch_norm_of_the_teacher_is_its_own() -> None:
@@ -265,8 +265,8 @@ def test_pictures(name: str, expected: str) -> None:
 def test_attention_is_the_class_token_s() -> None:
     backbone = small().eval()
     images = torch.randn(2, 1, SIDE, SIDE)
-    found = dino.attention(backbone, images)
-    assert found.shape == (2, 4, 4)
+    result = dino.attention(backbone, images)
+    assert result.shape == (2, 4, 4)
     taken = []
     block = backbone.blocks[-1]
     handle = block.norm1.register_forward_hook(lambda *called: taken.append(called[2]))
@@ -274,4 +274,4 @@ def test_attention_is_the_class_token_s() -> None:
     handle.remove()
     q, k, _ = block.attn.query_key_value(taken[0])
     rows = torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    torch.testing.assert_close(found.flatten(1), rows.softmax(-1)[:, :, 0, 1:].mean(1))
+    torch.testing.assert_close(result.flatten(1), rows.softmax(-1)[:, :, 0, 1:].mean(1))

@@ -13,9 +13,11 @@ def test_the_standard_deviation_of_known_features() -> None:
     assert features.feature_std(torch.ones(5, 3)) == pytest.approx(0, abs=1e-3)  # one direction
     assert features.feature_std(torch.tensor([[1.0, 0], [5.0, 0]])) == pytest.approx(
         0, abs=1e-3
-    )  # length does not count
+    )  # length does not matter
     assert features.feature_std(torch.tensor([[1.0, 0], [-1.0, 0]])) == pytest.approx(1)  # directions cancel
-    assert features.feature_std(torch.eye(4)) == pytest.approx((1 - 1 / 4) ** 0.5)  # orthogonal: |mean|² is 1/4
+    assert features.feature_std(torch.eye(4)) == pytest.approx(
+        (1 - 1 / 4) ** 0.5
+    )  # of orthogonal vectors |mean|² is 1/4
 
 
 def test_collapse_is_named() -> None:
@@ -24,7 +26,7 @@ def test_collapse_is_named() -> None:
         "collapsed": True,
     }
     assert features.collapse_diagnostics(torch.tensor(0.3))["collapsed"] is False
-    assert features.collapse_diagnostics(torch.tensor(float("nan"))) == {}  # before the first step: nothing is known
+    assert features.collapse_diagnostics(torch.tensor(float("nan"))) == {}  # before the first step
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -48,15 +50,15 @@ class Model:
 
 def test_a_map_is_made_of_tokens_without_the_class_token_and_of_either_layout() -> None:
     tokens = torch.arange(2 * 7 * 7.0).reshape(2, 7, 7)  # a class token and 2x3 patches of width 7
-    found = features.feature_map(Model, tokens)
-    assert found.shape == (2, 7, 2, 3)
-    assert torch.equal(found[1, :, 1, 0], tokens[1, 1 + 3])
+    result = features.feature_map(Model, tokens)
+    assert result.shape == (2, 7, 2, 3)
+    assert torch.equal(result[1, :, 1, 0], tokens[1, 1 + 3])
     first, last = torch.randn(2, 7, 4, 5), torch.randn(2, 4, 5, 7)
     assert torch.equal(features.feature_map(Model, first), first)
     assert torch.equal(features.feature_map(Model, last), last.permute(0, 3, 1, 2))
 
 
-def test_what_a_regime_needs_is_asked_for_by_name() -> None:
+def test_a_missing_part_of_a_backbone_is_named() -> None:
     backbone = nn.Linear(1, 1)
     features.check_parts(backbone, "dino", ("weight",))
     with pytest.raises(

@@ -29,7 +29,7 @@ def test_a_ratio_masks_exactly_so_many(tokens: int, ratio: float, masked: int) -
 def test_each_image_has_a_mask_of_its_own_and_every_place_its_share() -> None:
     mask = masking.random_mask(4000, 16, 0.75, generator=torch.Generator().manual_seed(3))
     assert len({tuple(row) for row in mask.tolist()}) > 1000
-    # 4000 draws of probability 0.75: a place's share lies within 5 standard deviations of it
+    # of 4000 draws with probability 0.75, a place's share lies within 5 standard deviations of it
     assert mask.mean(0).sub(0.75).abs().max() < 5 * (0.75 * 0.25 / 4000) ** 0.5
 
 

@@ -1,4 +1,4 @@
-"""SimMIM: the loss against a loop written from the paper, squares of exact number, every backbone's way of hiding."""
+"""SimMIM: the loss against a loop written from the paper, exact masks, and hiding in every backbone."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def loss_by_hand(predicted: np.ndarray, images: np.ndarray, mask: np.ndarray) -> float:
-    """The paper's loss, |prediction - pixel| over masked values, divided by their number; one value after the other."""
+    """Return the paper's loss, |prediction - pixel| over masked values divided by their number, by a loop."""
     errors = [
         abs(predicted[b, c, i, j] - images[b, c, i, j])
         for b, c, i, j in np.ndindex(*images.shape)
@@ -53,7 +53,7 @@ def test_the_oracle_catches_a_planted_error(error: str) -> None:
     assert abs(wrong - loss_by_hand(predicted, images, mask)) > 1e-3
 
 
-def test_nothing_masked_costs_nothing() -> None:
+def test_the_loss_is_zero_if_nothing_is_masked() -> None:
     assert simmim_loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) == 0
 
 
@@ -76,7 +76,7 @@ def test_masks_are_whole_squares_of_exactly_the_ratio(name: str) -> None:
 
 
 def conv_stem_vit() -> nn.Module:
-    """The README's: its patches' embeddings look beyond them."""
+    """Return the README's backbone, whose patch embeddings overlap neighbouring patches."""
     model = small("vit_micro")
     model.patch_embed.proj = nn.Sequential(
         nn.Conv2d(1, 48, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(48, 96, 3, stride=2, padding=1)
@@ -109,7 +109,7 @@ def test_the_map_of_swin_is_turned_and_a_vit_s_class_token_left_out() -> None:
 
 
 def test_a_map_that_was_rounded_up_is_cut_not_stretched() -> None:
-    backbone = small("resnet_micro")  # 28 px at stride 8: a 4x4 map, 32 px painted
+    backbone = small("resnet_micro")  # 28 px at stride 8 give a 4x4 map, so 32 px are reconstructed
     method = SimMIM(backbone).eval()
     features = torch.randn(1, method.reconstruct.in_channels, 4, 4)
     whole = nn.functional.pixel_shuffle(method.reconstruct(features), 8)

@@ -103,9 +103,9 @@ def test_accuracies_count_images() -> None:
     logits, labels = random_logits()
     order = logits.argsort(1, descending=True).numpy()
     hits = order == labels.numpy()[:, None]
-    found = evaluate(logits, labels)
-    assert found["top1"] == hits[:, 0].sum() / 500
-    assert found["top5"] == hits[:, :5].any(1).sum() / 500
+    metrics = evaluate(logits, labels)
+    assert metrics["top1"] == hits[:, 0].sum() / 500
+    assert metrics["top5"] == hits[:, :5].any(1).sum() / 500
 
 
 def test_macro_f1_and_recalls_follow_their_definitions() -> None:
@@ -116,9 +116,9 @@ def test_macro_f1_and_recalls_follow_their_definitions() -> None:
         hit = ((predicted == k) & (truth == k)).sum()
         f1.append(2 * hit / ((predicted == k).sum() + (truth == k).sum()))
         recall.append(hit / (truth == k).sum())
-    found = evaluate(logits, labels)
-    assert found["macro_f1"] == pytest.approx(np.mean(f1), abs=1e-6)
-    assert found["per_class"] == pytest.approx(recall, abs=1e-6)
+    metrics = evaluate(logits, labels)
+    assert metrics["macro_f1"] == pytest.approx(np.mean(f1), abs=1e-6)
+    assert metrics["per_class"] == pytest.approx(recall, abs=1e-6)
 
 
 def test_top5_is_left_out_where_it_means_nothing() -> None:

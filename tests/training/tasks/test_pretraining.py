@@ -135,11 +135,7 @@ def test_shared_class_names_are_reported() -> None:
     opened = open_source(
         replace(PRETRAIN, regime="supervised", source="other"), images(), np.arange(3), lambda name: other
     )
-    assert opened.facts() == {
-        "source_images": 60,
-        "source_overlap": 0,
-        "shared_classes": ["class0", "class1", "class2"],
-    }
+    assert opened.shared_classes == ("class0", "class1", "class2")
     assert np.array_equal(opened.labels, other.train_labels)
 
 
@@ -176,7 +172,7 @@ def finished(run: Run, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Images:
-    """120 training and 40 test images of the embedded dataset, and few fractals: a run takes a second."""
+    """Use 120 training and 40 test images of the embedded dataset and few fractals, so that a run takes a second."""
     whole = store.open_images("fashion_mnist_12k")
     cut = Images(
         whole.train[:120],
@@ -216,8 +212,8 @@ def test_a_pretraining_is_a_run_and_starts_another(
     assert (here / f"{picture}.png").is_file() if picture else not list(here.glob("*.png"))
     rows = [json.loads(line) for line in (here / ledger.METRICS).read_text().splitlines()]
     assert [row["step"] for row in rows if "holdout/knn" in row] == [3]
-    told = [row["step"] for row in rows if "train/feature_std" in row]
-    assert told == ([] if regime == "formula" else [1, 2, 3])
+    logged = [row["step"] for row in rows if "train/feature_std" in row]
+    assert logged == ([] if regime == "formula" else [1, 2, 3])
     encoder = load_file(here / ledger.WEIGHTS)
     create("vit_micro", image_size=28, channels=1, classes=None).load_state_dict(encoder, strict=True)
 
@@ -239,7 +235,7 @@ def test_a_pretraining_is_a_run_and_starts_another(
 
 
 @pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
-def test_a_frozen_encoder_is_judged_and_no_step_is_taken(protocol: str, small: Images, tmp_path: Path) -> None:
+def test_a_frozen_encoder_is_evaluated_without_a_step(protocol: str, small: Images, tmp_path: Path) -> None:
     before = replace(PRETRAIN)
     finished(before, tmp_path)
     encoder = load_file(ledger.run_folder(tmp_path, run_id(before)) / ledger.WEIGHTS)
@@ -260,7 +256,7 @@ def test_a_frozen_encoder_is_judged_and_no_step_is_taken(protocol: str, small: I
     assert all(torch.equal(saved[name], encoder[name]) for name in encoder)
 
 
-def test_neighbours_are_asked_as_often_as_the_run_says(small: Images, tmp_path: Path) -> None:
+def test_the_hold_out_is_measured_as_often_as_the_run_says(small: Images, tmp_path: Path) -> None:
     run = replace(PRETRAIN, samples_seen=64, monitor=2)
     finished(run, tmp_path)
     lines = (ledger.run_folder(tmp_path, run_id(run)) / ledger.METRICS).read_text().splitlines()
@@ -269,14 +265,15 @@ def test_neighbours_are_asked_as_often_as_the_run_says(small: Images, tmp_path: 
     assert all(0 <= row["holdout/knn"] <= 1 for row in asked)
 
 
-def test_looking_at_the_encoder_does_not_move_it(small: Images, tmp_path: Path, monkeypatch) -> None:
+def test_measuring_the_encoder_does_not_change_it(small: Images, tmp_path: Path, monkeypatch) -> None:
     run = replace(PRETRAIN, regime="simmim", backbone="resnet_micro")
-    finished(run, tmp_path / "looked")
+    finished(run, tmp_path / "measured")
     monkeypatch.setattr("bias_lab.training.regimes.simmim.SimMIM.pictures", lambda self, images: {})
     monkeypatch.setattr(pretraining.NeighboursMonitor, "on_train_batch_end", lambda *given: None)
-    finished(run, tmp_path / "blind")
+    finished(run, tmp_path / "unmeasured")
     pair = [
-        (ledger.run_folder(tmp_path / side, run_id(run)) / ledger.WEIGHTS).read_bytes() for side in ("looked", "blind")
+        (ledger.run_folder(tmp_path / side, run_id(run)) / ledger.WEIGHTS).read_bytes()
+        for side in ("measured", "unmeasured")
     ]
     assert pair[0] == pair[1]
 
