@@ -1,12 +1,13 @@
-"""Swin's blocks in a faster order of operations, which computes the same numbers.
+"""Swin's blocks in a faster order of operations, equal to the text of `swin.py` up to rounding.
 
 1. Tokens lie in the order of the next block's windows, so that a window is a slice. One gather between two blocks takes
-   the place of the shift, partition, reverse and shift back. SAVES_ORDER
-   `test_window_order_equals_the_official_order` holds both equal.
-2. Inference on a CPU takes a few samples at a time, since no two samples meet in a block. SAVES_SAMPLES
+   the place of the shift, partition, reverse and shift back. With the next point it saves 20 to 30 % of swin_micro's
+   inference, and 6 % of a training step. `test_window_order_equals_the_official_order` holds both equal.
+2. Inference on a CPU takes a few samples at a time, since no two samples meet in a block. It saves 4 % of swin_micro's
+   inference with 32 images, and 30 % with 256.
    `test_inference_goes_a_few_samples_at_a_time_and_computes_the_same` holds both equal.
-3. Attention whose bias needs a gradient is written out. SAVES_ATTEND
-   `test_inference_and_training_agree` holds both equal.
+3. Attention whose bias needs a gradient is written out. It saves 3 to 4 % of swin_micro's training step.
+   `test_attention_written_out_is_sdpa` holds both equal.
 """
 
 from collections.abc import Container

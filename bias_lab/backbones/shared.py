@@ -11,7 +11,8 @@ The letters of every shape comment in this room:
 (B, N, D) are tokens, (B, C, H, W) are maps, and (B, H, W, C) are maps with the channels last, as Swin keeps them.
 
 What makes a backbone faster but harder to read stands after its text, under "Speed". It runs only where every part is
-as built and has no hook. Everywhere else the text itself runs.
+as built and has no hook. Everywhere else the text itself runs. Savings are those of the micro sizes on one thread of an
+AMD EPYC, with batches of 32 images of 28 and 64 pixels.
 """
 
 from collections.abc import Sequence
@@ -262,8 +263,8 @@ def check_heads(width: int, heads: int) -> None:
 
 
 # --- Speed -----------------------------------------------------------------------------------------------------------
-# A convolution whose stride is its kernel is a matrix product over the values of each patch. SAVES_PATCHES
-# `test_a_product_over_patches_is_the_convolution` holds both equal.
+# A convolution whose stride is its kernel is a matrix product over the values of each patch. It saves up to a tenth of
+# vit_micro's inference, and nothing in training. `test_a_product_over_patches_is_the_convolution` holds both equal.
 
 
 def hooked(*modules: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Swin's faster order of operations. `test_swin.py` holds it against the text of the model."""
+"""Test Swin's faster order of operations. `test_swin.py` compares it with the text of the model."""
 
 import pytest
 import torch

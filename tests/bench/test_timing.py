@@ -7,7 +7,7 @@ from bias_lab.bench import timing
 
 
 def test_ratios_are_the_references_time_over_ours(monkeypatch):
-    """A scripted clock: the reference takes 3 s, ours 2 s, whoever goes first."""
+    """By a scripted clock the reference takes 3 s and ours 2 s, in either order."""
     clock = [0.0]
     monkeypatch.setattr(timing.time, "thread_time", lambda: clock[0])
 
@@ -20,10 +20,10 @@ def test_ratios_are_the_references_time_over_ours(monkeypatch):
     assert timing.interleaved(takes(3.0), takes(2.0), rounds=4) == pytest.approx([1.5] * 4)
 
 
-def test_each_round_times_both_and_turns_the_order():
+def test_each_round_times_both_in_alternating_order():
     seen = []
     timing.interleaved(lambda: seen.append("reference"), lambda: seen.append("ours"), rounds=2)
-    assert seen == ["ours", "reference", "reference", "ours"] * 2  # the first two rounds warm up
+    assert seen == ["ours", "reference", "reference", "ours"] * 2  # the first two rounds are not counted
 
 
 def test_a_row_has_the_quartiles_and_the_count():
