@@ -50,7 +50,9 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     return f"file:{digest}", {"path": str(path.absolute())}
 
 
-def images(name: str, *, folder: Path, image_size: int | None) -> tuple[str, dict[str, Any]]:
+def images(
+    name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False
+) -> tuple[str, dict[str, Any]]:
     """A pretraining's source as a run holds it, and its place: `folder:<fingerprint>` for a folder of images without
     classes, else name and nothing. folder: the sweep's, where the index is kept.
     """
@@ -58,7 +60,7 @@ def images(name: str, *, folder: Path, image_size: int | None) -> tuple[str, dic
         return name, {}
     from bias_lab.data import unlabelled
 
-    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64)
+    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64, skip_bad=skip_bad)
 
 
 def _find(module: str, here: Path) -> Path | None:

@@ -46,6 +46,7 @@ class Request:
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
     tune: bool | None = None  # True: all; False: nobody; None: joined backbones
     allow_overlap: bool = False
+    skip_bad_images: bool = False  # of a folder to pretrain on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         raise unknown("family", request.family, FAMILIES)
     if request.family and not joined:
         raise UserError("--family says what a joined backbone is, and none joins", remedy="--backbone NAME")
-    runs, places = _identified(_reshaped(experiment.runs, request, joined), folder)
+    runs, places = _identified(_reshaped(experiment.runs, request, joined), folder, request.skip_bad_images)
     data = request.data
     facts = checks.known(runs, {data.dataset: data.facts} if data else {})
     runs, notes = checks.fit_sizes(runs, _bounded(facts, request), typed=request.sizes is not None)
@@ -127,12 +128,14 @@ def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) 
     return overrides.join(made, joined) if joined else made
 
 
-def _identified(runs: Sequence[Run], folder: Path) -> tuple[list[Run], dict[str, Any]]:
+def _identified(runs: Sequence[Run], folder: Path, skip_bad: bool) -> tuple[list[Run], dict[str, Any]]:
     """Weights and sources that an experiment names by their place take the hash of its content; and where they lie."""
     files = {run.weights for run in runs if run.weights and not run.weights.startswith("file:")}
     weights = {name: own.weights(name) for name in files}
     looked_at = {run.source: run.image_size for run in runs if run.regime not in ("scratch", "weights")}
-    sources = {name: own.images(name, folder=folder, image_size=side) for name, side in looked_at.items()}
+    sources = {
+        name: own.images(name, folder=folder, image_size=side, skip_bad=skip_bad) for name, side in looked_at.items()
+    }
     named = [*weights.items(), *sources.items()]
     if all(identity == name for name, (identity, _) in named):
         return list(runs), {}

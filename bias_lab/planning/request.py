@@ -40,6 +40,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         fields=dict(parse_field(text) for text in typed.set),
         tune=typed.tune,
         allow_overlap=typed.allow_overlap,
+        skip_bad_images=typed.skip_bad_images,
         data=_data(typed, folder),
     )
     if typed.manifest is None:

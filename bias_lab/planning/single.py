@@ -51,7 +51,7 @@ def definition(
     run = overrides.changed(run, fields) if fields else run
     places: dict[str, Any] = {}
     if "source" in typed:
-        run, places = _from_folder(run, folder)
+        run, places = _from_folder(run, folder, skip_bad=bool(typed.get("skip_bad_images")))
     if "weights" in typed:
         run, more = _from_weights(run, typed["weights"], regime_typed="regime" in typed)
         places |= more
@@ -74,9 +74,9 @@ def _from_weights(run: Run, name: str, *, regime_typed: bool) -> tuple[Run, dict
     return replace(run, weights=name, regime=regime, source=run.source or name), {name: place} if place else {}
 
 
-def _from_folder(run: Run, folder: Path) -> tuple[Run, dict[str, Any]]:
+def _from_folder(run: Run, folder: Path, *, skip_bad: bool) -> tuple[Run, dict[str, Any]]:
     """The run with its source; of a folder of images without classes, the content is part of the run."""
-    identity, place = own.images(run.source, folder=folder, image_size=run.image_size)
+    identity, place = own.images(run.source, folder=folder, image_size=run.image_size, skip_bad=skip_bad)
     return replace(run, source=identity), {identity: place} if place else {}
 
 
