@@ -11,7 +11,8 @@ from torch import nn
 from bias_lab import ledger
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
-from bias_lab.training.job import build_backbone, trains
+from bias_lab.training.job import trains
+from bias_lab.training.prepare import build_backbone
 from bias_lab.training.weights import read_safetensors
 
 

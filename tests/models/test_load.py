@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from bias_lab.training.classification import logits_of
 from torch import Tensor
 
 from bias_lab import ledger
@@ -14,7 +15,6 @@ from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.models.load import Loaded, load
 from bias_lab.training import protocols
-from bias_lab.training.classification import logits_of
 from bias_lab.training.weights import read_safetensors
 from tests.training.runs import RUN, finished
 

@@ -135,7 +135,9 @@ def read_imagenette(row: Dataset, folder: Path, side: int) -> Published:
         split: Imagenette(str(folder.parent), split=theirs, size=f"{row.image_size}px")
         for split, theirs in names.items()
     }
-    splits = {k: ([Path(path) for path, _ in d._samples], _labels([c for _, c in d._samples])) for k, d in opened.items()}
+    splits = {
+        k: ([Path(path) for path, _ in d._samples], _labels([c for _, c in d._samples])) for k, d in opened.items()
+    }
     return Published(splits, [names[0] for names in opened["train"].classes])
 
 

@@ -189,9 +189,7 @@ def test_a_users_script_is_not_run_again_and_its_environment_stays(references: l
         "print(dict(os.environ) == before)\n",
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, str(script), references[0].path], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, str(script), references[0].path], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["500", "True"]
     assert done.stderr == ""
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bias_lab.data import store
-from bias_lab.data.readers import pixel_store
 from bias_lab.data.own_images import Index, index
+from bias_lab.data.readers import pixel_store
 from bias_lab.data.store import open_images
 from tests.data.pictures_on_disk import class_folders
 from tests.data.stores_on_disk import files, found, opened
@@ -205,7 +205,9 @@ def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
     whole = opened(found, tmp_path)
     for moment in told["moments"]:
         folder, where = f"root-{moment}", f"step {moment}, {told['steps'][moment - 1]}"
-        left = pixel_store._open(tmp_path / folder / "stores", pixel_store.key_of(found.fingerprint, 24, 3, *found.classes))
+        left = pixel_store._open(
+            tmp_path / folder / "stores", pixel_store.key_of(found.fingerprint, 24, 3, *found.classes)
+        )
         assert (left is not None) == (moment >= renames[3]), where
         again = open_images(found.identity, data_root=str(tmp_path / folder), place=found.place)
         for images in (again, *([left] if left else [])):
