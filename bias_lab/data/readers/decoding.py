@@ -29,7 +29,7 @@ from bias_lab.data.readers import image_file
 from bias_lab.errors import UserError, plural
 
 ALONE = 1500  # images; one process decodes them sooner than others start
-TOGETHER = 64  # images that are decoded, written and reported at once
+TOGETHER = 128  # images that are decoded, written and reported at once
 TICK = 0.2  # seconds after which a waiting thread sees a Ctrl-C that the system gave to another thread
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the environment of a decoding process
 

@@ -146,7 +146,7 @@ from bias_lab.data.readers import decoding, image_file, pixel_store
 place, kills = json.loads(pathlib.Path(sys.argv[1]).read_text()), int(sys.argv[3])
 decoding.ALONE = int(sys.argv[4])
 system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
-ours = {image_file.pixels: "image", decoding.wait: "wait", pixel_store.of_sums: "moments", pixel_store.content_hash: "sum"}
+ours = {image_file.pixels: "image", decoding.Future.result: "part", pixel_store.of_sums: "moments", pixel_store.content_hash: "sum"}
 named = {function.__code__: name for function, name in ours.items()}
 steps, one_at_a_time = [], threading.Lock()
 
