@@ -106,9 +106,8 @@ def _at_its_line(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except SyntaxError as error:  # perhaps in a module that the file imports
-        raise UserError(
-            f"{error.filename or path}, line {error.lineno}: {error.msg}", remedy="correct the file"
-        ) from error
+        what = f"{error.filename or path}, line {error.lineno}: {error.msg}"
+        raise UserError(what, remedy="correct the file") from error
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)

@@ -34,7 +34,8 @@ def definition(
         skip_bad = bool(typed.get("skip_bad_images"))
         source, place = own.images(run.source, folder=folder, image_size=run.image_size, skip_bad=skip_bad)
         run, places = replace(run, source=source), {source: place} if place else {}
-    if (weights := typed.get("weights")) is not None:
+    weights = typed.get("weights")
+    if weights is not None:
         name, place = own.weights(weights)
         run = replace(run, weights=name, regime=typed.get("regime", "weights"), source=run.source or name)
         places |= {name: place} if place else {}

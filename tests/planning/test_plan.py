@@ -171,12 +171,6 @@ def test_a_folder_that_an_experiment_names_as_source_is_known_by_content(tmp_pat
     assert source.startswith("folder:")
     assert sweep.places[source]["path"] == str(photos)
     assert sweep.runs[1].pretraining == run_id(sweep.runs[0])
-    (photos / "broken.png").write_bytes(b"no image")
-    with pytest.raises(UserError, match="--skip-bad-images"):
-        plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
-    request = Request(skip_bad=True)
-    again = plan.arrange(study, "one", "laptop", tmp_path, request, learning_rates.Rates())
-    assert {run.source for run in again.runs} == {source}
     unknown = Experiment(question="?", runs=(replace(before, source=str(tmp_path / "photo")),))
     with pytest.raises(UserError, match="unknown source"):
         plan.arrange(unknown, "one", "laptop", tmp_path, Request(), learning_rates.Rates())

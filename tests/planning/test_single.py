@@ -159,14 +159,3 @@ def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> 
     (photos / "0.png").unlink()
     (changed,), _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert changed.source != run.source
-
-
-def test_broken_images_of_a_source_are_skipped_if_the_flag_says_so(tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    Image.new("RGB", (20, 20), (9, 90, 10)).save(photos / "1.png")
-    (photos / "2.png").write_bytes(b"no image")
-    typed: dict[str, Any] = dict(task="pretrain", backbone="vit_micro", source=str(photos))
-    with pytest.raises(UserError, match="1 of 2 images"):
-        make(tmp_path, **typed)
-    assert make(tmp_path, **typed, skip_bad_images=True).source.startswith("folder:")
