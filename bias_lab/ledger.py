@@ -156,10 +156,7 @@ class LocalLock:
 
 @contextlib.contextmanager
 def claim(folder: Path, kind: Callable[[Path], Claim] = LocalLock) -> Iterator[None]:
-    """Hold a folder for one sweep.
-
-    Raise UserError if another sweep holds it, or if nothing can be written there.
-    """
+    """Hold a folder for one sweep. Raise UserError if another sweep holds it, or if nothing can be written there."""
     lock = kind(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +188,7 @@ class Attempt:
 
     def __init__(self, here: Path, number: int) -> None:
         self.here, self.number = here, number
-        self.folder, self._claim = _take_folder(here, number)
+        self.folder, self.claim = _take_folder(here, number)
 
     def publish(self, result: dict[str, Any]) -> None:
         """Write `result.json` and make this attempt's files the run's, unless another attempt came first.
@@ -211,10 +208,6 @@ class Attempt:
         _finish_publishing(self.here)
         shutil.rmtree(self.folder, ignore_errors=True)  # it is still there if another attempt came first
 
-    def close(self) -> None:
-        """Let another attempt take over the folder, if this one was not published."""
-        self._claim.release()
-
 
 @contextlib.contextmanager
 def attempt(folder: Path, run: Run) -> Iterator[Attempt]:
@@ -228,7 +221,7 @@ def attempt(folder: Path, run: Run) -> Iterator[Attempt]:
     try:
         yield begun
     finally:
-        begun.close()
+        begun.claim.release()  # another attempt may take over the folder, if this one was not published
 
 
 def finish_publishing(folder: Path, run_id: str) -> bool:
