@@ -229,14 +229,14 @@ def backbones(arguments: argparse.Namespace) -> int:
     from bias_lab.cli import terminal
 
     rows = [
-        [row.name, row.architecture, row.family, f"{row.image_size} px", row.about]
+        [row.name, row.architecture, row.family, f"{row.image_size} px"]
         for row in catalogue.BACKBONES.values()
         if arguments.pattern in row.name
     ]
     if not rows:
         raise unknown("backbone", arguments.pattern, catalogue.BACKBONES)
     console = _console()
-    terminal.table(console, ["name", "architecture", "family", "made for", ""], rows)
+    terminal.table(console, ["name", "architecture", "family", "made for"], rows)
     console.print("any timm name works too, and package.module:factory for your own", style="dim", highlight=False)
     return 0
 
