@@ -53,9 +53,9 @@ def create(
     Raises UserError for an unknown name, with the nearest one, and for values that the architecture cannot take.
     """
     if channels < 1:
-        raise UserError(f"{channels} channels", "1 for grey images, 3 for colour")
+        raise UserError(f"{channels} channels are too few", "1 for grey images, 3 for colour")
     if classes is not None and classes < 1:
-        raise UserError(f"{classes} classes", "1 or more; None for an encoder without a classifier")
+        raise UserError(f"{classes} classes are too few", "1 or more, or None for an encoder without a classifier")
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
     by_keyword = catalogue.traits(name).drop_path_keyword
     keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels)
@@ -99,7 +99,7 @@ def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], opt
             return _built(name, factory, {k: v for k, v in keywords.items() if k != refused[1]}, optional)
         raise NotTaken(name, refused[1], keywords[refused[1]]) from error
     if not isinstance(model, nn.Module):
-        raise UserError(f"{name} gave {type(model).__name__}", "a factory returns a torch.nn.Module")
+        raise UserError(f"the factory {name} returned a {type(model).__name__}", "a torch.nn.Module is needed")
     return model
 
 
@@ -206,7 +206,9 @@ def _own_factory(name: str) -> tuple[Callable[..., Any], set[str] | None]:
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise  # the user's module exists, and one of its own imports does not
-        raise UserError(f"no module '{module_name}' for the backbone '{name}'", remedy="is its folder here?") from error
+        raise UserError(
+            f"no module '{module_name}' for the backbone '{name}'", remedy="install it, or start in its folder"
+        ) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -262,7 +264,7 @@ def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
 
 
 def nearest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the lab's name whose model has most of the tensors, by name and shape; empty if none has half of them.
+    """Return the lab's name whose model has most of the tensors, by name and shape, or "" if none has half of them.
 
     Models are built without memory (meta device), at the size that they were made for.
     """

@@ -22,7 +22,7 @@ from bias_lab.backbones import windows
 from bias_lab.backbones.shared import hooked
 from bias_lab.backbones.windows import Pair, keep
 
-TOKENS = 2048  # of one chunk of samples, for each thread; 1024 to 3136 measured alike
+TOKENS = 2048  # in a chunk of samples, for each thread (1024 to 3136 took equal time)
 
 
 def usable(blocks: nn.Module, kinds: Container[type]) -> bool:
@@ -35,7 +35,7 @@ def usable(blocks: nn.Module, kinds: Container[type]) -> bool:
 
 
 def run_blocks(stage: Any, x: Tensor) -> Tensor:
-    """Return a stage's map after its blocks; (B, H, W, D) in and out."""
+    """Return a stage's map after its blocks: (B, H, W, D) -> (B, H, W, D)."""
     B, H, W, D = x.shape
     x = x.flatten(1, 2)  # (B, H*W, D)
     for i, block in enumerate(stage.blocks):
@@ -50,7 +50,7 @@ def run_blocks(stage: Any, x: Tensor) -> Tensor:
 
 
 def by_samples(block: Any, x: Tensor, padding: Tensor | None) -> Tensor:
-    """Return `run_block`, in inference on a CPU a few samples at a time; (B, G*A, D) in and out.
+    """Return `run_block`, in inference on a CPU a few samples at a time: (B, G*A, D) -> (B, G*A, D).
 
     The intermediate values of a block are many times its input. Those of a few samples fit into memory that the
     allocator has at hand. Those of a large batch take new pages from the system in every block, unless the process has
@@ -67,7 +67,7 @@ def by_samples(block: Any, x: Tensor, padding: Tensor | None) -> Tensor:
 
 
 def run_block(block: Any, x: Tensor, padding: Tensor | None) -> Tensor:
-    """Return the block's output; (B, G*A, D) in and out, tokens in the order of its windows."""
+    """Return the block's output, tokens in the order of its windows: (B, G*A, D) -> (B, G*A, D)."""
     B, L, D = x.shape
     y = block.norm1(x)  # (B, G*A, D)
     if padding is not None:
@@ -119,7 +119,7 @@ def moving(index: Tensor) -> Tensor | None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Return the attention's mixture, (B*G, h, A, d) each; bias: (1, h, A, A), or for each window (G, h, A, A)."""
+    """Return the mixture of values, (B*G, h, A, d) like q, k, v. The bias is that of `WindowAttention.bias`."""
     scores = q @ k.transpose(-2, -1)  # (B*G, h, A, A)
     scores = scores.reshape(-1, *bias.shape)  # (B, G, h, A, A), or (B*G, 1, h, A, A)
     scores = torch.add(bias, scores, alpha=q.shape[-1] ** -0.5)  # one pass scales and adds bias and mask

@@ -333,7 +333,7 @@ def convolve(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> 
 
 
 def scale_and_shift(norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor] | None:
-    """Return a norm in evaluation as (scale, shift), each (C,); None where it reads its input or is no affine map."""
+    """Return a norm in evaluation as (scale, shift), each (C,), or None if it reads its input or has no weights."""
     if norm is None or norm.training or not norm.affine or norm.running_mean is None or norm.running_var is None:
         return None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()  # (C,)

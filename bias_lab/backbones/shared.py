@@ -75,10 +75,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[-2:]) != self.img_size:
-            raise UserError(
-                f"images of {x.shape[-2]}x{x.shape[-1]} for a model built for {self.img_size[0]}x{self.img_size[1]}",
-                remedy="resize them, or call set_input_size",
-            )
+            sizes = f"images of {x.shape[-2]}x{x.shape[-1]} don't fit a model for {self.img_size[0]}x{self.img_size[1]}"
+            raise UserError(sizes, remedy="resize them, or call set_input_size")
         if cuts_patches(self.proj):
             x = project_patches(x, self.proj)  # (B, H/P, W/P, D)  the same as the next two lines, see "Speed"
         else:
@@ -237,16 +235,18 @@ def take(count: int, indices: int | Sequence[int] | None) -> list[int]:
     else:
         taken = [count + i if i < 0 else i for i in indices]
     if not taken or min(taken) < 0 or max(taken) >= count:
-        raise UserError(f"stages {indices} of a model that has {count}", f"a number up to {count}, or indices below it")
+        raise UserError(
+            f"stages {indices} of a model that has {count} don't exist", f"a number up to {count}, or indices below it"
+        )
     return taken
 
 
 def check_ends(in_chans: int, num_classes: int) -> None:
     """Raise UserError for a channel count below 1 or a class count below 0 (0 means no classifier)."""
     if in_chans < 1:
-        raise UserError(f"{in_chans} channels", "1 for grey images, 3 for colour")
+        raise UserError(f"{in_chans} channels are too few", "1 for grey images, 3 for colour")
     if num_classes < 0:
-        raise UserError(f"{num_classes} classes", "1 or more; 0 for an encoder without a classifier")
+        raise UserError(f"{num_classes} classes are too few", "1 or more, or 0 for an encoder without a classifier")
 
 
 def check_pool(global_pool: str) -> None:

@@ -111,6 +111,7 @@ def alone(work: Callable[..., Iterator[Row]], case: object, rounds: int, environ
 
 
 def on_one_thread(work: Callable[..., Iterator[Row]], case: object, rounds: int) -> list[Row]:
+    """Return the rows of one case, measured in this process."""
     with one_thread():
         return list(work(case, rounds=rounds))
 

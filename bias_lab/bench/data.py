@@ -115,8 +115,9 @@ def pipelines(case: str, *, rounds: int) -> Iterator[Row]:
     images = photographs(512, side)
     run = Run(dataset="bench", backbone="bench", size=len(images), batch_size=BATCH, **fields)
     ours = iter(Batches(images, np.arange(len(images)) % 10, run, classes=10, mean=MEAN, std=STD, steps=10**9))
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     for name, steps in references(case).items():
-        whole = [Image.fromarray(image) for image in images] if "PIL" in name else list(_planes(images))
+        whole = [Image.fromarray(image) for image in images] if "PIL" in name else list(planes)
         loader = DataLoader(PerImage(whole, transforms.Compose(steps)), batch_size=BATCH, shuffle=True, drop_last=True)
         theirs = _endless(loader)
         ratios = interleaved(_taking(theirs, 1), _taking(ours, OURS), rounds)
@@ -129,10 +130,6 @@ def _taking(batches: Iterator[Any], count: int) -> Callable[[], None]:
             next(batches)
 
     return take
-
-
-def _planes(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Iterator[torch.Tensor]:
-    return iter(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
 
 
 def _endless(loader: "DataLoader[tuple[Any, int]]") -> Iterator[Any]:
@@ -190,7 +187,7 @@ def building(count: int, *, rounds: int) -> Iterator[Row]:
             before = _pillow(files[turn::20])
             indexing, index = _core_seconds(partial(own_images.index, folder / "images", folder=folder / "out"))
             root = str(folder / "out" / "root")
-            opening, _ = _core_seconds(partial(_open, index, root))
+            opening, _ = _core_seconds(partial(store.open_images, index.identity, data_root=root, place=index.place))
             alone = count * (before + _pillow(files[turn + 10 :: 20])) / 2
             stores.append(alone / opening)
             wholes.append(alone / (indexing + opening))
@@ -200,10 +197,6 @@ def building(count: int, *, rounds: int) -> Iterator[Row]:
         yield from parts(files[:2000], folder / "rows", rounds=min(len(files) // 64, 30))
         beyond = [_memory(index.place, root) for _ in range(rounds)]
         yield row(f"{case}: training on it", "memory", "300 MB beyond libraries, model and store", beyond)
-
-
-def _open(index: own_images.Index, root: str) -> store.Images:
-    return store.open_images(index.identity, data_root=root, place=index.place)
 
 
 def _pillow(files: list[Path]) -> float:

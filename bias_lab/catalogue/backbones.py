@@ -16,49 +16,36 @@ class Architecture:
     """What all sizes of one architecture have in common. The defaults are those of an architecture without a row."""
 
     family: str = "other"
-    factory: str = ""  # of the lab's own sizes, `module:function`; the module's SIZES holds the keywords of each
+    factory: str = ""  # of the lab's own models, as `module:function`, beside a table SIZES of its keywords
     prefixes: tuple[str, ...] = ()  # how timm's names of it begin
     ends: tuple[str, str] = ("", "")  # names of the first convolution and the classifier in a model of ours
     sized: bool = False  # a model of ours is built for one image size (`img_size`)
     windowed: bool = False  # it attends within windows (`window_size`)
     stem: bool = False  # it begins with a stem, which can keep the resolution
-    drop_path_keyword: bool = True  # factories take `drop_path_rate`; otherwise `small.set_drop_path` sets it
+    drop_path_keyword: bool = True  # factories take `drop_path_rate`, or `small.set_drop_path` sets it afterwards
 
 
 ARCHITECTURES = {
-    "resnet": Architecture(
-        family="cnn", factory="bias_lab.backbones.small:resnet", prefixes=("resnet", "resnext", "wide_resnet"),
-        ends=("conv1", "fc"), stem=True,
-    ),
-    "efficientnet": Architecture(
-        family="cnn", factory="bias_lab.backbones.small:efficientnet", prefixes=("efficientnet", "tf_efficientnet"),
-        ends=("conv_stem", "classifier"), stem=True,
-    ),
-    "mobilenetv3": Architecture(
-        family="cnn", factory="bias_lab.backbones.small:mobilenetv3", prefixes=("mobilenetv3", "tf_mobilenetv3"),
-        ends=("conv_stem", "classifier"), stem=True,
-    ),
-    "vit": Architecture(
-        family="transformer", factory="bias_lab.backbones.vit:VisionTransformer", prefixes=("vit_", "deit_", "deit3_"),
-        ends=("patch_embed.proj", "head"), sized=True,
-    ),
-    "swin": Architecture(
-        family="transformer", factory="bias_lab.backbones.swin:SwinTransformer", prefixes=("swin_",),
-        ends=("patch_embed.proj", "head.fc"), sized=True, windowed=True,
-    ),
-    "mobilevit": Architecture(
-        family="hybrid", factory="bias_lab.backbones.mobilevit:MobileViT", prefixes=("mobilevit_",),
-        ends=("stem.conv", "head.fc"), stem=True,
-    ),
-    "efficientvit": Architecture(
-        family="hybrid", factory="bias_lab.backbones.small:efficientvit", prefixes=("efficientvit_b", "efficientvit_l"),
-        ends=("stem.in_conv.conv", "head.classifier.4"), stem=True, drop_path_keyword=False,
-    ),
+    "resnet": Architecture(family="cnn", factory="bias_lab.backbones.small:resnet", stem=True,
+                           prefixes=("resnet", "resnext", "wide_resnet"), ends=("conv1", "fc")),
+    "efficientnet": Architecture(family="cnn", factory="bias_lab.backbones.small:efficientnet", stem=True,
+                                 prefixes=("efficientnet", "tf_efficientnet"), ends=("conv_stem", "classifier")),
+    "mobilenetv3": Architecture(family="cnn", factory="bias_lab.backbones.small:mobilenetv3", stem=True,
+                                prefixes=("mobilenetv3", "tf_mobilenetv3"), ends=("conv_stem", "classifier")),
+    "vit": Architecture(family="transformer", factory="bias_lab.backbones.vit:VisionTransformer", sized=True,
+                        prefixes=("vit_", "deit_", "deit3_"), ends=("patch_embed.proj", "head")),
+    "swin": Architecture(family="transformer", factory="bias_lab.backbones.swin:SwinTransformer", sized=True,
+                         windowed=True, prefixes=("swin_",), ends=("patch_embed.proj", "head.fc")),
+    "mobilevit": Architecture(family="hybrid", factory="bias_lab.backbones.mobilevit:MobileViT", stem=True,
+                              prefixes=("mobilevit_",), ends=("stem.conv", "head.fc")),
+    "efficientvit": Architecture(family="hybrid", factory="bias_lab.backbones.small:efficientvit", stem=True,
+                                 prefixes=("efficientvit_b", "efficientvit_l"),
+                                 ends=("stem.in_conv.conv", "head.classifier.4"), drop_path_keyword=False),
 }  # fmt: skip
 
 FAMILIES = {name: row.family for name, row in ARCHITECTURES.items()}
 
-OPEN_BELOW = 96  # pixels; behind a stock stem the last map of a 64-pixel image is 2x2
+OPEN_BELOW = 96  # pixels (behind a stock stem the last map of a 64-pixel image is 2x2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,60 +62,46 @@ class Backbone:
     open_below: int = OPEN_BELOW  # the image side in pixels below which its stem keeps the resolution
 
     @property
+    def family(self) -> str:
+        return ARCHITECTURES[self.architecture].family
+
+    @property
     def ours(self) -> bool:
-        """Return whether the lab makes it; otherwise timm does."""
+        """Return whether the model is the lab's own and not timm's."""
         return not self.factory.startswith("timm:")
 
 
 def _backbones() -> dict[str, Backbone]:
-    micro: dict[str, Any] = dict(image_size=28, open_below=48)
-    mini: dict[str, Any] = dict(image_size=32, open_below=48)
+    rows: dict[str, dict[str, Any]] = {}
+    for size, side, window in (
+        ("micro", 28, 7),
+        ("mini", 32, 4),
+    ):  # of one size: within 2x of one another in parameters
+        rows[f"vit_{size}"] = dict(architecture="vit", image_size=side, patch=4)
+        rows[f"swin_{size}"] = dict(architecture="swin", image_size=side, patch=2, window=window, halvings=2)
+        for kind in ("mobilevit", "resnet", "efficientnet", "mobilenetv3", "efficientvit"):
+            rows[f"{kind}_{size}"] = dict(architecture=kind, image_size=side, open_below=48)
+    # published sizes of the lab's own models
     vit: dict[str, Any] = dict(architecture="vit")
-    swin: dict[str, Any] = dict(architecture="swin", window=7)
-    rows: dict[str, dict[str, Any]] = {
-        # 28-64 px, within 2x of one another in parameters: 0.32-0.45 M
-        "vit_micro": dict(vit, image_size=28, patch=4),
-        "swin_micro": dict(swin, image_size=28, patch=2, halvings=2),
-        "mobilevit_micro": dict(micro, architecture="mobilevit"),
-        "resnet_micro": dict(micro, architecture="resnet"),
-        "efficientnet_micro": dict(micro, architecture="efficientnet"),
-        "mobilenetv3_micro": dict(micro, architecture="mobilenetv3"),
-        "efficientvit_micro": dict(micro, architecture="efficientvit"),
-        # 32-64 px, for a GPU, within 2x of one another
-        "vit_mini": dict(vit, image_size=32, patch=4),
-        "swin_mini": dict(swin, image_size=32, patch=2, window=4, halvings=2),
-        "mobilevit_mini": dict(mini, architecture="mobilevit"),
-        "resnet_mini": dict(mini, architecture="resnet"),
-        "efficientnet_mini": dict(mini, architecture="efficientnet"),
-        "mobilenetv3_mini": dict(mini, architecture="mobilenetv3"),
-        "efficientvit_mini": dict(mini, architecture="efficientvit"),
-    }
-    # published sizes, ours
+    swin: dict[str, Any] = dict(architecture="swin", patch=4, halvings=3)
     for size in ("tiny", "small", "base"):
         rows[f"vit_{size}_patch16_224"] = rows[f"deit_{size}_patch16_224"] = dict(vit, image_size=224, patch=16)
         rows[f"vit_{size}_patch16_384"] = dict(vit, image_size=384, patch=16)
-        rows[f"swin_{size}_patch4_window7_224"] = dict(swin, image_size=224, patch=4, halvings=3)
+        rows[f"swin_{size}_patch4_window7_224"] = dict(swin, image_size=224, window=7)
     for size in ("small", "base"):
         for side in (224, 384):
             rows[f"vit_{size}_patch32_{side}"] = dict(vit, image_size=side, patch=32)
     rows["vit_small_patch8_224"] = dict(vit, image_size=224, patch=8)
-    rows["swin_base_patch4_window12_384"] = dict(swin, image_size=384, patch=4, window=12, halvings=3)
+    rows["swin_base_patch4_window12_384"] = dict(swin, image_size=384, window=12)
     for size in ("xxs", "xs", "s"):
         rows[f"mobilevit_{size}"] = dict(architecture="mobilevit", image_size=256)
-    ours = {
-        name: Backbone(name=name, factory=ARCHITECTURES[row["architecture"]].factory, **row)
-        for name, row in rows.items()
-    }
-    published: dict[str, dict[str, Any]] = {
-        "resnet18": dict(architecture="resnet", image_size=224),
-        "resnet50": dict(architecture="resnet", image_size=224),
-        "efficientnet_b0": dict(architecture="efficientnet", image_size=224),
-        "mobilenetv3_large_100": dict(architecture="mobilenetv3", image_size=224),
-        "efficientvit_b0": dict(architecture="efficientvit", image_size=224),
-        "efficientvit_b1": dict(architecture="efficientvit", image_size=224),
-    }
-    theirs = {name: Backbone(name=name, factory=f"timm:{name}", **row) for name, row in published.items()}
-    return {**ours, **theirs}
+    for row in rows.values():
+        row["factory"] = ARCHITECTURES[row["architecture"]].factory
+    # published sizes of timm's models
+    for name in "resnet18 resnet50 efficientnet_b0 mobilenetv3_large_100 efficientvit_b0 efficientvit_b1".split():
+        kind = next(kind for kind in ARCHITECTURES if name.startswith(kind))
+        rows[name] = dict(architecture=kind, image_size=224, factory=f"timm:{name}")
+    return {name: Backbone(name=name, **row) for name, row in rows.items()}
 
 
 BACKBONES = _backbones()

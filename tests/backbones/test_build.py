@@ -274,7 +274,11 @@ def test_any_timm_model_is_a_backbone():
         ("timm:resnet81", {}, "^unknown backbone 'resnet81'; did you mean 'resnet[0-9]+'"),
         ("vit_micro", dict(patch=5), "^patches of 5x5 don't fill a 28x28 image; patches of 4x4 do$"),
         ("vit_micro", dict(channels=0), "^0 channels"),
-        ("vit_micro", dict(classes=0), "^0 classes; 1 or more; None for an encoder without a classifier$"),
+        (
+            "vit_micro",
+            dict(classes=0),
+            "^0 classes are too few; 1 or more, or None for an encoder without a classifier$",
+        ),
         ("vit_micro", dict(classes=-1), "^-1 classes"),
         ("resnet_micro", dict(stem="opne"), "^unknown stem 'opne'; did you mean 'open'\\?$"),
         ("vgg11", dict(drop_path=0.1), "^vgg11 does not take drop_path_rate=0.1$"),
@@ -321,7 +325,7 @@ def test_an_own_backbone(tmp_path, monkeypatch):
         micro("my_models:thin", patch=7)
     with pytest.raises(UserError, match="^unknown factory of my_models 'thing'; did you mean 'thin'"):
         micro("my_models:thing")
-    with pytest.raises(UserError, match="^my_models:wrong gave str; a factory returns a torch.nn.Module$"):
+    with pytest.raises(UserError, match="^the factory my_models:wrong returned a str; a torch.nn.Module is needed$"):
         micro("my_models:wrong")
 
 

@@ -198,7 +198,7 @@ def test_patches_that_do_not_fill_the_image():
 
 def test_an_image_of_another_size():
     with pytest.raises(
-        UserError, match="^images of 20x16 for a model built for 16x16; resize them, or call set_input_size$"
+        UserError, match="^images of 20x16 don't fit a model for 16x16; resize them, or call set_input_size$"
     ):
         small()(torch.randn(1, 3, 20, 16))
 

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from bias_lab.backbones.shared import attention_map
 from bias_lab.catalogue import DATASETS
 from bias_lab.definition import Run, steps
 from bias_lab.training import optimizer
@@ -312,10 +313,7 @@ def attention(backbone: Any, images: Tensor) -> Tensor | None:
         backbone.forward_features(images)
     finally:
         handle.remove()
-    B, N, D = inputs[0].shape
-    heads = getattr(layer, "heads", None) or layer.num_heads
-    q, k, _ = layer.qkv(inputs[0]).reshape(B, N, 3, heads, D // heads).permute(2, 0, 3, 1, 4)  # each (B, h, N, d)
-    weight: Tensor = (q @ k.transpose(-2, -1) * (D // heads) ** -0.5).softmax(-1).mean(1)  # (B, N, N)
+    weight = attention_map(layer, inputs[0]).mean(1)  # (B, N, N)
     rows, columns = backbone.patch_embed.grid_size
     query = weight[:, 0] if backbone.cls_token is not None else weight.mean(1)  # (B, N)
-    return query[:, -rows * columns :].reshape(B, rows, columns)
+    return query[:, -rows * columns :].reshape(-1, rows, columns)
