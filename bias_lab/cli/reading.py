@@ -66,14 +66,14 @@ def tuned(arguments: argparse.Namespace) -> int:
 def wandb_sync(arguments: argparse.Namespace) -> int:
     """Export the runs of a folder to W&B: uploaded if you are logged in, else written to FOLDER/wandb."""
     from bias_lab.execution.status import check_folder
-    from bias_lab.tracking import export
+    from bias_lab.report import wandb_summary
+    from bias_lab.tracking import export, mapping
 
-    folder, project = arguments.folder, arguments.project
+    folder, project, entity = arguments.folder, arguments.project, arguments.entity
     check_folder(folder)
-    online = export.logged_in() and not arguments.offline
-    written = export.sync(
-        folder, project=project, entity=arguments.entity, online=online, artifacts=arguments.artifacts
-    )
+    online = mapping.is_logged_in() and not arguments.offline
+    which = dict(project=project, entity=entity, online=online, artifacts=arguments.artifacts)
+    written = export.sync(folder, wandb_summary.study_of, **which)
     offline = f"written; to upload them: wandb sync {folder}/wandb/offline-run-*"
     where = f"uploaded to {project}" if online else offline
     print(f"{plural(len(written), 'run')} {where}" if written else "nothing new: all runs were exported before")
@@ -82,13 +82,14 @@ def wandb_sync(arguments: argparse.Namespace) -> int:
 
 def wandb_dashboard(arguments: argparse.Namespace) -> int:
     """Save a W&B workspace and a report for the experiment of a folder. With --dry-run, print them."""
-    from bias_lab.tracking import dashboard, export
+    from bias_lab.report import wandb_summary
+    from bias_lab.tracking import dashboard, mapping
 
-    spec = dashboard.specify(arguments.folder, project=arguments.project)
+    spec = dashboard.specify(wandb_summary.study_of_folder(arguments.folder), project=arguments.project)
     if arguments.dry_run:
         print(json.dumps(spec, indent=1, ensure_ascii=False))
         return 0
-    if not export.logged_in():
+    if not mapping.is_logged_in():
         raise UserError("you are not logged in to W&B", remedy="wandb login, or --dry-run to see what would be saved")
     entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)
     for address in dashboard.save(spec, entity):

@@ -51,9 +51,8 @@ def folder(console: Console, current: Status) -> None:
         print_line(console, current.head["question"], "dim")
     table(console, *state.table(current))
     for name, failure in current.failures.items():
-        print_line(
-            console, f"{failure['reason']}  {name}  {schema.label(current.runs[name])}: {failure['exception']}", "red"
-        )
+        words = schema.label(current.runs[name])
+        print_line(console, f"{failure['reason']}  {name}  {words}: {failure['exception']}", "red")
     for line in state.advice(current):
         print_line(console, line)
 
