@@ -135,11 +135,189 @@ def test_one_sweep_at_a_time_and_a_dead_holder_holds_nothing(tmp_path: Path) -> 
         pass
 
 
+def test_status_names_the_holder_without_taking_the_claim(tmp_path: Path) -> None:
+    assert ledger.holder(tmp_path) == ""
+    with ledger.claim(tmp_path):
+        assert ledger.holder(tmp_path) == str(os.getpid())
+    assert ledger.holder(tmp_path) == ""
+
+
+def test_another_kind_of_claim_takes_the_place_of_the_lock(tmp_path: Path) -> None:
+    class Lease:
+        taken = False
+
+        def __init__(self, path: Path) -> None:
+            assert path == tmp_path / ledger.LOCK
+
+        def take(self) -> bool:
+            free, Lease.taken = not Lease.taken, True
+            return free
+
+        def release(self) -> None:
+            Lease.taken = False
+
+        def holder(self) -> str:
+            return "another machine"
+
+    with ledger.claim(tmp_path, Lease):
+        assert Lease.taken
+        with pytest.raises(UserError, match="another machine"), ledger.claim(tmp_path, Lease):
+            pass
+    assert not Lease.taken
+
+
+def test_the_ledger_imports_where_fcntl_is_missing() -> None:
+    code = "import sys; sys.modules['fcntl'] = None; import bias_lab.ledger, bias_lab.planning.plan"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- attempts --------------------------------------------------------------------------------------------------------
+
+FILES = (ledger.METRICS, ledger.WEIGHTS, ledger.PREDICTIONS, "reconstruction.png")
+
+
+def compute(attempt: ledger.Attempt, text: str) -> dict[str, str]:
+    """Write an attempt's files, each with the attempt's text. Return its result."""
+    for name in FILES:
+        (attempt.folder / name).write_text(text)
+    (attempt.folder / ledger.CHECKPOINT).write_text("checkpoint")
+    return {"by": text}
+
+
+def contents(here: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in here.iterdir() if path.is_file()}
+
+
+def published(text: str, *, attempts: int) -> dict[str, str]:
+    """Return the contents of a finished run's folder."""
+    files = dict.fromkeys(FILES, text)
+    result, run = (json.dumps(v, indent=1, sort_keys=True) + "\n" for v in ({"by": text}, to_json(RUN)))
+    return files | {ledger.RESULT: result, ledger.RUN: run, ledger.ATTEMPTS: "." * attempts}
+
+
 def test_attempts_are_counted_across_kills(tmp_path: Path) -> None:
     ledger.run_folder(tmp_path, ID).mkdir(parents=True)
     assert ledger.attempts(tmp_path, ID) == 0
     assert [ledger.begin_attempt(tmp_path, ID) for _ in range(3)] == [1, 2, 3]
     assert ledger.attempts(tmp_path, ID) == 3
+
+
+def test_a_published_attempt_leaves_its_files_and_nothing_else(tmp_path: Path) -> None:
+    here = ledger.run_folder(tmp_path, ID)
+    with ledger.attempt(tmp_path, RUN) as attempt:
+        assert ledger.state(tmp_path, ID) == "started"
+        ledger.write_json(here / ledger.FAILURE, {"reason": "error"})  # of an earlier try
+        result = compute(attempt, "one")
+        assert contents(here).keys() == {ledger.RUN, ledger.ATTEMPTS, ledger.FAILURE}
+        attempt.publish(result)
+    assert contents(here) == published("one", attempts=1)
+    assert not [path for path in here.iterdir() if path.is_dir()]
+    assert ledger.finish_publishing(tmp_path, ID)
+
+
+def test_of_two_attempts_at_once_the_first_to_publish_counts(tmp_path: Path) -> None:
+    here = ledger.run_folder(tmp_path, ID)
+    with ledger.attempt(tmp_path, RUN) as one, ledger.attempt(tmp_path, RUN) as two:
+        assert one.folder != two.folder
+        first, second = compute(one, "one"), compute(two, "two")
+        two.publish(second)
+        one.publish(first)
+    assert contents(here) == published("two", attempts=2)
+    assert not [path for path in here.iterdir() if path.is_dir()]
+
+
+def test_an_attempt_that_comes_between_another_s_commit_and_its_end_is_dropped(tmp_path: Path) -> None:
+    here = ledger.run_folder(tmp_path, ID)
+    with ledger.attempt(tmp_path, RUN) as one, ledger.attempt(tmp_path, RUN) as two:
+        first, second = compute(one, "one"), compute(two, "two")
+        ledger.write_json(one.folder / ledger.RESULT, first)
+        one.folder.rename(here / ledger.COMMITTED)  # and killed
+        two.publish(second)
+    assert contents(here) == published("one", attempts=2)
+
+
+def test_an_interrupted_attempt_is_taken_over_with_its_progress_alone(tmp_path: Path) -> None:
+    with ledger.attempt(tmp_path, RUN) as dead:
+        compute(dead, "one")
+    with ledger.attempt(tmp_path, RUN) as next_:
+        assert (next_.folder, next_.number) == (dead.folder, 2)
+        kept = {path.name for path in next_.folder.iterdir()}
+        assert kept == {ledger.METRICS, ledger.CHECKPOINT, ledger.LOCK}
+
+
+def test_the_newest_checkpoint_of_several_interrupted_attempts_is_taken(tmp_path: Path) -> None:
+    with ledger.attempt(tmp_path, RUN) as one, ledger.attempt(tmp_path, RUN) as two, ledger.attempt(tmp_path, RUN):
+        compute(one, "one")
+        compute(two, "two")
+        os.utime(two.folder / ledger.CHECKPOINT, (2**31, 2**31))
+    with ledger.attempt(tmp_path, RUN) as next_:
+        assert next_.folder == two.folder
+        next_.publish(compute(next_, "four"))
+    assert contents(ledger.run_folder(tmp_path, ID)) == published("four", attempts=4)
+    assert not list(ledger.run_folder(tmp_path, ID).glob(f"{ledger.ATTEMPT}*"))
+
+
+def test_a_run_that_an_older_version_began_goes_on(tmp_path: Path) -> None:
+    here = ledger.run_folder(tmp_path, ID)
+    here.mkdir(parents=True)
+    for name in (ledger.METRICS, ledger.CHECKPOINT, ledger.PREVIOUS):
+        (here / name).write_text(f"old {name}")
+    with ledger.attempt(tmp_path, RUN) as attempt:
+        assert (attempt.folder / ledger.CHECKPOINT).read_text() == f"old {ledger.CHECKPOINT}"
+        assert (attempt.folder / ledger.METRICS).read_text() == f"old {ledger.METRICS}"
+        attempt.publish(compute(attempt, "new"))
+    assert contents(here) == published("new", attempts=1)
+
+
+PUBLISHED = """
+    import json, os, signal, sys
+    from pathlib import Path
+    from bias_lab import ledger
+    from bias_lab.definition import from_json
+    left = None
+    def count(event, arguments):
+        global left
+        if left is not None and event.startswith(("open", "os.", "shutil", "tempfile.")):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(count)
+    run, names = from_json(json.loads(sys.argv[2])), json.loads(sys.argv[3])
+    for step in range(1, 200):
+        folder = Path(sys.argv[1]) / str(step)
+        child = os.fork()
+        if child == 0:
+            with ledger.attempt(folder, run) as attempt:
+                for name in (*names, ledger.CHECKPOINT):
+                    (attempt.folder / name).write_text("one")
+                left = step
+                attempt.publish({"by": "one"})
+            os._exit(0)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+"""
+
+
+def test_a_kill_at_any_step_of_publishing_is_completed_by_the_next_attempt(tmp_path: Path) -> None:
+    arguments = [str(tmp_path), json.dumps(to_json(RUN)), json.dumps(FILES)]
+    subprocess.run([sys.executable, "-c", textwrap.dedent(PUBLISHED), *arguments], check=True)
+    steps = sorted(tmp_path.iterdir(), key=lambda folder: int(folder.name))
+    assert len(steps) > 20
+    seen = []
+    for folder in steps:
+        here = ledger.run_folder(folder, ID)
+        seen.append((ledger.state(folder, ID), (here / ledger.COMMITTED).is_dir()))
+        if seen[-1][0] == "finished":  # at that moment all files are in place
+            assert {name: contents(here)[name] for name in FILES} == dict.fromkeys(FILES, "one")
+        attempts = 1
+        if not ledger.finish_publishing(folder, ID):
+            with ledger.attempt(folder, RUN) as attempt:
+                assert (attempt.folder / ledger.CHECKPOINT).is_file()
+                attempt.publish(compute(attempt, "one"))
+            attempts = 2
+        assert contents(here) == published("one", attempts=attempts)
+        assert not [path for path in here.iterdir() if path.is_dir()]
+    assert {("started", False), ("started", True), ("finished", True), ("finished", False)} == set(seen)
 
 
 def test_columns_are_those_that_others_rely_on() -> None:

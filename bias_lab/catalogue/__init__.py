@@ -20,11 +20,12 @@ from bias_lab.catalogue.backbones import (
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
 from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
-    PROTOCOLS,
     REGIMES,
     SOURCES,
+    TARGET_SOURCES,
     WEIGHT_FILES,
     Regime,
     check_regime,
@@ -44,10 +45,15 @@ __all__ = [
     "SHAPES",
     "SOURCES",
     "STEMS",
+<<<<<<< HEAD
+=======
+    "TARGET_SOURCES",
+>>>>>>> h/training
     "TASKS",
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
+    "Protocol",
     "Regime",
     "Task",
     "architecture",

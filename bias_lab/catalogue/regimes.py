@@ -1,49 +1,97 @@
-"""Every regime, protocol and source by name, and what each can take."""
+"""Every regime and source by name, as plain data, and the checks of what goes together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from bias_lab.catalogue.backbones import BACKBONES, architecture, is_own
 from bias_lab.catalogue.datasets import DATASETS, dataset
 from bias_lab.errors import UserError, unknown
 
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # endings of a file of weights
+FRACTALS = "fractals"  # a source that data/readers/fractals.py draws from formulas
+TARGET_SOURCES = ("pool", "subset")  # sources that are the run's own training images: all, or the labelled ones
+SOURCES = (*TARGET_SOURCES, FRACTALS)  # beside datasets and a user's folders
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regime:
-    """Where weights come from. module: `module:class` of its pretraining, empty if there is none to run."""
+    """Where a run's weights come from before it sees labelled images.
+
+    starts_from: the field of `Run` that names those weights, `pretraining` or `weights`; empty for random weights.
+    module: `module:class` of its pretraining, a `bias_lab.training.job.Method`; empty if it has none.
+    labels: whether its pretraining sees labels. sources: the only ones it takes; empty for all.
+    architectures: those that can take it, empty for all; why: the reason why others can't.
+    fields: the fields of `Run` that it alone reads, with the value of each where a user gives none.
+    pictures: the names of the pictures that its method can show.
+    """
 
     name: str
+    words: str  # for people, in a report's sentence
+    starts_from: str = ""
     module: str = ""
-    labels: bool = False  # whether its pretraining sees labels
-    architectures: tuple[str, ...] = ()  # those that can take it; empty: all
-    why: str = ""  # why the others can't
+    labels: bool = False
+    sources: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    why: str = ""
+    fields: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    pictures: tuple[str, ...] = ()
 
+
+_CLASSIFIER = "bias_lab.training.protocols.finetune:Classifier"
 
 REGIMES = {
     regime.name: regime
     for regime in (
-        Regime(name="scratch"),
-        Regime(name="weights"),
-        Regime(name="supervised", module="bias_lab.training.classification:Classifier", labels=True),
+        Regime(name="scratch", words="training from scratch"),
+        Regime(name="weights", words="starting from weights", starts_from="weights"),
+        Regime(
+            name="supervised",
+            words="supervised pretraining",
+            starts_from="pretraining",
+            module=_CLASSIFIER,
+            labels=True,
+        ),
         Regime(
             name="mae",
+            words="MAE",
+            starts_from="pretraining",
             module="bias_lab.training.regimes.mae:MAE",
             architectures=("vit",),
             why="its encoder sees visible patches alone, which needs a plain ViT",
+            fields=MappingProxyType({"mask_ratio": 0.75}),
+            pictures=("reconstruction",),
         ),
-        Regime(name="simmim", module="bias_lab.training.regimes.simmim:SimMIM"),
-        Regime(name="dino", module="bias_lab.training.regimes.dino:DINO"),
-        Regime(name="formula", module="bias_lab.training.classification:Classifier", labels=True),
+        Regime(
+            name="simmim",
+            words="SimMIM",
+            starts_from="pretraining",
+            module="bias_lab.training.regimes.simmim:SimMIM",
+            fields=MappingProxyType({"mask_ratio": 0.6}),
+            pictures=("reconstruction",),
+        ),
+        Regime(
+            name="dino",
+            words="DINO",
+            starts_from="pretraining",
+            module="bias_lab.training.regimes.dino:DINO",
+            pictures=("attention", "features"),
+        ),
+        Regime(
+            name="formula",
+            words="pretraining on drawn fractals",
+            starts_from="pretraining",
+            module=_CLASSIFIER,
+            labels=True,
+            sources=(FRACTALS,),
+        ),
     )
 }
 
-WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # endings of a file of weights
-PROTOCOLS = ("finetune", "linear_probe", "knn")
-FRACTALS = "fractals"  # a source that is drawn from formulas, data/fractals.py
-SOURCES = ("pool", "subset", FRACTALS)  # beside datasets, and folders of one's own
-
 
 def check_regime(backbone: str, regime: str) -> None:
-    """Raises UserError if the regime is unknown, or the backbone can't take it: why, and which can."""
+    """Raise UserError if the regime is unknown or the backbone can't take it, with the reason and those that can."""
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
     row, kind = REGIMES[regime], architecture(backbone)
@@ -58,16 +106,16 @@ def check_regime(backbone: str, regime: str) -> None:
 
 
 def check_source(regime: str, source: str) -> None:
-    """Raises UserError for a source that nobody knows, or one that the regime can't take."""
-    known = (*SOURCES, *DATASETS)
+    """Raise UserError for an unknown source, or one that the regime can't take."""
+    row, known = REGIMES[regime], (*SOURCES, *DATASETS)
     if source.startswith("shapes:"):
-        dataset(source)  # refuses what can't be drawn
+        dataset(source)  # raises for unknown factors
     elif source and source not in known and not source.startswith(("folder:", "table:")):
         raise unknown("source", source, known)
-    if REGIMES[regime].labels and source in ("", "pool", "subset"):
+    if row.labels and source in ("", *TARGET_SOURCES):
         raise UserError(
             f"the regime '{regime}' pretrains with labels, and source '{source or 'pool'}' is the target itself",
             f"{FRACTALS}, or a dataset that shares no image with the target",
         )
-    if regime == "formula" and source != FRACTALS:
-        raise UserError(f"the regime 'formula' pretrains on images that are drawn, not on '{source}'", FRACTALS)
+    if row.sources and source not in row.sources:
+        raise UserError(f"the regime '{regime}' can't pretrain on '{source}'", ", ".join(row.sources))

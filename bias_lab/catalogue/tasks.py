@@ -1,24 +1,46 @@
-"""Every task by name, as plain data."""
+"""Every task by name, as plain data: what a run learns from, which images evaluate it, and in which metric."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a run is for. judged_on: the images that it is evaluated on (`test`, `holdout` or none)."""
+    """What a run is for. Defaults are those of image classification.
+
+    module: `module:class` of the object that carries it out, a `bias_lab.training.job.Task`.
+    learns: from the `labels` of the run's labelled images, or from the `images` of its source (a pretraining).
+    labelled: whether a run needs labelled images, and so a `size`.
+    judged_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
+    metric, unit: the number by which runs are compared (the higher the better), and its unit.
+    """
 
     name: str
-    judged_on: str
-    labelled: bool
+    module: str = "bias_lab.training.tasks.classification:Classification"
+    learns: str = "labels"
+    labelled: bool = True
+    judged_on: str = "test"
     metric: str = "top1"
     unit: str = "fraction"
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether its result is an encoder that other runs start from."""
+        return self.learns == "images"
 
 
 TASKS = {
     task.name: task
     for task in (
-        Task(name="classify", judged_on="test", labelled=True),
-        Task(name="pretrain", judged_on="", labelled=False),
-        Task(name="tune", judged_on="holdout", labelled=True),
+        Task(name="classify"),
+        Task(
+            name="pretrain",
+            module="bias_lab.training.tasks.pretraining:Pretraining",
+            learns="images",
+            labelled=False,
+            judged_on="",
+            metric="",
+            unit="",
+        ),
+        Task(name="tune", judged_on="holdout"),  # the hold-out chooses learning rates, so test images are never read
     )
 }
