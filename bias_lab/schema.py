@@ -227,6 +227,12 @@ def phrase(name: str, value: Any) -> str:
     return f"{column.words} {value}"
 
 
+def axis_words(name: str) -> str:
+    """Return the words of an axis: `label noise`, `mask ratio of the pretraining`."""
+    words = COLUMNS[name.removeprefix("pretraining_")].words
+    return f"{words} of the pretraining" if name.startswith("pretraining_") else words
+
+
 def _number(value: Any, unit: str) -> str:
     text = f"{value:,}" if float(value).is_integer() and abs(value) >= 1000 else f"{float(value):g}"
     return f"{text} {unit}" if unit in ("px", "tokens") else f"{text}x" if unit == "times" else text
