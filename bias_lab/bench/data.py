@@ -37,7 +37,7 @@ from torchvision.transforms import v2
 from bias_lab import ledger
 from bias_lab.backbones import create
 from bias_lab.bench.backbones import interleaved, machine, row
-from bias_lab.data import identity, moments, sources, store
+from bias_lab.data import identity, moments, own_images, store
 from bias_lab.data.batches import Batches
 from bias_lab.data.readers import decoding, image_file
 from bias_lab.definition import Run, recipe
@@ -222,7 +222,7 @@ def building(count: int, *, rounds: int) -> Iterator[dict[str, Any]]:
         for turn in range(rounds):
             shutil.rmtree(folder / "out", ignore_errors=True)
             before = _pillow(files[turn::20])
-            indexing, found = _core_seconds(partial(sources.index, folder / "images", folder=folder / "out"))
+            indexing, found = _core_seconds(partial(own_images.index, folder / "images", folder=folder / "out"))
             root = str(folder / "out" / "root")
             opening, _ = _core_seconds(partial(_open, found, root))
             alone = count * (before + _pillow(files[turn + 10 :: 20])) / 2
@@ -236,7 +236,7 @@ def building(count: int, *, rounds: int) -> Iterator[dict[str, Any]]:
         yield row(f"{case}: training on it", "memory", "300 MB beyond libraries, model and store", beyond)
 
 
-def _open(found: sources.Index, root: str) -> store.Images:
+def _open(found: own_images.Index, root: str) -> store.Images:
     return store.open_images(found.identity, data_root=root, place=found.place)
 
 

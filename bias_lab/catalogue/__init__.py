@@ -19,7 +19,13 @@ from bias_lab.catalogue.backbones import (
     nearest,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
-from bias_lab.catalogue.interventions import INTERVENTIONS, check_intervention, intervention
+from bias_lab.catalogue.interventions import (
+    INTERVENTIONS,
+    Intervention,
+    check_intervention,
+    intervention,
+    intervention_words,
+)
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
@@ -45,15 +51,16 @@ __all__ = [
     "SHAPES",
     "SOURCES",
     "STEMS",
-<<<<<<< HEAD
-=======
     "TARGET_SOURCES",
 >>>>>>> h/training
     "TASKS",
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
+<<<<<<< HEAD
     "Protocol",
+=======
+    "Intervention",
     "Regime",
     "Task",
     "architecture",
@@ -67,6 +74,7 @@ __all__ = [
     "dataset",
     "family",
     "intervention",
+    "intervention_words",
     "is_own",
     "nearest",
     "shapes",

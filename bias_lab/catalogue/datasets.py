@@ -1,13 +1,14 @@
-"""Every dataset by name, as plain data: class counts, sizes, licence and citation."""
+"""List every dataset by name: class counts, sizes, licence and citation, where its files lie and what reads them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from bias_lab.errors import unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """A dataset by name. class_counts: training images of each class, which planning needs without torch."""
+    """Describe a dataset by name. class_counts: the training images of each class, which planning needs."""
 
     name: str
     classes: int
@@ -17,15 +18,28 @@ class Dataset:
     channels: int
     licence: str
     citation: str
+    reader: str  # the function that reads it, as "module:function"
+    places: tuple[str, ...] = ()  # folders below the data root; the first that exists is read
+    fetch: str = ""  # what to fetch by hand
+    download: str = ""  # the class of torchvision that can download it
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of the unpacked files; a packed one differs by its date
+    is_verified: bool = False  # the reader compares the checksums of all files
+    class_names: tuple[str, ...] = ()  # in order, if the files do not hold them
+    version: str = ""  # identifies the content of a dataset without files; part of a store's key
+    is_packaged: bool = False  # the package holds the images
     mean: tuple[float, ...] = ()  # of the training pool, per channel, in [0, 1]; empty: computed when decoded
     std: tuple[float, ...] = ()
-    made_from: tuple[str, ...] = ()  # datasets whose images it contains, perhaps resized
+    made_from: tuple[str, ...] = ()  # datasets whose images it holds, perhaps resized
     note: str = ""
 
     @property
     def pool(self) -> int:
         return sum(self.class_counts)
 
+
+_PUBLISHED = "bias_lab.data.readers.published"
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_DIGITS = tuple("0123456789")
 
 DATASETS = {
     dataset.name: dataset
@@ -39,6 +53,9 @@ DATASETS = {
             channels=1,
             licence="MIT",
             citation="Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747",
+            reader="bias_lab.data.readers.named:read_embedded",
+            version="embedded",
+            is_packaged=True,
             mean=(0.28617,),
             std=(0.352838,),
             made_from=("fashion_mnist",),
@@ -53,6 +70,17 @@ DATASETS = {
             channels=1,
             licence="MIT",
             citation="Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747",
+            reader=f"{_PUBLISHED}:read_idx",
+            places=("FashionMNIST/raw", "fashion-mnist", "/usr/share/datasets/fashion-mnist"),  # the last is Debian's
+            fetch="the four idx files of github.com/zalandoresearch/fashion-mnist",
+            download="FashionMNIST",
+            sha256={
+                "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            },
+            class_names=_FASHION,
             mean=(0.286041,),
             std=(0.353024,),
         ),
@@ -65,6 +93,17 @@ DATASETS = {
             channels=1,
             licence="CC BY-SA 3.0",
             citation="LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791",
+            reader=f"{_PUBLISHED}:read_idx",
+            places=("MNIST/raw", "mnist"),
+            fetch="the four idx files of MNIST",
+            download="MNIST",
+            sha256={
+                "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            },
+            class_names=_DIGITS,
         ),
         Dataset(
             name="cifar10",
@@ -75,6 +114,11 @@ DATASETS = {
             channels=3,
             licence="none stated; cite the report",
             citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+            reader=f"{_PUBLISHED}:read_cifar",
+            places=("cifar-10-batches-py",),
+            fetch="cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html",
+            download="CIFAR10",
+            is_verified=True,
         ),
         Dataset(
             name="cifar100",
@@ -85,6 +129,11 @@ DATASETS = {
             channels=3,
             licence="none stated; cite the report",
             citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+            reader=f"{_PUBLISHED}:read_cifar",
+            places=("cifar-100-python",),
+            fetch="cifar-100-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html",
+            download="CIFAR100",
+            is_verified=True,
         ),
         Dataset(
             name="svhn",
@@ -95,6 +144,11 @@ DATASETS = {
             channels=3,
             licence="non-commercial use",
             citation="Netzer et al. 2011, Reading Digits in Natural Images with Unsupervised Feature Learning",
+            reader=f"{_PUBLISHED}:read_svhn",
+            places=("svhn",),
+            fetch="train_32x32.mat and test_32x32.mat of ufldl.stanford.edu/housenumbers",
+            is_verified=True,
+            class_names=_DIGITS,
         ),
         Dataset(
             name="stl10",
@@ -105,6 +159,12 @@ DATASETS = {
             channels=3,
             licence="none stated; ImageNet's terms",
             citation="Coates, Ng, Lee 2011, An Analysis of Single-Layer Networks in Unsupervised Feature Learning",
+            reader=f"{_PUBLISHED}:read_stl10",
+            places=("stl10_binary",),
+            fetch="stl10_binary.tar.gz of cs.stanford.edu/~acoates/stl10",
+            download="STL10",
+            is_verified=True,
+            class_names=("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
             made_from=("imagenet",),
             note="and 100,000 images without labels, for pretraining",
         ),
@@ -117,6 +177,10 @@ DATASETS = {
             channels=3,
             licence="MIT",
             citation="Helber et al. 2019, arXiv:1709.00029",
+            reader=f"{_PUBLISHED}:read_eurosat",
+            places=("eurosat",),
+            fetch="EuroSAT.zip (RGB) of github.com/phelber/EuroSAT",
+            download="EuroSAT",
             note="no published split: 20 % of each class, by hash order, are the test split",
         ),
         Dataset(
@@ -128,6 +192,10 @@ DATASETS = {
             channels=3,
             licence="none stated; research use",
             citation="Nilsback, Zisserman 2008, doi:10.1109/ICVGIP.2008.47",
+            reader=f"{_PUBLISHED}:read_flowers",
+            places=("flowers-102",),
+            fetch="102flowers.tgz, imagelabels.mat and setid.mat of www.robots.ox.ac.uk/~vgg/data/flowers/102",
+            download="Flowers102",
             note="pool: the training and validation splits together; sizes vary, resized to 224",
         ),
         Dataset(
@@ -139,6 +207,10 @@ DATASETS = {
             channels=3,
             licence="CC BY-SA 4.0",
             citation="Parkhi, Vedaldi, Zisserman, Jawahar 2012, doi:10.1109/CVPR.2012.6248092",
+            reader=f"{_PUBLISHED}:read_pets",
+            places=("oxford-iiit-pet",),
+            fetch="images.tar.gz and annotations.tar.gz of www.robots.ox.ac.uk/~vgg/data/pets",
+            download="OxfordIIITPet",
             note="sizes vary, resized to 224",
         ),
         Dataset(
@@ -150,6 +222,9 @@ DATASETS = {
             channels=3,
             licence="ImageNet's terms: non-commercial research",
             citation="Le, Yang 2015, Tiny ImageNet Visual Recognition Challenge",
+            reader=f"{_PUBLISHED}:read_tiny_imagenet",
+            places=("tiny-imagenet-200",),
+            fetch="tiny-imagenet-200.zip of cs231n.stanford.edu",
             made_from=("imagenet",),
             note="test: the validation split, since the test split's labels were never published",
         ),
@@ -162,6 +237,8 @@ DATASETS = {
             channels=1,
             licence="MIT",
             citation="bias_lab",
+            reader=f"{_PUBLISHED}:read_shapes",
+            version="drawn 3",  # raised when the drawing changes
             note="drawn, with the cue known; factors: shapes:cue=conflict,position=free,band=low",
         ),
         Dataset(
@@ -173,6 +250,9 @@ DATASETS = {
             channels=3,
             licence="Apache-2.0; images: ImageNet's terms",
             citation="Howard 2019, github.com/fastai/imagenette",
+            reader=f"{_PUBLISHED}:read_imagenette",
+            places=("imagenette2-160",),
+            fetch="imagenette2-160.tgz of github.com/fastai/imagenette",
             made_from=("imagenet",),
             note="second version, shorter side 160",
         ),
@@ -180,7 +260,7 @@ DATASETS = {
 }
 
 
-SHAPES = {  # factor of the procedural dataset → its values, the first if none is given; drawn by data/procedural.py
+SHAPES = {  # factor of the drawn dataset → its values, the first if none is given; see data/readers/procedural.py
     "cue": ("shape", "texture", "agree", "conflict", "local", "global"),
     "position": ("fixed", "free"),
     "band": ("all", "low", "high"),
@@ -188,7 +268,10 @@ SHAPES = {  # factor of the procedural dataset → its values, the first if none
 
 
 def shapes(name: str) -> dict[str, str]:
-    """The factors of `shapes` or `shapes:cue=texture,position=free`. Raises UserError for what is not among them."""
+    """Return the factors of `shapes` or `shapes:cue=texture,position=free`.
+
+    Raises UserError for an unknown factor or value.
+    """
     factors = {factor: values[0] for factor, values in SHAPES.items()}
     for part in filter(None, name.partition(":")[2].split(",")):
         factor, _, value = part.partition("=")
@@ -201,9 +284,12 @@ def shapes(name: str) -> dict[str, str]:
 
 
 def dataset(name: str) -> Dataset:
-    """The row of a dataset's name; `shapes` may carry factors. Raises UserError with the nearest match."""
+    """Return the row of a dataset. The name `shapes` may carry factors.
+
+    Raises UserError with the nearest match for an unknown name.
+    """
     if name.startswith("shapes:"):
-        shapes(name)  # refuses what can't be drawn
+        shapes(name)  # raises for an unknown factor
         return replace(DATASETS["shapes"], name=name)
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS, remedy="a folder of class folders is given with --data PATH")
@@ -211,7 +297,7 @@ def dataset(name: str) -> Dataset:
 
 
 def common_origin(target: str, source: str) -> str:
-    """Return a dataset whose images both hold, as far as the catalogue knows; empty if it knows of none.
+    """Return a dataset whose images both hold, as far as the catalogue tells, or an empty string.
 
     Hashes cannot see an image after resizing, and `made_from` can (DESIGN 3.3). `imagenet` may be given as the source,
     for weights.

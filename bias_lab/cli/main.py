@@ -251,9 +251,9 @@ def datasets(arguments: argparse.Namespace) -> int:
             raise unknown("action", arguments.action, ["check"], "bias-lab datasets --help")
         if not arguments.name:
             raise UserError("bias-lab datasets check: which?", remedy="bias-lab datasets check fashion_mnist_12k")
-        from bias_lab.data import sources
+        from bias_lab.data import own_images
 
-        for line in sources.check(arguments.name, data_root=arguments.data_root):
+        for line in own_images.check(arguments.name, data_root=arguments.data_root):
             print(line)
         return 0
     rows = [

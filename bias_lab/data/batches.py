@@ -206,31 +206,17 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         """The batch of one step, whatever was asked for before."""
         run, chosen = self.run, self.order(step)
         at = augment.At(run.seed, step, np.arange(len(chosen)))
-        x = self.normalise(self.views(chosen, at))  # (B, C, H, W)
-        if run.erasing:
-            x = augment.erase(x, at, run.erasing)
+        x = augment.apply(augment.NORMALISED, self.normalise(self.views(chosen, at)), at, run)  # (B, C, H, W)
         if self.labels is None:
             return intervene(x, run.intervention, at)
-        target = to_device(self.labels[chosen], self.device)
-        if run.mixup or run.cutmix:
-            x, target = augment.mix(x, target, at, classes=self.classes, mixup=run.mixup, cutmix=run.cutmix)
+        labels = to_device(self.labels[chosen], self.device)
+        x, target = augment.mix_targets(x, labels, at, run, classes=self.classes)
         return intervene(x, run.intervention, at), target
 
     def views(self, chosen: NDArray[np.int64], at: augment.At) -> Tensor:
-        """One augmented view of each image: uint8 (B, H, W, C)."""
-        run = self.run
-        top, left, flip = augment.places(at, 2 * self.pad + 1, flip=run.flip)
-        x = self.crops(chosen, top, left, flip)
-        if run.resized_crop:
-            H, W = x.shape[1:3]
-            x = augment.resized_crops(x, augment.boxes(at, H, W, run.resized_crop), (H, W))
-        if run.trivial_augment:
-            x = augment.trivial_augment(x, at)
-        if run.randaugment:
-            x = augment.rand_augment(x, at, run.randaugment)
-        if run.colour_jitter:
-            x = augment.colour_jitter(x, at, run.colour_jitter)
-        return x
+        """Return one augmented view of each image: uint8 (B, H, W, C)."""
+        top, left, flip = augment.places(at, 2 * self.pad + 1, flip=self.run.flip)
+        return augment.apply(augment.LEVELS, self.crops(chosen, top, left, flip), at, self.run)
 
 
 def eval_loader(

@@ -1,4 +1,4 @@
-"""A dataset's images as a run opens them: by name or the user's own, decoded once, then read where they lie."""
+"""Open a dataset's images for a run, by name or the user's own. They are decoded once and then memory-mapped."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -11,31 +11,21 @@ from numpy.typing import NDArray
 from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import moments
 from bias_lab.data.readers import named
-from bias_lab.data.readers.decoding import Reference, Target, fill, refuse
-from bias_lab.data.readers.mapped import (
-    SPLITS,
-    Content,
-    Images,
-    Pixels,
-    Written,
-    data_root,
-    key_of,
-    open_or_build,
-    stores,
-)
+from bias_lab.data.readers.decoding import Reference, Target, check_decoded, decode_all
+from bias_lab.data.readers.pixel_store import SPLITS, Content, Images, Pixels, Written, key_of, open_or_build, stores
 from bias_lab.errors import UserError
 
-__all__ = ["Images", "Part", "data_root", "open_images", "part", "without_duplicates"]
+__all__ = ["Images", "Part", "open_images", "part", "without_duplicates"]
 
-COPIED = 64 * 2**20  # bytes of a subset that is copied into memory; a larger one is read where it lies
+COPIED = 64 * 2**20  # bytes; a subset up to this size is copied into memory, a larger one stays memory-mapped
 
 
 def open_images(
     dataset: str, *, image_size: int | None = None, data_root: str | None = None, place: dict[str, Any] | None = None
 ) -> Images:
-    """A dataset's images, decoded at `image_size` (None: its own). place: where a user's own data lie.
+    """Return a dataset's images, decoded at `image_size` (None: its own). place: where a user's own images lie.
 
-    Raises UserError if the dataset is unknown, absent, or not what it was when it was indexed.
+    Raises UserError if the dataset is unknown or absent, or changed since it was indexed.
     """
     if dataset.startswith(("folder:", "table:")):
         return _own(dataset, image_size, data_root, place)
@@ -44,7 +34,7 @@ def open_images(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Some rows of a store, looked up when they are asked for, so that a large subset stays in the store's pages."""
+    """Some rows of a store. They are read on access, so that a large subset stays memory-mapped."""
 
     images: Pixels
     rows: NDArray[np.int64]
@@ -61,17 +51,17 @@ class Part:
 
 
 def part(images: Pixels, rows: NDArray[np.int64]) -> Pixels:
-    """Those rows of (M, H, W, C): copied where they are few, else a `Part`, which batches and `plain` read alike."""
+    """Return those rows of (M, H, W, C): a copy if they are few, else a `Part`, which batches can read too."""
     if len(rows) * int(np.prod(images.shape[1:])) <= COPIED:
         return images[rows]
     return cast(Pixels, Part(images, rows))
 
 
 def without_duplicates(images: Images) -> Images:
-    """The dataset less the training images that stand in its test split too, whatever their class (no leaks).
+    """Return the dataset without the training images that are in its test split too, whatever their class (no leaks).
 
-    If there are any, the pool is another one: so are its fingerprint, its mean and its deviation. Raises UserError if
-    none is left.
+    If there are any, the pool changes, and so do its fingerprint, its mean and its deviation. Raises UserError if none
+    is left.
     """
     test = {content_hash(image) for image in images.test}
     kept = np.array([content_hash(image) not in test for image in images.train], bool)
@@ -92,19 +82,21 @@ def without_duplicates(images: Images) -> Images:
     )
 
 
-# --- the user's own --------------------------------------------------------------------------------------------------
+# --- the user's own images -------------------------------------------------------------------------------------------
 
 
 def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str, Any] | None) -> Images:
-    """The images that `sources.index` found, from the store of their fingerprint."""
+    """Return the images that `own_images.index` found, from the store of their fingerprint."""
     if place is None:
-        raise UserError(f"nobody said where {dataset} lies", remedy="give its folder with --data")
+        raise UserError(f"the place of {dataset} is not known", remedy="give its folder with --data")
     mark = dataset.partition(":")[2]
     if place["fingerprint"] != mark:
-        raise UserError(f"{place['path']} holds {place['fingerprint']}, the run wants {mark}", remedy="index it again")
+        raise UserError(
+            f"{place['path']} holds the images {place['fingerprint']}, the run needs {mark}", remedy="index it again"
+        )
     side = image_size or int(place["image_size"])
     channels = int(place["channels"])
-    key = key_of(mark, side, channels, *place["classes"])  # whose order is not in the fingerprint: a table has its own
+    key = key_of(mark, side, channels, *place["classes"])  # a table has its own order of classes
     return open_or_build(stores(root), key, lambda: _content(place, side, channels))
 
 
@@ -116,11 +108,11 @@ def _content(place: dict[str, Any], side: int, channels: int) -> Content:
     )
     split = table.column("split").to_numpy()
     rows = [np.flatnonzero(split == name) for name in SPLITS]
-    column = table.take(np.concatenate(rows)).to_pydict()  # lists: a hundred thousand strings of pandas' take a second
+    column = table.take(np.concatenate(rows)).to_pydict()  # lists: pandas takes a second for a hundred thousand strings
     where = zip(column["path"], column["column"], column["group"], column["row"], strict=True)
     references = [Reference(*each) for each in where]
-    given = np.asarray(column["label"], np.int64)
-    labels = dict(zip(SPLITS, np.split(given, np.cumsum([len(each) for each in rows])[:-1]), strict=True))
+    ordered = np.asarray(column["label"], np.int64)
+    labels = dict(zip(SPLITS, np.split(ordered, np.cumsum([len(each) for each in rows])[:-1]), strict=True))
 
     def write(path: Path) -> Written:
         target = Target(
@@ -128,12 +120,12 @@ def _content(place: dict[str, Any], side: int, channels: int) -> Content:
             side=(side, side),
             channels=channels,
             resize=side,
-            counted=len(rows[0]),
+            summed=len(rows[0]),
             hashes=column["hash"],
             files=column["file"],
         )
-        filled = fill(references, target)
-        refuse(place["path"], column["name"], filled.problems)
-        return Written(place["fingerprint"], filled.rows, filled.sums)
+        decoded = decode_all(references, target)
+        check_decoded(place["path"], column["name"], decoded.problems)
+        return Written(place["fingerprint"], decoded.rows, decoded.sums)
 
     return Content(labels=labels, shape=(side, side, channels), classes=place["classes"], write=write)

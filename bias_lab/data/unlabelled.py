@@ -1,4 +1,4 @@
-"""A folder of images without classes, to pretrain on: looked at once, identified by its content. No torch."""
+"""Index a folder of images without classes, to pretrain on. It is identified by its content. No torch."""
 
 from pathlib import Path
 from typing import Any
@@ -7,19 +7,20 @@ import pandas as pd
 
 from bias_lab import ledger
 from bias_lab.data.identity import fingerprint
-from bias_lab.data.readers.decoding import Reference, look_at
+from bias_lab.data.own_images import check_readable
+from bias_lab.data.readers.decoding import Inspection, Reference, inspect_all
 from bias_lab.data.readers.image_file import EXTENSIONS
 from bias_lab.errors import UserError
 
-NAMED = 5  # bad files that an error names
+NAMED = 5  # unreadable files that a message names
 
 
 def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
-    """(identity, place) of all images below `path`, whatever folders they lie in; an image counts once.
+    """Return (identity, place) of all images below `path`, in folders of any depth. An image counts once.
 
-    identity: `folder:<fingerprint>`, a run's `source`. place: plain values for FOLDER/places.json, which `open_images`
-    takes; the images stand there as a training split of one class. folder: the sweep's, where the index is kept.
-    Raises UserError if there are no images, or some can't be read (skip_bad leaves those out).
+    identity: `folder:<fingerprint>`, a run's `source`. place: values for FOLDER/places.json, which `open_images` takes;
+    the images are its training split of one class. folder: the sweep's, where the index is kept. skip_bad: leave out
+    the images that cannot be read. Raises UserError if there are no images, or if some cannot be read.
     """
     files = sorted(
         file
@@ -30,22 +31,15 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     )
     if not files:
         raise UserError(f"{path} holds no images to pretrain on", f"files that end in {', '.join(sorted(EXTENSIONS))}")
-    seen = look_at([Reference(str(file)) for file in files])
-    rows = {"path": [str(file.absolute()) for file in files], "name": [str(file.relative_to(path)) for file in files]}
-    table = pd.DataFrame(
-        {
-            **rows,
-            "hash": [one.hash for one in seen],
-            "file": [one.file for one in seen],
-            "grey": [one.grey for one in seen],
-            "problem": [one.problem for one in seen],
-        }
+    inspected = inspect_all([Reference(str(file)) for file in files])
+    table = pd.DataFrame(inspected, columns=Inspection._fields)
+    table = table.assign(path=[str(file.absolute()) for file in files])
+    table = table.assign(name=[str(file.relative_to(path)) for file in files])
+    table = table[["path", "name", "hash", "file", "grey", "problem"]]
+    bad = dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))
+    check_readable(
+        path, bad, len(table), skip_bad=skip_bad and len(bad) < len(table), at_most=NAMED, folder=folder
     )
-    bad = table[table.problem != ""]
-    if len(bad) and (not skip_bad or len(bad) == len(table)):
-        shown = ", ".join(f"{name} ({why})" for name, why in zip(bad["name"].head(NAMED), bad.problem, strict=False))
-        what = f"{len(bad)} of {len(table)} images in {path} can't be read: {shown}"
-        raise UserError(what, remedy="mend or remove them, or go on without them by --skip-bad-images")
     table = table[table.problem == ""].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
     mark = fingerprint(("unlabelled", "", content) for content in table.hash)
     table = table.assign(column="", group=0, row=0, split="train", label=0)

@@ -195,16 +195,17 @@ def shared_origin(target: Facts, source: str, weights: str) -> str:
 
 def absent(runs: Iterable[Run], data_root: str | None) -> list[str]:
     """A line for each dataset by name that the runs need and that does not lie where datasets are looked for."""
-    from bias_lab.data.readers import mapped, torchvision_sets
+    from bias_lab.data.readers import pixel_store
 
     named = dict.fromkeys(name for run in runs for name in (run.dataset, run.source))
-    root = mapped.data_root(data_root)
+    root = pixel_store.data_root(data_root)
     return [
-        f"{name} is not in {root}: it will be downloaded if it can be; else fetch {source.fetch}, "
+        f"{name} is not in {root}: it will be downloaded if it can be; else fetch {row.fetch}, "
         "or say where it lies with --data-root"
         for name in named
-        if (source := torchvision_sets.SOURCES.get(name))
-        and not any((root / place).is_dir() for place in source.places)
+        if (row := catalogue.DATASETS.get(name))
+        and row.places
+        and not any((root / place).is_dir() for place in row.places)
     ]
 
 

@@ -63,10 +63,10 @@ def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool
     Raises UserError for images that can't be read, for classes that can't be used, and for a folder whose content
     changed under finished runs.
     """
-    from bias_lab.data import sources
+    from bias_lab.data import own_images
 
     side = image_size or SIDE
-    found = sources.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
+    found = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
     return Data(
         dataset=found.identity,
         facts=Facts(name=str(path), counts=found.class_counts, side=side, own_holdout=found.own_holdout),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bias_lab.data.sources import Index, index
+from bias_lab.data.own_images import Index, index
 from bias_lab.data.store import Images, open_images
 from tests.data.pictures_on_disk import class_folders
 

@@ -85,7 +85,7 @@ def test_erasing_is_torchvisions() -> None:
 
 def test_resized_crops_are_torchvisions() -> None:
     x = picture(side=24)
-    made = augment.resized_crops(repeat(x), augment.boxes(at(), 24, 24, 0.08), (24, 24))
+    made = augment.resized_crop(repeat(x), at(), 0.08)
     same_distribution(made, per_image(T.RandomResizedCrop(24, scale=(0.08, 1.0), antialias=True), x))
 
 
@@ -109,7 +109,7 @@ def test_a_planted_shift_of_distribution_is_caught() -> None:
         augment.trivial_augment,
         lambda x, a: augment.rand_augment(x, a, 9),
         lambda x, a: augment.colour_jitter(x, a, 0.4),
-        lambda x, a: augment.resized_crops(x, augment.boxes(a, 16, 16, 0.3), (16, 16)),
+        lambda x, a: augment.resized_crop(x, a, 0.3),
         lambda x, a: augment.erase(x.permute(0, 3, 1, 2).float(), a, 1.0),
     ],
 )

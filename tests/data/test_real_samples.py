@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bias_lab.data.sources import Index, index
+from bias_lab.data.own_images import Index, index
 from bias_lab.data.store import Images, open_images
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import break_ten

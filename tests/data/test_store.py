@@ -11,7 +11,7 @@ from bias_lab.data import store
 from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import moments
 from bias_lab.data.readers import manifests
-from bias_lab.data.sources import Index, index
+from bias_lab.data.own_images import Index, index
 from bias_lab.data.store import Images, open_images
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import class_folders, encoded, picture
@@ -101,7 +101,7 @@ def test_an_image_that_changed_between_index_and_store_is_an_error_and_leaves_no
 def test_who_asks_for_other_images_than_the_place_holds_is_refused(found: Index, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--data"):
         open_images(found.identity, data_root=str(tmp_path))
-    with pytest.raises(UserError, match="the run wants 0123"):
+    with pytest.raises(UserError, match="the run needs 0123"):
         open_images("folder:0123", data_root=str(tmp_path), place=found.place)
 
 

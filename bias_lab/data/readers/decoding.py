@@ -1,20 +1,22 @@
-"""Many files → hashes or pixels, on all cores: plain subprocesses, each with its share of the list.
+"""Turn many files into hashes or pixels, on all cores. No torch.
 
-Processes, since for small images Pillow holds Python's lock most of the time; `subprocess`, since a worker of a sweep
-may not have children of multiprocessing's kind, and since a user's script is not to be imported again. No torch.
+The work is done by processes, because Pillow holds Python's lock most of the time for small images.
 """
 
 import contextlib
+import multiprocessing
 import os
-import pickle
-import subprocess
+import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+import types
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +28,14 @@ from bias_lab.data.moments import sums
 from bias_lab.data.readers import image_file
 from bias_lab.errors import UserError, plural
 
-ALONE = 1500  # images that one process decodes sooner than others start
+ALONE = 1500  # images; one process decodes them sooner than others start
 TOGETHER = 64  # images that are decoded, written and reported at once
-TICK = 0.2  # seconds between looks at whether a process has failed, or somebody wants to stop
+TICK = 0.2  # seconds after which a waiting thread sees a Ctrl-C that the system gave to another thread
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the environment of a decoding process
 
 
 class Reference(NamedTuple):
-    """Where one image lies: a file, or a row of a parquet file's column of bytes."""
+    """Locate one image: a file, or a row of a parquet file's column of bytes."""
 
     path: str
     column: str = ""
@@ -40,8 +43,8 @@ class Reference(NamedTuple):
     row: int = 0  # within the group
 
 
-class Seen(NamedTuple):
-    """What looking at one image found. problem: why it can't be used; empty: it can."""
+class Inspection(NamedTuple):
+    """Describe one image. problem: why it cannot be used, or an empty string."""
 
     hash: str = ""  # of its pixels
     file: str = ""  # of its bytes
@@ -53,110 +56,104 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where decoded pixels go: rows, from `first` on, of a file of uint8 (M, *side, channels)."""
+    """Describe where decoded pixels go: the rows from `first` on of a file of uint8 (M, *side, channels)."""
 
     path: str
     side: tuple[int, int]
     channels: int
     resize: int | None
     first: int = 0
-    counted: int = 0  # images, from the first on, whose levels are added up
-    hashes: Sequence[str] = ()  # what the images must be; empty: whatever they are
-    files: Sequence[str] = ()  # of their bytes, which are quicker to know again than pixels; empty: not known
+    summed: int = 0  # images, from the first on, whose levels are added up
+    hashes: Sequence[str] = ()  # the content hash that each image must have; empty: any
+    files: Sequence[str] = ()  # the hash of each file's bytes, which is faster to compare; empty: unknown
 
 
 @dataclass(slots=True)
-class Filled:
-    """What filling rows found, an item an image, and the sums of their levels."""
+class Decoded:
+    """Hold what decoding gave, an item an image, and the sums of the levels."""
 
-    problems: list[str]  # why it could not be done; empty: it was
+    problems: list[str]  # why an image could not be decoded, or an empty string
     contents: list[str]  # content hash of the image
-    rows: list[str]  # content hash of its row: the same where nothing was resized
+    rows: list[str]  # content hash of its row, which is the same unless it was resized
     sums: NDArray[np.float64]  # (2, channels)
+
+
+Part = tuple[Sequence[Reference], Target | None]  # a few images and their target; None: they are inspected
+
+
+# --- one image -------------------------------------------------------------------------------------------------------
 
 
 @cache
 def _group(path: str, column: str, group: int) -> list[bytes] | str:
-    """The images of a row group, or why they can't be read."""
+    """Return the images of a row group, or why they cannot be read."""
     import pyarrow.parquet as pq
 
     try:
         table = pq.ParquetFile(path).read_row_group(group, columns=[column])
-    except (OSError, ValueError) as error:  # Arrow's own derive from these
+    except (OSError, ValueError) as error:  # Arrow's own errors derive from these
         return f"a damaged part of the table: {' '.join(str(error).split())[:80]}"
     values = table.column(column).to_pylist()
     return [value["bytes"] if isinstance(value, dict) else value for value in values]
 
 
 def fetch(reference: Reference) -> bytes:
-    """The bytes of one image. Raises Bad if they can't be had."""
+    """Return the bytes of one image. Raises Unreadable if there are none."""
     if reference.column:
         if _group.cache_info().currsize > 4:
             _group.cache_clear()
-        found = _group(reference.path, reference.column, reference.group)
-        if isinstance(found, str):
-            raise image_file.Bad(found)
-        if found[reference.row] is None:
-            raise image_file.Bad("no bytes in the table")
-        return found[reference.row]
+        images = _group(reference.path, reference.column, reference.group)
+        if isinstance(images, str):
+            raise image_file.Unreadable(images)
+        if images[reference.row] is None:
+            raise image_file.Unreadable("no bytes in the table")
+        return images[reference.row]
     try:
-        return _whole(reference.path)
+        return _file_bytes(reference.path)
     except IsADirectoryError:
-        raise image_file.Bad("a folder, not a file") from None
+        raise image_file.Unreadable("a folder, not a file") from None
     except PermissionError:
-        raise image_file.Bad("no permission to read it") from None
+        raise image_file.Unreadable("no permission to read it") from None
     except FileNotFoundError:
-        raise image_file.Bad("not there") from None
+        raise image_file.Unreadable("not there") from None
     except OSError as error:
-        raise image_file.Bad(error.strerror or str(error)) from None
+        raise image_file.Unreadable(error.strerror or str(error)) from None
 
 
-def _whole(path: str) -> bytes:
-    """A file's bytes, in a third of the time that Path.read_bytes takes for a small one."""
+def _file_bytes(path: str) -> bytes:
+    """Return a file's bytes. For a small file this takes a third of the time of `Path.read_bytes`."""
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         size = os.fstat(file).st_size
         data = os.read(file, size)
-        while len(data) < size and (more := os.read(file, size)):  # over a network it may come in parts
+        while len(data) < size and (more := os.read(file, size)):  # a network may deliver it in parts
             data += more
         return data
     finally:
         os.close(file)
 
 
-def look(reference: Reference) -> Seen:
-    """Decode one image and say what it is."""
+def inspect(reference: Reference) -> Inspection:
+    """Decode one image and describe it."""
     try:
         data = fetch(reference)
         image = image_file.read(data)
-    except image_file.Bad as bad:
-        return Seen(problem=str(bad))
-    return Seen(content_hash(image_file.pixels(image)), file_hash(data), image.mode == "L", image.width, image.height)
+    except image_file.Unreadable as error:
+        return Inspection(problem=str(error))
+    mark = content_hash(image_file.pixels(image))
+    return Inspection(mark, file_hash(data), image.mode == "L", image.width, image.height)
 
 
-def _fill(references: Sequence[Reference], target: Target) -> Filled:
-    """Decode images into their rows. They are written at once: a page that is touched costs more than one written."""
-    made = np.zeros((len(references), *target.side, target.channels), np.uint8)
-    unknown = [""] * len(references)
-    known = zip(target.hashes or unknown, target.files or unknown, strict=True)
-    found = [_fit(*each, target) for each in zip(references, known, made, strict=True)]
-    with open(target.path, "r+b") as file:  # noqa: PTH123 - as above
-        file.seek(target.first * made[0].size)
-        file.write(made.data)
-    problems, contents, rows = map(list, zip(*found, strict=True))
-    return Filled(problems, contents, rows, sums(made[: max(0, target.counted)]))
+def _decode(reference: Reference, known: tuple[str, str], row: NDArray[np.uint8], target: Target) -> tuple[str, ...]:
+    """Decode one image into its row and return (problem, content hash, hash of the row).
 
-
-def _fit(reference: Reference, known: tuple[str, str], row: NDArray[np.uint8], target: Target) -> tuple[str, str, str]:
-    """Decode one image into its row: (problem, content hash, hash of the row).
-
-    known: the hashes of its pixels and of its bytes, where an index has them.
+    known: the hashes of its pixels and of its bytes, or empty strings.
     """
     try:
         data = fetch(reference)
         image = image_file.read(data)
-    except image_file.Bad as bad:
-        return str(bad), "", ""
+    except image_file.Unreadable as error:
+        return str(error), "", ""
     pixels = image_file.pixels(image)
     wanted, file = known
     content = wanted if file and file == file_hash(data) else content_hash(pixels)
@@ -165,22 +162,26 @@ def _fit(reference: Reference, known: tuple[str, str], row: NDArray[np.uint8], t
     if pixels.shape == row.shape and target.resize in (None, row.shape[0]):
         row[:] = pixels
         return "", content, content
-    made = image_file.fit(image, target.resize, target.channels)
-    if made.shape != row.shape:
-        return f"{made.shape[1]}x{made.shape[0]} px, the others {row.shape[1]}x{row.shape[0]}", content, ""
-    row[:] = made
-    return "", content, content_hash(made)
+    resized = image_file.resize(image, target.resize, target.channels)
+    if resized.shape != row.shape:
+        problem = f"{resized.shape[1]}x{resized.shape[0]} px, the others {row.shape[1]}x{row.shape[0]}"
+        return problem, content, ""
+    row[:] = resized
+    return "", content, content_hash(resized)
 
 
-def look_at(references: Sequence[Reference], *, workers: int | None = None) -> list[Seen]:
-    """`look` at all of them, on all cores, in order; with a progress bar where there is a terminal and much to do."""
-    return [seen for part in _spread(references, None, workers) for seen in part]
+# --- many images -----------------------------------------------------------------------------------------------------
 
 
-def fill(references: Sequence[Reference], target: Target, *, workers: int | None = None) -> Filled:
-    """Decode all into the target's rows, on all cores."""
-    whole = Filled([], [], [], np.zeros((2, target.channels)))
-    for part in _spread(references, target, workers):
+def inspect_all(references: Sequence[Reference], *, workers: int | None = None) -> list[Inspection]:
+    """Return the inspection of each image, in order. Long work on a terminal shows a progress bar."""
+    return [one for part in _parts(references, None, workers) for one in part]
+
+
+def decode_all(references: Sequence[Reference], target: Target, *, workers: int | None = None) -> Decoded:
+    """Decode all images into the target's rows."""
+    whole = Decoded([], [], [], np.zeros((2, target.channels)))
+    for part in _parts(references, target, workers):
         whole.problems += part.problems
         whole.contents += part.contents
         whole.rows += part.rows
@@ -188,150 +189,142 @@ def fill(references: Sequence[Reference], target: Target, *, workers: int | None
     return whole
 
 
-Work = tuple[Sequence[Reference], Target | None]  # a few images, and where they go; None: they are looked at
+def check_decoded(where: str, names: Sequence[str], problems: Sequence[str]) -> None:
+    """Raise UserError if an image could not be decoded. The message names the first few."""
+    bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise UserError(
+            f"{plural(len(bad), 'image')} of {where} can't be used: {', '.join(bad[:5])}{more}",
+            remedy="start the sweep again",
+        )
 
 
-def _spread(references: Sequence[Reference], target: Target | None, workers: int | None) -> list[Any]:
-    """What came of every TOGETHER images, in order. Processes take turns, so that each has easy and hard ones."""
+def _parts(references: Sequence[Reference], target: Target | None, workers: int | None) -> list[Any]:
+    """Return the results of every TOGETHER images, in order. A small set is decoded in this process."""
     count = len(references)
-    work = [(references[at : at + TOGETHER], _part(target, at)) for at in range(0, count, TOGETHER)]
-    shares = min(workers or machine.cores(), -(-count // ALONE))
-    results: list[Any] = [None] * len(work)
+    parts = ((references[at : at + TOGETHER], _part_of(target, at)) for at in range(0, count, TOGETHER))
+    workers = min(workers or machine.cores(), -(-count // ALONE))
     with progress(count, "reading images" if target is None else "decoding images") as advance:
-        if shares <= 1:
-            for k, one in enumerate(work):
-                results[k] = _do(one)
-                advance(len(one[0]))
-            return results
-        processes: list[subprocess.Popen[bytes]] = []
-        with contextlib.ExitStack() as ended, ThreadPoolExecutor(shares) as pool:
-            try:
-                for _ in range(shares):
-                    processes.append(ended.enter_context(_start()))
-                asked = [pool.submit(_ask, process, work[k::shares], advance) for k, process in enumerate(processes)]
-                rest: Any = asked
-                while rest:  # in ticks: a Ctrl-C that the system hands to another thread does not wake this one
-                    done, rest = wait(asked, TICK, FIRST_EXCEPTION)
-                    for answer in done:
-                        answer.result()  # raises what it raised
-                for k, answer in enumerate(asked):
-                    results[k::shares] = answer.result()
-            finally:  # after a Ctrl-C, or when one failed, nobody waits for what the others would still do
-                for process in processes:
-                    process.kill()
+        if workers > 1:
+            return _in_processes(parts, workers, advance)
+        results = []
+        for part in parts:
+            results.append(_do(part))
+            advance(len(part[0]))
         return results
 
 
-def _part(target: Target | None, at: int) -> Target | None:
-    """The target of the images from `at` on."""
+def _part_of(target: Target | None, at: int) -> Target | None:
+    """Return the target of the images from `at` on."""
     if target is None:
         return None
     return replace(
         target,
         first=target.first + at,
-        counted=target.counted - at,
+        summed=target.summed - at,
         hashes=target.hashes[at : at + TOGETHER],
         files=target.files[at : at + TOGETHER],
     )
 
 
-def _do(work: Work) -> Any:
-    references, target = work
-    return [look(reference) for reference in references] if target is None else _fill(references, target)
+def _do(part: Part) -> Any:
+    """Inspect a few images, or decode them and write their rows in one go, which is faster than a memory map."""
+    references, target = part
+    if target is None:
+        return [inspect(reference) for reference in references]
+    pixels = np.zeros((len(references), *target.side, target.channels), np.uint8)
+    unknown = [""] * len(references)
+    known = zip(target.hashes or unknown, target.files or unknown, strict=True)
+    decoded = [_decode(*each, target) for each in zip(references, known, pixels, strict=True)]
+    with open(target.path, "r+b") as file:  # noqa: PTH123 - a Path costs more than the write
+        file.seek(target.first * pixels[0].size)
+        file.write(pixels.data)
+    problems, contents, rows = map(list, zip(*decoded, strict=True))
+    return Decoded(problems, contents, rows, sums(pixels[: max(0, target.summed)]))
 
 
-def _start() -> "subprocess.Popen[bytes]":
-    """A process that does a share. A Ctrl-C of the terminal's is not for it: in a group of its own, it prints nothing.
+# --- processes -------------------------------------------------------------------------------------------------------
 
-    It ends by itself when its pipes break, so that none outlives a parent that was killed.
+
+def _in_processes(parts: Iterator[Part], workers: int, advance: Callable[[int], None]) -> list[Any]:
+    """Return the result of each part, in order. A few parts a process are under way at any time.
+
+    Raises RuntimeError if a process ends early, and whatever a part raises (an OSError if the disk is full). Then, and
+    after a Ctrl-C, all processes are killed at once.
     """
-    package = str(Path(__file__).parents[3])
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-P", "-m", "bias_lab.data.readers.decoding"]
-    quiet = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet, process_group=0)
-
-
-def _ask(process: "subprocess.Popen[bytes]", work: list[Work], advance: Callable[[int], None]) -> list[Any]:
-    """Have a process do one share; if it dies, so does the whole; its OSError (a full disk) is raised here."""
-    assert process.stdin is not None and process.stdout is not None  # noqa: PT018
-    made: list[Any] = []
-    with contextlib.suppress(BrokenPipeError), process.stdin as given:  # it died early: below, nothing is answered
-        pickle.dump(work, given, protocol=pickle.HIGHEST_PROTOCOL)
-    for references, _ in work:
+    results: list[Any] = []
+    others = {*multiprocessing.active_children()}
+    processes: dict[multiprocessing.process.BaseProcess, None] = {}
+    waiting: deque[tuple[Future[Any], int]] = deque()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         try:
-            part = pickle.load(process.stdout)
-        except (EOFError, pickle.UnpicklingError):  # nothing more, or half of something
-            raise RuntimeError(f"a decoding process ended early, with exit code {process.wait()}") from None
-        if isinstance(part, OSError):
-            raise part
-        made.append(part)
-        advance(len(references))
-    return made
+            while True:
+                for part in islice(parts, 4 * workers - len(waiting)):
+                    with _quiet_start():
+                        waiting.append((pool.submit(_do, part), len(part[0])))
+                    processes.update(dict.fromkeys({*multiprocessing.active_children()} - others))
+                if not waiting:
+                    return results
+                future, count = waiting.popleft()
+                while not future.done():
+                    wait((future,), TICK)
+                results.append(future.result())
+                advance(count)
+        except BrokenProcessPool:
+            pool.shutdown()  # it terminates the others
+            codes = {process.pid: process.exitcode for process in processes}
+            died = [pid for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)] or list(codes)
+            raise RuntimeError(f"decoding process {died[0]} ended early, with exit code {codes[died[0]]}") from None
+        except BaseException:
+            for process in processes:
+                process.kill()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-def refuse(where: str, names: Sequence[str], problems: Sequence[str]) -> None:
-    """Raises UserError if a file could not be decoded, naming the first few."""
-    bad = [f"{name} ({problem})" for name, problem in zip(names, problems, strict=True) if problem]
-    if bad:
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise UserError(
-            f"{plural(len(bad), 'image')} of {where}: {', '.join(bad[:5])}{more}", remedy="start the sweep again"
-        )
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Let a process start with one thread, without a Ctrl-C from the terminal, and without the user's script.
 
-
-class progress:  # noqa: N801 - reads as a function where it is used
-    """A progress bar on a terminal for long work, else nothing. `advance(n)` may be called by any thread."""
-
-    def __init__(self, total: int, what: str) -> None:
-        self.bar: Any = None
-        self.lock = threading.Lock()
-        self.total, self.what = total, what
-
-    def __enter__(self) -> Callable[[int], None]:
-        if self.total >= ALONE and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self.bar = Progress(console=Console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task(self.what, total=self.total)
-        return self.advance
-
-    def advance(self, count: int) -> None:
-        if self.bar is not None:
-            with self.lock:
-                self.bar.advance(self.task, count)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-
-def main() -> None:
-    """A share of the work from standard input, what came of each part to standard output; an OSError is the last.
-
-    A parent that is gone needs no answer: broken pipes end it without a word.
+    A started process inherits the environment and the blocked signals. It would also import the main module again, and
+    a script without `if __name__ == "__main__"` would then run twice.
     """
+    main, environment = sys.modules["__main__"], {name: os.environ.get(name) for name in ONE_THREAD}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        share = pickle.load(sys.stdin.buffer)
-    except (EOFError, pickle.UnpicklingError):
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        os.environ.update(ONE_THREAD)
+        yield
+    finally:
+        for name, value in environment.items():
+            del os.environ[name]
+            os.environ.update({} if value is None else {name: value})
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, even if that was killed."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar for long work on a terminal. Yields the function that advances it by a number of images."""
+    if total < ALONE or not sys.stderr.isatty():
+        yield lambda count: None
         return
-    for work in share:
-        try:
-            made = _do(work)
-        except OSError as error:
-            made = error
-        try:
-            pickle.dump(made, sys.stdout.buffer, protocol=pickle.HIGHEST_PROTOCOL)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            os._exit(1)  # at once: on its way out, Python would try to write the rest, and complain
-        if isinstance(made, OSError):
-            return
+    from rich.console import Console
+    from rich.progress import Progress
 
-
-if __name__ == "__main__":
-    from bias_lab.data.readers.decoding import main as work
-
-    work()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -12,7 +12,7 @@ from typing import Any
 
 from bias_lab.data.readers.decoding import Reference
 from bias_lab.data.readers.image_file import EXTENSIONS
-from bias_lab.data.readers.mapped import data_root
+from bias_lab.data.readers.pixel_store import data_root
 from bias_lab.errors import UserError, plural
 from bias_lab.ledger import replacing
 

@@ -1,9 +1,10 @@
-"""Datasets by name: the embedded one, and those that torchvision or the user has already, read where they lie."""
+"""Open datasets by name: the packaged one, and those that torchvision or the user has already."""
 
 import errno
 import hashlib
 import json
 import lzma
+import pkgutil
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,53 +17,55 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bias_lab import catalogue
+from bias_lab.catalogue import Dataset
 from bias_lab.data.identity import content_hash, fingerprint
 from bias_lab.data.moments import moments, sums
-from bias_lab.data.readers import image_file, mapped, procedural
-from bias_lab.data.readers.decoding import Filled, Reference, Target, fill, look_at, refuse
-from bias_lab.data.readers.mapped import Content, Images, Written
-from bias_lab.data.readers.torchvision_sets import SOURCES, Pictures, Raw, unpacked
+from bias_lab.data.readers import image_file, pixel_store
+from bias_lab.data.readers.decoding import Decoded, Reference, Target, check_decoded, decode_all, inspect_all
+from bias_lab.data.readers.pixel_store import Content, Images, Written
+from bias_lab.data.readers.published import ImagesOrFiles, Published, Reader, unpacked
 from bias_lab.errors import UserError
 
-# what readers raise for a part that is missing or damaged; RuntimeError is torchvision's word for a wrong checksum
+# raised by readers for a missing or damaged part; torchvision raises RuntimeError for a wrong checksum
 DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, zlib.error)
 
 
 def open_named(name: str, *, image_size: int | None = None, data_root: str | None = None) -> Images:
-    """A catalogue dataset's images at `image_size` (None: as published). Raises UserError if it is not at hand."""
+    """Return a dataset's images at `image_size` (None: as published). Raises UserError if it cannot be found."""
     row = catalogue.dataset(name)
-    if name == "fashion_mnist_12k" and image_size in (None, row.image_size):
+    if row.is_packaged and image_size in (None, row.image_size):
         return embedded(name)
     side = image_size or row.image_size
     mark, read = reader(name, data_root, side)
-    key = mapped.key_of(name, mark, side)
-    return mapped.open_or_build(mapped.stores(data_root), key, lambda: content(name, read(), side, row.channels))
+    key = pixel_store.key_of(name, mark, side)
+    return pixel_store.open_or_build(
+        pixel_store.stores(data_root), key, lambda: content(name, read(), side, row.channels)
+    )
 
 
-def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Callable[[], Raw]]:
-    """What identifies a dataset's files as they lie, and a function that reads them. side: of those that are drawn."""
-    if name == "fashion_mnist_12k":
-        return "embedded", _embedded_raw
-    if name.partition(":")[0] == "shapes":
-        return f"drawn {procedural.VERSION}", lambda: Raw(*procedural.dataset(name, side))
-    root = mapped.data_root(data_root)
-    folder = _find(name, root)
-    return _signature(folder), lambda: _read(name, root, folder)
+def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Callable[[], Published]]:
+    """Return what identifies a dataset's files, and a function that reads them. side: of images that are drawn."""
+    row = catalogue.dataset(name)
+    read: Reader = pkgutil.resolve_name(row.reader)
+    if not row.places:
+        return row.version, lambda: read(row, Path(), side)
+    folder = _find(row, pixel_store.data_root(data_root))
+    return _signature(folder), lambda: _read(row, read, folder, side)
 
 
-def _read(name: str, root: Path, folder: Path) -> Raw:
+def _read(row: Dataset, read: Reader, folder: Path, side: int) -> Published:
     try:
-        return SOURCES[name].read(root, folder)
+        return read(row, folder, side)
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise UserError(f"{name}: {error}", remedy=f"fetch {SOURCES[name].fetch} again") from error
+        raise UserError(f"{row.name}: {error}", remedy=f"fetch {row.fetch} again") from error
 
 
 def check(name: str, *, data_root: str | None = None) -> list[str]:
-    """Read a dataset anew and say whether its counts are right, which checksums are, and what stands in both splits.
+    """Read a dataset anew and return a line each on its counts, checksums, duplicates, moments and licence.
 
-    Raises UserError if it is absent, damaged, or not what the catalogue or a published checksum says.
+    Raises UserError if it is absent or damaged, or differs from the catalogue or a published checksum.
     """
     row = catalogue.dataset(name)
     _, read = reader(name, data_root)
@@ -75,7 +78,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
             f"the catalogue says {row.classes}, {row.pool} and {row.test_images}, or other counts a class",
             "is a part of it missing?",
         )
-    verified = _verified(name, data_root)
+    verified = _verified(row, data_root)
     hashes = {split: hashes_of(name, images) for split, (images, _) in raw.splits.items()}
     both = set(hashes["train"]) & set(hashes["test"])
     leaks = sum(mark in both for mark in hashes["train"])
@@ -93,20 +96,19 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     ]
 
 
-def _verified(name: str, data_root: str | None) -> str:
-    """Which checksums are right. Raises UserError for a file that is not the published one."""
-    if name not in SOURCES:
-        return "checksum: as published" if name == "fashion_mnist_12k" else "drawn: it has no files"
-    source = SOURCES[name]
-    folder = _find(name, mapped.data_root(data_root))
-    for file, published in source.sha256.items():
-        found = hashlib.sha256(unpacked(folder, file)).hexdigest()
-        if found != published:
-            what = f"{name}: {folder / file}, unpacked, has SHA-256 {found[:12]}…, the published one {published[:12]}…"
-            raise UserError(what, remedy=f"fetch {source.fetch} again")
-    if source.sha256 or source.verified:
+def _verified(row: Dataset, data_root: str | None) -> str:
+    """Return a line on the checksums. Raises UserError for a file that is not the published one."""
+    if not row.places:
+        return "checksum: as published" if row.is_packaged else "drawn: it has no files"
+    folder = _find(row, pixel_store.data_root(data_root))
+    for file, published in row.sha256.items():
+        computed = hashlib.sha256(unpacked(folder, file)).hexdigest()
+        if computed != published:
+            what = f"{row.name}: {folder / file}, unpacked, has SHA-256 {computed[:12]}…"
+            raise UserError(f"{what}, the published one {published[:12]}…", remedy=f"fetch {row.fetch} again")
+    if row.sha256 or row.is_verified:
         return "checksums: as published"
-    return f"checksums: none are known here for {name}; its files are counted and read, not verified"
+    return f"checksums: none are known here for {row.name}; its files are counted and read, not verified"
 
 
 def _moments_of_files(name: str, data_root: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -118,86 +120,91 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def content(name: str, raw: Raw, side: int, channels: int) -> Content:
-    """What the store of a dataset is to hold, at that size. Each image is decoded once, and hashed for the dataset."""
+def content(name: str, raw: Published, side: int, channels: int) -> Content:
+    """Describe the store of a dataset at one size. Each image is decoded once, and hashed for the fingerprint."""
 
     def write(path: Path) -> Written:
         triples: list[tuple[str, str, str]] = []
         rows: list[str] = []
         total = np.zeros((2, channels))
-        for split in (split for split in mapped.SPLITS if split in raw.splits):
+        for split in (split for split in pixel_store.SPLITS if split in raw.splits):
             images, labels = raw.splits[split]
             target = Target(path=str(path), side=(side, side), channels=channels, resize=side, first=len(rows))
-            made = _fill(name, images, replace(target, counted=len(images) if split == "train" else 0))
-            rows += made.rows
-            total += made.sums
+            decoded = _decode(name, images, replace(target, summed=len(images) if split == "train" else 0))
+            rows += decoded.rows
+            total += decoded.sums
             if split != "unlabelled":
-                triples += [(split, raw.classes[c], mark) for c, mark in zip(labels, made.contents, strict=True)]
+                triples += [(split, raw.classes[c], mark) for c, mark in zip(labels, decoded.contents, strict=True)]
         return Written(fingerprint(triples), rows, total)
 
     labels = {split: labels for split, (_, labels) in raw.splits.items()}
     return Content(labels=labels, shape=(side, side, channels), classes=raw.classes, write=write)
 
 
-def _fill(name: str, images: Pictures, target: Target) -> Filled:
+def _decode(name: str, images: ImagesOrFiles, target: Target) -> Decoded:
+    """Write a split's pixels into their rows."""
     if not isinstance(images, np.ndarray):
-        filled = fill([Reference(str(path)) for path in images], target)
-        refuse(name, [str(path) for path in images], filled.problems)
-        return filled
-    made = Filled([], hashes_of(name, images), [], np.zeros((2, target.channels)))
+        decoded = decode_all([Reference(str(path)) for path in images], target)
+        check_decoded(name, [str(path) for path in images], decoded.problems)
+        return decoded
+    decoded = Decoded([], hashes_of(name, images), [], np.zeros((2, target.channels)))
     with Path(target.path).open("r+b") as file:
         file.seek(target.first * target.side[0] * target.side[1] * target.channels)
         for start in range(0, len(images), 4096):
             given = np.ascontiguousarray(images[start : start + 4096])
             part = _resized(given, target.side[0], target.channels)
             file.write(part.data)
-            made.rows += hashes_of(name, part) if part is not given else made.contents[start : start + len(part)]
-            made.sums += sums(part[: max(0, target.counted - start)])
-    return made
+            decoded.rows += (
+                hashes_of(name, part) if part is not given else decoded.contents[start : start + len(part)]
+            )
+            decoded.sums += sums(part[: max(0, target.summed - start)])
+    return decoded
 
 
-def hashes_of(name: str, images: Pictures) -> list[str]:
-    """The content hash of each image. Raises UserError if a file can't be read."""
+def hashes_of(name: str, images: ImagesOrFiles) -> list[str]:
+    """Return the content hash of each image. Raises UserError if a file cannot be read."""
     if isinstance(images, np.ndarray):
         return [content_hash(image) for image in images]
-    seen = look_at([Reference(str(path)) for path in images])
-    refuse(name, [str(path) for path in images], [one.problem for one in seen])
-    return [one.hash for one in seen]
+    inspected = inspect_all([Reference(str(path)) for path in images])
+    check_decoded(name, [str(path) for path in images], [one.problem for one in inspected])
+    return [one.hash for one in inspected]
 
 
 def _resized(images: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8]:
     if images.shape[1:] == (side, side, channels):
         return images
     squeezed = images[..., 0] if images.shape[-1] == 1 else images
-    return np.stack([image_file.fit(Image.fromarray(image), side, channels) for image in squeezed])
+    return np.stack([image_file.resize(Image.fromarray(image), side, channels) for image in squeezed])
 
 
-def _find(name: str, root: Path) -> Path:
-    """The dataset's folder, downloaded if it is nowhere. Raises UserError: what to fetch, and where to put it."""
-    source = SOURCES[name]
-    for place in source.places:
-        if _holds(root / place):
-            return root / place
-    if source.torchvision:
+def _find(row: Dataset, root: Path) -> Path:
+    """Return the dataset's folder, after a download if there is none.
+
+    Raises UserError that names what to fetch and where to put it.
+    """
+    if folder := _place(row, root):
+        return folder
+    if row.download:
         try:
-            _download(source.torchvision, root)
-        except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision adds RuntimeErrors of its own
-            raise _absent(name, root, str(error)) from error
-        for place in source.places:
-            if _holds(root / place):
-                return root / place
-    raise _absent(name, root, "")
+            _download(row.download, root)
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError too
+            raise _absent(row, root, str(error)) from error
+        if folder := _place(row, root):
+            return folder
+    raise _absent(row, root, "")
 
 
-def _holds(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())  # a download that failed leaves an empty one
+def _place(row: Dataset, root: Path) -> Path | None:
+    """Return the first of the dataset's folders that holds something. A failed download leaves an empty one."""
+    folders = (root / place for place in row.places)
+    return next((folder for folder in folders if folder.is_dir() and any(folder.iterdir())), None)
 
 
-def _absent(name: str, root: Path, why: str) -> UserError:
+def _absent(row: Dataset, root: Path, why: str) -> UserError:
     tried = f" and can't be downloaded ({' '.join(why.split())})" if why else ""
     return UserError(
-        f"{name} is not in {root}{tried}",
-        f"fetch {SOURCES[name].fetch} and unpack it to {root / SOURCES[name].places[0]}",
+        f"{row.name} is not in {root}{tried}",
+        f"fetch {row.fetch} and unpack it to {root / row.places[0]}",
         "or say where it lies with --data-root or BIAS_LAB_DATA",
     )
 
@@ -210,7 +217,7 @@ def _download(kind: str, root: Path) -> None:
 
 
 def _signature(folder: Path) -> str:
-    """A hash of the files' names, sizes and times: as long as they stand, so does the store made of them."""
+    """Return a hash of the files' names, sizes and times. While it stays the same, so does the store."""
     hasher = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -219,12 +226,12 @@ def _signature(folder: Path) -> str:
     return hasher.hexdigest()
 
 
-# --- the embedded dataset --------------------------------------------------------------------------------------------
+# --- the packaged dataset --------------------------------------------------------------------------------------------
 
 
 @cache
 def embedded(name: str) -> Images:
-    """The dataset that the package carries. Raises UserError if its file is damaged."""
+    """Return the images of the dataset that the package holds. Raises UserError if its file is damaged."""
     folder = files("bias_lab.data.embedded")
     about = json.loads(folder.joinpath(f"{name}.json").read_text(encoding="utf-8"))
     packed = folder.joinpath(f"{name}.xz").read_bytes()
@@ -247,7 +254,8 @@ def embedded(name: str) -> Images:
     )
 
 
-def _embedded_raw() -> Raw:
-    images = embedded("fashion_mnist_12k")
+def read_embedded(row: Dataset, folder: Path, side: int) -> Published:
+    """Read the packaged dataset."""
+    images = embedded(row.name)
     splits = {"train": (images.train, images.train_labels), "test": (images.test, images.test_labels)}
-    return Raw(splits, images.classes)
+    return Published(splits, images.classes)

@@ -30,7 +30,6 @@ from PIL import Image, ImageDraw, ImageFont
 from bias_lab import catalogue
 from bias_lab.data import draws
 
-VERSION = 3  # of the drawing: a store of another one is not opened
 CLASSES = 4
 RADIUS = 0.25  # of a figure, as a share of the side
 PART = 0.1  # of a part, strewn

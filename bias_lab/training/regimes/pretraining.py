@@ -87,7 +87,7 @@ def fitted(images: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.ui
         return images
     if images.shape[1:3] != (side, side):
         flat = images[..., 0] if images.shape[-1] == 1 else images
-        images = np.stack([image_file.fit(Image.fromarray(image), side, images.shape[-1]) for image in flat])
+        images = np.stack([image_file.resize(Image.fromarray(image), side, images.shape[-1]) for image in flat])
     if images.shape[-1] == channels:
         return images
     if channels == 3:

@@ -1,11 +1,13 @@
-"""Decoding on many cores gives what one gives, and a worker's death is not silent."""
+"""Decoding in many processes gives what one process gives, and the death of a process is an error."""
 
 import errno
+import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +19,8 @@ import pytest
 from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import sums
 from bias_lab.data.readers import decoding
-from bias_lab.data.readers.decoding import Reference, Target, fill, look_at
-from bias_lab.data.readers.image_file import fit, pixels
+from bias_lab.data.readers.decoding import Reference, Target, decode_all, inspect_all
+from bias_lab.data.readers.image_file import pixels, resize
 from tests.data.pictures_on_disk import class_folders, encoded, picture
 
 
@@ -32,9 +34,9 @@ def references(tmp_path: Path) -> list[Reference]:
 def test_several_processes_see_what_one_sees_in_the_same_order(
     references: list[Reference], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = look_at(references)
+    alone = inspect_all(references)
     monkeypatch.setattr(decoding, "ALONE", 50)
-    assert look_at(references, workers=2) == alone
+    assert inspect_all(references, workers=2) == alone
     assert alone[3].problem == "empty file"
     assert alone[5].hash == content_hash(pixels(picture(5)))
     assert (alone[5].width, alone[5].height, alone[5].grey) == (12, 12, False)
@@ -43,39 +45,39 @@ def test_several_processes_see_what_one_sees_in_the_same_order(
 def test_several_processes_fill_the_same_rows(
     references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = look_at(references)
-    hashes = [one.hash for one in seen]
+    inspected = inspect_all(references)
+    hashes = [one.hash for one in inspected]
     stores = []
-    for workers, files in ((1, []), (3, [one.file for one in seen])):
+    for workers, files in ((1, []), (3, [one.file for one in inspected])):
         monkeypatch.setattr(decoding, "ALONE", 50)
         path = tmp_path / f"store{workers}"
         path.write_bytes(bytes((2 + len(references)) * 8 * 8 * 3))
-        target = Target(path=str(path), side=(8, 8), channels=3, resize=8, first=2, counted=100, hashes=hashes)
+        target = Target(path=str(path), side=(8, 8), channels=3, resize=8, first=2, summed=100, hashes=hashes)
         target = replace(target, files=files)
-        filled = fill(references, target, workers=workers)
-        assert [k for k, problem in enumerate(filled.problems) if problem] == [3]
-        assert filled.contents == hashes
+        decoded = decode_all(references, target, workers=workers)
+        assert [k for k, problem in enumerate(decoded.problems) if problem] == [3]
+        assert decoded.contents == hashes
         pixels_of = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, 8, 8, 3)
-        assert filled.rows == [content_hash(row) if k != 3 else "" for k, row in enumerate(pixels_of[2:])]
-        assert np.array_equal(filled.sums, sums(pixels_of[2:102]))
+        assert decoded.rows == [content_hash(row) if k != 3 else "" for k, row in enumerate(pixels_of[2:])]
+        assert np.array_equal(decoded.sums, sums(pixels_of[2:102]))
         stores.append(pixels_of)
     assert np.array_equal(stores[0], stores[1])
-    assert not stores[0][:2].any()  # rows before the first are another split's
+    assert not stores[0][:2].any()  # the rows before the first belong to another split
     assert not stores[0][2 + 3].any()
-    assert np.array_equal(stores[0][2 + 5], fit(picture(5), 8, 3))
+    assert np.array_equal(stores[0][2 + 5], resize(picture(5), 8, 3))
 
 
 def test_an_image_that_changed_since_it_was_indexed_is_refused(references: list[Reference], tmp_path: Path) -> None:
-    """A file of other bytes is refused by its pixels: one that was written again, pixels as they were, is not."""
-    seen = look_at(references[:3])
-    hashes, files = [one.hash for one in seen], [one.file for one in seen]
+    """A file with other bytes is refused only if its pixels changed too."""
+    inspected = inspect_all(references[:3])
+    hashes, files = [one.hash for one in inspected], [one.file for one in inspected]
     Path(references[1].path).write_bytes(encoded(picture(999)))
     Path(references[2].path).write_bytes(encoded(picture(2), "BMP"))
     (tmp_path / "store").write_bytes(bytes(3 * 8 * 8 * 3))
     target = Target(path=str(tmp_path / "store"), side=(8, 8), channels=3, resize=8, hashes=hashes, files=files)
-    filled = fill(references[:3], target)
-    assert filled.problems == ["", "changed since it was indexed", ""]
-    assert filled.contents == [hashes[0], content_hash(pixels(picture(999))), hashes[2]]
+    decoded = decode_all(references[:3], target)
+    assert decoded.problems == ["", "changed since it was indexed", ""]
+    assert decoded.contents == [hashes[0], content_hash(pixels(picture(999))), hashes[2]]
 
 
 def test_a_file_that_comes_in_parts_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ def test_a_damaged_part_of_a_table_is_a_reason_and_no_fault_of_ours(tmp_path: Pa
     data[4:400] = b"\xff" * 396
     (tmp_path / "t.parquet").write_bytes(data)
     where = [Reference(str(tmp_path / "t.parquet"), "image", group, 3) for group in (0, 1)]
-    broken, whole = look_at(where)
+    broken, whole = inspect_all(where)
     assert broken.problem.startswith("a damaged part of the table: ")
     assert whole.hash == content_hash(pixels(picture(13)))
 
@@ -101,61 +103,97 @@ def test_images_of_other_sizes_need_a_size(references: list[Reference], tmp_path
     Path(references[1].path).write_bytes(encoded(picture(999, side=20)))
     (tmp_path / "store").write_bytes(bytes(2 * 12 * 12 * 3))
     target = Target(path=str(tmp_path / "store"), side=(12, 12), channels=3, resize=None)
-    assert fill(references[:2], target).problems == ["", "20x20 px, the others 12x12"]
+    assert decode_all(references[:2], target).problems == ["", "20x20 px, the others 12x12"]
 
 
-def test_a_decoding_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_start_is_an_error(references: list[Reference], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "ALONE", 50)
-    monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises(RuntimeError, match="ended early, with exit code 0"):
-        look_at([Reference(f"{k:080}") for k in range(4000)], workers=2)  # more than a pipe holds: it dies untold
+    multiprocessing.set_executable("/bin/true")
+    try:
+        with pytest.raises(RuntimeError, match=r"decoding process \d+ ended early, with exit code 0"):
+            inspect_all(references, workers=2)
+    finally:
+        multiprocessing.set_executable(sys.executable)
 
 
-INTERRUPTED = """
-import signal, sys
+def test_a_process_that_is_killed_is_an_error_that_names_it(references: list[Reference]) -> None:
+    killed = []
+
+    def kill() -> None:
+        while len(children := multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        killed.append(children[0].pid)
+        os.kill(children[0].pid or 0, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(RuntimeError, match=r"decoding process \d+ ended early, with exit code -9") as caught:
+        inspect_all([references[0]] * 1_000_000, workers=2)
+    thread.join()
+    assert f"process {killed[0]} " in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+AT_WORK = """
+import multiprocessing, signal, sys, threading, time
 from bias_lab.data.readers import decoding
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are started without
-decoding.ALONE, ask = 50, decoding._ask
-def told(process, *others):
-    print(process.pid, flush=True)
-    return ask(process, *others)
-decoding._ask = told
-decoding.look_at([decoding.Reference(sys.argv[1])] * 1_000_000, workers=2)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background jobs of a shell ignore it
+
+def tell():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.01)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+
+threading.Thread(target=tell, daemon=True).start()
+decoding.inspect_all([decoding.Reference(sys.argv[1])] * 1_000_000, workers=2)
 """
 
 
-def test_a_ctrl_c_ends_decoding_at_once_and_only_one_process_tells_of_it(references: list[Reference]) -> None:
-    command = [sys.executable, "-c", INTERRUPTED, references[0].path]
+def is_alive(process: int) -> bool:
+    """Return whether a process runs. One that ended and was not waited for does not."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("wait", [0.0, 1.0], ids=["while processes start", "while they work"])
+def test_a_ctrl_c_ends_decoding_at_once_with_one_message(references: list[Reference], wait: float) -> None:
+    command = [sys.executable, "-c", AT_WORK, references[0].path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
-        children = [int(process.stdout.readline()) for _ in range(2)]
-        assert process.pid not in [os.getpgid(child) for child in children]
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-        _, said = process.communicate(timeout=60)
-    assert said.count(b"Traceback") == 1
-    assert said.endswith(b"KeyboardInterrupt\n")
-    for child in children:
-        with pytest.raises(ProcessLookupError):
-            os.kill(child, 0)
+        children = [int(child) for child in process.stdout.readline().split()]
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
+        _, message = process.communicate(timeout=60)
+    assert message.count(b"Traceback") == 1, message
+    assert message.endswith(b"KeyboardInterrupt\n")
+    assert not any(is_alive(child) for child in children)
 
 
-def test_a_decoding_process_whose_parent_was_killed_ends_without_a_word(
-    references: list[Reference], capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Before it was told what to do, and in the middle of its work: all it sees of a kill -9 are broken pipes."""
-    work = [([references[0]] * 64, None)] * 1000
-    with decoding._start() as untold, decoding._start() as at_work:
-        for process in (untold, at_work):
-            assert process.stdin is not None
-            assert process.stdout is not None
-            if process is at_work:
-                pickle.dump(work, process.stdin)
-                process.stdin.flush()
-                pickle.load(process.stdout)
-            process.stdin.close()
-            process.stdout.close()
-            process.wait(timeout=60)
-    assert capfd.readouterr().err == ""
+def test_processes_end_when_their_parent_is_killed(references: list[Reference]) -> None:
+    command = [sys.executable, "-c", AT_WORK, references[0].path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        children = [int(child) for child in process.stdout.readline().split()]
+        time.sleep(1.0)  # they work by then
+        process.kill()
+        _, message = process.communicate(timeout=60)  # returns when all of them have closed their end
+    assert not any(is_alive(child) for child in children)
+    assert b"Traceback" not in message
+
+
+def test_a_users_script_is_not_run_again_and_its_environment_stays(references: list[Reference], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\nfrom bias_lab.data.readers import decoding\nbefore = dict(os.environ)\ndecoding.ALONE = 50\n"
+        "print(len(decoding.inspect_all([decoding.Reference(sys.argv[1])] * 500, workers=2)))\n"
+        "print(dict(os.environ) == before)\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), references[0].path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["500", "True"]
+    assert done.stderr == ""
 
 
 def test_a_disk_that_is_full_in_another_process_is_full_in_this_one(
@@ -164,17 +202,5 @@ def test_a_disk_that_is_full_in_another_process_is_full_in_this_one(
     monkeypatch.setattr(decoding, "ALONE", 50)
     target = Target(path="/dev/full", side=(12, 12), channels=3, resize=None)
     with pytest.raises(OSError, match="No space left") as caught:
-        fill(references, target, workers=2)
+        decode_all(references, target, workers=2)
     assert caught.value.errno == errno.ENOSPC
-
-
-def test_a_decoding_process_that_dies_in_the_middle_of_a_word_is_an_error(
-    references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dying = tmp_path / "python"
-    dying.write_text("#!/bin/sh\ncat > /dev/null\nprintf '\\200\\005\\225\\377'\nexit 7\n", encoding="utf-8")
-    dying.chmod(0o755)
-    monkeypatch.setattr(decoding, "ALONE", 50)
-    monkeypatch.setattr(sys, "executable", str(dying))
-    with pytest.raises(RuntimeError, match="ended early, with exit code 7"):
-        look_at(references, workers=2)

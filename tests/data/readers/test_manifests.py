@@ -10,7 +10,7 @@ import pytest
 from bias_lab.data import subsets
 from bias_lab.data.readers import manifests
 from bias_lab.data.readers.manifests import Pool, pool, ranking, read, use, write
-from bias_lab.data.sources import index
+from bias_lab.data.own_images import index
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import class_folders

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pkgutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,10 +15,10 @@ import pytest
 from bias_lab import catalogue
 from bias_lab.data.identity import content_hash, fingerprint
 from bias_lab.data.moments import moments
-from bias_lab.data.readers import named, torchvision_sets
+from bias_lab.data.readers import named, published
 from bias_lab.data.store import open_images
 from bias_lab.errors import UserError
-from tests.data.readers.test_torchvision_sets import make_cifar10, make_mnist, make_tiny_imagenet
+from tests.data.readers.test_published import make_cifar10, make_mnist, make_tiny_imagenet
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -96,8 +97,9 @@ def test_a_damaged_dataset_is_named_with_the_way_out(tmp_path: Path) -> None:
 def test_an_empty_folder_that_a_failed_download_left_does_not_hide_the_dataset(tmp_path: Path) -> None:
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     (tmp_path / "mnist").mkdir()
-    (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(b"")
-    assert named._find("mnist", tmp_path) == tmp_path / "mnist"
+    (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(bytes(16))
+    with pytest.raises(UserError, match="mnist has no train-labels-idx1-ubyte.gz"):
+        open_images("mnist", data_root=str(tmp_path))
 
 
 @pytest.fixture
@@ -108,12 +110,10 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "MNIST" / "raw"
     for name, part in (("train", pixels[:8]), ("t10k", pixels[8:])):
         (folder / f"{name}-images-idx3-ubyte").write_bytes(bytes(16) + part.tobytes())
-    row = replace(catalogue.DATASETS["mnist"], class_counts=(4, 4, *(0,) * 8), test_images=4)
+    row = catalogue.DATASETS["mnist"]
+    sums = {name: hashlib.sha256(published.unpacked(folder, name)).hexdigest() for name in row.sha256}
+    row = replace(row, class_counts=(4, 4, *(0,) * 8), test_images=4, sha256=sums)
     monkeypatch.setitem(catalogue.DATASETS, "mnist", row)
-    sums = {
-        name: hashlib.sha256(torchvision_sets.unpacked(folder, name)).hexdigest() for name in torchvision_sets.FILES
-    }
-    monkeypatch.setitem(named.SOURCES, "mnist", replace(named.SOURCES["mnist"], sha256=sums))
     return tmp_path
 
 
@@ -151,12 +151,11 @@ def test_a_dataset_without_known_checksums_is_not_said_to_have_right_ones(
 
 def test_fashion_mnists_checksums_are_those_that_the_embedded_dataset_was_made_from() -> None:
     about = json.loads(files("bias_lab.data.embedded").joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
-    assert {f"{name}.gz": value for name, value in named.SOURCES["fashion_mnist"].sha256.items()} == about[
-        "source_sha256"
-    ]
+    row = catalogue.DATASETS["fashion_mnist"]
+    assert {f"{name}.gz": value for name, value in row.sha256.items()} == about["source_sha256"]
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue.DATASETS if name in named.SOURCES])
+@pytest.mark.parametrize("name", [row.name for row in catalogue.DATASETS.values() if row.places])
 def test_an_absent_dataset_says_in_one_line_what_to_fetch_and_where_to_put_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,26 +163,28 @@ def test_an_absent_dataset_says_in_one_line_what_to_fetch_and_where_to_put_it(
         raise OSError(f"tried many mirrors:\n{'https://mirror ' * 20}got: <no network>")
 
     monkeypatch.setattr(named, "_download", no_network)
-    monkeypatch.setattr(named, "SOURCES", {name: replace(named.SOURCES[name], places=named.SOURCES[name].places[:1])})
+    row = catalogue.DATASETS[name]
+    monkeypatch.setitem(catalogue.DATASETS, name, replace(row, places=row.places[:1]))
     with pytest.raises(UserError) as error:
         open_images(name, data_root=str(tmp_path))
     message = str(error.value)
     assert f"{name} is not in {tmp_path}" in message
     assert ("tried many mirrors" in message) == ("got: <no network>)" in message)  # all of it, or none
     assert "fetch " in message
-    assert str(tmp_path / named.SOURCES[name].places[0]) in message
+    assert str(tmp_path / row.places[0]) in message
     assert "--data-root or BIAS_LAB_DATA" in message
     assert "\n" not in message
 
 
 def test_every_dataset_of_the_catalogue_can_be_opened_and_is_described() -> None:
     for name, row in catalogue.DATASETS.items():
-        assert name in named.SOURCES or name in ("fashion_mnist_12k", "shapes")
+        assert callable(pkgutil.resolve_name(row.reader)), name
+        assert bool(row.places) != bool(row.version), name  # it has files, or a version that stands for its content
+        assert bool(row.places) == bool(row.fetch), name
         assert len(row.class_counts) == row.classes
         assert row.licence
         assert row.citation
         assert row.test_images > 0
-    assert set(named.SOURCES) <= set(catalogue.DATASETS)
 
 
 def test_a_resized_dataset_keeps_its_fingerprint(tmp_path: Path) -> None:

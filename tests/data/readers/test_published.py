@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bias_lab import catalogue
-from bias_lab.data.readers import named, torchvision_sets
+from bias_lab.data.readers import named, published
 from bias_lab.data.store import open_images
 from bias_lab.errors import UserError
 
@@ -185,7 +185,7 @@ def test_eurosats_split_is_stratified_and_the_same_for_everyone(tmp_path: Path) 
     for k in range(40):
         name = ("Forest", "River")[k % 2]
         save(pictures(1, 64)[0] // (k + 1), tmp_path / "eurosat" / "2750" / name / f"{name}_{k}.jpg")
-    raw = torchvision_sets.SOURCES["eurosat"].read(tmp_path, tmp_path / "eurosat")
+    raw = published.read_eurosat(catalogue.dataset("eurosat"), tmp_path / "eurosat", 64)
     assert raw.classes == ["Forest", "River"]
     assert np.bincount(raw.splits["train"][1]).tolist() == [16, 16]
     assert np.bincount(raw.splits["test"][1]).tolist() == [4, 4]
@@ -224,7 +224,7 @@ def test_a_full_disk_is_no_damaged_dataset(tmp_path: Path, monkeypatch: pytest.M
     def full(_: bytes) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torchvision_sets.gzip, "decompress", full)
+    monkeypatch.setattr(published.gzip, "decompress", full)
     with pytest.raises(OSError, match="No space left"):
         open_images("mnist", data_root=str(tmp_path))
 

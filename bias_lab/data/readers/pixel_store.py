@@ -1,23 +1,23 @@
-"""Files of decoded images: whole splits of uint8, memory-mapped, keyed by what they hold, written once.
+"""Keep whole splits of decoded images in files of uint8 that are memory-mapped.
 
-A store is two files: `KEY.u8` (pixels of all splits, then labels) and `KEY.json` (shapes, classes, moments, checksum),
-which is written last, by rename: without it there is no store. One process builds, others wait for it. On opening, size
-and checksum must be as written; a store that fails is built again. The checksum is a hash of the rows' content hashes
-and of the labels: where nothing was resized, what the index knows already. That it holds is noted with the file's size
-and time in `KEY.checked`, so that the next run need not read it all.
+A store is two files: `KEY.u8` (the pixels of all splits, then the labels) and `KEY.json` (shapes, classes, moments and
+a checksum). The second is written last, by rename, and without it there is no store. One process builds a store while
+others wait for it. On opening, the size and the checksum must match, otherwise the store is built again. The checksum
+is a hash of the labels and of the rows' content hashes, which an index already holds if nothing was resized.
+`KEY.checked` records that the checksum was right, with the file's size and time, so that the next run does not have to
+read everything again.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from bias_lab import ledger
@@ -25,7 +25,7 @@ from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import of_sums
 from bias_lab.errors import UserError
 
-RULE = "bilinear-centre-2"  # how images are brought to size (pictures.fit) and rows are checked; part of every key
+RULE = "bilinear-centre-2"  # how images are resized and rows are checked; part of every key
 SPLITS = ("train", "test", "holdout", "unlabelled")
 HEADER = {"splits", "shape", "classes", "fingerprint", "mean", "std", "checksum"}
 
@@ -35,7 +35,7 @@ Labels = NDArray[np.int64]  # (M,)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Images:
-    """A dataset as a run sees it. mean, std: of the training pool, per channel, in [0, 1]."""
+    """Hold a dataset's images. mean, std: of the training pool, per channel, in [0, 1]."""
 
     train: Pixels
     train_labels: Labels
@@ -45,14 +45,14 @@ class Images:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
-    holdout: Pixels | None = None  # a user's val/ beside test/
+    holdout: Pixels | None = None  # a user's own val/ next to test/
     holdout_labels: Labels | None = None
-    unlabelled: Pixels | None = None  # images of no class, for pretraining (STL-10)
+    unlabelled: Pixels | None = None  # images without a class, for pretraining (STL-10)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What is known of a store's pixels once they are written."""
+    """Describe the pixels that were written into a store."""
 
     fingerprint: str
     rows: Sequence[str]  # each row's content hash
@@ -61,27 +61,27 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a store is to hold: for each split its labels, and `write`, which puts the pixels into their rows."""
+    """Describe what a store will hold: the labels of each split, and the function that writes the pixels."""
 
     labels: Mapping[str, Labels]
     shape: tuple[int, int, int]  # H, W, C
     classes: Sequence[str]
-    write: Callable[[Path], Written]  # gets a file of the right size; rows in the order of the splits
+    write: Callable[[Path], Written]  # takes a file of the right size; rows are in the order of the splits
 
 
 def data_root(given: str | None) -> Path:
-    """Where datasets and stores lie: what was given, else BIAS_LAB_DATA, else ~/.cache/bias_lab/data."""
+    """Return the folder of datasets and stores: the given one, else BIAS_LAB_DATA, else ~/.cache/bias_lab/data."""
     return Path(given or os.environ.get("BIAS_LAB_DATA") or Path.home() / ".cache" / "bias_lab" / "data")
 
 
 def stores(root: str | None) -> Path:
-    """The folder of stores: in the data root, or in the user's cache where that can't be written."""
+    """Return the folder of stores in the data root, or in the user's cache if the data root is read-only."""
     folder = data_root(root) / "stores"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
     except OSError:
-        writable = False  # a shared, read-only data root is no fault
+        writable = False  # a shared data root may be read-only
     if writable:
         return folder
     folder = Path.home() / ".cache" / "bias_lab" / "data" / "stores"
@@ -90,36 +90,29 @@ def stores(root: str | None) -> Path:
 
 
 def key_of(*parts: object) -> str:
-    """A store's name: a hash of what it holds, at which size, by which rule."""
+    """Return a store's name: a hash of its content, its size and the rule."""
     return hashlib.blake2b(" ".join(map(str, (*parts, RULE))).encode(), digest_size=12).hexdigest()
 
 
 def open_or_build(folder: Path, key: str, content: Callable[[], Content]) -> Images:
-    """The store of that key, built first if it is not there or not whole. Two processes at once build it once."""
+    """Return the images of a store. It is built first if it is absent or damaged, once by all processes together."""
     images = _open(folder, key)
     if images is not None:
         return images
-    with _locked(folder / f".{key}.lock"):
+    with FileLock(folder / f".{key}.lock"):
         images = _open(folder, key)  # another process may have built it while this one waited
         if images is None:
             _build(folder, key, content())
             images = _open(folder, key)
     if images is None:
-        raise UserError(f"the store {folder / key} was written and does not read back", remedy="is the disk sound?")
+        raise UserError(f"the store {folder / key} was written but can't be read again", remedy="check the disk")
     return images
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel, however the holder ends
-        yield
 
 
 def _build(folder: Path, key: str, content: Content) -> None:
     count = sum(len(labels) for labels in content.labels.values())
     H, W, C = content.shape
-    for left in folder.glob(f".{key}.*.tmp"):  # of a builder that was killed: the lock says that none is at work
+    for left in folder.glob(f".{key}.*.tmp"):  # a builder was killed; the lock is held, so none is at work
         left.unlink()
     labels = b"".join(np.asarray(content.labels.get(split, ())).astype("<i8").tobytes() for split in SPLITS)
     with ledger.replacing(folder / f"{key}.u8") as temporary:
@@ -152,19 +145,19 @@ def _stamp(data: Path, checksum: str) -> str:
 
 
 def _note(folder: Path, key: str, checksum: str) -> None:
-    """Note that the store, as it lies there, is what was written."""
+    """Record that the store's checksum is right."""
     ledger.write_bytes(folder / f"{key}.checked", _stamp(folder / f"{key}.u8", checksum).encode())
 
 
 def _open(folder: Path, key: str) -> Images | None:
-    """The store, or None if it is not there, not whole, or not what was written."""
+    """Return the store's images, or None if it is absent, incomplete or changed."""
     data, header = folder / f"{key}.u8", folder / f"{key}.json"
     try:
         about = json.loads(header.read_text(encoding="utf-8"))
         H, W, C = about["shape"]
         count = sum(about["splits"][split] for split in SPLITS)
         whole = about.keys() >= HEADER and data.stat().st_size == count * (H * W * C + 8)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, not UTF-8, not JSON, not a header
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # absent, not UTF-8, not JSON, or not a header
         return None
     if not whole:
         return None

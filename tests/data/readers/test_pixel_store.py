@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bias_lab.data import store
-from bias_lab.data.readers import mapped
-from bias_lab.data.sources import Index, index
+from bias_lab.data.readers import pixel_store
+from bias_lab.data.own_images import Index, index
 from bias_lab.data.store import open_images
 from tests.data.pictures_on_disk import class_folders
 from tests.data.stores_on_disk import files, found, opened
@@ -22,8 +22,8 @@ assert found  # a fixture
 
 def test_a_second_opening_decodes_nothing(found: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(found, tmp_path)
-    monkeypatch.setattr(store, "fill", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr(mapped, "_checksum", lambda *_: pytest.fail("read it all again"))
+    monkeypatch.setattr(store, "decode_all", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(pixel_store, "content_hash", lambda *_: pytest.fail("read it all again"))
     shutil.rmtree(Path(found.place["path"]))  # nor does it need the files
     again = opened(found, tmp_path)
     assert np.array_equal(again.train, first.train)
@@ -77,33 +77,33 @@ def test_a_data_root_that_cannot_be_written_is_no_fault(
 
 def test_the_data_root_is_what_is_given_else_the_environments_else_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BIAS_LAB_DATA", "/from/environment")
-    assert store.data_root("/given") == Path("/given")
-    assert store.data_root(None) == Path("/from/environment")
+    assert pixel_store.data_root("/given") == Path("/given")
+    assert pixel_store.data_root(None) == Path("/from/environment")
     monkeypatch.delenv("BIAS_LAB_DATA")
-    assert store.data_root(None) == Path.home() / ".cache" / "bias_lab" / "data"
+    assert pixel_store.data_root(None) == Path.home() / ".cache" / "bias_lab" / "data"
 
 
 # --- several processes -----------------------------------------------------------------------------------------------
 
-# Neither goes on to the lock before both have found that there is no store.
+# Neither takes the lock before both have found that there is no store.
 OPEN = """
 import json, pathlib, sys, time
 from bias_lab.data import store
-from bias_lab.data.readers import mapped
+from bias_lab.data.readers import pixel_store
 place, root, me = json.loads(open(sys.argv[1]).read()), pathlib.Path(sys.argv[2]), sys.argv[3]
-build, locked = mapped._build, mapped._locked
+decode, lock = store.decode_all, pixel_store.FileLock
 
 def together(path):
     (root / f"waits-{me}").touch()
     while len(list(root.glob("waits-*"))) < 2:
         time.sleep(0.01)
-    return locked(path)
+    return lock(path)
 
-def counted(*arguments):
+def decode_once(*arguments):
     print("built")
-    build(*arguments)
+    return decode(*arguments)
 
-mapped._build, mapped._locked = counted, together
+store.decode_all, pixel_store.FileLock = decode_once, together
 images = store.open_images("folder:" + place["fingerprint"], data_root=str(root), place=place)
 print(int(images.train.astype(int).sum()))
 """
@@ -140,12 +140,13 @@ def test_what_a_killed_builder_left_is_cleared_away(found: Index, tmp_path: Path
 BUILDERS = """
 import json, os, pathlib, signal, sys, threading
 import pandas
-from bias_lab.data import decoding, mapped, pictures, store
+from bias_lab.data import store
+from bias_lab.data.readers import decoding, image_file, pixel_store
 
 place, kills = json.loads(pathlib.Path(sys.argv[1]).read_text()), int(sys.argv[3])
 decoding.ALONE = int(sys.argv[4])
 system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
-ours = {decoding._fit: "image", decoding.progress.advance: "images", mapped.of_sums: "moments", mapped._checksum: "sum"}
+ours = {image_file.pixels: "image", decoding.wait: "wait", pixel_store.of_sums: "moments", pixel_store.content_hash: "sum"}
 named = {function.__code__: name for function, name in ours.items()}
 steps, one_at_a_time = [], threading.Lock()
 
@@ -204,7 +205,7 @@ def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
     whole = opened(found, tmp_path)
     for moment in told["moments"]:
         folder, where = f"root-{moment}", f"step {moment}, {told['steps'][moment - 1]}"
-        left = mapped._open(tmp_path / folder / "stores", mapped.key_of(found.fingerprint, 24, 3, *found.classes))
+        left = pixel_store._open(tmp_path / folder / "stores", pixel_store.key_of(found.fingerprint, 24, 3, *found.classes))
         assert (left is not None) == (moment >= renames[3]), where
         again = open_images(found.identity, data_root=str(tmp_path / folder), place=found.place)
         for images in (again, *([left] if left else [])):

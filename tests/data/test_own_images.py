@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from bias_lab import ledger
-from bias_lab.data import sources
+from bias_lab.data import own_images
 from bias_lab.data.readers import decoding
-from bias_lab.data.sources import index
+from bias_lab.data.own_images import index
 from bias_lab.definition import Run, run_id, to_json
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import break_ten, class_folders, encoded, picture
@@ -36,7 +36,7 @@ def test_an_index_says_what_planning_needs(here: Path, tmp_path: Path) -> None:
     assert found.pool == 39
     assert found.channels == 3
     assert json.loads(json.dumps(found.place)) == found.place
-    assert any("no test split given: 11 images drawn" in line for line in found.warnings)
+    assert any("no test split was given: 11 images were drawn" in line for line in found.warnings)
 
 
 def test_names_places_and_times_play_no_part_in_the_identity(here: Path, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_content_is_the_identity(here: Path, tmp_path: Path, change: str) -> Non
 
 def test_a_second_look_decodes_only_what_is_new(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(sources, "look_at", lambda refs: seen.append(len(refs)) or decoding.look_at(refs))
+    monkeypatch.setattr(own_images, "inspect_all", lambda refs: seen.append(len(refs)) or decoding.inspect_all(refs))
     first = index(here, folder=tmp_path / "out")
     assert index(here, folder=tmp_path / "out").fingerprint == first.fingerprint
     assert seen == [50]
@@ -181,7 +181,7 @@ def test_bad_files_can_be_left_out_and_are_named_all_the_same(here: Path, tmp_pa
     break_ten(here / "cat", tmp_path / "outside.jpg")
     found = index(here, folder=tmp_path / "out", skip_bad=True)
     assert found.fingerprint == clean.fingerprint
-    assert any("left out 10 of 60" in line and "cat/empty.png (empty file)" in line for line in found.warnings)
+    assert any("10 of 60 images can't be read and are left out" in line and "cat/empty.png (empty file)" in line for line in found.warnings)
 
 
 def test_more_bad_files_than_a_line_holds_are_listed_in_a_file(here: Path, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_check_names_them_all_since_it_keeps_no_list(here: Path) -> None:
     for k in range(30):
         (here / "cat" / f"bad{k}.png").write_bytes(b"")
     with pytest.raises(UserError) as error:
-        sources.check(str(here))
+        own_images.check(str(here))
     assert all(f"cat/bad{k}.png (empty file)" in str(error.value) for k in range(30))
     assert "bad_images.txt" not in str(error.value)
 
@@ -216,7 +216,7 @@ def test_an_unreadable_file_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(decoding.os, "open", refuse)
-    assert decoding.look(decoding.Reference("x.png")).problem == "no permission to read it"
+    assert decoding.inspect(decoding.Reference("x.png")).problem == "no permission to read it"
 
 
 def test_hidden_folders_and_files_are_ignored(here: Path, tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_other_images_by_mistake_leave_the_drawn_split_as_it_was(here: Path, tmp
     kept = out / "data" / "split.json"
     before = kept.read_bytes()
     other = class_folders(tmp_path / "other", {"cat": 20, "dog": 20}, start=5000)
-    with pytest.raises(UserError, match="none of the images in .*other stands in the split of .*a new --out"):
+    with pytest.raises(UserError, match="none of the images in .*other is in the split of .*a new --out"):
         index(other, folder=out)
     assert kept.read_bytes() == before
     kept.unlink()
@@ -438,5 +438,5 @@ def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monk
 
 
 def test_importing_the_index_imports_no_torch() -> None:
-    code = "import sys, bias_lab.data.sources; sys.exit('torch' in sys.modules or 'torchvision' in sys.modules)"
+    code = "import sys, bias_lab.data.own_images; sys.exit('torch' in sys.modules or 'torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
