@@ -52,15 +52,12 @@ __all__ = [
     "SOURCES",
     "STEMS",
     "TARGET_SOURCES",
->>>>>>> h/training
     "TASKS",
     "WEIGHT_FILES",
     "Backbone",
     "Dataset",
-<<<<<<< HEAD
-    "Protocol",
-=======
     "Intervention",
+    "Protocol",
     "Regime",
     "Task",
     "architecture",

@@ -1,0 +1,69 @@
+"""Describe a row of the tuning table (`tuned.json`): its key, and whether its rate is at the edge of the grid.
+
+A row holds the fields of `KEY`, `learning_rate`, and `trials`, a list of {learning_rate, top1} with the mean accuracy
+on the hold-out for every learning rate that was tried.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Literal
+
+from bias_lab.definition import Run
+
+REQUIRED, ANY = "required", "any"
+KEY = {  # field of `Run` that a learning rate depends on → what a row without that field stands for
+    "dataset": REQUIRED,
+    "backbone": REQUIRED,
+    "backbone_source": ANY,
+    "recipe": REQUIRED,
+    "regime": REQUIRED,
+    "size": REQUIRED,
+    "intervention": "",
+}
+DEFAULTS = {field.name: field.default for field in fields(Run)}
+ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
+
+
+def value(cell: Run | Mapping[str, Any], name: str) -> Any:
+    """Return a field of the key from a run or from a row; an empty text if the row does not have it."""
+    if isinstance(cell, Run):
+        return getattr(cell, name)
+    return cell.get(name, "" if KEY[name] in (REQUIRED, ANY) else KEY[name])
+
+
+def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
+
+    >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '')
+    """
+    return tuple(value(cell, name) for name in KEY)
+
+
+def missing(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields that a row must have and has not, sorted."""
+    return sorted({"learning_rate", *(name for name, absent in KEY.items() if absent == REQUIRED)} - set(row))
+
+
+def words(cell: Run | Mapping[str, Any]) -> str:
+    """Return the arm of a run or of a row in words: its key without dataset and size. Defaults are left out.
+
+    >>> words({"backbone": "vit_micro", "regime": "scratch", "recipe": "plain", "size": 100})
+    'vit_micro scratch'
+    """
+    first = ("backbone", "regime")
+    others = (name for name in ARM if name not in (*first, "backbone_source"))
+    told = [value(cell, name) for name in others if value(cell, name) not in ("", DEFAULTS[name])]
+    return " ".join(str(text) for text in (*(value(cell, name) for name in first), *told))
+
+
+def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:
+    """Return which edge of the tried learning rates a row's chosen rate is at; empty within, or if one was tried.
+
+    >>> at_grid_edge({"learning_rate": 0.01, "trials": [{"learning_rate": 0.003}, {"learning_rate": 0.01}]})
+    'largest'
+    """
+    tried = sorted(float(trial["learning_rate"]) for trial in row.get("trials", ()))
+    if len(tried) < 2 or row["learning_rate"] not in (tried[0], tried[-1]):
+        return ""
+    return "smallest" if row["learning_rate"] == tried[0] else "largest"
