@@ -188,8 +188,8 @@ START = ("regime", "protocol", "source")  # where the weights come from, and how
 REPLICATE = ("draw", "seed")
 CELL = ("dataset", "image_size", "backbone", *START, "size")  # what every table of results tells apart
 # What may tell the cells of a study apart besides CELL, the usual ones first.
-_USUAL = ("recipe", "intervention", "budget")
-AXES = (*_USUAL, *(n for n, c in COLUMNS.items() if c.role in ("axis", "recipe") and n not in (*CELL, *_USUAL)))
+USUAL = ("recipe", "intervention", "budget")
+AXES = (*USUAL, *(n for n, c in COLUMNS.items() if c.role in ("axis", "recipe") and n not in (*CELL, *USUAL)))
 SETTINGS = tuple(n for n, c in COLUMNS.items() if c.role == "recipe" and n != "learning_rate")
 FRACTIONS = tuple(n for n, c in COLUMNS.items() if c.role == "metric" and c.unit == "fraction")
 
@@ -256,7 +256,7 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in (*_USUAL, "weights"))
+_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in (*USUAL, "weights"))
 
 
 def _told(run: Run) -> list[str]:

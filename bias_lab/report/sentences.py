@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import schema
-from bias_lab.catalogue import REGIMES
+from bias_lab.catalogue import REGIMES, intervention_words
 from bias_lab.report.figures.charts import percent, span
 from bias_lab.statistics import ALPHA, Answer
 
@@ -59,18 +59,9 @@ def start_words(regime: Any, protocol: Any = "", source: Any = "") -> str:
 
 def value_words(axis: str, value: Any) -> str:
     """Return the value of an axis in words: 'label noise 0.2', 'pixels permuted', 'images as they are'."""
-    return _intervention(str(value)) if axis == "intervention" else schema.phrase(axis, value)
-
-
-def _intervention(text: str) -> str:
-    name, _, value = text.partition(":")
-    known = {
-        "": "images as they are",
-        "permute_pixels": "pixels permuted",
-        "permute_patches": f"patches of {value or 4} pixels permuted",
-        "shuffle_patches": f"patches of {value or 4} pixels shuffled",
-    }
-    return known.get(name, text.replace("_", " "))
+    if axis != "intervention":
+        return schema.phrase(axis, value)
+    return intervention_words(str(value)) if value else "images as they are"
 
 
 def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:

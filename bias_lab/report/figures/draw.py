@@ -43,7 +43,7 @@ FILE = Frame("file", 489.6, 290, 40, 120, 10, 34, 8.5)  # 6.8 inches wide, its y
 def svg(chart: Chart, frame: Frame = WIDE) -> str:
     """Return the chart as an inline `<svg>`. Colours are CSS variables, `data-tip` holds the words of a point."""
     figure, points = _figure(chart, frame)
-    text = _saved(figure, "svg", f"{chart.name}-{frame.name}", metadata={"Date": None}).decode()
+    text = saved(figure, "svg", salt=f"{chart.name}-{frame.name}").decode()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S)
     text = re.sub(r"<g id=\"point(\d+)\">", lambda found: _point(*points[int(found[1])]), text)
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
@@ -59,22 +59,23 @@ def save(chart: Chart, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{chart.name}.svg", folder / f"{chart.name}.png"]
     figure, _ = _figure(chart, FILE)
-    paths[0].write_bytes(_saved(figure, "svg", chart.name, metadata={"Date": None}))
-    paths[1].write_bytes(_saved(figure, "png", dpi=300))
+    paths[0].write_bytes(saved(figure, "svg", salt=chart.name))
+    paths[1].write_bytes(saved(figure, "png", dpi=300))
     return paths
 
 
 def png(chart: Chart, *, dpi: int = 120) -> bytes:
     """Return the chart as the bytes of a PNG, for a notebook's `Image` or for W&B."""
-    return _saved(_figure(chart, FILE)[0], "png", dpi=dpi)
+    return saved(_figure(chart, FILE)[0], "png", dpi=dpi)
 
 
-def _saved(figure: Any, kind: str, salt: str = "", **options: Any) -> bytes:
+def saved(figure: Any, kind: str, *, salt: str = "", dpi: float = 72) -> bytes:
+    """Return a matplotlib figure as the bytes of an SVG or PNG. The same figure and salt give the same bytes."""
     import matplotlib
 
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(buffer, format=kind, **options)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 
 
