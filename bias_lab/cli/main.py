@@ -300,13 +300,16 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def wandb_sync(arguments: argparse.Namespace) -> int:
     """Export a folder's runs to W&B: uploaded if you are logged in, else left in FOLDER/wandb."""
-    from bias_lab.tracking import export
+    from bias_lab.report import wandb_summary
+    from bias_lab.tracking import export, mapping
 
     if not arguments.folder.is_dir():
         raise UserError(f"there is no folder {arguments.folder}", remedy="give the --out of a sweep")
-    online = export.logged_in() and not arguments.offline
+    online = mapping.is_logged_in() and not arguments.offline
     project, entity, artifacts = arguments.project, arguments.entity, arguments.artifacts
-    written = export.sync(arguments.folder, project=project, entity=entity, online=online, artifacts=artifacts)
+    written = export.sync(
+        arguments.folder, wandb_summary.study_of, project=project, entity=entity, online=online, artifacts=artifacts
+    )
     where = (
         f"uploaded to {project}"
         if online
@@ -318,13 +321,14 @@ def wandb_sync(arguments: argparse.Namespace) -> int:
 
 def wandb_dashboard(arguments: argparse.Namespace) -> int:
     """Save a W&B workspace and a report for a folder's experiment; --dry-run prints them."""
-    from bias_lab.tracking import dashboard, export
+    from bias_lab.report import wandb_summary
+    from bias_lab.tracking import dashboard, mapping
 
-    spec = dashboard.specify(arguments.folder, project=arguments.project)
+    spec = dashboard.specify(wandb_summary.study_of_folder(arguments.folder), project=arguments.project)
     if arguments.dry_run:
         print(json.dumps(spec, indent=1, ensure_ascii=False))
         return 0
-    if not export.logged_in():
+    if not mapping.is_logged_in():
         raise UserError("no key of W&B's is known here", remedy="wandb login, or --dry-run to see what would be saved")
     entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)
     for address in dashboard.save(spec, entity):

@@ -15,7 +15,8 @@ from bias_lab.report import tables
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.charts import percent, span
 from bias_lab.report.pages import Section, Table
-from bias_lab.report.sentences import ALPHA, ends, interval, listed, sizes_in_words, start_words, value_words
+from bias_lab.report.sentences import capital, ends, interval, listed, sizes_in_words, start_words, value_words
+from bias_lab.statistics import ALPHA
 from bias_lab.statistics.conditions import has, is_from_scratch
 
 CELL = ["backbone", *schema.START, "size"]
@@ -42,22 +43,24 @@ def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
     shown: list[Table] = []
     top, method = [], ""
     words = schema.axis_words(axis)
-    for is_whole, values, part in _compared(view, axis):
-        arms, moved = statistics.arms(part, axis=axis), statistics.moved(part, axis=axis)
+    for is_whole, values, rows in _compared(view, axis):
+        arms, moved = statistics.arms(rows, axis=axis), statistics.moved(rows, axis=axis)
         tail = f"-{len(drawn)}" if drawn else ""
-        drawn += _charts(part, axis, arms, moved, slug, tail)
+        drawn += _charts(rows, axis, arms, moved, slug, tail)
         shown += [tables.arms(axis, arms)] if len(arms) else []
         shown += [tables.moved(axis, moved)] if len(moved) else []
         lead = lead_by_value(axis, arms)
-        compared = f"Compared are {listed(sorted(part['backbone'].unique()))}, which have runs with each of these values."
-        text += [" ".join(each) for each in ([] if is_whole else [compared], lead, change_of_lead(axis, arms)) if each]
+        members = listed(sorted(rows["backbone"].unique()))
+        compared = [] if is_whole else [f"This compares {members}, which have runs with each of the values."]
+        text += [" ".join(each) for each in (compared, lead, change_of_lead(axis, arms)) if each]
         text += changes(axis, moved)
         tested = int(arms["p"].notna().sum())
         if is_whole and len(values) <= MOST_AT_THE_TOP:
             top = lead
             method = f"Claims by {words} are Holm-corrected over {tested} comparisons." if tested > 1 else ""
     title = f"Does the shortfall depend on the {words}?"
-    return AxisFindings(Section(name=axis, title=title, text=tuple(text), charts=tuple(drawn), tables=tuple(shown)), top, method)
+    part = Section(name=axis, title=title, text=tuple(text), charts=tuple(drawn), tables=tuple(shown))
+    return AxisFindings(part, top, method)
 
 
 def _compared(view: pd.DataFrame, axis: str) -> Iterable[tuple[bool, list[Any], pd.DataFrame]]:
@@ -72,10 +75,11 @@ def _compared(view: pd.DataFrame, axis: str) -> Iterable[tuple[bool, list[Any], 
         groups.setdefault(frozenset(cells[value] & cells[reference]), []).append(value)
     key = pd.Series(list(view[CELL].itertuples(index=False, name=None)), index=view.index)
     for common, values in groups.items():
-        is_else = pd.concat([has(view, axis, value) for value in others if value not in values], axis=1).any(axis=1) \
-            if len(values) < len(others) else pd.Series(False, index=view.index)
+        is_other = pd.Series(False, index=view.index)
+        for value in set(others) - set(values):
+            is_other |= has(view, axis, value)
         if common:
-            yield common == frozenset(cells[reference]), values, view[key.isin(common) & ~is_else]
+            yield common == frozenset(cells[reference]), values, view[key.isin(common) & ~is_other]
 
 
 def _cells(rows: pd.DataFrame) -> set[Any]:
@@ -117,8 +121,7 @@ def lead_by_value(axis: str, arms: pd.DataFrame) -> list[str]:
     arms: rows of `statistics.arms`, those of the reference value first.
     """
     sentences = []
-    key = ["value", *schema.START]
-    for start, rows in arms.groupby(key[1:], sort=False):
+    for _, rows in arms.groupby(list(schema.START), sort=False):
         is_reference = rows["value"] == rows["value"].iloc[0]
         led = set(rows.loc[is_reference & (rows["p_holm"] <= ALPHA) & (rows["shortfall"] > 0), "size"])
         for _, part in rows[~is_reference].groupby("value", sort=False):
@@ -156,13 +159,16 @@ def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
     sentences = []
     reference = value_words(axis, arms["value"].iloc[0]) if len(arms) else ""
     for _, part in arms.dropna(subset=["gone"]).groupby(["value", *schema.START], sort=False):
-        for row in ends(part):
-            larger = row["gone"] < 0
-            low, high = (-row["gone_high"], -row["gone_low"]) if larger else (row["gone_low"], row["gone_high"])
+        told = ends(part)
+        for row in told:
+            is_larger = row["gone"] < 0
+            low, high = (-row["gone_high"], -row["gone_low"]) if is_larger else (row["gone_low"], row["gone_high"])
             inside = "one replicate, no interval" if math.isnan(low) else f"95 % CI {span(low, high)}"
-            amount = f"{percent(abs(row['gone']))} points {'larger' if larger else 'smaller'} ({inside})"
+            amount = f"{percent(abs(row['gone']))} points {'larger' if is_larger else 'smaller'}"
+            first = f"{_with(axis, row)}, the CNNs' lead is {amount} than with {reference}"
+            at = f"at {row['size']:,} labels"
             sentences.append(
-                f"{_with(axis, row)}, the CNNs' lead at {row['size']:,} labels is {amount} than with {reference}."
+                f"{first} {at} ({inside})." if row is told[0] else f"{capital(at)} it is {amount} ({inside})."
             )
     return sentences
 
@@ -181,10 +187,12 @@ def changes(axis: str, moved: pd.DataFrame) -> list[str]:
                 falls = row["change"] < 0
                 amount = f"{percent(abs(row['change']))} points{interval(row, mirrored=falls)}"
                 verb = "falls" if falls else "rises"
-                sentences.append(f"{with_it}, the accuracy of {backbone} {verb} by {amount} at {row['size']:,} labels.")
+                lead = "The" if sentences else f"{with_it}, the"
+                sentences.append(f"{lead} accuracy of {backbone} {verb} by {amount} at {row['size']:,} labels.")
         level = part[~shown].groupby("backbone", sort=False)["size"]
         if len(level):
             names = listed([f"{backbone} at {sizes_in_words(sizes)}" for backbone, sizes in level])
-            sentences.append(f"{with_it}, no change of accuracy is shown for {names}.")
+            lead = "No" if sentences else f"{with_it}, no"
+            sentences.append(f"{lead} change is shown in the accuracy of {names}.")
         paragraphs.append(" ".join(sentences))
     return paragraphs

@@ -161,7 +161,9 @@ def budgets(scratch: pd.DataFrame) -> list[str]:
     uneven = counts.index[counts > 1]
     if not len(uneven):
         return []
-    return [f"Backbones did not see equally many images at {sizes_in_words(uneven)}, so the comparison is not of equals."]
+    return [
+        f"Backbones did not see equally many images at {sizes_in_words(uneven)}, so the comparison is not of equals."
+    ]
 
 
 def ceiling(scratch: pd.DataFrame) -> list[str]:

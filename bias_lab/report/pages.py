@@ -18,7 +18,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table of the report. columns: (heading, its meaning or ""), one for each cell of a row. note: under the table."""
+    """A table of the report. columns: (heading, its meaning or ""), one a cell of a row. note: below it."""
 
     title: str
     columns: tuple[tuple[str, str], ...]

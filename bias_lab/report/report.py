@@ -57,8 +57,9 @@ def html(report: pages.Report) -> str:
     """Return the page as text. No link leads out of it, and it loads no script."""
     parts = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
     page = str(_template().render(report=report, light=HUES, dark=HUES_DARK, **parts))
-    page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100'
-    return page.replace("95 %", "95\u00a0%")
+    # Lines do not break within "N = 100" and "95 %".
+    page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100' and '95 %'
+    return re.sub(r"(?<=\d) %", "\u00a0%", page)
 
 
 @cache

@@ -114,7 +114,9 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
     lines = [(str(schema.DEFAULTS["regime"]), gaps, "ViT")]
     for (regime, protocol, source), part in vit[~is_scratch[vit.index]].groupby(START):
         shown = source if vit.loc[vit["regime"] == regime, "source"].nunique() > 1 else ""
-        lines.append((str(regime), statistics.between(part, reference), charts.start_label("ViT", regime, protocol, shown)))
+        lines.append(
+            (str(regime), statistics.between(part, reference), charts.start_label("ViT", regime, protocol, shown))
+        )
     return lines
 
 
@@ -175,10 +177,12 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
     sentences, at = [], 0
     for how, name, part in found:
         said = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
-        sentences.append(f"After {how}: {said}" if how else said)
+        sentences.append(f"After {how}, {said.replace('No ', 'no ', 1)}" if how else said)
         at += len(part)
     labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in found]
-    return (" ".join(sentences), method(every, "comparisons")), (tables.pairs(labelled, "Pair by pair, start by start"),)
+    return (" ".join(sentences), method(every, "comparisons")), (
+        tables.pairs(labelled, "Pair by pair, start by start"),
+    )
 
 
 # --- epochs ----------------------------------------------------------------------------------------------------------

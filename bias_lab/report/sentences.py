@@ -1,7 +1,7 @@
 """Say statistics in sentences: the finding first, then the number, then how sure it is.
 
-A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are told, since
-the tables hold all of them. Intervals include the sampling of test images wherever it is known.
+A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are told,
+since the tables hold all of them. Intervals include the sampling of test images wherever it is known.
 """
 
 import math
@@ -51,7 +51,7 @@ def start_words(regime: Any, protocol: Any = "", source: Any = "") -> str:
     words = words.removeprefix("starting from ")
     if protocol and protocol != schema.DEFAULTS["protocol"]:
         words += f", {str(protocol).replace('_', ' ')}"
-    if not source:
+    if not source or (row and row.sources == (source,)):
         return words
     own = row is not None and row.starts_from != "pretraining"
     return f"{words} ({source})" if own else f"{words} (on {source})"
@@ -120,9 +120,11 @@ def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
         what = "" if claimed.any() else f"between {names[0]} and {names[1]} "
         low, high = level["low_any"].fillna(level["low"]), level["high_any"].fillna(level["high"])
         is_off = bool(((low > 0) | (high < 0)).any())
-        uncorrected = ", not corrected for the number of comparisons," if is_off else ""
+        uncorrected = ", before the correction for several comparisons," if is_off else ""
         sentences.append(f"No difference {what}is shown at {sizes_in_words(level['size'])}.")
-        sentences.append(f"The 95 % CI{uncorrected} reaches from {percent(low.min())} to {percent(high.max())} points.")
+        intervals = "intervals there reach" if len(level) > 1 else "interval there reaches"
+        ends_told = f"from {percent(low.min())} to {percent(high.max())} points"
+        sentences.append(f"The 95 % {intervals}{uncorrected} {ends_told}.")
     if len(single) and len(single) < len(found):
         sentences.append(f"At {sizes_in_words(single['size'])} one replicate gives no interval, so nothing is claimed.")
     elif len(single):
@@ -137,9 +139,7 @@ def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
 def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str, side: str) -> list[str]:
     told = ends(rows)
     who, is_ahead = capital(names[0]), side == "ahead"
-    amounts = [
-        f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in told
-    ]
+    amounts = [f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in told]
     if len(told) == 1:
         return [f"{who} {verb} {names[1]} at N = {told[0]['size']:,} by {amounts[0]}."]
     first = [f"{who} {verb} {names[1]} at {sizes_in_words(rows['size'])}."] if told else []
@@ -208,24 +208,17 @@ def recovered(recovery: pd.DataFrame) -> list[str]:
     bounded = recovery[recovery["recovery"].notna() & (recovery["low"].abs() < math.inf)]
     sentences = []
     for size in sorted({bounded["size"].min(), bounded["size"].max()}) if len(bounded) else []:
-        rows = bounded[bounded["size"] == size].sort_values("recovery", ascending=False)
-        many = len(rows) > 2
-        told = rows[rows["low"] > 0] if many else rows
-        lead = f"At {size:,} labels, "
-        for row in ends_all(told):
-            start = start_words(row["regime"], row["protocol"], row["source"])
-            sentences.append(f"{lead}{start} recovers {share(row['recovery'], row['low'], row['high'])}.")
-        rest = rows[~rows.index.isin(told.index)]
-        if len(rest):
-            starts = listed([start_words(r["regime"], r["protocol"], r["source"]) for r in ends_all(rest)])
-            shown = "no recovery is shown for" if not len(told) else "none is shown for"
-            sentences.append(f"{lead}{shown} {starts}.")
+        rows = bounded[bounded["size"] == size].sort_values("recovery", ascending=False).to_dict("records")
+        told = [row for row in rows if row["low"] > 0 or len(rows) <= 2]
+        rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in told]
+        texts = [
+            f"{start_words(row['regime'], row['protocol'], row['source'])} recovers "
+            f"{share(row['recovery'], row['low'], row['high'])}."
+            for row in told
+        ]
+        texts += [f"no recovery is shown for {listed(rest)}."] if rest else []
+        sentences += [f"At {size:,} labels, {texts[0]}", *map(capital, texts[1:])]
     return sentences
-
-
-def ends_all(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return all rows as dictionaries."""
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def left_where_alike(alike: pd.DataFrame) -> list[str]:

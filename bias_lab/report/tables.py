@@ -202,7 +202,9 @@ def efficiency(found: pd.DataFrame) -> Table:
         ("plain ViT needs", "labelled images for the same accuracy, read off its curve"),
         ("times the labels", "with its 95 % CI; a bound where the curve ends"), _n,
     )  # fmt: skip
-    note = "Curves are straight in log N between sizes. Beyond the largest size nothing is extrapolated: bounds are given."
+    note = (
+        "Curves are straight in log N between sizes. Beyond the largest size nothing is extrapolated: bounds are given."
+    )
     return Table(title="How many times the labels plain ViT needs", columns=columns, rows=rows, note=note)
 
 
@@ -281,14 +283,23 @@ def variance(found: pd.DataFrame) -> Table:
         ("95 % CI", "F ratio"), ("cells", "that have several draws"),
     )  # fmt: skip
     is_split = len(found) > 1 or not len(found)
-    note = "" if is_split else "Every draw has one seed here, so the scatter of draws and of seeds cannot be told apart."
+    note = (
+        "" if is_split else "Every draw has one seed here, so the scatter of draws and of seeds cannot be told apart."
+    )
     return Table(title="Scatter between replicates", columns=columns, rows=rows, note=note)
 
 
 def power(found: pd.DataFrame) -> Table:
     """Return the rows of `statistics.power`."""
     rows = tuple(
-        (whole(r["size"]), whole(r["seeds"]), _most(r["draws"]), _most(r["draws_high"]), points(r["sd"]), whole(r["df"]))
+        (
+            whole(r["size"]),
+            whole(r["seeds"]),
+            _most(r["draws"]),
+            _most(r["draws_high"]),
+            points(r["sd"]),
+            whole(r["df"]),
+        )
         for r in found.to_dict("records")
     )
     columns = (

@@ -65,8 +65,8 @@ class Series:
 class Chart:
     """A figure over the number of labelled images.
 
-    y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether the axis
-    holds 0, with a line there. log: whether x is on a log scale. name: of its file.
+    y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether 0 is on
+    the axis, with a line there. log: whether x is on a log scale. name: of its file.
     """
 
     name: str
@@ -261,9 +261,7 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
 # --- axes and epochs -------------------------------------------------------------------------------------------------
 
 
-def accuracy_by_value(
-    axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = ""
-) -> Chart:
+def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = "") -> Chart:
     """Return the accuracy of every backbone and start at each value of an axis.
 
     by_value: a value in words → comparable rows, the reference first. prefix, tail: of the file's name.
@@ -293,9 +291,7 @@ def accuracy_by_value(
     )
 
 
-def shortfall_by_value(
-    axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = ""
-) -> Chart:
+def shortfall_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = "") -> Chart:
     """Return the shortfall at each value of an axis. by_value: a value in words → rows of `statistics.arms`."""
     axis_words = schema.axis_words(axis)
     lines = []

@@ -105,7 +105,9 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
 
     style = {"font.size": frame.font, "lines.scale_dashes": False, "text.parse_math": False}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(frame.width / 72, frame.height / 72), dpi=72, facecolor="none" if frame.name != "file" else PAPER)
+        figure = Figure(
+            figsize=(frame.width / 72, frame.height / 72), dpi=72, facecolor="none" if frame.name != "file" else PAPER
+        )
         points = shown(chart)
         if not points:
             figure.text(0.5, 0.5, _EMPTY, ha="center", color=SOFT)
@@ -136,7 +138,9 @@ def _axes(figure: Any, chart: Chart, frame: Frame, points: Sequence[Point]) -> A
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{round(100 * y, 6):g}".replace("-", "−")))
     sizes = sorted({p.x for p in points})
-    axes.xaxis.set_major_locator(FixedLocator(_apart(axes, sizes, f.font)) if chart.log else MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(
+        FixedLocator(_apart(axes, sizes, f.font)) if chart.log else MaxNLocator(8, integer=True)
+    )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x):,}"))
     axes.grid(axis="y", color=RULE, linewidth=1, clip_on=False)
     axes.set_axisbelow(True)
