@@ -155,14 +155,14 @@ class _Study(NamedTuple):
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
-        right = has(self.rows, axis, value).to_numpy(dtype=bool)
+        right = has(self.rows, axis, value).to_numpy(dtype=bool, copy=True)
         if axis in self.axes and axis not in _COMMON:
             right |= (_given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
         return right
 
     def is_reference(self, axis: str) -> NDArray[np.bool_]:
         """Return which rows have the reference value, or their group's most frequent one where the group lacks it."""
-        right = has(self.rows, axis, self.reference(axis)).to_numpy(dtype=bool)
+        right = has(self.rows, axis, self.reference(axis)).to_numpy(dtype=bool, copy=True)
         group = self.groups[axis]
         lacking = ~np.isin(group, group[right])
         if axis in _COMMON or not lacking.any():
