@@ -234,7 +234,7 @@ def axis_words(name: str) -> str:
 
 
 def _number(value: Any, unit: str) -> str:
-    text = f"{value:,}" if float(value).is_integer() and abs(value) >= 1000 else f"{float(value):g}"
+    text = f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1000 else f"{float(value):g}"
     return f"{text} {unit}" if unit in ("px", "tokens") else f"{text}x" if unit == "times" else text
 
 

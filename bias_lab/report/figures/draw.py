@@ -45,6 +45,7 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
     figure, points = _figure(chart, frame)
     text = saved(figure, "svg", salt=f"{chart.name}-{frame.name}").decode()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S)
+    text = re.sub(r'(<g id="\w+")/>', r"\1></g>", text)  # a point without a marker
     text = re.sub(r"<g id=\"point(\d+)\">", lambda found: _point(*points[int(found[1])]), text)
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
     text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})\b", _variable, text)
