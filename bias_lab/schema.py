@@ -240,7 +240,7 @@ def _number(value: Any, unit: str) -> str:
 
 def is_missing(value: Any) -> bool:
     """Return whether a value is None, NaN or pandas' NA."""
-    return value is None or value != value or type(value).__name__ == "NAType"
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def label(run: Run) -> str:

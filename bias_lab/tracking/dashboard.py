@@ -22,7 +22,7 @@ def specify(study: Study, *, project: str = PROJECT) -> Spec:
     `workspace`: name, sections of panels. `report`: title, paragraphs, the same panels. A panel: `type` (`line`,
     `scatter`, `bar`, `media`), `title`, and the keys that it shows.
     """
-    panels_of = _sections(study.keys(), study.pictures, is_monitored=study.is_monitored)
+    panels_of = _sections(study.logged_keys(), study.pictures, is_monitored=study.is_monitored)
     sections = [{"name": title, "panels": panels} for title, panels in panels_of if panels]
     return {
         "project": project,
@@ -30,7 +30,7 @@ def specify(study: Study, *, project: str = PROJECT) -> Spec:
         "report": {
             "title": f"{study.name}: {study.question}",
             "paragraphs": [
-                *(study.answers or ("No finished run yet, so nothing can be said.",)),
+                *study.answers,
                 "Each W&B run is one training, and the runs of an experiment share a group. The run of type `report` "
                 "holds the statistics with 95 % intervals (Student's t over replicates).",
             ],
@@ -55,7 +55,7 @@ def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: boo
 
 
 def _shortfall(keys: Sequence[str]) -> list[Panel]:
-    """Return two panels a dataset: the shortfall from scratch with its interval, and that of every start and backbone."""
+    """Return two panels a dataset: the shortfall from scratch with its interval, and all starts and backbones."""
     bases = [key for key in keys if key.rpartition("shortfall/")[2] == "scratch"]
     panels = []
     for base in bases:

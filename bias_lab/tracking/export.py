@@ -127,7 +127,7 @@ def _write_study(table: pd.DataFrame, study: Study, settings: Mapping[str, Any],
     config = {"experiment": study.name, **config}
     run = _begin(settings, id=name, name=name, group=study.name or None, job_type="report", config=config)
     run.define_metric("size")
-    for kind in sorted({key.rpartition("/")[0] for key in study.keys()}):
+    for kind in sorted({key.rpartition("/")[0] for key in study.logged_keys()}):
         run.define_metric(f"{kind}/*", step_metric="size")
     for row in study.rows:
         run.log(dict(row))

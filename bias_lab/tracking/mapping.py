@@ -40,7 +40,7 @@ class Study:
     pictures: tuple[str, ...] = ()
     is_monitored: bool = False
 
-    def keys(self) -> tuple[str, ...]:
+    def logged_keys(self) -> tuple[str, ...]:
         """Return the keys of the statistics in order, `size` left out."""
         return tuple(dict.fromkeys(key for row in self.rows for key in row if key != "size"))
 
