@@ -147,7 +147,10 @@ def row_of(run_id: str, run: Run, *, experiment: str = "", family: str = "") -> 
 
 
 def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str = "") -> dict[str, Any]:
-    """Return the row of a finished run, from the content of its `result.json`. The column `correct` is left empty."""
+    """Return the row of a finished run, from the content of its `result.json`. Text is never null, as in the table.
+
+    The column `correct` is left empty.
+    """
     run = from_json(result["run"])
     row = row_of(result["run_id"], run, experiment=experiment, family=family) | {"status": "finished"}
     for origin, part in (
@@ -156,7 +159,8 @@ def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str
         ("result", result),
     ):
         row |= {name: part.get(name) for name in schema.named(origin=origin)}  # type: ignore[arg-type]
-    return row | {"versions": json.dumps(result.get("versions", {}), sort_keys=True)}
+    row |= {"versions": json.dumps(result.get("versions", {}), sort_keys=True)}
+    return row | {name: "" for name in schema.named(kind="text") if row[name] is None}
 
 
 def correct_bits(path: Path) -> bytes | None:

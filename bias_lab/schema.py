@@ -188,8 +188,8 @@ START = ("regime", "protocol", "source")  # where the weights come from, and how
 REPLICATE = ("draw", "seed")
 CELL = ("dataset", "image_size", "backbone", *START, "size")  # what every table of results tells apart
 # What may tell the cells of a study apart besides CELL, the usual ones first.
-_USUAL = ("recipe", "intervention", "budget")
-AXES = (*_USUAL, *(n for n, c in COLUMNS.items() if c.role in ("axis", "recipe") and n not in (*CELL, *_USUAL)))
+USUAL = ("recipe", "intervention", "budget")
+AXES = (*USUAL, *(n for n, c in COLUMNS.items() if c.role in ("axis", "recipe") and n not in (*CELL, *USUAL)))
 SETTINGS = tuple(n for n, c in COLUMNS.items() if c.role == "recipe" and n != "learning_rate")
 FRACTIONS = tuple(n for n, c in COLUMNS.items() if c.role == "metric" and c.unit == "fraction")
 
@@ -227,14 +227,20 @@ def phrase(name: str, value: Any) -> str:
     return f"{column.words} {value}"
 
 
+def axis_words(name: str) -> str:
+    """Return the words of an axis: `label noise`, `mask ratio of the pretraining`."""
+    words = COLUMNS[name.removeprefix("pretraining_")].words
+    return f"{words} of the pretraining" if name.startswith("pretraining_") else words
+
+
 def _number(value: Any, unit: str) -> str:
-    text = f"{value:,}" if float(value).is_integer() and abs(value) >= 1000 else f"{float(value):g}"
+    text = f"{int(value):,}" if float(value).is_integer() and abs(value) >= 1000 else f"{float(value):g}"
     return f"{text} {unit}" if unit in ("px", "tokens") else f"{text}x" if unit == "times" else text
 
 
 def is_missing(value: Any) -> bool:
     """Return whether a value is None, NaN or pandas' NA."""
-    return value is None or value != value or type(value).__name__ == "NAType"
+    return value is None or type(value).__name__ == "NAType" or value != value
 
 
 def label(run: Run) -> str:
@@ -250,7 +256,7 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in (*_USUAL, "weights"))
+_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in (*USUAL, "weights"))
 
 
 def _told(run: Run) -> list[str]:

@@ -1,209 +1,221 @@
-"""What a reader must bear in mind, said only where the data call for it: each caution is a function of the table."""
+"""Say what a reader must bear in mind, only where the data call for it: each caution is a function of the table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from bias_lab import catalogue
-from bias_lab.report.figures import percent
+from bias_lab import catalogue, schema, statistics, tuning
+from bias_lab.report.figures.charts import percent
+from bias_lab.report.sentences import listed, sizes_in_words, start_words
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.gaps import listed
+from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 FALLING = -0.01  # relative change of the training loss over the last quarter of training
 UNFITTED = 0.9  # accuracy on its own training images
 LESS_FITTED = 0.5  # of the shortfall: so much less of its own training images right
-WORTH = 0.02  # a shortfall too small to speak of its causes
+WORTH = 0.02  # a shortfall below this is too small to speak of its causes
 CEILING = 0.97
 ALIKE = 2.0  # parameters: largest over smallest
 
 
 def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
-    """Sentences on one dataset's runs of the main recipe (`findings.split`), most serious first."""
-    rows = rep.comparable(view, scratch=False)
-    scratch = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
+    """Return sentences on the runs of one dataset at the reference condition, the most serious first.
+
+    view: one of `findings.split`. tuned: the tuning table, with `rows`.
+    """
+    rows = statistics.comparable(view, scratch=False)
+    scratch = rows[is_from_scratch(rows)]
     if not len(scratch):
         return overlaps(rows)
     checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
         replicates, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
-    return overlaps(rows) + [told for check in checks for told in check(scratch)] + edges(scratch, tuned)
+    return overlaps(rows) + [text for check in checks for text in check(scratch)] + grid_edges(scratch, tuned)
+
+
+# --- leaks that were allowed -----------------------------------------------------------------------------------------
 
 
 def overlaps(rows: pd.DataFrame) -> list[str]:
-    """Starts that have seen images of the dataset, as far as the catalogue knows: --allow-overlap let them pass."""
-    if "source" not in rows:
+    """Return the starts that saw images of the dataset, as far as the catalogue knows (`--allow-overlap`)."""
+    sentences = []
+    for (dataset, regime, source), _ in rows[~is_from_scratch(rows)].groupby(["dataset", "regime", "source"]):
+        row = catalogue.REGIMES.get(str(regime))
+        if row is None or not row.starts_from or source in catalogue.TARGET_SOURCES:
+            continue
+        common = catalogue.common_origin(str(dataset), str(source) if row.module else "imagenet")
+        if common:
+            sentences.append(
+                f"Overlap allowed: {start_words(regime, source=source)} and {dataset} share images of {common}. Test "
+                "images may be among them, and accuracies too high by an unknown amount."
+            )
+    return sentences
+
+
+def overlaps_by_hash(table: pd.DataFrame) -> list[str]:
+    """Return the pretrainings whose source holds test images, by the hash of their pixels."""
+    if "source_overlap" not in table:
         return []
-    told = []
-    for dataset, part in rows[rows["regime"] != "scratch"].groupby("dataset"):
-        made_from = set(catalogue.DATASETS[str(dataset)].made_from) if dataset in catalogue.DATASETS else set()
-        for (regime, source), _ in part.groupby(["regime", part["source"].fillna("")]):
-            theirs = {"imagenet"} if regime == "weights" else {str(source), *_made_from(str(source))}
-            common = sorted(theirs & {str(dataset), *made_from}) if source not in ("pool", "subset") else []
-            if common:
-                told.append(
-                    f"Overlap allowed: {regime} ({source}) and {dataset} share images of {common[0]}; test images may "
-                    "be among them, and accuracies too high by an unknown amount."
-                )
-    return told
-
-
-def _made_from(source: str) -> tuple[str, ...]:
-    return catalogue.DATASETS[source].made_from if source in catalogue.DATASETS else ()
-
-
-def replicates(scratch: pd.DataFrame) -> list[str]:
-    """Too few replicates for the claim."""
-    paired = rep.pairs(rep.select(scratch, "vit"), rep.select(scratch, "cnn"))
-    counts = paired.groupby("size").size()
-    if not len(counts):
-        return []
-    single = [f"{size:,}" for size, n in zip(counts.index.astype(int), counts, strict=True) if n == 1]
-    told = [f"One replicate alone at N = {listed(single)}: no interval, no claim."] if single else []
-    draws = paired.groupby("size")["draw"].nunique()
-    if (draws == 1).any() and counts.max() > 1:
-        told.append("Replicates share one draw of images: intervals speak of seeds on those images alone.")
-    few = int(draws[draws > 1].min()) if (draws > 1).any() else 0
-    if few == 2:
-        told.append("Two draws at some size: an interval over two is too wide to show any but the largest differences.")
-    return told
-
-
-def membership(scratch: pd.DataFrame) -> list[str]:
-    """A family that has not the same members at every size."""
-    groups = rep.select(scratch, "cnn").groupby("size")["backbone"]
-    members = {size: sorted(set(names)) for size, names in groups}
-    if members and max(map(len, members.values())) == 1 and len({names[0] for names in members.values()}) == 1:
-        return [f"{next(iter(members.values()))[0]} is the only CNN here: no family mean is behind these numbers."]
-    if len({tuple(names) for names in members.values()}) < 2:
-        return []
-    fewest = min(members.values(), key=len)
-    sizes = [f"{int(str(size)):,}" for size, names in members.items() if names == fewest]
-    return [f"The CNN family is {listed(fewest)} alone at N = {listed(sizes)}: its mean is of fewer backbones there."]
-
-
-def collapsed(scratch: pd.DataFrame) -> list[str]:
-    if "collapsed" not in scratch:
-        return []
-    dead = scratch[scratch["collapsed"].fillna(False).astype(bool)]
-    told = [
-        f"{name} ({n} of {int((scratch['backbone'] == name).sum())})"
-        for name, n in dead.groupby("backbone").size().items()
-    ]
-    if not told:
-        return []
-    return [f"Collapsed runs, predicting one class or with dead features, stay in all means: {listed(told)}."]
-
-
-def budgets(scratch: pd.DataFrame) -> list[str]:
-    """Images seen that are not the same for all backbones at a size."""
-    if "samples_seen" not in scratch:
-        return []
-    seen = scratch.groupby("size")["samples_seen"].nunique()
-    uneven = [f"{size:,}" for size, n in seen.items() if n > 1]
-    return (
-        [f"Backbones did not see equally many images at N = {listed(uneven)}: the comparison is not of equals."]
-        if uneven
-        else []
+    rows = table[table["task"].isin(PRETRAINS) & (table["source_overlap"].fillna(0) > 0)]
+    return list(
+        dict.fromkeys(
+            f"Overlap allowed: {row['source']}, the source of {row['backbone']}'s pretraining ({row['regime']}), holds "
+            f"{int(row['source_overlap']):,} test images of {row['dataset']}. What starts from it scores too high."
+            for row in rows.to_dict("records")
+        )
     )
 
 
-def under_trained(scratch: pd.DataFrame) -> list[str]:
-    """Loss still falling, or training images not yet fitted: more steps might change the numbers."""
-    if not {"loss_slope", "train_top1"} <= set(scratch.columns):
+# --- cells from scratch ----------------------------------------------------------------------------------------------
+
+
+def replicates(scratch: pd.DataFrame) -> list[str]:
+    """Return whether there are too few replicates for the claim."""
+    paired = rep.pairs(statistics.select(scratch, "vit"), statistics.select(scratch, "cnn"))
+    counts = paired.groupby("size").size()
+    if not len(counts):
         return []
-    cells = scratch.groupby(["backbone", "size"], as_index=False)[["loss_slope", "train_top1"]].mean()
-    short = cells[(cells["loss_slope"] < FALLING) & (cells["train_top1"] < UNFITTED)]
-    told = []
-    for name, part in sorted(short.groupby("backbone"), key=lambda found: found[1]["train_top1"].min()):
-        sizes = listed([f"{size:,}" for size in part["size"]])
-        told.append(f"{name} at N = {sizes} ({percent(float(part['train_top1'].min()), 0)} %)")
-    if not told:
+    sentences = []
+    if (counts == 1).any():
+        sizes = sizes_in_words(counts.index[counts == 1])
+        sentences.append(f"There is one replicate alone at {sizes}, which gives no interval and so no claim.")
+    draws = paired.groupby("size")["draw"].nunique()
+    if (draws == 1).any() and counts.max() > 1:
+        sentences.append("Replicates share one draw of images, so intervals hold for seeds on those images alone.")
+    if (draws == 2).any() and draws[draws > 1].min() == 2:
+        sentences.append("Some size has two draws. An interval over two shows none but the largest differences.")
+    return sentences
+
+
+def membership(scratch: pd.DataFrame) -> list[str]:
+    """Return whether the CNN family has one member, or not the same members at every size."""
+    groups = statistics.select(scratch, "cnn").groupby("size")["backbone"]
+    members = {size: sorted(set(names)) for size, names in groups}
+    every = {tuple(names) for names in members.values()}
+    if len(every) == 1 and len(only := next(iter(every))) == 1:
+        return [f"{only[0]} is the only CNN here, so no family mean is behind these numbers."]
+    if len(every) < 2:
         return []
-    return [
-        "Under-trained at this budget, the loss still falling (in brackets, the least share of its own training images "
-        f"that it gets right): {'; '.join(told)}. More steps may help."
-    ]
+    fewest = min(members.values(), key=len)
+    sizes = sizes_in_words(size for size, names in members.items() if names == fewest)
+    return [f"The CNN family is {listed(fewest)} alone at {sizes}, so its mean is of fewer backbones there."]
+
+
+def collapsed(scratch: pd.DataFrame) -> list[str]:
+    """Return the backbones whose runs collapsed."""
+    if "collapsed" not in scratch:
+        return []
+    runs = scratch.groupby("backbone")["collapsed"].agg(lambda flags: int(flags.fillna(False).astype(bool).sum()))
+    names = [f"{name} ({n} of {int((scratch['backbone'] == name).sum())})" for name, n in runs.items() if n]
+    if not names:
+        return []
+    return [f"Collapsed runs, which predict one class or have dead features, stay in all means: {listed(names)}."]
 
 
 def less_fitted(scratch: pd.DataFrame) -> list[str]:
-    """Sizes at which the ViT lags on its own training images too: under-fitting, which more steps may mend."""
+    """Return the sizes at which the ViT lags on its own training images too, which more steps may change."""
     if "train_top1" not in scratch:
         return []
-    vit, cnn = (rep.select(scratch, name).groupby("size")[["train_top1", "top1"]].mean() for name in ("vit", "cnn"))
+    vit, cnn = (
+        statistics.select(scratch, name).groupby("size")[["train_top1", "top1"]].mean() for name in ("vit", "cnn")
+    )
     both = vit.add_suffix("_vit").join(cnn.add_suffix("_cnn"), how="inner")
     gap, lag = both["top1_cnn"] - both["top1_vit"], both["train_top1_cnn"] - both["train_top1_vit"]
     lagging = both[(gap > WORTH) & (lag > LESS_FITTED * gap)]
     if not len(lagging):
         return []
-    size, row = next(iter(lagging.loc[[(lag[lagging.index]).idxmax()]].iterrows()))
-    sizes = listed([f"{n:,}" for n in lagging.index])
+    size = lag[lagging.index].idxmax()
+    ours, theirs = (percent(lagging.loc[size, f"train_top1_{name}"], 0) for name in ("vit", "cnn"))
     return [
-        f"At N = {sizes} plain ViT gets fewer of its own training images right than the CNNs "
-        f"({percent(row['train_top1_vit'], 0)} against {percent(row['train_top1_cnn'], 0)} % at {size:,}): there the "
-        "shortfall is of fitting within this budget as much as of generalising from few labels."
+        f"Plain ViT gets fewer of its own training images right than the CNNs at {sizes_in_words(lagging.index)}: "
+        f"{ours} against {theirs} % at {size:,}. There the shortfall is one of fitting within this budget as much as of "
+        "generalising from few labels."
+    ]
+
+
+def under_trained(scratch: pd.DataFrame) -> list[str]:
+    """Return the cells whose loss still fell and whose training images were not fitted, so that more steps may help."""
+    if not {"loss_slope", "train_top1"} <= set(scratch.columns):
+        return []
+    cells = scratch.groupby(["backbone", "size"], as_index=False)[["loss_slope", "train_top1"]].mean()
+    short = cells[(cells["loss_slope"] < FALLING) & (cells["train_top1"] < UNFITTED)]
+    names = [
+        f"{name} at {sizes_in_words(part['size'])} ({percent(float(part['train_top1'].min()), 0)} %)"
+        for name, part in sorted(short.groupby("backbone"), key=lambda cell: cell[1]["train_top1"].min())
+    ]
+    if not names:
+        return []
+    return [
+        f"The training loss still fell at the end of this budget for {listed(names)}. In brackets is the least share of "
+        "its own training images that it gets right. More steps may help."
+    ]
+
+
+def budgets(scratch: pd.DataFrame) -> list[str]:
+    """Return the sizes at which backbones did not see equally many images."""
+    if "samples_seen" not in scratch:
+        return []
+    counts = scratch.groupby("size")["samples_seen"].nunique()
+    uneven = counts.index[counts > 1]
+    if not len(uneven):
+        return []
+    return [
+        f"Backbones did not see equally many images at {sizes_in_words(uneven)}, so the comparison is not of equals."
     ]
 
 
 def ceiling(scratch: pd.DataFrame) -> list[str]:
-    """Groups so close to 100 % that a difference has no room."""
-    means = [rep.select(scratch, name).groupby("size")["top1"].mean() for name in ("vit", "cnn")]
-    sizes = [
-        f"{size:,}" for size in means[0].index.intersection(means[1].index) if min(m[size] for m in means) > CEILING
-    ]
-    return (
-        [f"Ceiling: both sides are above {percent(CEILING, 0)} % at N = {listed(sizes)}; no difference has room there."]
-        if sizes
-        else []
-    )
+    """Return the sizes at which both groups are so close to 100 % that a difference has no room."""
+    means = [statistics.select(scratch, name).groupby("size")["top1"].mean() for name in ("vit", "cnn")]
+    sizes = [size for size in means[0].index.intersection(means[1].index) if min(m[size] for m in means) > CEILING]
+    if not sizes:
+        return []
+    return [f"Both sides are above {percent(CEILING, 0)} % at {sizes_in_words(sizes)}: a difference has no room there."]
 
 
 def parameters(scratch: pd.DataFrame) -> list[str]:
-    """Models compared that are not of like size."""
+    """Return whether the models compared differ in size."""
     if "parameters" not in scratch:
         return []
     count = scratch.groupby("backbone")["parameters"].max().dropna().astype(float)
-    main = {name for group in ("vit", "cnn") for name in rep.select(scratch, group)["backbone"].unique()}
+    main = {name for group in ("vit", "cnn") for name in statistics.select(scratch, group)["backbone"].unique()}
     of = count[count.index.isin(main)]
     if len(of) < 2 or of.max() / of.min() <= ALIKE:
         return []
-    ratio = of.max() / of.min()
-    ends = f"{of.idxmin()} {of.min() / 1e6:.2f} M, {of.idxmax()} {of.max() / 1e6:.2f} M"
-    return [f"Models differ {ratio:.1f}-fold in parameters ({ends})."]
+    ends = f"{of.idxmin()} has {of.min() / 1e6:.2f} M, {of.idxmax()} {of.max() / 1e6:.2f} M"
+    return [f"Models differ {of.max() / of.min():.1f}-fold in parameters: {ends}."]
 
 
 def test_images(scratch: pd.DataFrame) -> list[str]:
+    """Return whether predictions per test image are missing."""
     if "correct" in scratch and scratch["correct"].notna().all():
         return []
-    return ["Predictions per test image are not all at hand: some intervals hold for this test set alone."]
+    return ["Predictions per test image are not all at hand, so some intervals hold for this test set alone."]
 
 
 def origins(scratch: pd.DataFrame) -> list[str]:
-    """Finished runs that don't come from one code, one kind of machine, one state of the data."""
-    told = []
-    for column, what in (("commit", "commits of the lab's code"), ("device", "kinds of device")):
+    """Return whether finished runs come from several codes, kinds of machine, or states of the data."""
+    sentences = []
+    for column, words in (("commit", "commits of the lab's code"), ("device", "kinds of device")):
         names = [name for name in scratch[column].unique() if name] if column in scratch else []
         if len(names) > 1:
-            told.append(f"Runs come from {len(names)} {what}: see Provenance.")
+            sentences.append(f"Runs come from {len(names)} {words}: see Provenance.")
     if "dataset_fingerprint" in scratch and scratch["dataset_fingerprint"].replace("", None).nunique() > 1:
-        told.append("The data changed between runs (several fingerprints): see Provenance.")
-    return told
+        sentences.append("The data changed between runs, which have several fingerprints: see Provenance.")
+    return sentences
 
 
-def edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
-    """Tuned learning rates at the end of the grid: a better one may lie outside."""
-    at: dict[str, list[int]] = {}
+def grid_edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
+    """Return the tuned learning rates at an edge of the grid, where a better one may lie outside."""
+    sizes: dict[str, set[int]] = {}
     for row in tuned.get("rows", []):
-        tried = sorted(float(t["learning_rate"]) for t in row.get("trials", []))
-        if (
-            len(tried) > 1
-            and row["learning_rate"] in (tried[0], tried[-1])
-            and row["backbone"] in set(scratch["backbone"])
-        ):
-            name = row["backbone"] + ("" if row["regime"] == "scratch" else f" + {row['regime']}")
-            at.setdefault(name, []).append(int(row["size"]))
-    if not at:
+        if tuning.at_grid_edge(row) and row["backbone"] in set(scratch["backbone"]):
+            is_scratch = row["regime"] == schema.DEFAULTS["regime"]
+            name = row["backbone"] if is_scratch else f"{row['backbone']} + {row['regime']}"
+            sizes.setdefault(name, set()).add(int(row["size"]))
+    if not sizes:
         return []
-    told = [f"{name} (N = {listed([f'{size:,}' for size in sorted(set(sizes))])})" for name, sizes in at.items()]
-    return [f"The best learning rate stood at the end of the grid for {'; '.join(told)}: a better one may lie outside."]
+    names = listed([f"{name} ({sizes_in_words(sorted(at))})" for name, at in sizes.items()])
+    return [f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside."]

@@ -1,16 +1,16 @@
-"""What a report is made of, before it is HTML, Markdown or plain text: sections of paragraphs, charts and tables."""
+"""Hold a report before it is HTML, Markdown or plain text: sections of paragraphs, charts and tables."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bias_lab.report.figures import Chart
+from bias_lab.report.figures.charts import Chart
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What is shown, and what it is sorted by (None: by the words)."""
+    """A cell of a table: the text that is shown, and the value that it is sorted by (None: by the text)."""
 
     text: str
     value: float | None = None
@@ -18,7 +18,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """columns: (heading, what it means, or ""). A row's cells are as many. note: under the table."""
+    """A table of the report. columns: (heading, its meaning or ""), one a cell of a row. note: below it."""
 
     title: str
     columns: tuple[tuple[str, str], ...]
@@ -26,7 +26,7 @@ class Table:
     note: str = ""
 
     def numeric(self, column: int) -> bool:
-        """Whether a column is set flush right: it holds numbers, or nothing, in every row."""
+        """Return whether a column is flush right: it holds a number or nothing in every row."""
         cells = [row[column] for row in self.rows]
         return any(cell.value is not None for cell in cells) and all(
             c.value is not None or c.text in ("", "–") for c in cells
@@ -35,15 +35,18 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the report under its own heading; one with no text, chart, table or picture is left out."""
+    """A part of the report under its own heading. It is left out if it holds no text, chart, table or picture.
 
-    name: str  # the anchor
+    name: its anchor. pictures: (caption, PNG), in HTML alone. folded: whether it opens on a click.
+    """
+
+    name: str
     title: str
     text: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
-    pictures: tuple[tuple[str, bytes], ...] = ()  # (what it shows, PNG): in HTML alone
-    folded: bool = False  # opened on a click: provenance and the like
+    pictures: tuple[tuple[str, bytes], ...] = ()
+    folded: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.text or self.charts or self.pictures or any(table.rows for table in self.tables))
@@ -51,25 +54,30 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that is said, in order. status: what is missing or failed, first of all."""
+    """All that a report says, in order.
+
+    answers: (dataset or "", the sentences, how they were reached). status: what is missing or failed. facts: a line of
+    figures under the answers.
+    """
 
     title: str
     question: str
     note: str
-    answers: tuple[tuple[str, str, str], ...]  # (what it is about, or "", the sentence, how it was reached)
+    answers: tuple[tuple[str, str, str], ...]
     status: str
     complete: bool
     caveats: tuple[str, ...]
     sections: tuple[Section, ...]
-    facts: tuple[str, ...] = field(default=())  # a line of figures under the answer
+    facts: tuple[str, ...] = field(default=())
 
 
 def word(text: Any) -> Cell:
+    """Return a cell of text, a dash where there is none."""
     return Cell("–" if text is None or (isinstance(text, float) and math.isnan(text)) else str(text))
 
 
 def number(value: Any, shape: str = "{:.1f}", *, scale: float = 1.0) -> Cell:
-    """A number in its shape, sorted by its value; a dash where there is none."""
+    """Return a number in its shape, sorted by its value; a dash where there is none."""
     if value is None or str(value) == "<NA>" or value != value:
         return Cell("–")
     scaled = float(value) * scale
@@ -77,16 +85,17 @@ def number(value: Any, shape: str = "{:.1f}", *, scale: float = 1.0) -> Cell:
 
 
 def whole(value: Any) -> Cell:
+    """Return a whole number with commas between thousands."""
     return number(value, "{:,}")
 
 
 def points(value: Any) -> Cell:
-    """A fraction shown in percent or points, one decimal."""
+    """Return a fraction in percent or points with one decimal."""
     return number(value, "{:.1f}", scale=100)
 
 
 def markdown(table: Table) -> str:
-    """The table as GitHub's Markdown."""
+    """Return the table as GitHub's Markdown."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
@@ -99,7 +108,7 @@ def markdown(table: Table) -> str:
 
 
 def plain(table: Table) -> str:
-    """The table in columns of spaces, for a terminal."""
+    """Return the table in columns of spaces, for a terminal."""
     heads = [name for name, _ in table.columns]
     lines = [heads, *([cell.text for cell in row] for row in table.rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]

@@ -1,4 +1,4 @@
-"""What was spent, set, tuned, missed, and where it all comes from: the report's tables that hold no statistic."""
+"""Report what was spent, set, tuned and missed, and where it all comes from: the tables that hold no statistic."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,27 +7,43 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bias_lab.report.figures import percent
-from bias_lab.report.pages import Cell, Table, number, whole, word
+from bias_lab import schema, statistics
+from bias_lab.report.figures.charts import percent
+from bias_lab.report.pages import Cell, Section, Table, number, whole, word
+from bias_lab.report.sentences import start_words
+from bias_lab.results import StudyPlan
+from bias_lab.statistics.conditions import PRETRAINS, TESTED
 
-CELL = (  # what names a run in every table: two runs that share it differ in their training alone
-    "task dataset image_size backbone recipe intervention budget regime protocol source size draw seed"
-).split()
+
+def sections(table: pd.DataFrame, plan: StudyPlan, tuned: Mapping[str, Any]) -> list[Section]:
+    """Return the folded sections at the end of a report."""
+    parts = {
+        "tuning": ("Tuning", tuning(tuned) if tuned else None),
+        "budgets": ("Budgets really spent", budgets(table)),
+        "recipes": ("Recipes", recipes(plan.recipes, table) if plan.recipes else None),
+        "provenance": ("Provenance", provenance(table, plan)),
+    }
+    return [
+        Section(name=name, title=title, tables=(part,) if part else (), folded=True)
+        for name, (title, part) in parts.items()
+    ]
 
 
 def budgets(table: pd.DataFrame) -> Table:
-    """What was really spent: images seen, steps, seconds, and the models' sizes."""
+    """Return what was really spent: images seen, steps, seconds, and the models' sizes."""
     done = table[table["status"] == "finished"]
-    made = []
-    keys = ["dataset", "backbone", "task", "regime", "protocol", "recipe", "budget", "size"]
-    for key, part in done.groupby(keys):
-        dataset, backbone, task, regime, protocol, recipe, budget, size = key
-        how = regime if protocol == "finetune" else f"{regime}, {str(protocol).replace('_', ' ')}"
-        how = f"{how} (pretraining)" if task == "pretrain" else how
+    axes = statistics.axes(table)
+    rows = []
+    key = ["dataset", "backbone", "task", "regime", "protocol", "recipe", "budget", "size"]
+    further = [axis for axis in axes if axis in done and axis not in (*key, "samples_seen")]
+    for cell, part in done.groupby([*key, *further], dropna=False):
+        dataset, backbone, task, regime, protocol, recipe, budget, size, *values = cell
+        how = start_words(regime, protocol) + (" (pretraining)" if task in PRETRAINS else "")
         seen = part["samples_seen"].dropna().astype(int).unique()
-        made.append(
+        rows.append(
             (
                 word(dataset), word(backbone), word(how), word(recipe), number(budget, "{:g}"),
+                *(word(schema.as_json(value)) for value in values),
                 whole(size) if size else word("pool"),
                 whole(seen[0]) if len(seen) == 1 else word(f"{min(seen):,}–{max(seen):,}" if len(seen) else "–"),
                 whole(part["steps"].max()), number(part["seconds"].mean()), number(part["seconds"].sum() / 60),
@@ -37,27 +53,32 @@ def budgets(table: pd.DataFrame) -> Table:
             )
         )  # fmt: skip
     columns = (
-        ("dataset", ""), ("backbone", ""), ("regime", ""), ("recipe", ""), ("budget", "factor on the images seen"),
-        ("N", ""),
-        ("images seen", "in one run"), ("steps", ""), ("seconds", "mean of a run"), ("minutes", "all runs of the row"),
+        ("dataset", ""), ("backbone", ""), ("regime", "where the weights come from"), ("recipe", ""),
+        ("budget", "factor on the images seen"), *((schema.axis_words(axis), "") for axis in further),
+        ("N", "labelled training images"), ("images seen", "in one run"), ("steps", "optimizer steps of one run"),
+        ("seconds", "mean of a run"), ("minutes", "all runs of the row"),
         ("M parameters", "classifier left out"), ("M mult-adds", "one image, forward"),
         ("attempts", "most of any run"), ("runs", ""),
     )  # fmt: skip
-    return Table(title="Budgets really spent", columns=columns, rows=tuple(made))
+    return Table(title="Budgets really spent", columns=columns, rows=tuple(rows))
 
 
-def recipes(told: Mapping[str, Mapping[str, Any]], table: pd.DataFrame) -> Table:
-    """Every recipe, setting by setting; learning rates as they were used."""
-    rates = {
-        name: sorted(part["learning_rate"].dropna().unique())
-        for name, part in table[table["task"] == "classify"].groupby("recipe")
-    }
-    settings = sorted({setting for recipe in told.values() for setting in recipe})
-    rows = [(word(setting), *(word(_values(told[name].get(setting, "–"))) for name in told)) for setting in settings]
+def recipes(values: Mapping[str, Mapping[str, Any]], table: pd.DataFrame) -> Table:
+    """Return every recipe, setting by setting, and the learning rates as they were used.
+
+    values: recipe → field of `Run` → the values that it had.
+    """
+    tested = table[table["task"].isin(TESTED)]
+    rates = {name: sorted(part["learning_rate"].dropna().unique()) for name, part in tested.groupby("recipe")}
+    rows = [
+        (word(schema.axis_words(name)), *(word(_values(values[recipe].get(name, "–"))) for recipe in values))
+        for name in schema.SETTINGS
+        if any(name in settings for settings in values.values())
+    ]
     if any(rates.values()):
-        tuned = tuple(word(", ".join(f"{rate:g}" for rate in rates.get(name, [])) or "–") for name in told)
-        rows.insert(0, (word("learning_rate (tuned for each backbone)"), *tuned))
-    columns = (("setting", ""), *((name, "") for name in told))
+        tuned = tuple(word(", ".join(f"{rate:g}" for rate in rates.get(recipe, [])) or "–") for recipe in values)
+        rows.insert(0, (word("learning rate (tuned for each backbone)"), *tuned))
+    columns = (("setting", ""), *((recipe, "") for recipe in values))
     return Table(title="Recipes", columns=columns, rows=tuple(rows))
 
 
@@ -71,30 +92,31 @@ def _values(value: Any) -> str:
 def undone(
     missing: Iterable[str], labels: Mapping[str, str], failed: pd.DataFrame, reasons: Mapping[str, str]
 ) -> Table:
-    """Runs that failed, with their reason, then those still missing."""
+    """Return the runs that failed, with their reason, then those still missing. labels: run_id → words."""
+
+    def label(row: Mapping[Any, Any]) -> str:
+        return f"{row['backbone']} {row['regime']} N={row['size']} draw {row['draw']} seed {row['seed']}"
+
     rows = [
-        (word("failed"), word(f"{r['backbone']} {r['regime']} N={r['size']} draw {r['draw']} seed {r['seed']}"),
-         word(reasons.get(r["run_id"], "see its log")), word(r["run_id"]))
+        (word("failed"), word(labels.get(r["run_id"]) or label(r)), word(reasons.get(r["run_id"], "see its log")),
+         word(r["run_id"]))
         for r in failed.to_dict("records")
     ]  # fmt: skip
     rows += [(word("missing"), word(labels.get(name, "–")), word("not run yet"), word(name)) for name in missing]
-    columns = (("state", ""), ("run", ""), ("why", ""), ("run_id", ""))
+    columns = (("state", ""), ("run", ""), ("why", ""), ("run_id", "its folder in runs/"))
     return Table(title="Missing and failed runs", columns=columns, rows=tuple(rows))
 
 
-def provenance(table: pd.DataFrame, experiment: Mapping[str, Any]) -> Table:
-    """Where the numbers come from: command, versions, data, commits, devices."""
+def provenance(table: pd.DataFrame, plan: StudyPlan) -> Table:
+    """Return where the numbers come from: command, versions, data, commits, devices."""
     done = table[table["status"] == "finished"]
-    facts = [("command", experiment.get("command", "")), ("bias_lab", experiment.get("version", ""))]
-    facts += [("profile", experiment.get("profile", ""))]
+    known = [("command", plan.command), ("bias_lab", plan.version), ("profile", plan.profile)]
     for (dataset, fingerprint), part in done.groupby(["dataset", "dataset_fingerprint"]):
         sizes = f"{int(part['test_images'].max()):,} test images" if part["test_images"].notna().any() else ""
-        facts.append((f"data: {dataset}", f"fingerprint {fingerprint}" + (f", {sizes}" if sizes else "")))
-    facts += [("commit", name) for name in done["commit"].unique()]
-    facts += [("device", name) for name in done["device"].unique()]
-    for text in done["versions"].unique():
-        facts.append(("versions", _versions(text)))
-    rows = tuple((word(name), word(value)) for name, value in facts if value)
+        known.append((f"data: {dataset}", f"fingerprint {fingerprint}" + (f", {sizes}" if sizes else "")))
+    known += [(column, name) for column in ("commit", "device") for name in done[column].unique()]
+    known += [("versions", _versions(text)) for text in done["versions"].unique()]
+    rows = tuple((word(name), word(value)) for name, value in known if value)
     return Table(title="Provenance", columns=(("what", ""), ("value", "")), rows=rows)
 
 
@@ -107,7 +129,7 @@ def _versions(text: str) -> str:
 
 
 def tuning(tuned: Mapping[str, Any]) -> Table:
-    """Learning rates that were tried, and how each did on the hold-out; the chosen one is marked."""
+    """Return the learning rates that were tried, and how each did on the hold-out. The chosen one is marked."""
     trials = tuned.get("rows", [])
     tried = sorted({float(t["learning_rate"]) for row in trials for t in row.get("trials", [])})
     rows = []
@@ -120,39 +142,34 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
             for rate in tried
         ]
         chosen = number(row["learning_rate"], "{:g}")
-        rows.append(
-            (word(row["backbone"]), word(row["regime"]), word(row["recipe"]), whole(row["size"]), chosen, *cells)
-        )
+        start = word(start_words(row["regime"]))
+        rows.append((word(row["backbone"]), start, word(row["recipe"]), whole(row["size"]), chosen, *cells))
     columns = (
-        ("backbone", ""), ("regime", ""), ("recipe", ""), ("N", "labelled training images"),
-        ("chosen", "learning rate"),
-        *((f"{rate:g}", "accuracy on the hold-out, %") for rate in tried),
+        ("backbone", ""), ("regime", "where the weights come from"), ("recipe", ""), ("N", "labelled training images"),
+        ("chosen", "learning rate"), *((f"{rate:g}", "accuracy on the hold-out, %") for rate in tried),
     )  # fmt: skip
     command = tuned.get("command", "")
-    note = "The same grid for every backbone, judged on a hold-out of the pool, never on test."
+    note = "Every backbone has the same grid, evaluated on a hold-out of the pool and never on the test images."
+    title = "Accuracy on the hold-out, %, for each learning rate"
     note += f" Made by: {command}" if command else ""
-    return Table(
-        title="Tuning: accuracy on the hold-out, %, for each learning rate",
-        columns=columns,
-        rows=tuple(rows),
-        note=note,
-    )
+    return Table(title=title, columns=columns, rows=tuple(rows), note=note)
 
 
-def of_the_plan(table: pd.DataFrame, experiment: Mapping[str, Any]) -> tuple[pd.DataFrame, list[str]]:
-    """The table less finished runs whose cell an edited experiment runs otherwise now, and a line that says so.
+def of_the_plan(table: pd.DataFrame, plan: StudyPlan) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table without finished runs whose cell an edited experiment now runs otherwise, and a line on them.
 
-    A run of an earlier plan that is in nobody's way stays: another size or backbone that was asked for before.
+    A run of an earlier plan that replaces nothing stays: another size or backbone that was asked for before.
     """
-    mine = table["run_id"].isin({*experiment.get("planned", [])} - {*experiment.get("earlier", [])})
-    if not mine.any() or mine.all():
+    is_planned = table["run_id"].isin(set(plan.run_ids) - plan.earlier)
+    if not is_planned.any() or is_planned.all():
         return table, []
-    key = [name for name in CELL if name in table]
-    cells = set(table.loc[mine, key].astype(str).itertuples(index=False, name=None))
-    twin = [cell in cells for cell in table[key].astype(str).itertuples(index=False, name=None)]
-    old = ~mine & np.array(twin, bool) & (table["task"] == "classify")
-    count = int(old.sum())
+    axes = [name for name in statistics.axes(table[is_planned]) if name in table]
+    key = [name for name in ("task", *schema.CELL, *schema.USUAL, *axes, *schema.REPLICATE) if name in table]
+    cells = set(table.loc[is_planned, key].astype(str).itertuples(index=False, name=None))
+    is_twin = [cell in cells for cell in table[key].astype(str).itertuples(index=False, name=None)]
+    is_old = ~is_planned & np.array(is_twin, bool) & table["task"].isin(TESTED)
+    count = int(is_old.sum())
     if not count:
         return table, []
-    what = "1 finished run is" if count == 1 else f"{count} finished runs are"
-    return table[~old], [f"{what} left out: the experiment was edited, and runs the same cells otherwise now."]
+    runs = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    return table[~is_old], [f"{runs} left out, since the experiment was edited and now runs the same cells otherwise."]

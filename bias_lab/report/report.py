@@ -1,4 +1,4 @@
-"""A folder → its report: one self-contained HTML file, Markdown, figures as files, or a few lines for a terminal."""
+"""Write a folder's report: one self-contained HTML file, Markdown, figures as files, or a few lines for a terminal."""
 
 import base64
 import re
@@ -11,34 +11,37 @@ import pandas as pd
 
 from bias_lab import ledger, results
 from bias_lab.errors import unknown
-from bias_lab.report import draw, pages, tables
-from bias_lab.report.figures import HUES, HUES_DARK, Chart
+from bias_lab.report import pages
+from bias_lab.report.figures import draw
+from bias_lab.report.figures.charts import HUES, HUES_DARK, Chart
 from bias_lab.report.findings import findings
+from bias_lab.report.sentences import start_words
+from bias_lab.statistics.conditions import PRETRAINS
 
 MOST_PICTURES = 12
 FORMATS = ("html", "md", "svg", "png")
 
 
 def read(folder: Path) -> pages.Report:
-    """All that the report of a folder says. Raises UserError if the folder or its table can't be read."""
-    table = results.collect(Path(folder))
-    report, shown = findings(table), pictures(Path(folder), table)
+    """Return the report of a folder or a table file. Raise UserError if it can't be read."""
+    found = results.read(Path(folder))
+    report, shown = findings(found), pictures(Path(folder), found.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
     return replace(report, sections=(*report.sections, part)) if part else report
 
 
 def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
-    """What pretrainings drew of themselves (reconstructions, attention), where run folders are at hand."""
-    found = []
-    for row in table[(table["task"] == "pretrain") & (table["status"] == "finished")].to_dict("records"):
-        of = tables.regime_told(str(row["regime"]), "finetune", str(row["source"]))
+    """Return (caption, PNG) of what pretrainings drew (reconstructions, attention), where run folders are at hand."""
+    shown = []
+    for row in table[table["task"].isin(PRETRAINS) & (table["status"] == "finished")].to_dict("records"):
+        start = start_words(row["regime"], source=row["source"])
         for path in sorted(ledger.run_folder(folder, str(row["run_id"])).glob("*.png")):
-            found.append((f"{path.stem.replace('_', ' ').capitalize()}: {row['backbone']}, {of}", path.read_bytes()))
-    return tuple(found[:MOST_PICTURES])
+            shown.append((f"{path.stem.replace('_', ' ').capitalize()}: {row['backbone']}, {start}", path.read_bytes()))
+    return tuple(shown[:MOST_PICTURES])
 
 
 def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the word that users type
-    """Write the report beside the runs: `report.html`, `report.md`, or `figures/` (SVG and PNG). Returns its path."""
+    """Write the report beside the runs and return its path: `report.html`, `report.md`, or `figures/` (SVG and PNG)."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     folder = Path(folder)
@@ -51,11 +54,12 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 
 
 def html(report: pages.Report) -> str:
-    """The page as text: no link leads out of it, no script is loaded."""
-    drawn = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
-    page = str(_template().render(report=report, light=HUES, dark=HUES_DARK, **drawn))
-    page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100'
-    return page.replace("95 %", "95\u00a0%")
+    """Return the page as text. No link leads out of it, and it loads no script."""
+    parts = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
+    page = str(_template().render(report=report, light=HUES, dark=HUES_DARK, **parts))
+    # Lines do not break within "N = 100" and "95 %".
+    page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100' and '95 %'
+    return re.sub(r"(?<=\d) %", "\u00a0%", page)
 
 
 @cache
@@ -77,11 +81,11 @@ def _narrow(chart: Chart) -> Any:
 def _markup(text: str) -> Any:
     import markupsafe
 
-    return markupsafe.Markup(text)  # drawn by us; every word of the user's in it is escaped there
+    return markupsafe.Markup(text)  # the drawing escapes every word of the user's
 
 
 def markdown(report: pages.Report) -> str:
-    """The report in GitHub's Markdown; figures are named by their files (`--format svg` writes them)."""
+    """Return the report in GitHub's Markdown. Figures are named by their files, which `--format svg` writes."""
     parts = [f"# {report.question}", f"*{report.title}* · {report.status}"]
     for about, sentence, _ in report.answers:
         parts.append(f"> **{about}:** {sentence}" if about else f"> {sentence}")
@@ -96,7 +100,7 @@ def markdown(report: pages.Report) -> str:
 
 
 def write_figures(report: pages.Report, folder: Path) -> Path:
-    """Every figure of the report as SVG and PNG (300 dpi) in `folder`."""
+    """Write every figure of the report as SVG and PNG (300 dpi), and return the folder."""
     for section in report.sections:
         for chart in section.charts:
             draw.save(chart, folder)
@@ -104,7 +108,7 @@ def write_figures(report: pages.Report, folder: Path) -> Path:
 
 
 def summary(folder: Path) -> str:
-    """For the end of a sweep: the answer, the shortfall's table, what is missing; plain text."""
+    """Return plain text for the end of a sweep: the answer, the shortfall's table, and what is missing."""
     report = read(folder)
     parts = [f"{about}: {sentence}" if about else sentence for about, sentence, _ in report.answers]
     for section in report.sections:

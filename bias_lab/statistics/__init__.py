@@ -1,35 +1,48 @@
-"""Every statistic of the lab: pure functions from a results table (columns of DESIGN 3.1) to a table.
+"""Every statistic of the lab: pure functions from a results table (`schema.COLUMNS`) to a table of numbers.
 
-This module only names what is public. `gaps`: shortfall, answer. `curves`: along the sizes. `recovery`: what wins
-the gap back. `contrasts`: interventions, one start for both, every gain. `factors`, `variance`: what accuracy varies
-with. `ranking`: who is ahead. Beneath them, `replicates` says which rows may be compared and what is independent, and
-`intervals` turns arrays into intervals.
+`gaps` has the shortfall and the answer, `curves` what is read off along the sizes, `recovery` what wins the shortfall
+back, `contrasts` the comparisons along any axis and between starts. `factors` and `variance` tell what accuracy varies
+with, `ranking` which backbone is ahead. Beneath them, `conditions` selects the runs of one condition, `replicates` says
+which of them may be compared and what is independent, and `intervals` turns arrays into intervals.
 """
 
-from bias_lab.statistics.contrasts import arms, gains, likewise, moved
+from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining
+from bias_lab.statistics.contrasts import arms, gains, likewise, matched, moved
 from bias_lab.statistics.curves import crossover, learning_curve, sample_efficiency
 from bias_lab.statistics.factors import effects
-from bias_lab.statistics.gaps import Answer, answer, gaps, shortfall
+from bias_lab.statistics.gaps import Answer, answer, between, gaps, shortfall
+from bias_lab.statistics.intervals import ALPHA
 from bias_lab.statistics.ranking import ranking
 from bias_lab.statistics.recovery import recovery, removed
+from bias_lab.statistics.replicates import comparable, select
 from bias_lab.statistics.variance import power, variance_shares
 
 __all__ = [
+    "ALPHA",
     "Answer",
     "answer",
     "arms",
+    "axes",
+    "between",
+    "comparable",
     "crossover",
     "effects",
     "gains",
     "gaps",
     "learning_curve",
     "likewise",
+    "matched",
     "moved",
     "power",
     "ranking",
     "recovery",
+    "reference",
     "removed",
     "sample_efficiency",
+    "select",
+    "select_condition",
     "shortfall",
+    "values",
     "variance_shares",
+    "with_pretraining",
 ]

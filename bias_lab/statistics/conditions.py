@@ -1,27 +1,41 @@
 """Find out what tells the runs of a study apart, and select the runs of one condition.
 
 Every table tells apart dataset, image size, backbone, start and size (`schema.CELL`). Any other field of a run, or of
-the pretraining that it starts from, is an *axis* of the study where it varies within a cell. A *condition* is one
-value of each axis; the *reference* condition has the value of each axis that a run has by default.
+the pretraining that it starts from, is an *axis* of the study where it varies. A *condition* is one value of each axis;
+the *reference* condition has the value that a run has by default.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bias_lab import schema
 from bias_lab.catalogue import TASKS
+from bias_lab.errors import UserError, unknown
 
 BEFORE = "pretraining_"  # begins the name of a column that holds a field of the pretraining
 TESTED = tuple(name for name, task in TASKS.items() if task.judged_on == "test")
+PRETRAINS = tuple(name for name, task in TASKS.items() if not task.judged_on)
 _OF_A_PRETRAINING = tuple(n for n, c in schema.COLUMNS.items() if c.role in ("axis", "recipe") and n not in schema.CELL)
+# All cells of a study agree in these unless the study is about them. The others may follow from a backbone or a start,
+# as a patch or a learning rate does, and are axes only where they vary within a cell.
+_COMMON = tuple(
+    name
+    for name in schema.AXES
+    if schema.COLUMNS[name].role == "axis"
+    and (name in ("intervention", "manifest") or schema.DEFAULTS.get(name) not in (None, ""))
+)
+METRIC = "top1"  # by default; the column `correct` holds which test images it counts as right
+Codes = NDArray[np.intp]
+Where = Mapping[str, Any] | None  # column → value: the condition that a statistic is about
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of finished runs that were evaluated on the test images."""
-    done = (table["status"] == "finished") & table["task"].isin(TESTED)
-    return table[done.fillna(False).astype(bool).to_numpy()]
+    return table[((table["status"] == "finished") & table["task"].isin(TESTED)).to_numpy(dtype=bool, na_value=False)]
 
 
 def is_from_scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
@@ -32,78 +46,181 @@ def is_from_scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
 def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a column `pretraining_FIELD` for each field in which its pretrainings differ.
 
-    A pretraining without a row of its own is told by its run_id, in the column `pretraining_run_id`.
+    The fields are read from the rows of the pretraining runs, so call this before those rows are filtered out. Runs
+    without a pretraining in the table have no value. Columns that an earlier call added are kept.
     """
-    if "pretraining" not in table or not (table["pretraining"].fillna("") != "").any():
+    if "pretraining" not in table:
         return table
-    named = table["pretraining"].fillna("")
-    rows = table[table["run_id"].isin(set(named) - {""})].drop_duplicates("run_id").set_index("run_id")
-    columns: dict[str, Any] = {}
+    rows = table[table["task"].isin(PRETRAINS) & table["run_id"].isin(table["pretraining"].dropna().unique())]
+    rows = rows.drop_duplicates("run_id").set_index("run_id")
+    columns = {}
     for name in _OF_A_PRETRAINING:
-        if name in rows and rows[name].astype(str).nunique() > 1:
-            columns[BEFORE + name] = named.map(rows[name])
-    unknown = named.where(~named.isin(set(rows.index)), "")
-    if (unknown != "").any():
-        columns[BEFORE + "run_id"] = unknown
+        if name in rows and len(np.unique(_codes(rows, name))) > 1:
+            columns[BEFORE + name] = table["pretraining"].map(_given(rows, name))
     return table.assign(**columns) if columns else table
 
 
 def axes(table: pd.DataFrame) -> list[str]:
-    """Return the columns in which finished runs of one cell differ, the usual ones (`schema.AXES`) first.
+    """Return the columns that tell apart finished runs of one cell, the usual ones (`schema.AXES`) first.
 
-    table: a results table. A column that differs only together with an earlier axis is none: a recipe's name stands for
-    its fields. Values that are missing, as in tables of earlier versions, count as one value.
+    A column that differs only together with an earlier axis is none: a recipe's name stands for its fields. A missing
+    value counts as the default, because tables of earlier versions lack the fields that came later.
+
+    >>> from bias_lab.results import typed
+    >>> runs = dict(status="finished", task="classify", backbone="vit_micro", size=100, label_noise=[0.0, 0.2])
+    >>> axes(typed(pd.DataFrame(runs)))
+    ['label_noise']
     """
-    rows = finished(with_pretraining(table))
-    cell = [name for name in schema.CELL if name in rows]
-    names = [name for name in schema.AXES if name in rows]
-    names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
-    keys = {name: _codes(rows[name]) for name in [*cell, *names]}
-    varying = [name for name in names if keys[name].nunique() > 1]
-    axes_found: list[str] = []
-    for name in varying:
-        groups = pd.DataFrame({key: keys[key] for key in [*cell, *axes_found]})
-        if (keys[name].groupby([groups[key] for key in groups]).nunique() > 1).any():
-            axes_found.append(name)
-    return axes_found
-
-
-def _codes(values: "pd.Series[Any]") -> "pd.Series[int]":
-    return pd.Series(pd.factorize(values.astype("object").where(values.notna(), ""))[0], index=values.index)
+    return _study(table).axes
 
 
 def values(table: pd.DataFrame, axis: str) -> list[Any]:
-    """Return the values of an axis among finished runs: the reference first, then in the order of the table."""
-    rows = finished(with_pretraining(table))
-    if axis not in rows:
+    """Return the values of an axis among finished runs: the reference first, then in the order of the table.
+
+    Cells that do not vary along the axis (those from scratch along a field of the pretraining) are left out.
+    """
+    study = _study(table)
+    if axis not in study.rows:
         return []
-    given = rows[axis].astype("object").where(rows[axis].notna(), "")
-    first = reference(table, axis)
-    return [first, *(value for value in given.unique() if value != first)]
+    first = study.reference(axis)
+    return [first, *(value for value in study.varying(axis).unique() if value != first)]
 
 
 def reference(table: pd.DataFrame, axis: str) -> Any:
     """Return an axis's value by default where finished runs have it, else the most frequent one."""
-    rows = finished(with_pretraining(table))
-    default = schema.DEFAULTS.get(axis.removeprefix(BEFORE))
-    default = "" if default is None else default
-    if axis not in rows:
-        return default
-    given = rows[axis].astype("object").where(rows[axis].notna(), "")
-    if (given == default).any() or not len(given):
-        return default
-    return given.value_counts().index[0]
+    return _study(table).reference(axis)
 
 
-def select_condition(table: pd.DataFrame, where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+def has(rows: pd.DataFrame, axis: str, value: Any) -> "pd.Series[bool]":
+    """Return which rows have this value of an axis; a missing value counts as the default."""
+    found: pd.Series[bool] = _given(rows, axis) == (_missing(axis) if value is None else value)
+    return found
+
+
+def check_axis(axis: str) -> None:
+    """Raise UserError, with the nearest name, for what can be no axis of any study."""
+    known = (*schema.AXES, *(BEFORE + name for name in _OF_A_PRETRAINING))
+    if axis not in known:
+        raise unknown("axis", axis, known)
+
+
+def select_condition(table: pd.DataFrame, where: Where = None, free: Collection[str] = ()) -> pd.DataFrame:
     """Return the finished, tested rows of one condition: the reference value of every axis, but those in `where`.
 
-    table: a results table. where: axis → value; an axis that is named keeps that value alone.
+    table: a results table. where: column → value; a column that is named keeps that value alone. free: axes that keep
+    all their values. A cell without an axis belongs to every condition along it (a CNN has no patch), and one that
+    lacks the reference value of what follows from the backbone or start keeps its most frequent value. Raises UserError
+    for a column in `where` that the table lacks.
     """
+    study, wanted = _study(table), dict(where or {})
+    kept = np.ones(len(study.rows), dtype=bool)
+    for axis in [*study.axes, *(name for name in wanted if name not in study.axes)]:
+        if axis not in study.rows:
+            raise UserError(f"the table has no column '{axis}'", f"axes that vary: {', '.join(study.axes) or 'none'}")
+        if axis not in free:
+            kept &= study.matches(axis, wanted[axis]) if axis in wanted else study.is_reference(axis)
+    return study.rows[kept]
+
+
+class _Study(NamedTuple):
+    """Finished rows, their axes, and for each axis the number of the group within which it was found to vary."""
+
+    rows: pd.DataFrame
+    axes: list[str]
+    groups: dict[str, Codes]
+
+    def varying(self, axis: str) -> "pd.Series[Any]":
+        """Return an axis's values in the rows of groups that vary along it; of all rows where none does."""
+        given = _given(self.rows, axis)
+        if axis not in self.axes:
+            return given
+        return given[self._varies(axis)]
+
+    def _varies(self, axis: str) -> NDArray[np.bool_]:
+        group, codes = self.groups[axis], _codes(self.rows, axis)
+        first = np.zeros(group.max() + 1, dtype=np.intp)
+        first[group[::-1]] = codes[::-1]  # each group's first value
+        varies = np.zeros(len(first), dtype=bool)
+        varies[group[codes != first[group]]] = True
+        found: NDArray[np.bool_] = varies[group]
+        return found
+
+    def reference(self, axis: str) -> Any:
+        if axis not in self.rows:
+            return _missing(axis)
+        default, given = _missing(axis), self.varying(axis)
+        if not len(given) or (given == default).any():
+            return default
+        return given.value_counts().index[0]
+
+    def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
+        """Return which rows have this value, or have no value in a group that does not vary along the axis."""
+        right = has(self.rows, axis, value).to_numpy(dtype=bool, copy=True)
+        if axis in self.axes and axis not in _COMMON:
+            right |= (_given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
+        return right
+
+    def is_reference(self, axis: str) -> NDArray[np.bool_]:
+        """Return which rows have the reference value, or their group's most frequent one where the group lacks it."""
+        right = has(self.rows, axis, self.reference(axis)).to_numpy(dtype=bool, copy=True)
+        group = self.groups[axis]
+        lacking = ~np.isin(group, group[right])
+        if axis in _COMMON or not lacking.any():
+            return right
+        pairs = pd.DataFrame({"group": group[lacking], "code": _codes(self.rows, axis)[lacking]})
+        counts = pairs.value_counts(sort=False).reset_index().sort_values("count", ascending=False, kind="stable")
+        mode = counts.drop_duplicates("group").set_index("group")["code"]
+        right[lacking] = pairs["code"].to_numpy() == pairs["group"].map(mode).to_numpy()
+        return right
+
+
+def _study(table: pd.DataFrame) -> _Study:
     rows = finished(with_pretraining(table))
-    wanted = {axis: reference(table, axis) for axis in axes(table)} | dict(where or {})
-    for axis, value in wanted.items():
-        if axis in rows:
-            given = rows[axis].astype("object").where(rows[axis].notna(), "")
-            rows = rows[(given == ("" if value is None else value)).to_numpy()]
-    return rows
+    names = [name for name in schema.AXES if name in rows]
+    names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
+    whole = _combined(_codes(rows, name) for name in schema.CELL[:2] if name in rows)  # one dataset, one image size
+    cell = _combined([whole, *(_codes(rows, name) for name in schema.CELL[2:] if name in rows)])
+    found: list[str] = []
+    groups: dict[str, Codes] = {}
+    for name in names:
+        codes = _codes(rows, name)
+        if not len(codes) or codes.max() == 0:
+            continue
+        group = whole if name in _COMMON else cell
+        if _combined([group, codes]).max() > group.max():
+            found.append(name)
+            groups[name] = group
+            whole, cell = _combined([whole, codes]), _combined([cell, codes])
+    return _Study(rows, found, groups)
+
+
+def _missing(axis: str) -> Any:
+    """Return what a missing value stands for: the default of a field of `Run`; '' where there is none."""
+    default = schema.DEFAULTS.get(axis.removeprefix(BEFORE))
+    return "" if default is None else default
+
+
+def _filled(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
+    column = schema.COLUMNS.get(axis)  # None for a field of the pretraining: a run without one has no value of it
+    if column is None or (schema.DEFAULTS.get(axis) is None and column.kind != "text"):
+        return rows[axis]
+    return rows[axis].fillna(_missing(axis))
+
+
+def _given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
+    """Return an axis's values as Python objects; a missing one is the default, '' where there is none."""
+    given = _filled(rows, axis)
+    return given.astype("object").where(given.notna(), "")
+
+
+def _codes(rows: pd.DataFrame, axis: str) -> Codes:
+    """Return a number for each value, in the order of the table."""
+    return pd.factorize(_filled(rows, axis), use_na_sentinel=False)[0]
+
+
+def _combined(parts: Iterable[Codes]) -> Codes:
+    """Return a number for each combination of numbers."""
+    first, *others = parts
+    for codes in others:
+        first = pd.factorize(first * (codes.max(initial=0) + 1) + codes)[0]
+    return first

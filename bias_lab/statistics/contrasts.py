@@ -1,156 +1,220 @@
-"""Contrasts beyond CNN against ViT from scratch: images with something taken away, one start for both, every gain.
+"""Compare runs beyond CNN against ViT from scratch: along any axis, from one start for both, after every start.
 
-Each is a table with both intervals of `gaps` (over replicates; with test images too) and a p that is Holm-corrected
-over all its rows.
+Each result is a table with both intervals of `gaps` (over replicates; with test images too) and a p that is
+Holm-corrected over all its rows.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from bias_lab.statistics import intervals
+from bias_lab import schema
+from bias_lab.catalogue import REGIMES
+from bias_lab.statistics import conditions, intervals
 from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between
 from bias_lab.statistics.recovery import shares
 
+_START = list(schema.START)
+_HOW = _START[:-1]  # regime and protocol, whatever the source
 _ENDS = ["low", "high", "low_any", "high_any", "n", "units", "unit", "p_smallest", "test_se", "p", "p_holm"]
-ARMS = ["intervention", "size", "shortfall", *_ENDS, "gone", "gone_low", "gone_high"]
-MOVED = ["intervention", "backbone", "size", "change", *_ENDS]
-LIKEWISE = ["regime", "protocol", "source", "size", "shortfall", *_ENDS, "left", "left_low", "left_high"]
-GAINS = ["backbone", "family", "regime", "protocol", "source", "size", "top1", "gain", *_ENDS]
-GAINS += ["behind", "behind_low", "behind_high", "seen_before"]
+ARMS = ["value", *_START, "size", "shortfall", *_ENDS, "gone", "gone_low", "gone_high"]
+MOVED = ["value", "backbone", *_START, "size", "change", *_ENDS]
+LIKEWISE = [*_START, "size", "shortfall", *_ENDS, "left", "left_low", "left_high"]
+GAINS = ["gain", *_ENDS, "behind", "behind_low", "behind_high", "seen_before"]
 
 
-def arms(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
-    """The shortfall under each intervention, from scratch, and how much of the plain images' is gone.
+def arms(
+    table: pd.DataFrame,
+    *,
+    axis: str = "intervention",
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+) -> pd.DataFrame:
+    """Return the shortfall under each value of an axis, and how much of the reference value's shortfall is gone.
 
-    A row an intervention ('' is none, first) and size. gone: the plain images' shortfall minus this one's, paired over
-    replicates that have both, with its t interval; NaN for the plain row. Empty where no run has an intervention.
+    axis: one of `axes`. The runs are those from scratch. Where the axis does not vary among them (a field of the
+    pretraining), they are those of each start in which it does, and a side without that start is taken from scratch.
+    Other arguments and errors are those of `shortfall`; UserError too for a name that can be no axis.
+    Returns a row a value (the reference first) and size: value, regime, protocol, source, size, the columns of `gaps`,
+    gone, gone_low, gone_high. gone: the reference's shortfall minus this one's, paired over replicates that have both,
+    with its t interval, in the metric's unit; NaN for the reference. Empty where the axis has one value.
     """
-    found: list[pd.DataFrame] = []
-    plain: pd.DataFrame | None = None
-    for name in ("", *interventions(table)):
-        rows = rep.comparable(table, intervention=name)
-        ours, theirs = rep.select(rows, of), rep.select(rows, against)
-        paired = rep.pairs(ours, theirs)
-        plain = paired if plain is None else plain
-        both = plain.merge(paired, on=rep.KEY, suffixes=("_plain", ""))
-        both["gone"] = both["difference_plain"] - both["difference"]
-        gone = {size: _mean(part.set_index(["draw", "seed"])[["gone"]]) for size, part in both.groupby("size")}
-        part = between(ours, theirs).assign(intervention=name)
-        ends = [gone[size] if name and size in gone else (math.nan,) * 3 for size in part["size"]]
-        part[["gone", "gone_low", "gone_high"]] = pd.DataFrame(ends, index=part.index, columns=range(3), dtype=float)
-        found.append(part)
-    return _joined(found, ARMS) if len(found) > 1 else _joined([], ARMS)
-
-
-def moved(table: pd.DataFrame) -> pd.DataFrame:
-    """How far each backbone's own accuracy moves under each intervention, from scratch: with it minus without, paired.
-
-    A backbone that is indifferent to the intervention has a change whose interval holds 0, and is narrow.
-    """
-    plain = rep.comparable(table)
     found = []
-    for name in interventions(table):
-        rows = rep.comparable(table, intervention=name)
-        for backbone, part in rows.groupby("backbone"):
-            own = between(plain[plain["backbone"] == backbone], part)
-            found.append(own.rename(columns={"shortfall": "change"}).assign(intervention=name, backbone=str(backbone)))
+    by_value = _by_value(table, axis, metric, where)
+    for start in _starts(axis, by_value):
+        base = None
+        for value, rows in by_value.items():
+            ours, theirs = (_side(rep.select(rows, name), start) for name in (of, against))
+            paired = rep.pairs(ours, theirs, metric)
+            part = between(ours, theirs, metric).assign(value=value, **start)
+            base = paired if base is None else base
+            both = base.merge(paired, on=rep.KEY, suffixes=("_base", ""))
+            both["gone"] = both["difference_base"] - both["difference"]
+            gone = {} if base is paired else _means(both, "gone")
+            ends = [gone.get(size, (math.nan,) * 3) for size in part["size"]]
+            part[["gone", "gone_low", "gone_high"]] = pd.DataFrame(
+                ends, index=part.index, columns=range(3), dtype=float
+            )
+            found.append(part)
+    return _joined(found, ARMS)
+
+
+def moved(
+    table: pd.DataFrame, *, axis: str = "intervention", metric: str = METRIC, where: Where = None
+) -> pd.DataFrame:
+    """Return how far each backbone's own metric moves under each value of an axis, against its reference, paired.
+
+    A backbone that is indifferent to the axis has a change whose interval is narrow and holds 0. Arguments and errors
+    are those of `arms`; runs of every start are compared with runs of the same start.
+    Returns a row a value, backbone, start and size: value, backbone, regime, protocol, source, size, change (in the
+    metric's unit) and the columns of `gaps`. Empty where the axis has one value.
+    """
+    found = []
+    by_value = _by_value(table, axis, metric, where)
+    key = ["backbone", *_START]
+    base: dict[Any, pd.DataFrame] = {}
+    for value, rows in by_value.items():
+        cells = dict(tuple(rows[conditions.has(rows, axis, value)].groupby(key)))
+        if not base:
+            base = cells
+            continue
+        for cell, part in cells.items():
+            if cell in base:
+                own = between(base[cell], part, metric).rename(columns={"shortfall": "change"})
+                found.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
     return _joined(found, MOVED)
 
 
-def interventions(table: pd.DataFrame) -> list[str]:
-    """The interventions that finished runs have, in the order of the table; none: an empty list."""
-    rep.check(table)
-    done = table[(table["status"] == "finished") & (table["task"] == "classify")]
-    return [str(name) for name in done["intervention"].dropna().unique() if name]
+def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict[Any, pd.DataFrame]:
+    """Return value → its comparable rows of every start, the reference first; nothing for an axis of one value."""
+    conditions.check_axis(axis)
+    rep.check(table, metric)
+    values = conditions.values(table, axis)
+    if len(values) < 2:
+        return {}
+    wanted = {value: {**(where or {}), axis: value} for value in values}
+    return {value: rep.comparable(table, scratch=False, where=w, metric=metric) for value, w in wanted.items()}
 
 
-def likewise(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
-    """The shortfall where both sides start alike: from weights, or after one and the same pretraining.
+def _starts(axis: str, by_value: Mapping[Any, pd.DataFrame]) -> list[dict[str, str]]:
+    """Return the starts along which an axis varies: scratch alone where it does there."""
+    having = [rows[conditions.has(rows, axis, value)] for value, rows in by_value.items()]
+    if not having:
+        return []
+    default = {name: str(schema.DEFAULTS[name]) for name in _START}
+    counts = pd.concat([rows[_START].drop_duplicates() for rows in having]).value_counts()
+    several = [dict(zip(_START, map(str, start), strict=True)) for start in sorted(counts[counts > 1].index)]
+    return [default] if default in several else several
 
-    left: this shortfall as a share of that from scratch, over replicates that have all four runs, with Fieller's
-    interval; infinite ends where the shortfall from scratch can't be told from 0. Sources are matched by name; weights
-    are of a model: where each backbone has one source of its own, those are compared, and source is ''.
+
+def _side(rows: pd.DataFrame, start: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows of one start; those from scratch where there are none."""
+    same = (rows[_START] == pd.Series(start)).all(axis=1)
+    return rows[same if same.any() else conditions.is_from_scratch(rows)]
+
+
+def likewise(
+    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+) -> pd.DataFrame:
+    """Return the shortfall where both sides start alike: from weights, or after one and the same pretraining.
+
+    Arguments and errors are those of `shortfall`. Sources are matched by name (see `matched`).
+    Returns regime, protocol, source, size, the columns of `gaps`, left, left_low, left_high. left: this shortfall as a
+    share of that from scratch, over replicates that have all four runs, with Fieller's interval; infinite ends where
+    the shortfall from scratch can't be told from 0.
     """
-    rows = rep.comparable(table, scratch=False)
-    scratch = _scratch(rows)
-    base = [rep.wide(rep.select(rows[scratch], name)) for name in (of, against)]
+    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    scratch = conditions.is_from_scratch(rows)
+    base = [rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against)]
     found = []
-    for (regime, protocol), part in rows[~scratch].groupby(["regime", "protocol"]):
+    for (regime, protocol), part in rows[~scratch].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
-            named = dict(regime=str(regime), protocol=str(protocol), source=source)
-            made = between(ours, theirs).assign(**named)
-            left = {size: (share, low, high) for size, share, low, high, *_ in _left(ours, theirs, base)}
-            ends = [left.get(int(size), (math.nan,) * 3) for size in made["size"]]
-            shares_left = pd.DataFrame(ends, index=made.index, columns=range(3), dtype=float)
-            made[["left", "left_low", "left_high"]] = shares_left
-            found.append(made)
+            same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
+            after, before = rep.wide(theirs, metric) - rep.wide(ours, metric), base[1] - base[0]
+            left = {size: ends for size, *ends, _, _, _ in shares(after, before * 0.0, before)}
+            ends = [left.get(int(size), (math.nan,) * 3) for size in same["size"]]
+            same[["left", "left_low", "left_high"]] = pd.DataFrame(
+                ends, index=same.index, columns=range(3), dtype=float
+            )
+            found.append(same)
     return _joined(found, LIKEWISE)
 
 
 def matched(ours: pd.DataFrame, theirs: pd.DataFrame, regime: str) -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """(source, ours, theirs) where both sides start from one source; of weights, each backbone's only ones: source ''.
+    """Yield (source, ours, theirs) where both sides start from one source.
 
-    Two sources of any other regime are two treatments: their difference would be no backbone's.
+    Weights from elsewhere belong to one model. Where each backbone has only one source of them, those are compared, and
+    source is ''. Two sources of any other regime are two treatments, so their difference would be no backbone's.
     """
     sources = [set(side["source"].fillna("")) for side in (ours, theirs)]
     for source in sorted(sources[0] & sources[1]):
         yield source, ours[ours["source"].fillna("") == source], theirs[theirs["source"].fillna("") == source]
-    apart = regime == "weights" and not sources[0] & sources[1] and len(ours) and len(theirs)
+    apart = _is_ready_made(regime) and not sources[0] & sources[1] and len(ours) and len(theirs)
     if apart and all((side.groupby("backbone")["source"].nunique() <= 1).all() for side in (ours, theirs)):
         yield "", ours, theirs
 
 
-def _left(ours: pd.DataFrame, theirs: pd.DataFrame, base: list[pd.DataFrame]) -> list[tuple[Any, ...]]:
-    """size, share left, low, high, …: (theirs − ours) / (theirs − ours from scratch)."""
-    after, before = rep.wide(theirs) - rep.wide(ours), base[1] - base[0]
-    nothing = before * 0.0
-    return shares(after, nothing, before)
+def _is_ready_made(regime: str) -> bool:
+    """Return whether a regime starts from weights that the lab did not compute."""
+    row = REGIMES.get(regime)
+    return row is not None and not row.module and regime != schema.DEFAULTS["regime"]
 
 
-def gains(table: pd.DataFrame, *, against: str = "cnn") -> pd.DataFrame:
-    """What every backbone gains by each start over its own runs from scratch, and how far behind `against` it then is.
+def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+    """Return what every backbone gains by each start over its own runs from scratch, and how far behind it then is.
 
-    gain: after minus from scratch, paired. behind: `against` from scratch minus this, paired, with its t interval.
-    seen_before: images seen in the lab's own pretraining at this image size, before the first
-    label: of the subset that it looked at, where it did (NaN for weights from elsewhere).
+    Arguments and errors are those of `shortfall`; table holds the rows of the pretraining runs too.
+    Returns backbone, family, regime, protocol, source, size, the metric (mean), gain (after minus scratch, paired), the
+    columns of `gaps`, behind, behind_low, behind_high, seen_before. behind: `against` from scratch minus this,
+    paired, with its t interval. seen_before: images seen in the lab's own pretraining at this image size, before the
+    first label; of the same subset where the pretraining was on one; NaN for weights from elsewhere.
     """
-    rows = rep.comparable(table, scratch=False)
-    scratch = _scratch(rows)
+    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    scratch = conditions.is_from_scratch(rows)
     reference = rep.select(rows[scratch], against)
-    spent = table[(table["task"] == "pretrain") & (table["status"] == "finished")]
+    spent = table[table["task"].isin(conditions.PRETRAINS) & (table["status"] == "finished")]
     spent = spent[spent["image_size"].isin(rows["image_size"])]
+    key = ["backbone", *_START]
     found = []
-    for key, part in rows[~scratch].groupby(["backbone", "regime", "protocol", "source"]):
-        backbone, regime, protocol, source = map(str, key)
-        made = between(rows[scratch & (rows["backbone"] == backbone)], part).rename(columns={"shortfall": "gain"})
-        behind = between(part, reference).set_index("size").reindex(made["size"])
-        made["behind"], made["behind_low"], made["behind_high"] = (
-            behind[name].to_numpy(dtype=float) for name in ("shortfall", "low", "high")
-        )
-        own = spent[(spent["backbone"] == backbone) & (spent["regime"] == regime) & (spent["source"] == source)]
-        named = dict(backbone=backbone, family=str(part["family"].iloc[0]), regime=regime, protocol=protocol)
-        top1 = made["size"].map(part.groupby("size")["top1"].mean())
-        seen = own["samples_seen"].astype(float)
-        before = made["size"].map(seen.groupby(own["size"]).max()) if source == "subset" else float(seen.max())
-        found.append(made.assign(**named, source=source, top1=top1, seen_before=before))
-    return _joined(found, GAINS)
+    for cell, part in rows[~scratch].groupby(key):
+        named = dict(zip(key, map(str, cell), strict=True))
+        own = rows[scratch & (rows["backbone"] == named["backbone"])]
+        gain = between(own, part, metric).rename(columns={"shortfall": "gain"})
+        behind = between(part, reference, metric).set_index("size").reindex(gain["size"])
+        for name, column in (("behind", "shortfall"), ("behind_low", "low"), ("behind_high", "high")):
+            gain[name] = behind[column].to_numpy(dtype=float)
+        before = spent[
+            (spent[["backbone", "regime", "source"]] == [named[n] for n in ("backbone", "regime", "source")]).all(
+                axis=1
+            )
+        ]
+        gain["seen_before"] = _seen(before, gain["size"])
+        means = {metric: gain["size"].map(part.groupby("size")[metric].mean())}
+        found.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
+    return _joined(found, ["backbone", "family", *_START, "size", metric, *GAINS])
 
 
-def _scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
-    return (rows["regime"] == "scratch") & (rows["protocol"] == "finetune")
+def _seen(before: pd.DataFrame, sizes: "pd.Series[Any]") -> "pd.Series[Any] | float":
+    """Return the most images that a pretraining saw, by size where it was on a subset of that size."""
+    seen = before["samples_seen"].astype(float)
+    return sizes.map(seen.groupby(before["size"]).max()) if (before["size"] > 0).any() else float(seen.max())
 
 
-def _mean(frame: pd.DataFrame) -> tuple[float, float, float]:
-    of = intervals.mean(rep.units(frame).iloc[:, 0].to_numpy(dtype=float))
-    return of.value, of.low, of.high
+def _means(rows: pd.DataFrame, column: str) -> dict[Any, tuple[float, float, float]]:
+    """Return size → mean and interval of a column over replicates."""
+    indexed = {size: part.set_index(list(schema.REPLICATE))[[column]] for size, part in rows.groupby("size")}
+    means = {size: intervals.mean(rep.units(part)[column].to_numpy(dtype=float)) for size, part in indexed.items()}
+    return {size: (of.value, of.low, of.high) for size, of in means.items()}
 
 
-def _joined(found: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    """One table, its p corrected over all rows."""
-    whole = [part for part in found if len(part)]
-    made = pd.concat(whole, ignore_index=True) if whole else pd.DataFrame({name: [] for name in columns})
-    return made.assign(p_holm=intervals.holm(made["p"].to_numpy(dtype=float)))[columns]
+def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """Return one table, its p corrected over all rows."""
+    whole = [part for part in parts if len(part)]
+    table = pd.concat(whole, ignore_index=True) if whole else pd.DataFrame({name: [] for name in columns})
+    return table.assign(p_holm=intervals.holm(table["p"].to_numpy(dtype=float)))[columns]

@@ -1,45 +1,48 @@
-"""What accuracy varies with: recipe, family, backbone, regime, draw and seed, each beside all the others."""
+"""What accuracy varies with: axes, family, backbone, regime, draw and seed, each beside all the others."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import fdtrc, ncfdtr
 
-from bias_lab.errors import UserError
+from bias_lab import schema
+from bias_lab.statistics import conditions
 from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.intervals import Vector
 
 EFFECTS = ["factor", "levels", "range", "best", "worst", "share", "low", "high", "p", "df", "n"]
-FACTORS = ("recipe", "family", "backbone", "regime", "draw", "seed")
-_MOST_LEVELS = 500  # of a factor: beyond, its share is told by `variance_shares` alone
+_MOST_LEVELS = 500  # of a factor: the share of one with more is left to `variance_shares`
 
 
-def effects(table: pd.DataFrame) -> pd.DataFrame:
-    """Shares of recipe, family, backbone (within its family), regime, draw and seed in the variance of accuracy.
+def effects(
+    table: pd.DataFrame, *, along: Collection[str] = ("recipe",), metric: str = METRIC, where: Where = None
+) -> pd.DataFrame:
+    """Return the shares of axes, family, backbone (within its family), regime, draw and seed in a metric's variance.
 
-    A linear model on all finished rows of one dataset and image size, budget 1: accuracy ~ size + factors, no
-    interactions (they are in the rest). Each factor is judged beside all others (type II), so that an unbalanced table
-    is fair to it. Columns factor, levels, range (largest difference between its levels' effects, as accuracy; of
-    backbones within one family; best, worst: which two), share = λ / (λ + n), of the variance not explained by the
-    others, `low, high` its 95 % interval from the noncentral F distribution (Steiger 2004, Psychological Methods
-    9:164), p of the F test, df, n rows. Where a draw has one seed throughout, the two are one factor. A factor with one
-    level, with more than 500, or that can't be told from the others is left out.
+    table: a results table. along: the axes (`axes`) that are factors; the others are held at their reference value.
+    metric, where: as in `shortfall`. A linear model on all finished rows: metric ~ size + factors, without interactions
+    (they are in the rest). Each factor is tested beside all others (type II), which is fair in an unbalanced table.
+    Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit; of backbones
+    within one family), best, worst (those two levels), share, low, high, p (of the F test), df, n (rows). share is
+    λ / (λ + n) of the variance that the others do not explain; `low, high` its 95 % interval from the noncentral F
+    distribution (Steiger 2004, Psychological Methods 9:164). Where each draw has one seed, the two are one factor. A
+    factor with one level, with more than 500, or that can't be told from the others is left out.
+    Raises UserError for a table that mixes datasets or image sizes, lacks a column, or holds percents.
     """
-    rep.check(table)
-    rows = table[(table["status"] == "finished") & (table["task"] == "classify") & (table["budget"] == 1)]
-    rows = rows[(rows["intervention"].isna() | (rows["intervention"] == "")) & rows["top1"].notna()]
-    for column in ("dataset", "image_size"):
-        if rows[column].nunique() > 1:
-            raise UserError(f"the table holds {rows[column].nunique()} values of {column}", remedy="filter to one")
+    rep.check(table, metric)
+    rows = conditions.select_condition(table, where, free=along)
+    rows = rows[rows[metric].notna()]
+    rep.check_one_dataset(rows)
     if len(rows) < 3:
         return pd.DataFrame([], columns=EFFECTS)
-    model = _Model(_factors(rows), rows["top1"].to_numpy(dtype=float))
+    model = _Model(_factors(rows, along), rows[metric].to_numpy(dtype=float))
     rest, rest_df = model.rest(model.names)
     families = dict(zip(rows["backbone"], rows["family"], strict=True))
-    made = []
+    found = []
     for name in model.names:
         if name == "size" or rest_df < 1:
             continue
@@ -52,25 +55,26 @@ def effects(table: pd.DataFrame) -> pd.DataFrame:
         nothing = 1e-12 * len(rows)  # a sum of squares below this is rounding: accuracies are counted in thousandths
         by_chance = math.inf if less - more > nothing else 0.0
         f = ((less - more) / df) / (rest / rest_df) if rest > nothing else by_chance
-        found = _variance_share(f, df, rest_df, len(rows))
-        spread = model.spread(name, [*others, name], families if name == "backbone" else {})
+        share = _variance_share(f, df, rest_df, len(rows))
+        ends = model.extremes(name, [*others, name], families if name == "backbone" else {})
         p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
-        made.append((name, model.levels(name), *spread, *found, p, df, len(rows)))
-    return pd.DataFrame(made, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
+        found.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
+    return pd.DataFrame(found, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
 
 
-def _factors(rows: pd.DataFrame) -> pd.DataFrame:
-    """The factors with more than one level, size first; draw and seed as one where each draw has but one seed."""
-    regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == "finetune" else f", {p}")
-    made = rows[["size", *FACTORS]].assign(regime=regime)
+def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
+    """Return the factors with more than one level, size first; draw and seed as one where each draw has one seed."""
+    usual = schema.DEFAULTS["protocol"]
+    regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == usual else f", {p}")
+    names = ["size", *(name for name in along if name in rows), "family", "backbone", "regime", *schema.REPLICATE]
+    factors = rows[names].assign(regime=regime)
     if rows.groupby("draw")["seed"].nunique().max() == 1:
-        made = made.drop(columns="seed").rename(columns={"draw": "draw and seed"})
-    kept = [name for name in made if name == "size" or 1 < made[name].nunique() <= _MOST_LEVELS]
-    return made[kept]
+        factors = factors.drop(columns="seed").rename(columns={"draw": "draw and seed"})
+    return factors[[n for n in factors if n == "size" or 1 < factors[n].nunique() <= _MOST_LEVELS]]
 
 
 class _Model:
-    """Least squares on indicator columns through their Gram matrix: 100,000 rows cost no more than their counts."""
+    """Fits least squares to indicator columns through their Gram matrix, whose size does not depend on the rows."""
 
     def __init__(self, factors: pd.DataFrame, y: Vector) -> None:
         from scipy.sparse import csr_array, hstack
@@ -94,7 +98,7 @@ class _Model:
         return len(self._levels[name])
 
     def _solve(self, names: list[str]) -> tuple[list[int], Vector, int]:
-        """Columns, least-norm coefficients, rank."""
+        """Return columns, least-norm coefficients and rank."""
         columns = [0, *(c for name in names for c in self._columns[name])]
         values, vectors = np.linalg.eigh(self._gram[np.ix_(columns, columns)])
         kept = values > values[-1] * 1e-10
@@ -102,13 +106,13 @@ class _Model:
         return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), int(kept.sum())
 
     def rest(self, names: list[str]) -> tuple[float, int]:
-        """Residual sum of squares and its degrees of freedom, with these factors in the model."""
+        """Return the residual sum of squares and its degrees of freedom, with these factors in the model."""
         columns, coefficients, rank = self._solve(names)
         left = float(self.y @ self.y) - float(coefficients @ self._moments[columns])
         return max(0.0, left), len(self.y) - rank
 
-    def spread(self, name: str, names: list[str], groups: Mapping[str, str]) -> tuple[float, str, str]:
-        """Largest difference between two levels' effects (within one group, if given), and which two."""
+    def extremes(self, name: str, names: list[str], groups: Mapping[str, str]) -> tuple[float, str, str]:
+        """Return the largest difference between two levels' effects (within one group, if given), and the two."""
         columns, coefficients, _ = self._solve(names)
         effect = dict(zip(columns, coefficients, strict=True))
         named = [(float(effect[c]), level) for c, level in zip(self._columns[name], self._levels[name], strict=True)]
@@ -120,7 +124,7 @@ class _Model:
 
 
 def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
-    """λ / (λ + n): estimate (from the unbiased λ, at least 0) and the interval that inverts the noncentral F."""
+    """Return λ / (λ + n), from the unbiased λ or 0, and the interval that inverts the noncentral F."""
     if not math.isfinite(f):
         return 1.0, math.nan, math.nan
     estimate = max(0.0, f * df * (rest_df - 2) / rest_df - df) if rest_df > 2 else max(0.0, f * df - df)
@@ -129,7 +133,7 @@ def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, flo
 
 
 def _noncentrality(f: float, df: int, rest_df: int, tail: float) -> float:
-    """The λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
+    """Return the λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
 
     def excess(value: float) -> float:
         return float(ncfdtr(df, rest_df, value, f)) - tail

@@ -6,7 +6,7 @@ scipy.special holds every distribution that is needed, and imports in a tenth of
 import functools
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 Vector = NDArray[np.float64]
 LEVEL = 0.95
+ALPHA = 0.05  # the largest adjusted p that is claimed
 
 
 class Mean(NamedTuple):
@@ -189,10 +190,3 @@ def zero_set(left: Vector, right: Vector, level: float = LEVEL) -> list[tuple[fl
             pieces[-1:] = [(pieces[-1][0], high)] if joined else [*pieces[-1:], (low, high)]
     touching = [(w, w) for w in (0.0, 1.0) if not pieces and a * w * w + b * w + c <= 0]
     return pieces or touching
-
-
-def stack(*columns: Any) -> tuple[Vector, ...]:
-    """Columns as float arrays, the rows that lack one of them left out."""
-    joined = np.stack([np.asarray(column, dtype=float) for column in columns])
-    kept = joined[:, ~np.isnan(joined).any(axis=0)]
-    return tuple(kept)

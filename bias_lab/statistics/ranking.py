@@ -6,28 +6,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bias_lab import schema
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import METRIC, Where
+from bias_lab.statistics.intervals import ALPHA
 
-ALPHA = 0.05
-RANKING = ["size", "rank", "rank_low", "rank_high", "backbone", "family", "top1", "low", "high", "n"]
 
+def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+    """Return the backbones from the highest to the lowest at each size, from scratch, each rank with its open range.
 
-def ranking(table: pd.DataFrame) -> pd.DataFrame:
-    """Backbones from best to worst at each size, each rank with the range that the data leave open.
-
-    rank_low, rank_high: 1 + how many backbones are shown to be better, and the count less those shown to be worse, by
-    paired t-tests on the same replicates, Holm-corrected over all pairs at the size: all true ranks lie in their ranges
-    with probability 95 % at least. low, high: 95 % interval of the accuracy itself. Equal means share the better rank.
+    table: a results table. metric, where: as in `shortfall`, and so are the errors.
+    Returns size (images), rank, rank_low, rank_high, backbone, family, the metric (mean), low, high (its 95 %
+    interval), n (replicates). rank_low is 1 + how many backbones are shown to be better; rank_high is their count less
+    those shown to be worse. Shown means by paired t-tests on the same replicates, Holm-corrected over all pairs at the
+    size, so all true ranks lie in their ranges with a probability of at least 95 %. Equal means share the better rank.
     """
-    rows = rep.comparable(table)
+    rows = rep.comparable(table, where=where, metric=metric)
     family = rows.groupby("backbone")["family"].first()
-    made: list[tuple[Any, ...]] = []
+    ranked: list[tuple[Any, ...]] = []
     for size, part in rows.groupby("size"):
-        wide = part.pivot(index=["draw", "seed"], columns="backbone", values="top1").astype(float)
+        wide = part.pivot(index=list(schema.REPLICATE), columns="backbone", values=metric).astype(float)
         names = list(wide.columns)
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-        whole = not wide.isna().any(axis=None)  # then all pairs share their replicates, averaged once
+        whole = not wide.isna().any(axis=None)  # then all pairs have the same replicates, averaged once
         values = rep.units(wide) if whole else wide
         tests = [_paired(values.iloc[:, [i, j]], replicates=not whole) for i, j in pairs]
         adjusted = intervals.holm(np.array([p for _, p in tests], dtype=float))
@@ -44,12 +46,16 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
             ends = (1 + int(better[place]), len(names) - int(worse[place]))
             cells.append((*ends, name, family[name], of.value, of.low, of.high, len(frame)))
         cells.sort(key=lambda cell: (-cell[4], cell[2]))
-        made += [(int(str(size)), 1 + sum(other[4] > cell[4] for other in cells), *cell) for cell in cells]
-    return pd.DataFrame(made, columns=RANKING)
+        ranked += [(int(str(size)), 1 + sum(other[4] > cell[4] for other in cells), *cell) for cell in cells]
+    columns = ["size", "rank", "rank_low", "rank_high", "backbone", "family", metric, "low", "high", "n"]
+    return pd.DataFrame(ranked, columns=columns)
 
 
 def _paired(two: pd.DataFrame, *, replicates: bool) -> tuple[float, float]:
-    """(mean difference, two-sided p) of two columns, of units already, or of replicates: those that both have."""
+    """Return the mean difference of two columns and its two-sided p.
+
+    replicates: whether the rows are replicates, of which those that both columns have count; else they are units.
+    """
     unit = rep.units(two) if replicates else two
     if not len(unit):
         return math.nan, math.nan

@@ -1,54 +1,63 @@
-"""How much of the shortfall is won back: by a regime, or by a backbone of the user's own."""
+"""How much of the shortfall is won back, by a start or by a backbone of the user's own."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
+from bias_lab import schema
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import METRIC, Where, is_from_scratch
 
-RECOVERY = ["regime", "protocol", "source", "size", "recovery", "low", "high", "gain", "shortfall", "n"]
+RECOVERY = [*schema.START, "size", "recovery", "low", "high", "gain", "shortfall", "n"]
 REMOVED = ["backbone", "size", "share", "low", "high", "gain", "shortfall", "n"]
 
 
-def recovery(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
-    """The share of the shortfall that each regime wins back: (of after regime − of) / (against − of), at each size.
+def recovery(
+    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+) -> pd.DataFrame:
+    """Return the share of the shortfall that each start wins back: (of after the start − of) / (against − of).
 
-    Numerator and denominator are means over the same replicates; `low, high` is Fieller's 95 % interval of their ratio,
-    infinite where the shortfall itself can't be told from 0. gain, shortfall: the two means. n counts replicates.
-    1 means that the regime closes the gap; recovery is NaN where there is no shortfall to recover.
+    Arguments and errors are those of `shortfall`. Returns regime, protocol, source, size, recovery, low, high, gain,
+    shortfall (means, in the metric's unit), n (replicates). Numerator and denominator are means over the same
+    replicates; `low, high` is Fieller's 95 % interval of their ratio, infinite where the shortfall can't be told from
+    0. 1 means that the start closes the gap; recovery is NaN where there is no shortfall to recover.
     """
-    rows = rep.comparable(table, scratch=False)
-    plain = rows[(rows["regime"] == "scratch") & (rows["protocol"] == "finetune")]
-    base, reference = rep.wide(rep.select(plain, of)), rep.wide(rep.select(plain, against))
+    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    scratch = is_from_scratch(rows)
+    base, reference = (rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against))
     ours = rep.select(rows, of)
-    source = ours["source"].fillna("") if "source" in ours else pd.Series("", index=ours.index)
-    others = ours.assign(source=source)[~ours.index.isin(plain.index)]
-    made = []
-    for (regime, protocol, origin), part in others.groupby(["regime", "protocol", "source"]):
-        after = rep.wide(part)
-        made += [(regime, protocol, origin, *found) for found in shares(after, base, reference)]
-    return pd.DataFrame(made, columns=RECOVERY)
+    found = []
+    for start, part in ours[~scratch[ours.index]].groupby(list(schema.START)):
+        found += [(*start, *share) for share in shares(rep.wide(part, metric), base, reference)]
+    return pd.DataFrame(found, columns=RECOVERY)
 
 
-def removed(table: pd.DataFrame, *, of: str = "vit", against: str = "cnn") -> pd.DataFrame:
-    """The share of the shortfall that each own backbone removes: (own − of) / (against − of), from scratch.
+def removed(
+    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+) -> pd.DataFrame:
+    """Return the share of the shortfall that each own backbone removes: (own − of) / (against − of), from scratch.
 
-    Fieller's interval, as in `recovery`. A row for each backbone of the user's (see `replicates.own`) and size.
+    Arguments and errors are those of `shortfall`. Returns a row for each backbone of the user's (see `replicates.own`)
+    and size: backbone, size, share, low, high, gain, shortfall, n, as in `recovery`.
     """
-    rows = rep.comparable(table)
+    rows = rep.comparable(table, where=where, metric=metric)
     sides = rep.select(rows, of), rep.select(rows, against)
-    base, reference = rep.wide(sides[0]), rep.wide(sides[1])
-    made = []
+    base, reference = (rep.wide(side, metric) for side in sides)
+    found = []
     for name in sorted(rep.own(rows) - {*sides[0]["backbone"], *sides[1]["backbone"]}):
-        made += [(name, *found) for found in shares(rep.wide(rows[rows["backbone"] == name]), base, reference)]
-    return pd.DataFrame(made, columns=REMOVED)
+        after = rep.wide(rows[rows["backbone"] == name], metric)
+        found += [(name, *share) for share in shares(after, base, reference)]
+    return pd.DataFrame(found, columns=REMOVED)
 
 
 def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """size, share, low, high, gain, shortfall, n: for the sizes that all three have."""
-    made: list[tuple[Any, ...]] = []
+    """Return (size, share, low, high, gain, shortfall, n) for the sizes that all three have.
+
+    after, base, reference: as `replicates.wide` gives them.
+    """
+    found: list[tuple[Any, ...]] = []
     for size in sorted(set(after.columns) & set(base.columns) & set(reference.columns)):
         part = pd.concat({"after": after[size], "base": base[size], "reference": reference[size]}, axis=1).dropna()
         if not len(part):
@@ -56,7 +65,7 @@ def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> 
         unit = rep.units(part)
         gain = (unit["after"] - unit["base"]).to_numpy(dtype=float)
         gap = (unit["reference"] - unit["base"]).to_numpy(dtype=float)
-        found = intervals.ratio(gain, gap)
-        share = (found.value, found.low, found.high) if gap.mean() > 0 else (math.nan, math.nan, math.nan)
-        made.append((int(size), *share, float(gain.mean()), float(gap.mean()), len(part)))
-    return made
+        ratio = intervals.ratio(gain, gap)
+        share = (ratio.value, ratio.low, ratio.high) if gap.mean() > 0 else (math.nan, math.nan, math.nan)
+        found.append((int(size), *share, float(gain.mean()), float(gap.mean()), len(part)))
+    return found

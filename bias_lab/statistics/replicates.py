@@ -1,37 +1,34 @@
-"""From a table of runs to paired replicates: which rows may be compared, and what counts as one independent value.
+"""Turn a table of runs into paired replicates: which rows may be compared, and which values are independent.
 
-A replicate is one (draw, seed). Seeds that share a draw share their labelled images, so they are not independent:
-where a draw has several seeds, they are averaged first and the interval is over draws; where there is one draw, it is
-over its seeds, and speaks of that draw alone. With one seed a draw both are the paired Student's t over replicates.
+A replicate is one (draw, seed). Seeds that share a draw share their labelled images, so they are not independent. Where
+a draw has several seeds, they are averaged first and the interval is over draws. Where there is one draw, the interval
+is over its seeds and holds for that draw alone. With one seed a draw, both are the paired Student's t over replicates.
 """
 
 import difflib
-import logging
-from collections.abc import Iterable
-from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from bias_lab import catalogue
+from bias_lab import catalogue, schema
 from bias_lab.errors import UserError, unknown
+from bias_lab.statistics.conditions import METRIC, Where, is_from_scratch, select_condition
 
-NEEDED = (
-    "task status dataset image_size recipe intervention budget regime protocol backbone architecture family "
-    "size draw seed top1"
-).split()
-_FRACTIONS = ("top1", "top5", "train_top1", "macro_f1")
-KEY = ["size", "draw", "seed"]
+KEY = ["size", *schema.REPLICATE]
+_NEEDED = ("task", "status", *schema.CELL, "architecture", "family", *schema.REPLICATE)
 
 
-def check(table: pd.DataFrame, columns: Iterable[str] = NEEDED) -> None:
-    """Raises UserError for a column that is not there (with the nearest one), or an accuracy that is no fraction."""
-    for column in columns:
+def check(table: pd.DataFrame, metric: str = METRIC) -> None:
+    """Raise UserError for a column that is missing (with the nearest one), an unknown metric, or a bad fraction."""
+    known = schema.named("metric", kind="real")
+    if metric not in known:
+        raise unknown("metric", metric, known)
+    for column in (*_NEEDED, metric):
         if column not in table.columns:
             near = difflib.get_close_matches(column, map(str, table.columns), n=1, cutoff=0.5)
-            hint = f"rename '{near[0]}'?" if near else "columns are those of DESIGN 3.1, as `collect` gives them"
+            hint = f"rename '{near[0]}'?" if near else "columns are those of DESIGN 3.1, as `open_results` gives them"
             raise UserError(f"the table has no column '{column}'", hint)
-    for column in _FRACTIONS:
+    for column in schema.FRACTIONS:
         if column not in table.columns:
             continue
         if not pd.api.types.is_numeric_dtype(table[column]):
@@ -47,71 +44,78 @@ def check(table: pd.DataFrame, columns: Iterable[str] = NEEDED) -> None:
             )
 
 
-def comparable(table: pd.DataFrame, *, scratch: bool = True, intervention: str = "") -> pd.DataFrame:
-    """The rows that a shortfall may use: finished, `finetune`, budget 1, no intervention (or this one), from scratch.
+def comparable(table: pd.DataFrame, *, scratch: bool = True, where: Where = None, metric: str = METRIC) -> pd.DataFrame:
+    """Return the rows that a shortfall may use: those of one condition that have the metric.
 
-    scratch=False keeps every regime and protocol. Raises UserError where more than one dataset, image size or recipe is
-    left, naming the filter; or where two runs stand for one replicate of a backbone.
+    table: a results table. scratch: whether to keep only runs from scratch, else every regime and protocol is kept.
+    where: column → value, a condition as in `select_condition`. Returns the table's columns, as `light` gives them.
+    Raises UserError where more than one dataset or image size is left, naming the filter, and where two runs stand for
+    one replicate of a cell.
     """
-    check(table)
-    arm = table["intervention"].fillna("") == intervention
-    kept = (table["status"] == "finished") & (table["task"] == "classify") & (table["budget"] == 1) & arm
-    kept &= table["top1"].notna()
-    if scratch:
-        kept &= (table["regime"] == "scratch") & (table["protocol"] == "finetune")
-    rows = light(table)[kept.fillna(False).astype(bool).to_numpy()]
-    for column in ("dataset", "image_size", "recipe"):
-        values = sorted(map(str, rows[column].unique()))
-        if len(values) > 1:
-            example = values[0] if column == "image_size" else f"'{values[0]}'"
-            raise UserError(
-                f"the table holds {len(values)} values of {column}: {', '.join(values[:6])}",
-                "a shortfall compares runs that share it",
-                f"filter first: table[table['{column}'] == {example}]",
-            )
-    rows = rows.assign(source=rows["source"].fillna("") if "source" in rows else "")
-    _one_run_each(rows, ["backbone", "regime", "protocol", "source", *KEY])
+    check(table, metric)
+    rows = select_condition(table, where)
+    rows = rows[rows[metric].notna()]
+    rows = light(rows[is_from_scratch(rows)] if scratch else rows)
+    check_one_dataset(rows)
+    rows = rows.assign(source=rows["source"].fillna(""))
+    _check_one_run_each(rows)
     return rows
 
 
+def check_one_dataset(rows: pd.DataFrame) -> None:
+    """Raise UserError, naming the filter, where rows are of more than one dataset or image size."""
+    for column in schema.CELL[:2]:
+        values = sorted(map(str, rows[column].unique()))
+        if len(values) > 1:
+            example = values[0] if schema.COLUMNS[column].kind == "whole" else f"'{values[0]}'"
+            raise UserError(
+                f"the table holds {len(values)} values of {column}: {', '.join(values[:6])}",
+                "a statistic compares runs that share it",
+                f"filter first: table[table['{column}'] == {example}]",
+            )
+
+
 def light(table: pd.DataFrame) -> pd.DataFrame:
-    """The same table, cheaper to cut up many times: numpy's own types, no attrs (pandas copies them at every step)."""
-    made = table.copy(deep=False)
-    made.attrs = {}
-    for name in made.columns:
-        kind = made[name].dtype
+    """Return the same table with numpy's own types and without attrs, which makes it cheaper to cut up many times."""
+    converted = {}
+    for name in table.columns:
+        kind = table[name].dtype
         if isinstance(kind, pd.StringDtype):
-            made[name] = made[name].astype(object)
+            converted[name] = table[name].astype(object)
         elif isinstance(kind, pd.Int64Dtype):
-            made[name] = made[name].astype("float64" if made[name].isna().any() else "int64")
+            converted[name] = table[name].astype("float64" if table[name].isna().any() else "int64")
         elif isinstance(kind, pd.BooleanDtype):
-            made[name] = made[name].fillna(False).astype(bool)
-    return made
+            converted[name] = table[name].fillna(False).astype(bool)
+    result = table.assign(**converted)
+    result.attrs = {}
+    return result
 
 
-def _one_run_each(rows: pd.DataFrame, key: list[str]) -> None:
+def _check_one_run_each(rows: pd.DataFrame) -> None:
+    key = [*schema.CELL, *schema.REPLICATE]
     twice = rows.duplicated(key, keep=False)
     if not twice.any():
         return
     pair = rows[twice].sort_values(key, kind="stable").iloc[:2]
-    simple = [c for c in pair.columns if c not in {"run_id", "correct", "top1"}]
-    differ = [c for c in simple if str(pair[c].iloc[0]) != str(pair[c].iloc[1])]
-    told = [
-        c for c in differ if c in {"learning_rate", "samples_seen", "experiment", "parameters", "dataset_fingerprint"}
-    ]
+    differ = [c for c in schema.COLUMNS if c in pair and pair[c].astype(str).nunique() > 1]
+    kinds = {role: [c for c in differ if c != "run_id" and schema.COLUMNS[c].role == role] for role in _ROLES}
+    named = next((names for names in kinds.values() if names), [])
     one = pair.iloc[0]
     raise UserError(
         f"two runs of {one['backbone']} at N={one['size']}, draw {one['draw']}, seed {one['seed']}",
-        f"they differ in {', '.join(told or differ[:3]) or 'nothing that the table shows'}",
+        f"they differ in {', '.join(named[:3]) or 'nothing that the table shows'}",
         "filter the table to one of them",
     )
 
 
-def own(rows: pd.DataFrame) -> set[str]:
-    """The user's own backbones among these: `module:factory`, family `other`, and names that joined the catalogue's.
+_ROLES = ("axis", "recipe", "identity", "fact")  # where to look for what tells two runs apart
 
-    A name that the catalogue has no row for (timm's) stands beside the lab's as a guest; where no name has a row, as in
-    a study of published models, none is a guest.
+
+def own(rows: pd.DataFrame) -> set[str]:
+    """Return the user's own backbones: `module:factory`, family `other`, and names that joined the catalogue's.
+
+    A name that the catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a
+    study of published models, none is a guest.
     """
     names = set(rows["backbone"].unique())
     guests = {name for name in names if catalogue.is_own(name)}
@@ -121,10 +125,10 @@ def own(rows: pd.DataFrame) -> set[str]:
 
 
 def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of a backbone, an architecture or a family, in that order of precedence.
+    """Return the rows of a backbone, an architecture or a family, in that order of precedence.
 
-    A user's own backbones belong to no architecture or family: they are compared by name. Raises UserError for a name
-    that neither the table nor the catalogue knows; a known one without rows gives an empty table.
+    A user's own backbones belong to no architecture or family: they are compared by name. A known name without rows
+    gives an empty table. Raises UserError for a name that neither the table nor the catalogue knows.
     """
     if (rows["backbone"] == name).any():
         return rows[rows["backbone"] == name]
@@ -139,42 +143,37 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return rows.iloc[:0]
 
 
-def averaged(rows: pd.DataFrame) -> pd.DataFrame:
-    """size, draw, seed, top1: the mean over a group's backbones within each replicate.
+def averaged(rows: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
+    """Return the mean of a metric over a group's backbones within each replicate: size, draw, seed and the metric.
 
-    At each size the group is the backbones that have rows there; a replicate that lacks one of them is left out.
+    At each size the group is the backbones that have rows there. A replicate that lacks one of them is left out.
     """
     wanted = rows.groupby("size")["backbone"].nunique()
-    cells = rows.groupby(KEY, as_index=False).agg(top1=("top1", "mean"), members=("backbone", "nunique"))
+    cells = rows.groupby(KEY, as_index=False).agg(**{metric: (metric, "mean"), "members": ("backbone", "nunique")})
     whole = cells["members"].to_numpy() == cells["size"].map(wanted).to_numpy()
-    kept: pd.DataFrame = cells.loc[whole, [*KEY, "top1"]]
+    kept: pd.DataFrame = cells.loc[whole, [*KEY, metric]]
     return kept
 
 
-def wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy of a group: index (draw, seed), a column a size, NaN where a replicate is not whole."""
-    return averaged(rows).pivot(index=["draw", "seed"], columns="size", values="top1").astype(float)
+def wide(rows: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
+    """Return the mean of a metric over a group: index (draw, seed), a column a size, NaN in incomplete replicates."""
+    means = averaged(rows, metric)
+    return means.pivot(index=list(schema.REPLICATE), columns="size", values=metric).astype(float)
 
 
-def pairs(of: pd.DataFrame, against: pd.DataFrame) -> pd.DataFrame:
-    """size, draw, seed, difference: against − of, for replicates that both have whole."""
-    joined = averaged(against).merge(averaged(of), on=KEY, suffixes=("_against", "_of"))
-    return joined[KEY].assign(difference=joined["top1_against"].to_numpy() - joined["top1_of"].to_numpy())
+def pairs(of: pd.DataFrame, against: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
+    """Return size, draw, seed and difference = against − of, for replicates that are complete on both sides."""
+    joined = averaged(against, metric).merge(averaged(of, metric), on=KEY, suffixes=("_against", "_of"))
+    return joined[KEY].assign(difference=(joined[f"{metric}_against"] - joined[f"{metric}_of"]).to_numpy())
 
 
 def unit_of(index: pd.DataFrame) -> str:
-    """What is independent among these replicates: `draw`, or `seed` where there is but one draw."""
+    """Return what is independent among these replicates: `draw`, or `seed` where there is only one draw."""
     return "draw" if index["draw"].nunique() > 1 else "seed"
 
 
 def units(frame: pd.DataFrame) -> pd.DataFrame:
-    """Replicates (index draw, seed) → independent values: rows with NaN left out, seeds of one draw averaged."""
+    """Return independent values from replicates (index draw, seed): rows with NaN go, seeds of a draw are averaged."""
     whole = frame.dropna()
     level = "draw" if not len(whole) or whole.index.get_level_values("draw").nunique() > 1 else "seed"
     return whole.groupby(level=level).mean()
-
-
-@cache
-def say_once(message: str) -> None:
-    """A remark on the data that is worth one line a process, not one a call."""
-    logging.getLogger("bias_lab.statistics").warning(message)

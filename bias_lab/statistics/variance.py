@@ -1,5 +1,6 @@
-"""How much draws and seeds scatter, and so how many of them a difference needs to be seen."""
+"""How much draws and seeds scatter, and so how many of them it takes to show a difference."""
 
+import bisect
 import math
 from typing import NamedTuple
 
@@ -7,26 +8,31 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri, fdtri, nctdtr, stdtrit
 
+from bias_lab import schema
 from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import METRIC, Where
+from bias_lab.statistics.intervals import ALPHA
 
-ALPHA = 0.05
 SHARES = ["component", "sd", "share", "low", "high", "cells", "df"]
 POWER = ["size", "seeds", "draws", "draws_high", "sd", "df"]
 
 
 class Components(NamedTuple):
-    """Variances of one value between draws and within them (seeds and all else), and what they rest on."""
+    """Variances of one value between draws and within them (seeds and all else), and their degrees of freedom."""
 
     draw: float
     within: float
-    draws_df: float  # NaN where every draw has one seed: the two can't be told apart, `within` holds both
+    draws_df: float  # NaN where every draw has one seed: the two can't be told apart, and `within` holds both
     within_df: float
-    mean_square: float  # between draws, of draw means: estimates draw + within / seeds
+    mean_square: float  # of draw means: estimates draw + within / seeds
     seeds: float  # a draw, harmonic mean
 
 
 def components(values: pd.DataFrame) -> Components:
-    """One-way random effects of draw. values: columns draw, value (seeds a draw may differ in number)."""
+    """Return the one-way random effects of draw.
+
+    values: columns draw, value; a row a replicate. Draws may differ in their number of seeds.
+    """
     place, draws = pd.factorize(values["draw"])
     value = values["value"].to_numpy(dtype=float)
     counts = np.bincount(place).astype(float)
@@ -41,19 +47,20 @@ def components(values: pd.DataFrame) -> Components:
     return Components(max(0.0, between - within / seeds), within, draws_df, within_df, between, seeds)
 
 
-def variance_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """How much of a cell's variance is the draw of images, and how much the seed (with all else that differs).
+def variance_shares(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+    """Return how much of a cell's variance is the draw of images, and how much the seed (with all else that differs).
 
-    A cell is a backbone × regime × protocol × size; mean squares are pooled over cells, so the few replicates of one
-    cell don't have to carry the estimate alone. Columns component (`draw`, `seed and rest`), sd (of accuracy), share,
-    `low, high` (95 %, from the F ratio of the two mean squares: exact for normal, balanced cells), cells, df.
-    Where no draw has two seeds the two can't be told apart: one row, `draw and seed`, share 1, no interval.
+    table: a results table. metric, where: as in `shortfall`, and so are the errors.
+    Returns component (`draw`, `seed and rest`), sd (in the metric's unit), share, low, high, cells, df. Mean squares
+    are pooled over cells, because one cell has too few replicates for an estimate. `low, high`: 95 % interval from the
+    F ratio of the two mean squares, exact for normal, balanced cells. Where no draw has two seeds, the two can't be
+    told apart: one row `draw and seed`, of share 1, without an interval.
     """
-    rows = rep.comparable(table, scratch=False)
+    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     found = []
-    for _, part in rows.groupby(["backbone", "regime", "protocol", "source", "size"]):
+    for _, part in rows.groupby(["backbone", *schema.START, "size"]):
         if part["draw"].nunique() > 1:
-            found.append(components(part[["draw"]].assign(value=part["top1"].to_numpy(dtype=float))))
+            found.append(components(part[["draw"]].assign(value=part[metric].to_numpy(dtype=float))))
     apart = [c for c in found if not math.isnan(c.draws_df)]
     if not apart:
         known = [c for c in found if c.within_df > 0]
@@ -68,15 +75,18 @@ def variance_shares(table: pd.DataFrame) -> pd.DataFrame:
     low, high = _draw_share(between / within if within else math.inf, between_df, within_df, seeds)
     draw = max(0.0, (between - within) / seeds)
     share = draw / (draw + within) if draw + within else math.nan
-    made = [
+    both = [
         ("draw", math.sqrt(draw), share, low, high, len(apart), between_df),
         ("seed and rest", math.sqrt(within), 1 - share, 1 - high, 1 - low, len(apart), within_df),
     ]
-    return pd.DataFrame(made, columns=SHARES)
+    return pd.DataFrame(both, columns=SHARES)
 
 
 def _draw_share(ratio: float, between_df: float, within_df: float, seeds: float) -> tuple[float, float]:
-    """Interval of the intraclass correlation: F = ratio · (1 / (1 + seeds · σd²/σw²)) has an F distribution."""
+    """Return the interval of the intraclass correlation.
+
+    ratio / (1 + seeds · σd²/σw²) has an F distribution, where σd², σw² are the variances between and within draws.
+    """
     ends = []
     for tail in (0.975, 0.025):
         scaled = ratio / float(fdtri(between_df, within_df, tail))
@@ -86,18 +96,27 @@ def _draw_share(ratio: float, between_df: float, within_df: float, seeds: float)
 
 
 def power(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", resolve: float = 0.01, chance: float = 0.8
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    resolve: float = 0.01,
+    chance: float = 0.8,
 ) -> pd.DataFrame:
-    """How many draws, with 1, 2, 3 or 5 seeds each, it takes to show a true shortfall of `resolve`.
+    """Return how many draws, with 1, 2, 3 or 5 seeds each, it takes to show a true shortfall of `resolve`.
 
-    That is: the paired two-sided t-test at 5 % succeeds with probability `chance` (noncentral t). From the spread of
-    the paired differences at each size; draws_high is the number if the spread is at its 80 % upper limit, which with
-    few replicates is far above its estimate. Where no draw has two seeds, seeds and draws can't be told apart, and
-    only one seed a draw is answered. sd: of a draw's mean with so many seeds; df: what it rests on.
+    resolve: in the metric's unit. chance: the probability with which the paired two-sided t-test at 5 % then succeeds
+    (noncentral t). Other arguments and errors are those of `shortfall`.
+    Returns size (images), seeds, draws, draws_high, sd, df. sd: standard deviation of a draw's mean paired difference
+    with so many seeds; df: its degrees of freedom. draws_high: draws if the standard deviation is at its 80 % upper
+    limit, which with few replicates is far above its estimate. Where no draw has two seeds, seeds and draws can't be
+    told apart, and there is a row for one seed a draw alone.
     """
-    rows = rep.comparable(table)
-    paired = rep.pairs(rep.select(rows, of), rep.select(rows, against))
-    made = []
+    rows = rep.comparable(table, where=where, metric=metric)
+    paired = rep.pairs(rep.select(rows, of), rep.select(rows, against), metric)
+    found = []
     for size, part in paired.groupby("size"):
         if part["draw"].nunique() < 2:
             continue
@@ -107,26 +126,27 @@ def power(
             sd = math.sqrt(c.within if together else c.draw + c.within / seeds)
             df = c.within_df if together else c.draws_df
             worse = sd * math.sqrt(df / float(chdtri(df, 0.8)))  # chi-square's 20 % quantile
-            made.append((int(str(size)), seeds, needed(sd, resolve, chance), needed(worse, resolve, chance), sd, df))
-    return pd.DataFrame(made, columns=POWER)
+            found.append((int(str(size)), seeds, needed(sd, resolve, chance), needed(worse, resolve, chance), sd, df))
+    return pd.DataFrame(found, columns=POWER)
 
 
 def needed(sd: float, resolve: float, chance: float = 0.8) -> int:
-    """The least number of pairs (2 to 10,000) whose t-test finds a mean of `resolve` with probability `chance`."""
+    """Return the least number of pairs (2 to 10,000) whose t-test finds a mean of `resolve` with probability `chance`.
+
+    sd: standard deviation of a pair, in the unit of resolve.
+
+    >>> needed(sd=0.01, resolve=0.01), needed(sd=0.0, resolve=0.01)
+    (10, 2)
+    """
 
     def enough(k: int) -> bool:
         if sd == 0:
             return True
         critical, shift = float(stdtrit(k - 1, 1 - ALPHA / 2)), resolve * math.sqrt(k) / sd
-        found = 1 - float(nctdtr(k - 1, shift, critical)) + float(nctdtr(k - 1, shift, -critical))
-        return found >= chance
+        power = 1 - float(nctdtr(k - 1, shift, critical)) + float(nctdtr(k - 1, shift, -critical))
+        return power >= chance
 
-    low, high = 1, 2
-    while not enough(high):
-        low, high = high, high * 2
-        if high > 10_000:
-            return 10_000
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return max(high, 2)
+    high = 2  # doubled first, because scipy's noncentral t is NaN far beyond what is needed
+    while not enough(high) and high < 10_000:
+        high *= 2
+    return 10_000 if high > 10_000 else bisect.bisect_left(range(high), True, lo=max(2, high // 2), key=enough)

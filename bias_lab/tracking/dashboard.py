@@ -1,80 +1,53 @@
-"""A W&B workspace and a Report, defined here as plain data and saved to the user's entity with wandb-workspaces.
+"""Define a W&B workspace and a W&B Report as plain data, and save them with wandb-workspaces.
 
-`specify` says what is in them (a golden test holds it; `--dry-run` prints it), `save` builds and uploads it. Every key
-that a panel names is one that `bias_lab.tracking.export` logs: a test compares them with what an export wrote.
+`specify` returns what is in them, which a golden test holds and `--dry-run` prints. `save` builds and uploads it. Every
+key that a panel names is one that `bias_lab.tracking.export` logs, which a test compares.
 """
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from bias_lab import results, statistics
 from bias_lab.errors import UserError
-from bias_lab.report.findings import QUESTION, split
-from bias_lab.statistics import replicates as rep
-from bias_lab.tracking.export import PROJECT, statistics_of
+from bias_lab.tracking.mapping import PROJECT, Study
 
 Panel = dict[str, Any]
 Spec = dict[str, Any]
 REMEDY = "pip install 'bias_lab[dashboards]'"
 
 
-def specify(folder: Path | None = None, *, project: str = PROJECT) -> Spec:
-    """The dashboard of a folder's experiment, or without a folder that of the default study, as plain data.
+def specify(study: Study, *, project: str = PROJECT) -> Spec:
+    """Return the dashboard of a study as plain data.
 
     `workspace`: name, sections of panels. `report`: title, paragraphs, the same panels. A panel: `type` (`line`,
-    `scatter`, `bar`, `media`), `title`, and the keys it shows.
+    `scatter`, `bar`, `media`), `title`, and the keys that it shows.
     """
-    table = results.collect(folder) if folder else results.empty()
-    experiment = dict(table.attrs.get("experiment", {}))
-    name = experiment.get("experiment") or (folder.resolve().name if folder else "small_data")
-    keys = logged_keys(rep.light(table)) if len(table) else DEFAULT_KEYS
-    pictures = sorted({path.stem for path in folder.glob("runs/*/*.png")}) if folder else ["reconstruction"]
-    made = _sections(keys, pictures, watched=bool(table.attrs.get("curves")))
-    sections = [{"name": title, "panels": panels} for title, panels in made if panels]
-    answers = [found.text for found in (statistics.answer(view) for _, view in split(table))]
+    panels_of = _sections(study.logged_keys(), study.pictures, is_monitored=study.is_monitored)
+    sections = [{"name": title, "panels": panels} for title, panels in panels_of if panels]
     return {
         "project": project,
-        "workspace": {"name": f"{name}: CNN against ViT", "sections": sections},
+        "workspace": {"name": f"{study.name}: CNN against ViT", "sections": sections},
         "report": {
-            "title": f"{name}: {experiment.get('question') or QUESTION}",
+            "title": f"{study.name}: {study.question}",
             "paragraphs": [
-                *answers,
-                "Each run is one training; runs share a group with their experiment. The run of type `report` holds "
-                "the statistics: intervals of 95 %, Student's t over replicates.",
+                *study.answers,
+                "Each W&B run is one training, and the runs of an experiment share a group. The run of type `report` "
+                "holds the statistics with 95 % intervals (Student's t over replicates).",
             ],
             "sections": sections,
         },
     }
 
 
-def logged_keys(table: pd.DataFrame) -> tuple[str, ...]:
-    """The statistics' keys that an export of this table logs, in order, `size` left out."""
-    return tuple(dict.fromkeys(key for row in statistics_of(table) for key in row if key != "size"))
-
-
-_CNNS = ("efficientnet_micro", "mobilenetv3_micro", "resnet_micro")
-DEFAULT_KEYS = (
-    *(f"shortfall/scratch{end}" for end in ("", " low", " high")),
-    "shortfall/mae",
-    "recovery/mae",
-    *(f"accuracy/{name} scratch" for name in (*_CNNS, "vit_micro")),
-    "accuracy/vit_micro mae",
-)
-
-
-def _sections(keys: Sequence[str], pictures: Sequence[str], *, watched: bool) -> list[tuple[str, list[Panel]]]:
+def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: bool) -> list[tuple[str, list[Panel]]]:
     media: Panel = {
         "type": "media", "title": "reconstructions and attention", "media": [f"pictures/{name}" for name in pictures],
     }  # fmt: skip
     return [
         ("Shortfall", _shortfall(keys)),
         ("Accuracy by family and regime", _accuracy(keys)),
-        ("Recovery", _over_size("share of the shortfall won back", _without_ends(keys, "recovery/"))),
-        ("Curves", _curves(watched=watched)),
+        ("Recovery", _over_size("share of the shortfall recovered", _without_ends(keys, "recovery/"))),
+        ("Curves", _curves(is_monitored=is_monitored)),
         ("Budgets", _budgets()),
         ("Failures", _failures()),
         ("Pictures", [media] if pictures else []),
@@ -82,7 +55,7 @@ def _sections(keys: Sequence[str], pictures: Sequence[str], *, watched: bool) ->
 
 
 def _shortfall(keys: Sequence[str]) -> list[Panel]:
-    """Two panels a dataset: Δ(N) from scratch with its interval, and beside it every start and every family."""
+    """Return two panels a dataset: the shortfall from scratch with its interval, and all starts and backbones."""
     bases = [key for key in keys if key.rpartition("shortfall/")[2] == "scratch"]
     panels = []
     for base in bases:
@@ -115,13 +88,13 @@ def _over_size(title: str, keys: Sequence[str]) -> list[Panel]:
     return [{"type": "line", "title": title, "x": "size", "y": list(keys), "log_x": True}]
 
 
-def _curves(*, watched: bool) -> list[Panel]:
+def _curves(*, is_monitored: bool) -> list[Panel]:
     holdout: Panel = {
         "type": "line", "title": "accuracy on the hold-out", "x": "Step", "y": ["holdout/top1"],
         "group": "config:backbone",
     }  # fmt: skip
     return [
-        *([holdout] if watched else []),
+        *([holdout] if is_monitored else []),
         {"type": "line", "title": "training loss", "x": "Step", "y": ["train/loss"], "group": "config:backbone"},
         {"type": "line", "title": "learning rate", "x": "Step", "y": ["lr"], "group": "config:backbone"},
     ]
@@ -149,37 +122,37 @@ def _failures() -> list[Panel]:
 
 
 def references(spec: Spec) -> set[str]:
-    """Every key that the panels name: `config:…`, `summary:…`, and history keys as they are."""
-    found: set[str] = set()
+    """Return every key that the panels name: `config:…`, `summary:…`, and history keys as they are."""
+    keys: set[str] = set()
     for section in spec["workspace"]["sections"]:
         for panel in section["panels"]:
             for name in ("x", "y", "metrics", "media", "group"):
                 value = panel.get(name, [])
-                found |= set(value if isinstance(value, list) else [value])
-    return found - {"Step"}
+                keys |= set(value if isinstance(value, list) else [value])
+    return keys - {"Step"}
 
 
 # --- with wandb-workspaces --------------------------------------------------------------------------------------------
 
 
 def build(spec: Spec, entity: str) -> tuple[Any, Any]:
-    """(Workspace, Report) as wandb-workspaces has them, not yet saved. Raises UserError where it is not installed."""
+    """Return (Workspace, Report) of wandb-workspaces, not yet saved. Raise UserError where it is not installed."""
     try:
         wr: Any = importlib.import_module("wandb_workspaces.reports.v2")
         ws: Any = importlib.import_module("wandb_workspaces.workspaces")
     except ImportError as error:
-        raise UserError("wandb-workspaces is not installed", "it defines dashboards in code", REMEDY) from error
-    project, work, told = spec["project"], spec["workspace"], spec["report"]
+        raise UserError("wandb-workspaces is not installed", "dashboards need it", REMEDY) from error
+    project, work, text = spec["project"], spec["workspace"], spec["report"]
     sections = [
         ws.Section(name=part["name"], panels=[_panel(wr, p) for p in part["panels"]], is_open=True)
         for part in work["sections"]
     ]
     workspace = ws.Workspace(entity=entity, project=project, name=work["name"], sections=sections)
-    blocks: list[Any] = [wr.P(text) for text in told["paragraphs"]]
-    for part in told["sections"]:
+    blocks: list[Any] = [wr.P(paragraph) for paragraph in text["paragraphs"]]
+    for part in text["sections"]:
         runs = wr.Runset(entity=entity, project=project, name="runs")
         blocks += [wr.H2(part["name"]), wr.PanelGrid(runsets=[runs], panels=[_panel(wr, p) for p in part["panels"]])]
-    return workspace, wr.Report(project=project, entity=entity, title=told["title"], blocks=blocks)
+    return workspace, wr.Report(project=project, entity=entity, title=text["title"], blocks=blocks)
 
 
 def save(spec: Spec, entity: str) -> list[str]:
@@ -191,7 +164,7 @@ def save(spec: Spec, entity: str) -> list[str]:
 
 
 def _panel(wr: Any, panel: Mapping[str, Any]) -> Any:
-    """One panel of the specification as wandb-workspaces has it."""
+    """Return one panel of the specification as wandb-workspaces has it."""
 
     def key(name: str) -> Any:
         kind, colon, rest = name.partition(":")

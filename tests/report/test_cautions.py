@@ -34,7 +34,7 @@ def test_a_clean_table_needs_none() -> None:
             lambda r: r | {"train_top1": 0.6, "loss_slope": -0.2} if vit(r) else r,
             "vit_micro at N = 100 and 1,000 (60 %)",
         ),
-        (lambda r: r | {"top1": 0.99}, "Ceiling: both sides are above 97 % at N = 100 and 1,000"),
+        (lambda r: r | {"top1": 0.99}, "Both sides are above 97 % at N = 100 and 1,000"),
         (lambda r: r | {"collapsed": vit(r) and r["draw"] == 0}, "stay in all means: vit_micro (2 of 8)"),
         (lambda r: r | {"samples_seen": 8000} if vit(r) else r, "did not see equally many images at N = 100 and 1,000"),
         (lambda r: r | {"parameters": 1_000_000} if vit(r) else r, "Models differ 2.5-fold in parameters"),
@@ -59,18 +59,17 @@ def test_a_vit_that_lags_on_its_own_training_images_is_said_to() -> None:
     made = [r | {"train_top1": 0.57, "top1": 0.4, "loss_slope": 0.0} if vit(r) else r for r in clean()]
     told = cautions(table(made), {})
     assert told[0].startswith(
-        "At N = 100 and 1,000 plain ViT gets fewer of its own training images right than the CNNs"
+        "Plain ViT gets fewer of its own training images right than the CNNs at N = 100 and 1,000: 57 against 99 % at 1"
     )
-    assert "(57 against 99 % at 1" in told[0]
     assert cautions(table([r | {"top1": 0.4} if vit(r) else r for r in clean()]), {}) == []
 
 
 def test_few_replicates() -> None:
     assert (
-        "One replicate alone at N = 100"
+        "There is one replicate alone at N = 100"
         in cautions(table([r for r in clean() if r["size"] > 100 or r["draw"] == 0]), {})[0]
     )
-    assert "Two draws at some size" in cautions(table([r for r in clean() if r["draw"] < 2]), {})[0]
+    assert "Some size has two draws" in cautions(table([r for r in clean() if r["draw"] < 2]), {})[0]
 
 
 def test_a_family_that_changes_with_size_or_has_one_member() -> None:
@@ -85,5 +84,5 @@ def test_a_learning_rate_at_the_end_of_its_grid() -> None:
     tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
     told = cautions(table(clean()), {"rows": [tuned, tuned | {"learning_rate": 0.003}]})
     assert told == [
-        "The best learning rate stood at the end of the grid for vit_micro (N = 100): a better one may lie outside."
+        "The best learning rate was at an edge of the grid for vit_micro (N = 100), so a better one may lie outside."
     ]

@@ -3,14 +3,12 @@
 import math
 from pathlib import Path
 
-import pytest
-
 from bias_lab import results
 from bias_lab.definition import Run
-from bias_lab.errors import UserError
 from bias_lab.report import provenance
 from bias_lab.report.findings import findings
 from bias_lab.report.pages import Table
+from bias_lab.results import Results, StudyPlan
 from tests.planted import row, rows, table
 
 
@@ -26,7 +24,7 @@ def test_budgets_are_those_spent() -> None:
     told = dict(zip([name for name, _ in made.columns], cells(made)[0], strict=True))
     assert (told["images seen"], told["steps"], told["seconds"], told["minutes"]) == ("16,000", "500", "20.0", "1.0")
     assert (told["M parameters"], told["M mult-adds"], told["runs"]) == ("0.40", "10.0", "3")
-    assert cells(made)[1][2:6] == ["mae (pretraining)", "plain", "1", "pool"]
+    assert cells(made)[1][2:6] == ["MAE (pretraining)", "plain", "1", "pool"]
 
 
 def test_unequal_budgets_show() -> None:
@@ -40,9 +38,9 @@ def test_recipes_setting_by_setting() -> None:
     made = provenance.recipes(told, table(rows(lambda run: 0.5)))
     assert [name for name, _ in made.columns] == ["setting", "plain", "strong"]
     assert cells(made) == [
-        ["learning_rate (tuned for each backbone)", "0.001", "–"],
-        ["mixup", "0.0", "0.2"],
-        ["samples_seen", "16,000, 24,000", "–"],
+        ["learning rate (tuned for each backbone)", "0.001", "–"],
+        ["images seen", "16,000, 24,000", "–"],
+        ["mixup alpha", "0.0", "0.2"],
     ]
 
 
@@ -61,16 +59,16 @@ def test_what_an_edited_experiment_runs_otherwise_now_is_left_out_and_said() -> 
     other = rows(lambda run: 0.5, sizes=[300], backbones=["vit_micro"])
     whole = table([*made, *again, *other])
     ids = [r["run_id"] for r in made]
-    plan = {"planned": [*ids, "old0", "old1"], "earlier": ["old0", "old1"]}
+    plan = StudyPlan(run_ids=(*ids, "old0", "old1"), earlier=frozenset({"old0", "old1"}))
     kept, told = provenance.of_the_plan(whole, plan)
     assert set(kept["run_id"]) == {r["run_id"] for r in [*made, *other]}
-    assert told == ["2 finished runs are left out: the experiment was edited, and runs the same cells otherwise now."]
-    assert provenance.of_the_plan(whole, {})[1] == provenance.of_the_plan(kept, plan)[1] == []
-    whole.attrs["experiment"] = plan
-    assert findings(whole).caveats[0] == told[0]
-    whole.attrs["experiment"] = {"planned": plan["planned"]}  # one plan that asks for both says what is wrong with it
-    with pytest.raises(UserError, match="two runs of .* differ in learning_rate"):
-        findings(whole)
+    assert told == [
+        "2 finished runs are left out, since the experiment was edited and now runs the same cells otherwise."
+    ]
+    assert provenance.of_the_plan(whole, StudyPlan())[1] == provenance.of_the_plan(kept, plan)[1] == []
+    assert findings(Results(table=whole, plan=plan)).caveats[0] == told[0]
+    both = StudyPlan(run_ids=plan.run_ids)  # one plan that asks for both makes the learning rate an axis
+    assert "learning_rate" in [part.name for part in findings(Results(table=whole, plan=both)).sections]
 
 
 def test_failed_before_missing_each_with_its_why() -> None:
@@ -85,7 +83,7 @@ def test_failed_before_missing_each_with_its_why() -> None:
 
 def test_provenance() -> None:
     made = table(rows(lambda run: 0.5)).assign(versions='{"torch": "2.14.1", "timm": "1.0.15"}')
-    told = dict(cells(provenance.provenance(made, {"command": "bias-lab sweep x.py", "version": "0.1.0"})))
+    told = dict(cells(provenance.provenance(made, StudyPlan(command="bias-lab sweep x.py", version="0.1.0"))))
     assert told["command"] == "bias-lab sweep x.py"
     assert told["versions"] == "timm 1.0.15, torch 2.14.1"
     assert told["data: fashion_mnist_12k"] == f"fingerprint {'f' * 16}, 2,000 test images"
@@ -95,13 +93,14 @@ def test_provenance() -> None:
 def test_the_committed_example_shows_the_tuning_that_gave_its_rates() -> None:
     """Each run of the example took the rate that its tuning table chose at the nearest size (in log N)."""
     folder = Path(__file__).parents[2] / "docs" / "results"
-    made = results.collect(folder)
+    found = results.read(folder)
+    made = found.table
     chosen: dict[tuple[str, ...], dict[int, float]] = {}
-    for trial in made.attrs["tuned"]["rows"]:
+    for trial in found.tuned["rows"]:
         key = tuple(trial[name] for name in ("backbone", "recipe", "regime"))
         chosen.setdefault(key, {})[trial["size"]] = trial["learning_rate"]
     for run in made[(made["task"] == "classify") & (made["status"] == "finished")].to_dict("records"):
         rates = chosen[run["backbone"], run["recipe"], run["regime"]]
         nearest = min(rates, key=lambda size, at=run["size"]: abs(math.log(size / at)))
         assert run["learning_rate"] == rates[nearest], run["run_id"]
-    assert next(part for part in findings(made).sections if part.name == "tuning").tables[0].rows
+    assert next(part for part in findings(found).sections if part.name == "tuning").tables[0].rows

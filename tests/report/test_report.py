@@ -84,7 +84,7 @@ def test_pictures_of_a_pretraining_stand_in_the_page(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(drawn)
     page = report.write(tmp_path).read_text()
     assert f"data:image/png;base64,{base64.b64encode(drawn.read_bytes()).decode()}" in page
-    assert "Reconstruction: vit_micro, mae (on pool)" in page
+    assert "Reconstruction: vit_micro, MAE (on pool)" in page
     assert parsed(tmp_path / ledger.REPORT).outside == []
     drawn.unlink()
     assert "Pictures of the pretrainings" not in report.write(tmp_path).read_text()
@@ -132,7 +132,9 @@ def test_formats(folder: Path) -> None:
 
 def test_the_summary_for_the_terminal(folder: Path) -> None:
     told = report.summary(folder).split("\n\n")
-    assert told[0].startswith("Plain ViT falls short of the CNN family at N = 100 and 1,000: by 30.0 points at 100")
+    assert told[0].startswith(
+        "Plain ViT falls short of the CNN family at N = 100 and 1,000. At 100 labels it is 30.0 points"
+    )
     assert told[1].splitlines()[0] == "The CNN family minus plain ViT, from scratch"
     assert told[-1] == "failed: 1 of 13, 0 diverged"
 
@@ -186,7 +188,7 @@ def test_tables_sort_points_tell_and_nothing_is_wider_than_the_page(folder: Path
     assert told is not None
     assert console == []
     assert '"up":"100,1,000","down":"1,000,100","sort":"descending"' in told[1]
-    assert "100 · 81.7 %" in told[1]
+    assert "100 · 81.7&nbsp;%" in told[1]
     assert '"wider":false' in told[1]
 
 

@@ -16,6 +16,7 @@ MAE = rows(
     noise=0.002,
 )
 OWN = rows(lambda run: curve(run.size) - 0.02, backbones=["my.nets:stem"], replicates=PAIRS, noise=0.002)
+NOISY = table([*SCRATCH, *rows(lambda run: 0.5, replicates=PAIRS, label_noise=0.2)])
 MADE = table([*SCRATCH, *MAE, *OWN])
 
 
@@ -37,6 +38,8 @@ def everything() -> list[Table]:
         tables.power(statistics.power(MADE)),
         tables.ranking(statistics.ranking(MADE)),
         tables.pairs([("a", "b", statistics.gaps(MADE))], "t"),
+        tables.arms("label_noise", statistics.arms(NOISY, axis="label_noise")),
+        tables.moved("label_noise", statistics.moved(NOISY, axis="label_noise")),
     ]
 
 
@@ -51,17 +54,17 @@ def test_the_shortfall_is_in_points_and_says_what_sign_flips_can_reach() -> None
     assert all(9.5 < float(text) < 10.5 for text in column(made, "points"))
     assert column(made, "n") == ["6"] * 5
     assert column(made, "with test images") == ["–"] * 5
-    assert made.note == "Sign flips of 3 draws can't give a p below 0.25, however large the difference."
+    assert made.note == "Sign flips of 3 draws cannot reach a p below 0.25, however large the difference is."
 
 
 def test_recovery_in_percent() -> None:
     made = tables.shares(statistics.recovery(MADE), "t", "regime")
-    assert column(made, "regime") == ["mae (on pool)"] * 5
+    assert column(made, "regime") == ["MAE (on pool)"] * 5
     assert all(40 < float(text.split()[0]) < 60 for text in column(made, "share"))
-    assert made.note == "100 % closes the gap; above, the CNNs are passed."
+    assert made.note == "At 100 % the gap is closed; above, the CNNs are passed."
     open_end = statistics.recovery(MADE).assign(low=float("-inf"), high=float("inf"))
     assert tables.shares(open_end, "t", "regime").note.endswith(
-        "Unbounded: the shortfall from scratch can't be told from 0 there."
+        "Unbounded: the shortfall from scratch cannot be told from 0 there."
     )
 
 

@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from bias_lab.definition import Run
-from bias_lab.statistics.contrasts import arms, gains, interventions, likewise, moved
+from bias_lab.statistics import values
+from bias_lab.statistics.contrasts import arms, gains, likewise, moved
 from tests.planted import row, rows, table
 
 PAIR = ("vit_micro", "resnet_micro")
@@ -41,26 +42,27 @@ def wide(made: list[dict[str, Any]], name: str, size: int = 100) -> pd.DataFrame
 
 
 def test_what_was_planted_comes_out() -> None:
-    found = arms(table(study(noise=0.0))).set_index(["intervention", "size"])
+    found = arms(table(study(noise=0.0))).set_index(["value", "size"])
     assert found["shortfall"].to_numpy() == pytest.approx([0.15, 0.15, 0.0, 0.0, 0.05, 0.05])
     assert found.loc[("permute_pixels", 100), "gone"] == pytest.approx(0.15)
     assert math.isnan(found.loc[("", 100), "gone"])
-    change = moved(table(study(noise=0.0))).set_index(["intervention", "backbone", "size"])["change"]
+    change = moved(table(study(noise=0.0))).set_index(["value", "backbone", "size"])["change"]
     assert change["permute_patches:4", "vit_micro", 100] == pytest.approx(0.0)
     assert change["permute_pixels", "resnet_micro", 1000] == pytest.approx(-0.35)
-    assert interventions(table(study())) == ["permute_pixels", "permute_patches:4"]  # as the table has them
+    in_order = ["", "permute_pixels", "permute_patches:4"]  # the reference, then as the table has them
+    assert values(table(study()), "intervention") == in_order
 
 
 def test_intervals_are_paired_t_intervals() -> None:
     made = study()
     plain, pixels = wide(made, ""), wide(made, "permute_pixels")
-    found = arms(table(made)).set_index(["intervention", "size"]).loc[("permute_pixels", 100)]
+    found = arms(table(made)).set_index(["value", "size"]).loc[("permute_pixels", 100)]
     lead = stats.ttest_rel(pixels["resnet_micro"], pixels["vit_micro"])
     assert (found["low"], found["high"]) == pytest.approx(tuple(lead.confidence_interval()))
     both = plain["resnet_micro"] - plain["vit_micro"], pixels["resnet_micro"] - pixels["vit_micro"]
     gone = stats.ttest_rel(*both).confidence_interval()
     assert (found["gone_low"], found["gone_high"]) == pytest.approx((gone.low, gone.high))
-    own = moved(table(made)).set_index(["intervention", "backbone", "size"]).loc[("permute_pixels", "vit_micro", 100)]
+    own = moved(table(made)).set_index(["value", "backbone", "size"]).loc[("permute_pixels", "vit_micro", 100)]
     change = stats.ttest_rel(pixels["vit_micro"], plain["vit_micro"])
     assert (own["low"], own["high"], own["p"]) == pytest.approx((*change.confidence_interval(), change.pvalue))
 
@@ -162,7 +164,7 @@ def test_images_seen_before_are_those_of_this_start() -> None:
 def test_coverage_of_what_is_gone_and_what_is_left() -> None:
     """95 % intervals hold the planted 0.15 and 0.25: each size of a table is an experiment of its own."""
     sizes = range(100, 400)
-    gone = arms(table(study(seed=1, noise=0.02, sizes=sizes))).query("intervention == 'permute_pixels'")
+    gone = arms(table(study(seed=1, noise=0.02, sizes=sizes))).query("value == 'permute_pixels'")
     left = likewise(table(photographs(noise=0.02, seed=7, sizes=sizes)))
     assert len(gone) == len(left) == 300
     assert 0.93 <= ((gone["gone_low"] <= 0.15) & (gone["gone_high"] >= 0.15)).mean() <= 0.97

@@ -1,47 +1,76 @@
-"""The public names: each is a function with a docstring, and each turns one and the same table into its answer."""
+"""The public names: each has a docstring whose examples hold, and each takes one and the same table as it is."""
 
+import doctest
+import importlib
 import inspect
+import pkgutil
 
+import pandas as pd
 import pytest
 
 from bias_lab import statistics
 from bias_lab.errors import UserError
 from tests.planted import curve, rows, table
 
+FUNCTIONS = {name: getattr(statistics, name) for name in statistics.__all__ if name not in ("ALPHA", "Answer")}
+OF_A_TABLE = [name for name, function in FUNCTIONS.items() if "table" in inspect.signature(function).parameters]
+OF_A_METRIC = [n for n in OF_A_TABLE if "metric" in inspect.signature(FUNCTIONS[n]).parameters and n != "comparable"]
+MODULES = [name for _, name, _ in pkgutil.iter_modules(statistics.__path__, "bias_lab.statistics.")]
 
-def made() -> list[dict]:
+
+def planted() -> list[dict]:
     scratch = rows(lambda run: curve(run.size) - 0.1 * (run.backbone == "vit_micro"), sizes=(100, 300, 1000))
-    mae = rows(
-        lambda run: curve(run.size) - 0.05, backbones=["vit_micro"], sizes=(100, 300, 1000), regime="mae", seed=1
-    )
-    return scratch + [one | {"source": "pool"} for one in mae]
+    pretrained = dict(sizes=(100, 300, 1000), regime="mae", source="pool", seed=1)
+    return scratch + rows(lambda run: curve(run.size) - 0.05, backbones=["vit_micro"], **pretrained)
 
 
 def test_every_public_name_is_documented() -> None:
-    for name in statistics.__all__:
-        assert inspect.getdoc(getattr(statistics, name)), name
+    for name, function in FUNCTIONS.items():
+        assert inspect.getdoc(function), name
 
 
-@pytest.mark.parametrize("name", [name for name in statistics.__all__ if name not in ("Answer", "power", "removed")])
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_hold(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OF_A_TABLE if name not in ("power", "removed", "values", "reference")]
+)
 def test_each_takes_the_table_as_it_is(name: str) -> None:
-    kinds = [dict(backbones=["resnet_micro"], regime="mae"), dict(intervention="permute_pixels")]
-    more = [one | {"source": "pool"} for kind in kinds for one in rows(lambda run: 0.5, sizes=(100, 300), **kind)]
-    before = table([*made(), *more])
-    found = getattr(statistics, name)(before)
+    kinds = [dict(backbones=["resnet_micro"], regime="mae", source="pool"), dict(intervention="permute_pixels")]
+    more = [one for kind in kinds for one in rows(lambda run: 0.5, sizes=(100, 300), **kind)]
+    before = table([*planted(), *more])
+    found = FUNCTIONS[name](before)
     assert len(found.sizes if name == "answer" else found) > 0
-    assert before.equals(table([*made(), *more])), "the table is left as it was"
+    assert before.equals(table([*planted(), *more])), "the table is left as it was"
+
+
+@pytest.mark.parametrize("name", OF_A_METRIC)
+def test_any_metric_gives_what_accuracy_gives_where_it_has_the_same_values(name: str) -> None:
+    made = table([*planted(), *rows(lambda run: 0.5, sizes=(100, 300), intervention="permute_pixels", seed=2)])
+    as_f1 = made.assign(macro_f1=made["top1"], top1=0.5)
+    found, same = FUNCTIONS[name](as_f1, metric="macro_f1"), FUNCTIONS[name](made)
+    if name == "answer":
+        found, same = found.gaps, same.gaps
+    pd.testing.assert_frame_equal(found.rename(columns={"macro_f1": "top1"})[list(same)], same)
 
 
 @pytest.mark.parametrize("name", ["shortfall", "answer", "recovery", "crossover", "ranking"])
 def test_an_accuracy_in_percent_is_an_error_that_says_so(name: str) -> None:
-    wrong = made()
+    wrong = planted()
     wrong[0] = wrong[0] | {"top1": 87.0}
     with pytest.raises(UserError, match="fractions in .0, 1.*0.87, not 87"):
-        getattr(statistics, name)(table(wrong))
+        FUNCTIONS[name](table(wrong))
+
+
+def test_an_unknown_metric_is_an_error_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="'top_1'; did you mean 'top1'"):
+        statistics.shortfall(table(planted()), metric="top_1")
 
 
 def test_the_planted_shortfall_and_recovery_come_out() -> None:
-    exact = [one | {"top1": curve(one["size"]) - 0.1 * (one["architecture"] == "vit")} for one in made()]
+    exact = [one | {"top1": curve(one["size"]) - 0.1 * (one["architecture"] == "vit")} for one in planted()]
     exact = [one | {"top1": curve(one["size"]) - 0.05} if one["regime"] == "mae" else one for one in exact]
     assert statistics.shortfall(table(exact))["shortfall"].to_numpy() == pytest.approx(0.1)
     assert statistics.recovery(table(exact))["recovery"].to_numpy() == pytest.approx(0.5)

@@ -28,8 +28,8 @@ def test_only_finished_unlengthened_untouched_runs_from_scratch_are_compared() -
 
 def test_two_runs_of_one_replicate_are_an_error_that_names_the_difference() -> None:
     kept = flat()
-    with pytest.raises(UserError, match="two runs of vit_micro at N=100.*learning_rate"):
-        replicates.comparable(table([*kept, kept[0] | {"run_id": "again", "learning_rate": 0.5}]))
+    with pytest.raises(UserError, match="two runs of vit_micro at N=100.*experiment"):
+        replicates.comparable(table([*kept, kept[0] | {"run_id": "again", "experiment": "another"}]))
 
 
 def test_a_column_that_is_misspelt_is_named_with_the_nearest() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from bias_lab.definition import grid
 from bias_lab.errors import UserError
+from bias_lab.report.wandb_summary import DEFAULT, study_of_folder
 from bias_lab.tracking import dashboard
 from tests.planted import Run, write_plan, write_run
 
@@ -15,8 +16,8 @@ GOLDEN = Path(__file__).with_name("dashboard.json")
 
 
 def test_the_default_study_s_dashboard_is_the_golden_one() -> None:
-    """After a change that is meant: write `dashboard.specify()` to tests/tracking/dashboard.json and read the diff."""
-    assert dashboard.specify() == json.loads(GOLDEN.read_text())
+    """After an intended change, write `dashboard.specify(DEFAULT)` to tests/tracking/dashboard.json."""
+    assert dashboard.specify(DEFAULT) == json.loads(GOLDEN.read_text())
 
 
 def test_a_folder_s_dashboard_names_its_own_lines(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_a_folder_s_dashboard_names_its_own_lines(tmp_path: Path) -> None:
     write_plan(tmp_path, runs)
     for run in runs:
         write_run(tmp_path, run)
-    spec = dashboard.specify(tmp_path)
+    spec = dashboard.specify(study_of_folder(tmp_path))
     lines = next(part for part in spec["workspace"]["sections"] if part["name"].startswith("Accuracy"))["panels"][0][
         "y"
     ]
@@ -37,7 +38,7 @@ def test_a_folder_s_dashboard_names_its_own_lines(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("wandb_workspaces") is None, reason="wandb-workspaces is not installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_can_be_built() -> None:
-    spec = dashboard.specify()
+    spec = dashboard.specify(DEFAULT)
     workspace, report = dashboard.build(spec, "someone")
     assert [part.name for part in workspace.sections] == [part["name"] for part in spec["workspace"]["sections"]]
     assert sum(len(part.panels) for part in workspace.sections) == sum(
@@ -49,4 +50,4 @@ def test_it_can_be_built() -> None:
 def test_without_wandb_workspaces_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(UserError, match=r"pip install 'bias_lab\[dashboards\]'"):
-        dashboard.build(dashboard.specify(), "someone")
+        dashboard.build(dashboard.specify(DEFAULT), "someone")

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bias_lab import ledger, results
+from bias_lab import ledger, results, schema
 from bias_lab.definition import Run, grid, run_id
 from bias_lab.errors import UserError
-from bias_lab.tracking import export as export
+from bias_lab.report.wandb_summary import study_of, study_of_folder
+from bias_lab.tracking import export
 from bias_lab.tracking.dashboard import references, specify
+from bias_lab.tracking.mapping import Study
 from tests.planted import write_failure, write_plan, write_run
 from tests.tracking import offline
 
@@ -34,14 +36,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(ledger.run_folder(folder, run_id(ONE)) / "reconstruction.png")
     write_failure(folder, lost)
-    assert len(export.sync(folder)) == 6
-    assert export.sync(folder) == []
+    assert len(export.sync(folder, study_of)) == 6
+    assert export.sync(folder, study_of) == []
     return folder
 
 
 def test_one_run_each_whatever_the_number_of_exports(exported: Path) -> None:
     found = offline.runs(exported)
-    assert set(found) == {*results.collect(exported)["run_id"], "small_data-laptop-report"}
+    assert set(found) == {*results.read(exported).table["run_id"], "small_data-laptop-report"}
     assert all(len(each) == 1 for each in found.values())
 
 
@@ -69,9 +71,10 @@ def test_config_summary_curves_tables_and_pictures_are_there(exported: Path) -> 
 
 def test_every_column_of_config_and_summary_is_found(exported: Path) -> None:
     run = offline.runs(exported)[run_id(ONE)][0]
-    empty = {"source", "intervention"}  # without a value in this run: an empty word is a value
-    assert set(export.CONFIG) - set(run.config) <= empty
-    assert set(export.SUMMARY) <= set(run.summary)
+    row = results.read(exported).table.set_index("run_id", drop=False).loc[run_id(ONE)].to_dict()
+    assert set(schema.config_of(row)) <= set(run.config)
+    assert set(schema.summary_of(row)) | {"correct"} <= set(run.summary)
+    assert set(schema.REQUIRED) - {"top1", "correct"} <= {*run.config, *run.summary}
 
 
 def test_a_failed_run_says_why_and_ends_as_failed(exported: Path) -> None:
@@ -100,23 +103,34 @@ def test_dashboards_refer_only_to_keys_that_are_logged(exported: Path) -> None:
     logged = {key for run in found for key in run.keys}
     logged |= {f"config:{key}" for run in found for key in run.config}
     logged |= {f"summary:{key}" for run in found for key in run.summary}
-    assert references(specify(exported)) <= logged | {"size"}
+    assert references(specify(study_of_folder(exported))) <= logged | {"size"}
     assert "size" in {key for run in found for key in run.keys}
 
 
-def test_a_changed_run_is_written_again(exported: Path, tmp_path: Path) -> None:
-    marks = ledger.read_json(exported / export.MARKS)
-    assert {len(seen) for seen in marks.values()} == {6}
-    other = export._digest({"top1": 0.5}), export._digest({"top1": 0.6})
-    assert other[0] != other[1]
+def test_a_changed_run_is_written_again(tmp_path: Path) -> None:
+    """Alone, and with it the experiment's run; the caller's statistics are computed only if something changed."""
+    folder = tmp_path / "sweep"
+    calls: list[int] = []
+
+    def study(found: results.Results) -> Study:
+        calls.append(len(found.table))
+        return Study(name="small_data", question="Why?")
+
+    write_run(folder, ONE, 0.5)
+    other = write_run(folder, Run(dataset="fashion_mnist_12k", backbone="resnet_micro", size=100), 0.5)
+    assert len(export.sync(folder, study)) == 3
+    write_run(folder, Run(dataset="fashion_mnist_12k", backbone="resnet_micro", size=100), 0.75)
+    assert export.sync(folder, study) == [other, "sweep-runs-report"]
+    assert export.sync(folder, study) == []
+    assert calls == [2, 2]
 
 
 def test_what_can_t_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no finished or failed run"):
-        export.sync(tmp_path)
+        export.sync(tmp_path, study_of)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
     write_run(tmp_path, ONE)
     with pytest.raises(UserError, match="wandb login, or export offline"):
-        export.sync(tmp_path, online=True)
+        export.sync(tmp_path, study_of, online=True)

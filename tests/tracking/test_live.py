@@ -4,15 +4,17 @@ import base64
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from bias_lab import ledger
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import Diverged
-from bias_lab.tracking import export as export
-from bias_lab.tracking import live
+from bias_lab.report.wandb_summary import study_of
+from bias_lab.tracking import export, live
+from tests.planted import write_plan, write_run
 from tests.tracking import offline
 from tests.tracking.offline import Offline
 
@@ -43,30 +45,16 @@ def test_no_wandb_means_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def concluded(folder: Path) -> Path:
-    """What a finished run leaves, beside its W&B run."""
+RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, label_noise=0.2)
+
+
+def finished(folder: Path, run: Run) -> tuple[dict[str, Any], Path]:
+    """Write what a finished run leaves, and return its result and its folder."""
     from PIL import Image
 
-    here = folder / "runs" / run_id(RUN)
-    here.mkdir(parents=True)
+    here = ledger.run_folder(folder, write_run(folder, run))
     Image.new("L", (8, 8)).save(here / "reconstruction.png")
-    rows = {"index": [1, 0, 2], "label": [1, 2, 3], "predicted": [1, 0, 3], "confidence": [0.5] * 3}
-    pd.DataFrame(rows).to_parquet(here / "predictions.parquet")
-    return here
-
-
-RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
-METRICS = dict(
-    top1=0.5, top5=0.9, macro_f1=0.4, ece=0.1, loss=1.0, train_top1=0.6, train_loss=0.9, loss_slope=-0.1,
-    collapsed=False, per_class=[0.25, 0.75], holdout_top1=None,
-)  # fmt: skip
-FACTS = dict(
-    parameters=400_000, flops=10, image_size=28, classes=2, class_names=["a", "b"], test_images=3,
-    dataset_fingerprint="f",
-)  # fmt: skip
-RESULT = dict(
-    metrics=METRICS, facts=FACTS, steps=500, samples_seen=16_000, seconds=3.0, attempts=1, device="cpu", commit="c",
-)  # fmt: skip
+    return ledger.read_json(here / ledger.RESULT), here
 
 
 @pytest.fixture(scope="module")
@@ -78,28 +66,41 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Offline]:
         patched.setenv("WANDB_MODE", "offline")
         with live.tracked(RUN, folder, settings) as logger:
             logger.log_metrics({"train/loss": 2.0, "lr": 0.1}, step=1)
-            live.conclude(logger, RESULT, concluded(folder))
+            live.conclude(logger, *finished(folder, RUN))
         with (
             pytest.raises(Diverged),
             live.tracked(replace(RUN, draw=1), folder, settings) as logger,
         ):
             logger.log_metrics({"train/loss": 3.0}, step=1)
             raise Diverged("the loss became nan at step 7")
-        with live.tracked(replace(RUN, draw=2, protocol="knn"), folder, settings) as logger:
-            live.conclude(logger, {**RESULT, "metrics": {}}, folder)
+        probe = replace(RUN, draw=2, protocol="knn")
+        with live.tracked(probe, folder, settings) as logger:
+            live.conclude(logger, *finished(folder, probe))
     return {name: each[0] for name, each in offline.runs(folder).items()}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_live_run_ends_with_the_summary_that_an_export_would_write(told: dict[str, Offline]) -> None:
+def test_a_live_run_has_the_config_and_summary_of_its_export(told: dict[str, Offline], tmp_path: Path) -> None:
     run = told[run_id(RUN)]
     assert (run.group, run.job_type, run.exit_code) == ("small_data", "finetune", 0)
-    assert set(export.SUMMARY) - set(run.summary) == set()
-    assert (run.summary["top1"], run.summary["status"], run.summary["seconds"]) == (0.5, "finished", 3.0)
-    assert base64.b64decode(run.summary["correct"]) == np.packbits([False, True, True]).tobytes()
-    assert set(export.CONFIG) - set(run.config) == set()
+    assert (run.summary["top1"], run.summary["status"], run.summary["seconds"]) == (0.5, "finished", 20.0)
+    right = np.unpackbits(np.frombuffer(base64.b64decode(run.summary["correct"]), np.uint8), count=20)
+    assert right.mean() == 0.5
     assert (run.config["regime"], run.config["family"], run.config["parameters"]) == ("scratch", "transformer", 400_000)
+    assert run.config["label_noise"] == 0.2
     assert {"train/loss", "lr", "per_class", "pictures/reconstruction"} <= run.keys
+    result, _ = finished(tmp_path, RUN)
+    write_plan(tmp_path, [RUN])
+    assert export.sync(tmp_path, study_of)
+    exported = offline.runs(tmp_path)[result["run_id"]][0]
+    mine = [{key: value for key, value in one.config.items() if not key.startswith("_")} for one in (run, exported)]
+    assert mine[0] == mine[1]
+    own = {"_runtime", "_step", "_timestamp", "_wandb", "train/loss", "lr"}
+    ends = [
+        {key: value for key, value in one.summary.items() if key not in own and not isinstance(value, dict)}
+        for one in (run, exported)
+    ]
+    assert ends[0] == ends[1]
 
 
 def test_a_run_that_diverged_ends_as_failed_and_the_next_has_its_own(told: dict[str, Offline]) -> None:
@@ -114,8 +115,9 @@ def test_a_run_that_diverged_ends_as_failed_and_the_next_has_its_own(told: dict[
 def test_what_goes_wrong_with_wandb_is_logged_and_the_run_stands(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live.conclude(None, RESULT, tmp_path)
-    live.conclude(object(), RESULT, tmp_path)
+    result, here = finished(tmp_path, RUN)
+    live.conclude(None, result, here)
+    live.conclude(object(), result, here)
     assert "bias-lab wandb-sync can" in caplog.text
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bias_lab.report import pictures
+from bias_lab.report.figures import pictures
 
 
 def test_a_row_is_a_png_of_its_pictures() -> None:
@@ -16,16 +16,16 @@ def test_a_row_is_a_png_of_its_pictures() -> None:
 
 
 def test_floats_are_scaled_and_a_lone_channel_goes() -> None:
-    assert pictures.plain(np.array([[2.0, 4.0]])).tolist() == [[0.0, 1.0]]
-    assert pictures.plain(np.ones((2, 2))).tolist() == [[0.0, 0.0], [0.0, 0.0]]
-    assert pictures.plain(np.zeros((2, 3, 1), np.uint8)).shape == (2, 3)
+    assert pictures.scaled(np.array([[2.0, 4.0]])).tolist() == [[0.0, 1.0]]
+    assert pictures.scaled(np.ones((2, 2))).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    assert pictures.scaled(np.zeros((2, 3, 1), np.uint8)).shape == (2, 3)
 
 
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(1, 2, 3, 4\) is no picture"):
-        pictures.plain(np.zeros((1, 2, 3, 4)))
+        pictures.scaled(np.zeros((1, 2, 3, 4)))
 
 
 def test_truths_are_black_and_white_also_where_all_are_alike() -> None:
-    assert pictures.plain(np.ones((2, 2), bool)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert pictures.scaled(np.ones((2, 2), bool)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
     assert pictures.row({"open": np.ones((2, 2), bool)}) != pictures.row({"open": np.zeros((2, 2), bool)})

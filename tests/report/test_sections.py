@@ -1,4 +1,4 @@
-"""What the report says of locality, starts, pairs without a plain ViT, epochs and leaks that were let pass."""
+"""Locality, starts, pairs without a plain ViT, epochs, and leaks that were allowed, in the report of one dataset."""
 
 import math
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from bias_lab.definition import Run
-from bias_lab.report import studies
 from bias_lab.report.cautions import cautions
 from bias_lab.report.findings import findings
 from bias_lab.report.pages import Report, Section
+from bias_lab.report.sentences import recovered
+from bias_lab.results import Results
 from bias_lab.statistics import recovery
 from tests.planted import curve, row, rows, table
 from tests.statistics.test_contrasts import FOUR, PAIR, photographs, study
@@ -20,36 +21,37 @@ def section(report: Report, name: str) -> Section:
 
 
 def test_locality_says_that_the_lead_is_gone_and_who_moved() -> None:
-    report = findings(table(study()))
+    report = findings(Results(table=table(study())))
     sentence = report.answers[0][1]
     assert sentence.startswith("Plain ViT falls short of the CNN family at N = 100 and 1,000")
-    assert "With pixels permuted, no difference between plain ViT and the CNNs is shown: " in sentence
-    assert "With patches of 4 pixels permuted, the CNNs still lead plain ViT, by " in sentence
-    arms = section(report, "arms")
-    assert arms.text[0].startswith(
-        "Accuracy with pixels permuted moves against the images as they are: resnet_micro by"
+    assert (
+        "With pixels permuted, no difference between plain ViT and the CNNs is shown at N = 100 and 1,000" in sentence
     )
-    assert [chart.name for chart in arms.charts] == ["arms", "arms-shortfall"]
-    assert [line.label for line in arms.charts[1].series] == ["as they are", "pixels", "patches"]
+    assert "With patches of 4 pixels permuted, the CNNs still lead plain ViT at N = 100 and 1,000." in sentence
+    arms = section(report, "intervention")
+    assert "With pixels permuted, the accuracy of resnet_micro falls by " in " ".join(arms.text)
+    assert [chart.name for chart in arms.charts] == ["intervention", "intervention-shortfall"]
+    words = ["images as they are", "pixels permuted", "patches of 4 pixels permuted"]
+    assert [line.label for line in arms.charts[1].series] == words == [text for text, _ in arms.charts[0].legend]
     assert len({line.dash for line in arms.charts[1].series}) == 3
     assert [len(made.rows) for made in arms.tables] == [6, 8]
 
 
 def test_one_replicate_of_an_intervention_claims_nothing() -> None:
     single = [one for one in study(sizes=(100,)) if one["draw"] == 0 or one["intervention"] != "permute_pixels"]
-    sentence, method = findings(table(single)).answers[0][1:]
-    assert "With pixels permuted, one replicate alone, so nothing is claimed: the CNNs minus plain ViT is " in sentence
+    sentence, method = findings(Results(table=table(single))).answers[0][1:]
+    assert "With pixels permuted, nothing is claimed at N = 100, since there is one replicate alone." in sentence
     assert "With pixels permuted, no difference" not in sentence
-    assert method.endswith("Holm-corrected over 2 comparisons, every arm at every size.")
+    assert method.endswith("Claims by intervention are Holm-corrected over 2 comparisons.")
 
 
 def test_weights_say_how_much_of_the_shortfall_is_left() -> None:
-    report = findings(table(photographs()))
+    report = findings(Results(table=table(photographs())))
     assert "Where both start from weights, the CNNs' lead over plain ViT is " in report.answers[0][1]
-    assert " % of that from scratch, " in report.answers[0][1]
+    assert " % of the lead from scratch (95 % CI " in report.answers[0][1]
     titles = [made.title for made in section(report, "recovery").tables]
     assert titles[1:] == [
-        "What each start gives, and what it cost", "What is left of the shortfall where both start alike",
+        "What each start gains, and what it costs", "What is left of the shortfall where both start alike",
     ]  # fmt: skip
 
 
@@ -63,16 +65,17 @@ def regimes(gap: float) -> list[dict[str, Any]]:
 
 
 def test_many_starts_are_told_by_size_best_first() -> None:
-    told = studies.won_back(recovery(table(regimes(0.2))))
-    assert len(told) == 1
-    assert told[0].startswith("Won back of it at N = 100 (95 % intervals in brackets): MAE (on pool) ")
-    assert told[0].index("MAE") < told[0].index("SimMIM") < told[0].index("DINO")
+    told = recovered(recovery(table(regimes(0.2))))
+    assert told[0].startswith("At 100 labels, MAE (on pool) recovers ")
+    assert " % of the shortfall (95 % CI " in told[0]
+    assert told[1].startswith("SimMIM (on pool) recovers ")
+    assert told[2].startswith("DINO (on pool) recovers ")
 
 
 def test_a_share_of_a_shortfall_that_is_not_there_is_not_told() -> None:
     found = recovery(table(regimes(0.0)))
     unsettled = found[found["low"].abs() == math.inf]
-    assert studies.won_back(unsettled) == []
+    assert recovered(unsettled) == []
 
 
 def claim(run: Run) -> float:
@@ -83,7 +86,7 @@ def test_without_a_plain_vit_pairs_are_told() -> None:
     made = rows(claim, backbones=["mobilenetv3_micro", "efficientvit_micro", "mobilevit_micro"], sizes=(300,))
     made += rows(lambda run: 0.85, backbones=["mobilenetv3_micro", "efficientvit_micro"], sizes=(300,), regime="simmim",
                  source="pool", seed=1)  # fmt: skip
-    report = findings(table(made))
+    report = findings(Results(table=table(made)))
     sentence, method = report.answers[0][1:]
     assert sentence.startswith("efficientvit_micro falls short of mobilenetv3_micro at N = 300 by ")
     assert "No difference between mobilevit_micro and mobilenetv3_micro is shown at N = 300" in sentence
@@ -102,9 +105,7 @@ def test_curves_are_averaged_over_the_last_third_beside_the_test() -> None:
         "efficientvit_micro": [0.1, 0.2, 0.3, 0.4, 0.5, 0.56],
     }
     curves = {one["run_id"]: [[100 * k for k in range(1, 7)], levels[one["backbone"]]] for one in made}
-    shown = table(made)
-    shown.attrs["curves"] = curves
-    part = section(findings(shown), "epochs")
+    part = section(findings(Results(table=table(made), curves=curves)), "epochs")
     line = next(line for line in part.charts[0].series if line.label == "mobilenetv3")
     assert [point.x for point in line.points] == pytest.approx([10, 20, 30, 40, 50, 60])  # epochs of 300 images
     assert not part.charts[0].log
@@ -112,7 +113,7 @@ def test_curves_are_averaged_over_the_last_third_beside_the_test() -> None:
     assert cells["mobilenetv3_micro"][3] == "74.0"  # epochs 50 and 60
     assert cells["mobilenetv3_micro"][5:7] == ["4.0", "80.0"]
     assert cells["mobilenetv3_micro"][8] == "+6.0"
-    assert not [name for name in findings(table(made)).sections if name.name == "epochs"]  # nobody watched
+    assert not [name for name in findings(Results(table=table(made))).sections if name.name == "epochs"]
 
 
 def two_sources(**fields: Any) -> list[dict[str, Any]]:
@@ -126,7 +127,7 @@ def two_sources(**fields: Any) -> list[dict[str, Any]]:
 
 
 def test_pairs_and_lines_keep_their_sources_apart() -> None:
-    report = findings(table(two_sources()))
+    report = findings(Results(table=table(two_sources())))
     sentence = report.answers[0][1]
     assert "After MAE (on pool), efficientvit_micro is ahead of mobilenetv3_micro at N = 300 by 20." in sentence
     assert "After MAE (on fractals), efficientvit_micro falls short of mobilenetv3_micro" in sentence
@@ -137,13 +138,12 @@ def test_pairs_and_lines_keep_their_sources_apart() -> None:
 
 def test_epochs_keep_their_sources_apart() -> None:
     made = [one | {"steps": 600, "samples_seen": 18_000} for one in two_sources(monitor=6)]
-    shown = table(made)
-    shown.attrs["curves"] = {one["run_id"]: [[500, 600], [one["top1"], one["top1"]]] for one in made}
-    part = section(findings(shown), "epochs")
+    curves = {one["run_id"]: [[500, 600], [one["top1"], one["top1"]]] for one in made}
+    part = section(findings(Results(table=table(made), curves=curves)), "epochs")
     lines = {line.label: line.points[-1].y for line in part.charts[0].series}
     assert lines["efficientvit + mae, fractals"] == pytest.approx(0.6, abs=0.01)
     cells = {(row[0].text, row[1].text): row[6].text for row in part.tables[0].rows}
-    assert float(cells["efficientvit_micro", "mae (on pool)"]) == pytest.approx(90, abs=1)
+    assert float(cells["efficientvit_micro", "MAE (on pool)"]) == pytest.approx(90, abs=1)
 
 
 def test_an_overlap_that_was_let_pass_is_shown() -> None:
@@ -153,8 +153,9 @@ def test_an_overlap_that_was_let_pass_is_shown() -> None:
     )
     assert not [told for told in cautions(table(photographs()), {}) if "Overlap" in told]
     before = row(Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="mine"))
-    shown = table([*rows(lambda run: curve(run.size)), before])
-    shown.attrs["overlap"] = {before["run_id"]: 12}
+    shown = table([*rows(lambda run: curve(run.size)), before | {"source_overlap": 12}])
     assert (
-        findings(shown).caveats[0].startswith("Overlap allowed: mine, the source of vit_micro's pretraining (mae), hol")
+        findings(Results(table=shown))
+        .caveats[0]
+        .startswith("Overlap allowed: mine, the source of vit_micro's pretraining (mae), hol")
     )

@@ -1,0 +1,354 @@
+"""Turn statistics into charts: which lines, hues, markers, patterns and words. `draw.py` renders them.
+
+A hue is a family, a marker an architecture, a line pattern a regime or a value of an axis. The hues are those of Okabe
+and Ito (2008), which stay apart under every common colour blindness and in grey. Each has a lighter twin for dark mode.
+"""
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bias_lab import catalogue, schema
+from bias_lab.statistics import intervals
+from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import is_from_scratch
+
+HUES = {"cnn": "#0072B2", "transformer": "#D55E00", "hybrid": "#00805F", "other": "#9C4F8B"}
+HUES_DARK = {"cnn": "#56B4E9", "transformer": "#FF8A4C", "hybrid": "#2CC79B", "other": "#E6A3D3"}
+MARKERS = {
+    "vit": "circle", "resnet": "square", "efficientnet": "triangle", "mobilenetv3": "diamond", "swin": "pentagon",
+    "mobilevit": "down", "efficientvit": "cross",
+}  # fmt: skip
+DASHES = {  # regime → the line's pattern, in pixels
+    "scratch": (), "mae": (7, 3), "simmim": (2, 3), "dino": (7, 3, 2, 3), "weights": (12, 4),
+    "supervised": (12, 3, 2, 3), "formula": (4, 4),
+}  # fmt: skip
+VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis, the reference first
+START = list(schema.START)
+BARS = (
+    "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
+    "Above 0 the CNNs lead."
+)
+
+Dash = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One value with its interval. low_any, high_any: the wider interval, if there is one. tip: shown on hovering."""
+
+    x: float
+    y: float
+    low: float = math.nan
+    high: float = math.nan
+    low_any: float = math.nan
+    high_any: float = math.nan
+    tip: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A line: the hue is a family, the marker a shape's name, bold what the figure is about."""
+
+    label: str
+    points: tuple[Point, ...]
+    hue: str
+    marker: str = "circle"
+    dash: Dash = ()
+    bold: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A figure over the number of labelled images.
+
+    y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether 0 is on
+    the axis, with a line there. log: whether x is on a log scale. name: of its file.
+    """
+
+    name: str
+    title: str
+    caption: str
+    series: tuple[Series, ...]
+    ylabel: str
+    xlabel: str = "labelled training images (log scale)"
+    legend: tuple[tuple[str, Dash], ...] = ()
+    zero: bool = False
+    log: bool = True
+
+
+# --- numbers in words -------------------------------------------------------------------------------------------------
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Return a fraction in percent, 0.1234 → '12.3'; a dash where there is none."""
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
+    if math.isnan(low) or math.isnan(high):
+        return "–"
+    if math.isinf(low) and math.isinf(high):
+        return "unbounded"
+    if math.isinf(high):
+        return f"above {percent(low)}"
+    return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
+
+
+def mean_of(rows: pd.DataFrame) -> intervals.Mean:
+    """Return the mean accuracy of a cell with its interval over replicates, cut to [0, 1]."""
+    of = intervals.mean(rep.units(rows.set_index([*schema.REPLICATE])[["top1"]])["top1"].to_numpy(dtype=float))
+    return of._replace(low=max(of.low, 0.0), high=min(of.high, 1.0)) if of.k > 1 else of
+
+
+def several_sources(rows: pd.DataFrame, backbone: Hashable, regime: Hashable) -> bool:
+    """Return whether a backbone has runs of one regime from several sources, so that words must name the source."""
+    return bool(rows.loc[(rows["backbone"] == backbone) & (rows["regime"] == regime), "source"].nunique() > 1)
+
+
+def replicate_count(rows: pd.DataFrame, *further: str) -> str:
+    """Return how many replicates the cells have: '5', or '3 to 5'. further: columns that tell cells apart too."""
+    sizes = rows.drop_duplicates(["run_id", *further]).groupby(["backbone", *START, "size", *further]).size()
+    return _ends(sizes) if len(sizes) else "0"
+
+
+def _ends(counts: Iterable[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return backbone → its name in labels, and a sentence on the ending that was left out (`_micro`), or ''.
+
+    A user's factory is named by its function alone.
+    """
+    names = sorted(set(backbones))
+    listed = [name for name in names if name in catalogue.BACKBONES]
+    endings = {name.rsplit("_", 1)[-1] if "_" in name else "" for name in listed}
+    ending = f"_{endings.pop()}" if len(listed) > 1 and len(endings) == 1 and "" not in endings else ""
+    short = {n: n.removesuffix(ending) if n in listed else n.rsplit(":", 1)[-1] for n in names}
+    return short, f" Names are shown without their ending {ending}." if ending else ""
+
+
+def start_label(name: str, regime: Any, protocol: Any, source: Any = "") -> str:
+    """Return a line's label: 'vit', 'vit + mae', 'vit + mae (knn), pool'."""
+    label = name if regime == schema.DEFAULTS["regime"] else f"{name} + {regime}"
+    label += "" if protocol == schema.DEFAULTS["protocol"] else f" ({str(protocol).replace('_', ' ')})"
+    return f"{label}, {source}" if source else label
+
+
+# --- accuracy --------------------------------------------------------------------------------------------------------
+
+
+def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
+    """Return the mean accuracy of a group at each size, with Student's interval over replicates."""
+    points = []
+    wide = rep.wide(rows)
+    for size in wide.columns:
+        frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
+        if len(frame):
+            points.append(_mean_point(float(str(size)), f"{label} · N = {int(str(size)):,}", frame.reset_index()))
+    return tuple(points)
+
+
+def _mean_point(x: float, words: str, rows: pd.DataFrame) -> Point:
+    of = mean_of(rows)
+    inside = f"95 %: {span(of.low, of.high)}, " if of.k > 1 else ""
+    tip = f"{words} · {percent(of.value)} % ({inside}n = {len(rows)})"
+    return Point(x=x, y=of.value, low=of.low, high=of.high, tip=tip)
+
+
+def _series(label: str, points: tuple[Point, ...], rows: pd.DataFrame, dash: Dash, *, bold: bool) -> Series:
+    """Return the line of one backbone, in the hue of its family and with the marker of its architecture."""
+    first = rows.iloc[0]
+    marker = MARKERS.get(str(first["architecture"]), "star")
+    hue = str(first["family"]) if first["family"] in HUES else "other"
+    return Series(label=label, points=points, hue=hue, marker=marker, dash=dash, bold=bold)
+
+
+def _dash(regime: object) -> Dash:
+    return DASHES.get(str(regime), (3, 2))
+
+
+def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn") -> Chart:
+    """Return the main figure: accuracy against labelled images, for each backbone and start.
+
+    rows: comparable rows of every start (`statistics.comparable(scratch=False)`). prefix: of the file's name.
+    """
+    is_scratch = is_from_scratch(rows)
+    scratch, others = rows[is_scratch], rows[~is_scratch]
+    names, shorter = shortened(rows["backbone"])
+    reference = set(rep.select(scratch, of)["backbone"])
+    members = sorted(rep.select(scratch, against)["backbone"].unique())
+    series = []
+    if len(members) > 1:
+        label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
+        points = curve(rep.select(scratch, against), label)
+        series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
+    for backbone, part in scratch.groupby("backbone"):
+        bold = not reference or backbone in reference or members == [backbone]
+        points = curve(part, f"{backbone}, from scratch")
+        series.append(_series(names[str(backbone)], points, part, (), bold=bold))
+    starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
+    few = len(starts) <= 2  # more bands hide one another
+    for (backbone, regime, protocol, source), part in others.groupby(["backbone", *START]):
+        shown = source if several_sources(others, backbone, regime) else ""
+        bold = not reference or (few and backbone in reference)
+        points = curve(part, f"{backbone}, {regime}, {protocol}")
+        series.append(
+            _series(start_label(names[str(backbone)], regime, protocol, shown), points, part, _dash(regime), bold=bold)
+        )
+    caption = (
+        f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a seed. "
+        "Bands are 95 % intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and "
+        f"the line pattern where the weights come from.{shorter}"
+    )
+    return Chart(
+        name=f"{prefix}accuracy",
+        title="Accuracy against labelled training images, CNN against ViT, by regime",
+        caption=caption,
+        series=tuple(line for line in series if line.points),
+        ylabel="test accuracy, %",
+    )
+
+
+def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
+    """Return the shortfall at each size with both intervals.
+
+    found: (regime, table of `statistics.gaps`, label) for each line.
+    """
+    lines = list(found)
+    caption = (
+        f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
+        f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained from "
+        "scratch."
+    )
+    return Chart(
+        name=f"{prefix}shortfall",
+        title="The shortfall: how far plain ViT lies below the CNNs",
+        caption=caption,
+        series=_gap_lines((label, table, _dash(regime)) for regime, table, label in lines),
+        ylabel="shortfall, points",
+        zero=True,
+    )
+
+
+def _paired(tables: Iterable[pd.DataFrame]) -> str:
+    counts = [int(k) for table in tables for k in table["n"]]
+    return _ends(counts) if counts else "0"
+
+
+def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series, ...]:
+    """Return a line for each (label, table of `gaps`, pattern) that has rows. A solid line is bold."""
+    series = []
+    for label, table, dash in lines:
+        points = []
+        for row in table.to_dict("records"):
+            tip = f"{label} · N = {row['size']:,} · {percent(row['shortfall'])} points ({span(row['low'], row['high'])}"
+            wide = span(row["low_any"], row["high_any"])
+            tip += f"; with test images {wide}; n = {row['n']})" if wide != "–" else f"; n = {row['n']})"
+            ends = {name: row[name] for name in ("low", "high", "low_any", "high_any")}
+            points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, **ends))
+        if points:
+            series.append(Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=not dash))
+    return tuple(series)
+
+
+# --- axes and epochs -------------------------------------------------------------------------------------------------
+
+
+def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = "") -> Chart:
+    """Return the accuracy of every backbone and start at each value of an axis.
+
+    by_value: a value in words → comparable rows, the reference first. prefix, tail: of the file's name.
+    """
+    names, shorter = shortened(name for rows in by_value.values() for name in rows["backbone"])
+    series = []
+    for place, (words, rows) in enumerate(by_value.items()):
+        for (backbone, regime, protocol, source), part in rows.groupby(["backbone", *START]):
+            shown = source if several_sources(rows, backbone, regime) else ""
+            label = start_label(names[str(backbone)], regime, protocol, shown)
+            points = curve(part, f"{backbone}, {words}")
+            label = f"{label}, {words}" if place else label
+            series.append(_series(label, points, part, value_dash(place), bold=place == 0))
+    every = [rows.assign(value=words) for words, rows in by_value.items()]
+    axis_words = schema.axis_words(axis)
+    return Chart(
+        name=f"{prefix}{axis}{tail}",
+        title=f"Accuracy by {axis_words}",
+        caption=(
+            f"Mean test accuracy over n = {replicate_count(pd.concat(every), 'value')} replicates. Bands are 95 % "
+            "intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and the line "
+            f"pattern the {axis_words}.{shorter}"
+        ),
+        series=tuple(line for line in series if line.points),
+        ylabel="test accuracy, %",
+        legend=_patterns(list(by_value)),
+    )
+
+
+def shortfall_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = "") -> Chart:
+    """Return the shortfall at each value of an axis. by_value: a value in words → rows of `statistics.arms`."""
+    axis_words = schema.axis_words(axis)
+    lines = []
+    for place, (words, rows) in enumerate(by_value.items()):
+        for (regime, protocol, source), part in rows.groupby(START):
+            many = rows[START].drop_duplicates().shape[0] > 1
+            lines.append((start_label(words, regime, protocol, source) if many else words, part, value_dash(place)))
+    return Chart(
+        name=f"{prefix}{axis}-shortfall{tail}",
+        title=f"The lead of the CNNs by {axis_words}",
+        caption=(
+            f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(by_value.values())} "
+            f"replicates. {BARS} The line pattern shows the {axis_words}."
+        ),
+        series=_gap_lines(lines),
+        ylabel="lead of the CNNs, points",
+        legend=_patterns(list(by_value)),
+        zero=True,
+    )
+
+
+def value_dash(place: int) -> Dash:
+    """Return the line pattern of an axis's value by its place, 0 for the reference."""
+    return VALUE_DASHES[place % len(VALUE_DASHES)]
+
+
+def _patterns(words: Sequence[str]) -> tuple[tuple[str, Dash], ...]:
+    return tuple((text, value_dash(place)) for place, text in enumerate(words))
+
+
+def epochs(found: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") -> Chart:
+    """Return accuracy on the hold-out over the epochs.
+
+    found: a row for each backbone, start, draw, seed and epoch, with its accuracy `top1`.
+    """
+    names, shorter = shortened(found["backbone"])
+    series = []
+    for (backbone, regime, protocol, source), part in found.groupby(["backbone", *START]):
+        shown = source if several_sources(found, backbone, regime) else ""
+        label = start_label(names[str(backbone)], regime, protocol, shown)
+        points = [
+            _mean_point(float(str(epoch)), f"{label} · epoch {float(str(epoch)):.0f}", at)
+            for epoch, at in part.groupby("epoch")
+        ]
+        series.append(_series(label, tuple(points), part, _dash(regime), bold=True))
+    n = found.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
+    caption = (
+        f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. Bands are 95 % intervals "
+        "(Student's t). The colour shows the family, the marker the backbone, and the line pattern where the weights "
+        f"come from. Nothing is chosen by these curves.{shorter}"
+    )
+    return Chart(
+        name=f"{prefix}epochs{tail}",
+        title=f"Accuracy on the hold-out over the epochs, N = {size:,}",
+        caption=caption,
+        series=tuple(series),
+        ylabel="accuracy on the hold-out, %",
+        xlabel="epochs",
+        log=False,
+    )

@@ -1,0 +1,241 @@
+"""Report one dataset at one image size: its sections, the sentences at the top, and how these were reached."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from bias_lab import schema, statistics
+from bias_lab.report import axes, tables
+from bias_lab.report.figures import charts
+from bias_lab.report.pages import Section, Table, number, points, whole, word
+from bias_lab.report.sentences import (
+    answer,
+    claims,
+    left_where_alike,
+    meeting,
+    method,
+    name_of,
+    recovered,
+    removed,
+    start_words,
+)
+from bias_lab.statistics import intervals
+from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
+
+START = list(schema.START)
+LAST = 2 / 3  # the share of the epochs after which a curve is averaged
+MOST_ABOVE_TABLES = 4  # sentences on starts; beyond, the table tells them
+
+
+def of_view(
+    table: pd.DataFrame, view: pd.DataFrame, about: str, curves: Mapping[str, Any]
+) -> tuple[str, str, list[Section]]:
+    """Return what is found in one view, how it was reached, and its sections.
+
+    table: every row. view: one of `findings.split`. about: the view's name where there are several, else ''.
+    curves: run_id → [steps, accuracies on the hold-out].
+    """
+    slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
+    names = (name_of("vit"), name_of("cnn"))
+    given = statistics.answer(view)
+    gaps, found, how = given.gaps, answer(given, names), method(given.gaps)
+    pairs: tuple[Table, ...] = ()
+    if gaps["p"].isna().all() and not len(statistics.select(view, "vit")):
+        (finding, pairs_method), pairs = pairwise(view)
+        found, how = (finding, pairs_method) if finding else (found, how)
+    by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
+    starts, left = starts_of(table, view)
+    top = [found, *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
+    top += [text for one in by_axis for text in one.top]
+    figure, shortfall = _gap(view, gaps, slug, pairs)
+    central = [one.section for one in by_axis if one.top]
+    checks = [one.section for one in by_axis if not one.top]
+    parts = [figure, *central, *over_epochs(view, curves, slug), shortfall]
+    parts += [*_starts(view, starts, left), *checks, *_details(view)]
+    tail = f": {about}" if about else ""
+    titled = [replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}") for section in parts]
+    return " ".join(top), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
+
+
+def _gap(view: pd.DataFrame, gaps: pd.DataFrame, slug: str, pairs: tuple[Table, ...]) -> list[Section]:
+    """Return the main figure and the shortfall, pair by pair where the view has no plain ViT."""
+    rows = statistics.comparable(view, scratch=False)
+    chart = charts.shortfall(lines_of_starts(rows, gaps), prefix=slug)
+    return [
+        Section(name="figure", title="Accuracy", charts=(charts.accuracy(rows, prefix=slug),)),
+        Section(
+            name="shortfall",
+            title="The shortfall" if len(gaps) or not pairs else "Pair by pair",
+            charts=(chart,) if len(gaps) else (),
+            tables=(tables.shortfall(gaps, "The CNN family minus plain ViT, from scratch"), *pairs),
+        ),
+    ]
+
+
+def _starts(view: pd.DataFrame, starts: tuple[Table, ...], left: list[str]) -> list[Section]:
+    """Return what each start and each of the user's own backbones recovers of the shortfall."""
+    recovery, own = statistics.recovery(view), statistics.removed(view)
+    by_regime = tables.shares(recovery, "Share of the shortfall that a regime recovers", "regime")
+    by_own = tables.shares(own, "Share of the shortfall that it removes", "backbone")
+    text = tuple(left if len(left) <= MOST_ABOVE_TABLES else ())
+    return [
+        Section(name="recovery", title="What recovers it", text=text, tables=(by_regime, *starts)),
+        Section(name="own", title="Your own backbone", text=tuple(removed(own)), tables=(by_own,)),
+    ]
+
+
+def _details(view: pd.DataFrame) -> list[Section]:
+    """Return labels, factors, replicates, and every backbone and cell."""
+    rows = statistics.comparable(view, scratch=False)
+    labels = (tables.efficiency(statistics.sample_efficiency(view)), tables.curves(statistics.learning_curve(view)))
+    varies = (
+        tables.factors(statistics.effects(view)),
+        tables.variance(statistics.variance_shares(view)),
+        tables.power(statistics.power(view)),
+    )
+    cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
+    text = tuple(filter(None, [meeting(statistics.crossover(view).to_dict("records")[0])]))
+    return [
+        Section(name="labels", title="What it costs in labels", text=text, tables=labels),
+        Section(name="made-of", title="What accuracy varies with", tables=varies),
+        Section(name="cells", title="Every backbone, every cell", tables=cells),
+    ]
+
+
+def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str]]:
+    """Return (regime, gaps, label) from scratch, then of plain ViT after each start, against the CNNs from scratch.
+
+    rows: comparable rows of every start. gaps: `statistics.gaps` from scratch.
+    """
+    is_scratch = is_from_scratch(rows)
+    reference, vit = statistics.select(rows[is_scratch], "cnn"), statistics.select(rows, "vit")
+    lines = [(str(schema.DEFAULTS["regime"]), gaps, "ViT")]
+    for (regime, protocol, source), part in vit[~is_scratch[vit.index]].groupby(START):
+        shown = source if vit.loc[vit["regime"] == regime, "source"].nunique() > 1 else ""
+        lines.append(
+            (str(regime), statistics.between(part, reference), charts.start_label("ViT", regime, protocol, shown))
+        )
+    return lines
+
+
+def versus(scratch: pd.DataFrame) -> Table:
+    """Return every backbone against plain ViT, and the CNNs' mean against each that is not of the family."""
+    vit, cnn = statistics.select(scratch, "vit"), statistics.select(scratch, "cnn")
+    found = []
+    for name, part in scratch.groupby("backbone"):
+        if name not in set(vit["backbone"]) and len(vit):
+            found.append((str(name), "plain ViT", statistics.between(vit, part)))
+    for name, part in scratch[~scratch["backbone"].isin({*vit["backbone"], *cnn["backbone"]})].groupby("backbone"):
+        if len(cnn):
+            found.append(("CNN family", str(name), statistics.between(part, cnn)))
+    note = (
+        "These intervals are not corrected for the number of pairs: where the true difference is 0, one interval in "
+        "twenty excludes it."
+    )
+    return tables.pairs(found, "Pair by pair, from scratch", note)
+
+
+# --- starts ----------------------------------------------------------------------------------------------------------
+
+
+def starts_of(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...], list[str]]:
+    """Return tables of what each start gains and leaves, and sentences on what is left where both sides start alike."""
+    before = table[table["task"].isin(PRETRAINS)]
+    for column in schema.CELL[:2]:  # a start at another size in pixels is another start
+        before = before[before[column].isin(view[column])]
+    gained, alike = statistics.gains(pd.concat([view, before])), statistics.likewise(view)
+    shown = [tables.gains(gained)] if len(gained) else []
+    shown += [tables.likewise(alike)] if len(alike) else []
+    return tuple(shown), left_where_alike(alike)
+
+
+def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
+    """Return ((finding, method), tables) of each backbone against the CNNs, start by start.
+
+    This serves a study without a plain ViT. Claims are Holm-corrected over all pairs, starts and sizes. Everything is
+    empty where there are no CNNs, or nothing beside them.
+    """
+    rows = statistics.comparable(view, scratch=False)
+    cnn = statistics.select(rows, "cnn")
+    members = sorted(cnn["backbone"].unique())
+    reference = members[0] if len(members) == 1 else name_of("cnn")
+    found: list[tuple[str, str, pd.DataFrame]] = []
+    for (regime, protocol), part in rows.groupby(START[:2], sort=False):
+        theirs, ours = part[part.index.isin(cnn.index)], part[~part.index.isin(cnn.index)]
+        many = part["source"].nunique() > 1
+        for name, own in ours.groupby("backbone"):
+            for source, one, other in statistics.matched(own, theirs, str(regime)):
+                how = "" if is_from_scratch(one).all() else start_words(regime, protocol, source if many else "")
+                found.append((how, str(name), statistics.between(one, other)))
+    found = [(how, name, part) for how, name, part in found if len(part)]
+    if not found:
+        return ("", ""), ()
+    every = pd.concat([part for _, _, part in found], ignore_index=True)
+    every["p_holm"] = intervals.holm(every["p"].to_numpy(dtype=float))
+    sentences, at = [], 0
+    for how, name, part in found:
+        said = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
+        sentences.append(f"After {how}, {said.replace('No ', 'no ', 1)}" if how else said)
+        at += len(part)
+    labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in found]
+    return (" ".join(sentences), method(every, "comparisons")), (
+        tables.pairs(labelled, "Pair by pair, start by start"),
+    )
+
+
+# --- epochs ----------------------------------------------------------------------------------------------------------
+
+
+def over_epochs(view: pd.DataFrame, curves: Mapping[str, Any], slug: str) -> list[Section]:
+    """Return the hold-out over the epochs where runs were monitored: a figure, and its last third beside the test.
+
+    curves: run_id → [steps, accuracies on the hold-out].
+    """
+    rows = statistics.comparable(view, scratch=False)
+    known = rows[rows["run_id"].isin(list(curves))]
+    if not len(known):
+        return []
+    epochs = pd.concat([_epochs(row, curves[str(row["run_id"])]) for row in known.to_dict("records")])
+    drawn = tuple(
+        charts.epochs(part, prefix=slug, tail=f"-{size}" if epochs["size"].nunique() > 1 else "", size=int(str(size)))
+        for size, part in epochs.groupby("size")
+    )
+    key = ["backbone", *START, "size"]
+    cells = dict(tuple(known.groupby(key)))
+    rows_of_table = []
+    for cell, part in epochs[epochs["epoch"] > LAST * epochs["epochs"]].groupby(key):
+        backbone, regime, protocol, source, size = cell
+        runs = part.groupby(list(schema.REPLICATE))["top1"].agg(["mean", "min", "max"])
+        of, test = charts.mean_of(runs.reset_index().rename(columns={"mean": "top1"})), charts.mean_of(cells[cell])
+        shown = source if charts.several_sources(known, backbone, regime) else ""
+        rows_of_table.append(
+            (
+                word(backbone), word(start_words(regime, protocol, shown)), whole(size), points(of.value),
+                tables.between(of.low, of.high), points((runs["max"] - runs["min"]).mean()), points(test.value),
+                tables.between(test.low, test.high), number(test.value - of.value, "{:+.1f}", scale=100),
+                whole(len(runs)),
+            )
+        )  # fmt: skip
+    columns = (
+        ("backbone", ""), ("regime", "where the weights come from"), ("N", "labelled training images"),
+        ("hold-out, last third, %", "mean over the last third of the epochs, then over replicates"),
+        ("95 % CI", "Student's t over replicates"),
+        ("swing", "highest minus lowest epoch within that third, points, mean over replicates"),
+        ("test at the end, %", "read once, after the last step"),
+        ("95 % CI of it", "Student's t over replicates"), ("test minus hold-out", "points"), ("n", "replicates"),
+    )  # fmt: skip
+    note = "Nothing is chosen by these curves of the hold-out. Test images are read once, after the last step."
+    title = "The last third of the epochs, and the test"
+    end = Table(title=title, columns=columns, rows=tuple(rows_of_table), note=note)
+    return [Section(name="epochs", title="Over the epochs, on the hold-out", charts=drawn, tables=(end,))]
+
+
+def _epochs(row: Mapping[Any, Any], curve: Any) -> pd.DataFrame:
+    """Return a run's curve over epochs: steps become epochs by the images seen and the number of labelled ones."""
+    steps, accuracies = curve
+    whole_run = float(row["samples_seen"]) / float(row["size"])
+    named = {name: row[name] for name in ("backbone", "family", "architecture", *START, "size", *schema.REPLICATE)}
+    epochs = [step / float(row["steps"]) * whole_run for step in steps]
+    return pd.DataFrame({"epoch": epochs, "top1": accuracies, "epochs": whole_run}).assign(**named)

@@ -1,0 +1,247 @@
+"""Say statistics in sentences: the finding first, then the number, then how sure it is.
+
+A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are told,
+since the tables hold all of them. Intervals include the sampling of test images wherever it is known.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bias_lab import schema
+from bias_lab.catalogue import REGIMES, intervention_words
+from bias_lab.report.figures.charts import percent, span
+from bias_lab.statistics import ALPHA, Answer
+
+NAMES = {
+    "vit": "plain ViT", "cnn": "the CNN family", "resnet": "ResNet", "hybrid": "the hybrids", "swin": "Swin",
+    "transformer": "the transformers",
+}  # fmt: skip
+NOTHING = "No finished run yet, so nothing can be said."
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def listed(words: Sequence[Any]) -> str:
+    """Return 'a', 'a and b', 'a, b and c'."""
+    texts = [str(word) for word in words]
+    return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " and " + texts[-1]
+
+
+def sizes_in_words(sizes: Iterable[Any]) -> str:
+    """Return 'N = 100, 300 and 1,000', or the ends of more than five sizes."""
+    names = [f"{int(size):,}" for size in sizes]
+    return f"N = {listed(names)}" if len(names) <= 5 else f"N = {names[0]} to {names[-1]} ({len(names)} sizes)"
+
+
+def capital(text: str) -> str:
+    """Return the text with its first letter as a capital, unless it is a backbone's name."""
+    return text if "_" in text.split()[0] or ":" in text.split()[0] else text[0].upper() + text[1:]
+
+
+def start_words(regime: Any, protocol: Any = "", source: Any = "") -> str:
+    """Return a start in words: 'MAE (on pool)', 'MAE, linear probe (on subset)', 'weights (resnet18)'."""
+    row = REGIMES.get(str(regime))
+    words = row.words if row else str(regime)
+    if row and not row.starts_from:
+        words = "scratch"
+    words = words.removeprefix("starting from ")
+    if protocol and protocol != schema.DEFAULTS["protocol"]:
+        words += f", {str(protocol).replace('_', ' ')}"
+    if not source or (row and row.sources == (source,)):
+        return words
+    own = row is not None and row.starts_from != "pretraining"
+    return f"{words} ({source})" if own else f"{words} (on {source})"
+
+
+def value_words(axis: str, value: Any) -> str:
+    """Return the value of an axis in words: 'label noise 0.2', 'pixels permuted', 'images as they are'."""
+    if axis != "intervention":
+        return schema.phrase(axis, value)
+    return intervention_words(str(value)) if value else "images as they are"
+
+
+def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the first and the last row as dictionaries, or the only one."""
+    every = [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return every if len(every) < 3 else [every[0], every[-1]]
+
+
+def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
+    """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one; '' for one replicate.
+
+    mirrored: whether the difference is told in the other direction. An interval that excludes 0 although the corrected
+    test claims nothing is marked as uncorrected.
+    """
+    low, high = (row["low"], row["high"]) if math.isnan(row["low_any"]) else (row["low_any"], row["high_any"])
+    if math.isnan(low):
+        return " (one replicate, no interval)"
+    is_off = (low > 0 or high < 0) and row["p_holm"] > ALPHA
+    low, high = (-high, -low) if mirrored else (low, high)
+    return f" ({'uncorrected ' if is_off else ''}95 % CI {span(low, high)})"
+
+
+def share(value: float, low: float, high: float) -> str:
+    """Return a share with its interval: '88 % of the shortfall (95 % CI 67 to 148 %)'."""
+    return f"{percent(value, 0)} % of the shortfall (95 % CI {share_span(low, high)})"
+
+
+def share_span(low: float, high: float) -> str:
+    """Return an interval of shares in whole percent, or a word for one that has no ends."""
+    text = span(low, high)
+    return text if text in ("–", "unbounded") else f"{percent(low, 0)} to {percent(high, 0)} %"
+
+
+# --- one pair of groups ----------------------------------------------------------------------------------------------
+
+
+def name_of(group: str) -> str:
+    """Return a group in words: 'plain ViT' for `vit`, a backbone as it is."""
+    return NAMES.get(group, group)
+
+
+def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
+    """Return sentences on the rows of `statistics.gaps`: what is claimed, and what is not shown.
+
+    found: a row for each size with `shortfall` (of names[0] behind names[1]), both intervals, p and p_holm.
+    """
+    if not len(found):
+        return []
+    claimed, tested = found["p_holm"] <= ALPHA, found["p"].notna()
+    sentences = [
+        *_claim(found[claimed & (found["shortfall"] > 0)], names, "falls short of", "behind"),
+        *_claim(found[claimed & (found["shortfall"] < 0)], names, "is ahead of", "ahead"),
+    ]
+    level, single = found[~claimed & tested], found[~tested]
+    if len(level):
+        what = "" if claimed.any() else f"between {names[0]} and {names[1]} "
+        low, high = level["low_any"].fillna(level["low"]), level["high_any"].fillna(level["high"])
+        is_off = bool(((low > 0) | (high < 0)).any())
+        uncorrected = ", before the correction for several comparisons," if is_off else ""
+        sentences.append(f"No difference {what}is shown at {sizes_in_words(level['size'])}.")
+        intervals = "intervals there reach" if len(level) > 1 else "interval there reaches"
+        ends_told = f"from {percent(low.min())} to {percent(high.max())} points"
+        sentences.append(f"The 95 % {intervals}{uncorrected} {ends_told}.")
+    if len(single) and len(single) < len(found):
+        sentences.append(f"At {sizes_in_words(single['size'])} one replicate gives no interval, so nothing is claimed.")
+    elif len(single):
+        sentences.append(f"One replicate gives no interval, so nothing is claimed about {names[0]} and {names[1]}.")
+        sentences += [
+            f"At {row['size']:,} labels {names[1]} minus {names[0]} is {percent(row['shortfall'])} points."
+            for row in ends(single)
+        ]
+    return sentences
+
+
+def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str, side: str) -> list[str]:
+    told = ends(rows)
+    who, is_ahead = capital(names[0]), side == "ahead"
+    amounts = [f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in told]
+    if len(told) == 1:
+        return [f"{who} {verb} {names[1]} at N = {told[0]['size']:,} by {amounts[0]}."]
+    first = [f"{who} {verb} {names[1]} at {sizes_in_words(rows['size'])}."] if told else []
+    return first + [f"At {row['size']:,} labels it is {amount.replace(' points', f' points {side}', 1)}."
+                    for row, amount in zip(told, amounts, strict=True)]  # fmt: skip
+
+
+def answer(given: Answer, names: tuple[str, str]) -> str:
+    """Return the sentences at the top of the report. names: of the two groups of the answer, in words."""
+    if not len(given.gaps):
+        return f"No pair of finished runs of {names[0]} and {names[1]} yet, so nothing can be said."
+    sentences = claims(given.gaps, names) + ([meeting(given.meeting)] if given.meeting else [])
+    return " ".join(sentences)
+
+
+def meeting(crossover: Mapping[str, Any]) -> str:
+    """Return where the mean curves of plain ViT and the CNN family meet, '' where there is no pair of runs.
+
+    crossover: a row of `statistics.crossover`, with size, low, high (in labelled images) and bound.
+    """
+    curves, bound = "The mean curves of plain ViT and the CNN family", crossover["bound"]
+    if bound == "?":
+        return ""
+    if bound:
+        where, size = "above" if bound == ">" else "below", f"{crossover['size']:,.0f}"
+        return f"{curves} do not meet within the sizes that were run: they could meet {where} N = {size}."
+    about = f"{curves} meet at about N = {rounded(crossover['size'])}"
+    low, high = crossover["low"], crossover["high"]
+    if math.isnan(low):
+        return f"{about}. One replicate at some size gives no interval."
+    if low == 0 and math.isinf(high):
+        return f"{about}, but the interval holds every size that was run."
+    return f"{about} (95 % CI {rounded(low)} to {'beyond the sizes run' if math.isinf(high) else rounded(high)})."
+
+
+def rounded(size: float) -> str:
+    """Return a number of images with two significant digits, since a crossing is not known to the image."""
+    return f"{int(round(size, -max(0, len(str(int(size))) - 2))):,}"
+
+
+def method(found: pd.DataFrame, what: str = "sizes") -> str:
+    """Return how rows of `statistics.gaps` were tested, '' if none could be. what: what the correction runs over."""
+    tested = found[found["p"].notna()]
+    if not len(tested):
+        return ""
+    n = sorted({int(n) for n in tested["n"]})
+    count = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
+    images = "and include the sampling of test images" if tested["test_se"].notna().all() else "on this test set"
+    text = f"Intervals are Student's t over {count} replicates {images}."
+    if len(tested) > 1:
+        text += f" Claims are Holm-corrected over {len(tested)} {what}."
+    fewest = tested.loc[tested["units"].idxmin()]
+    reach = f"sign flips of {fewest['units']} {fewest['unit']}s cannot reach a p below {fewest['p_smallest']:.3g}"
+    return f"{text} For comparison, {reach}."
+
+
+# --- starts ----------------------------------------------------------------------------------------------------------
+
+
+def recovered(recovery: pd.DataFrame) -> list[str]:
+    """Return how much of the shortfall each start recovers, best first where there are many.
+
+    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0, and there
+    none is told.
+    """
+    bounded = recovery[recovery["recovery"].notna() & (recovery["low"].abs() < math.inf)]
+    sentences = []
+    for size in sorted({bounded["size"].min(), bounded["size"].max()}) if len(bounded) else []:
+        rows = bounded[bounded["size"] == size].sort_values("recovery", ascending=False).to_dict("records")
+        told = [row for row in rows if row["low"] > 0 or len(rows) <= 2]
+        rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in told]
+        texts = [
+            f"{start_words(row['regime'], row['protocol'], row['source'])} recovers "
+            f"{share(row['recovery'], row['low'], row['high'])}."
+            for row in told
+        ]
+        texts += [f"no recovery is shown for {listed(rest)}."] if rest else []
+        sentences += [f"At {size:,} labels, {texts[0]}", *map(capital, texts[1:])]
+    return sentences
+
+
+def left_where_alike(alike: pd.DataFrame) -> list[str]:
+    """Return what is left of the shortfall where both sides start alike. alike: rows of `statistics.likewise`."""
+    sentences = []
+    for key, part in alike.groupby(list(schema.START), sort=False):
+        how = start_words(*key)
+        for row in ends(part):
+            lead = f"{percent(row['shortfall'])} points{interval(row)} at {row['size']:,} labels"
+            sentences.append(f"Where both start from {how}, the CNNs' lead over plain ViT is {lead}.")
+            if share_span(row["left_low"], row["left_high"]) not in ("–", "unbounded"):
+                left = share(row["left"], row["left_low"], row["left_high"]).replace("shortfall", "lead from scratch")
+                sentences.append(f"That is {left}.")
+    return sentences
+
+
+def removed(own: pd.DataFrame) -> list[str]:
+    """Return the share of the shortfall that each of the user's own backbones removes at the smallest size.
+
+    own: rows of `statistics.removed`.
+    """
+    return [
+        f"{name} removes {share(row['share'], row['low'], row['high'])} at N = {int(row['size']):,}."
+        for name, part in own.dropna(subset=["share"]).groupby("backbone")
+        for row in ends(part)[:1]
+    ]

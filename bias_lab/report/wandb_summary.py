@@ -1,0 +1,112 @@
+"""Compute what W&B shows of a whole experiment: statistics over the sizes, answers and figures, as a `Study`."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bias_lab import results, schema, statistics
+from bias_lab.report.figures import charts, draw
+from bias_lab.report.findings import QUESTION, split
+from bias_lab.report.sections import lines_of_starts
+from bias_lab.report.sentences import answer, name_of
+from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.conditions import is_from_scratch
+from bias_lab.tracking.mapping import Study
+
+START = list(schema.START)
+_ENDS = {"shortfall": "", "low": " low", "high": " high"}
+_CNNS = ("efficientnet_micro", "mobilenetv3_micro", "resnet_micro")
+DEFAULT = Study(  # the study of the lab's first experiment, for a dashboard before any run
+    name="small_data",
+    question=QUESTION,
+    rows=(
+        dict.fromkeys(("size", *(f"shortfall/scratch{end}" for end in _ENDS.values())), 0),
+        dict.fromkeys(("shortfall/mae", "recovery/mae", *(f"accuracy/{name} scratch" for name in _CNNS)), 0),
+        dict.fromkeys(("accuracy/vit_micro scratch", "accuracy/vit_micro mae"), 0),
+    ),
+    pictures=("reconstruction",),
+)
+
+
+def study_of_folder(folder: Path | None) -> Study:
+    """Return the study of a folder without its figures, or the default one without a folder."""
+    if folder is None:
+        return DEFAULT
+    found = results.read(folder)
+    pictures = sorted({path.stem for path in folder.glob("runs/*/*.png")})
+    return study_of(found, name=folder.resolve().name, pictures=tuple(pictures), figures=False)
+
+
+def study_of(found: results.Results, *, name: str = "", pictures: tuple[str, ...] = (), figures: bool = True) -> Study:
+    """Return an experiment's statistics, answers and figures.
+
+    name: used where the plan has none. pictures: names of pictures in run folders. figures: whether to draw them.
+    With several datasets, a dataset's name comes first in every key.
+    """
+    views = split(rep.light(found.table))
+    rows: list[dict[str, Any]] = []
+    summary, drawn, answers = {}, {}, []
+    for about, view in views:
+        prefix = f"{about}/" if len(views) > 1 else ""
+        given = statistics.answer(view)
+        answers.append(answer(given, (name_of("vit"), name_of("cnn"))))
+        summary |= {f"{prefix}verdict": given.verdict, f"{prefix}answer": answers[-1]}
+        rows += [_with_values(row) for row in statistics_of(view, prefix)]
+        if figures:
+            comparable = statistics.comparable(view, scratch=False)
+            gap = charts.shortfall(lines_of_starts(comparable, given.gaps))
+            for chart in (charts.accuracy(comparable), gap):
+                drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
+    plan = found.plan
+    return Study(
+        name=plan.experiment or name, question=plan.question or QUESTION, profile=plan.profile, note=plan.note,
+        command=plan.command, rows=tuple(rows), summary=summary, answers=tuple(answers), figures=drawn,
+        pictures=pictures, is_monitored=bool(found.curves),
+    )  # fmt: skip
+
+
+def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, Any]]:
+    """Yield rows over `size`: the shortfall of each start with its interval, recovery, accuracy of each backbone.
+
+    Keys are `shortfall/scratch`, `shortfall/scratch low`, `recovery/mae`, `accuracy/vit_micro scratch` and the like.
+    """
+    rows = statistics.comparable(view, scratch=False)
+    for row in statistics.gaps(view).to_dict("records"):
+        named = {**_ENDS, "low_any": " low any", "high_any": " high any", "n": " n"}
+        yield {"size": row["size"], **{f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}}
+    for name, found in _other_gaps(rows):
+        for row in found.to_dict("records"):
+            yield {"size": row["size"], **{f"{prefix}shortfall/{name}{end}": row[k] for k, end in _ENDS.items()}}
+    for row in statistics.recovery(view).to_dict("records"):
+        name = f"{prefix}recovery/{_start([row[part] for part in START], rows)}"
+        yield {"size": row["size"], name: row["recovery"], f"{name} low": row["low"], f"{name} high": row["high"]}
+    for (backbone, *start), part in rows.groupby(["backbone", *START]):
+        name = f"{prefix}accuracy/{backbone} {_start(start, rows)}"
+        for point in charts.curve(part, name):
+            yield {"size": int(point.x), name: point.y, f"{name} low": point.low, f"{name} high": point.high}
+
+
+def _other_gaps(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (key, gaps) of plain ViT after each start and of each other backbone, against the CNNs from scratch."""
+    is_scratch = is_from_scratch(rows)
+    scratch = rows[is_scratch]
+    cnn, vit = statistics.select(scratch, "cnn"), statistics.select(rows, "vit")
+    for start, part in vit[~is_scratch[vit.index]].groupby(START):
+        yield _start(list(start), rows), statistics.between(part, cnn)
+    for name, part in scratch[~scratch.index.isin([*cnn.index, *vit.index])].groupby("backbone"):
+        yield f"{name} scratch", statistics.between(part, cnn)
+
+
+def _start(start: list[Any], rows: pd.DataFrame) -> str:
+    """Return a start in a key: 'mae', 'mae linear_probe', and the source where a regime has several."""
+    regime, protocol, source = start
+    several = rows.loc[rows["regime"] == regime, "source"].nunique() > 1
+    how = "" if protocol == schema.DEFAULTS["protocol"] else f" {protocol}"
+    return f"{regime}{how}" + (f" {source}" if several else "")
+
+
+def _with_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: schema.as_json(value) for name, value in row.items()}
+    return {name: value for name, value in plain.items() if value is not None}

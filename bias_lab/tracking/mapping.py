@@ -1,0 +1,92 @@
+"""Map a run to W&B, the same way while it trains and when it is exported: names, config, summary, media.
+
+Config and summary are derived from `bias_lab.schema`. What a whole experiment has beside its runs is a `Study`, which
+the report computes and the caller hands in.
+"""
+
+import base64
+import netrc
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bias_lab import ledger, schema
+from bias_lab.catalogue import PROTOCOLS, TASKS
+
+PROJECT = "bias_lab"
+QUIET = dict(silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True)  # of wandb.Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What the W&B run and the dashboard of an experiment hold beside its runs.
+
+    name, profile, question, note, command: those of its plan. rows: statistics, each row with `size` and keys such as
+    `shortfall/scratch`. summary: verdicts and answers. answers: the sentences at the top of the report. figures: key →
+    (PNG, caption). pictures: names of the pictures that runs drew. is_monitored: whether runs have a hold-out curve.
+    """
+
+    name: str
+    question: str
+    profile: str = ""
+    note: str = ""
+    command: str = ""
+    rows: tuple[Mapping[str, Any], ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
+    figures: Mapping[str, tuple[bytes, str]] = field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    is_monitored: bool = False
+
+    def logged_keys(self) -> tuple[str, ...]:
+        """Return the keys of the statistics in order, `size` left out."""
+        return tuple(dict.fromkeys(key for row in self.rows for key in row if key != "size"))
+
+
+def is_logged_in() -> bool:
+    """Return whether W&B would find a key without asking, in the environment or in netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return any("wandb" in host for host in netrc.netrc().hosts)
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+
+
+def job_type(task: str, protocol: str) -> str:
+    """Return `pretrain`, `tune`, `finetune`, or `probe` for what leaves the backbone as it is."""
+    if TASKS[task].judged_on != "test":
+        return task
+    return protocol if PROTOCOLS[protocol].trains else "probe"
+
+
+def summary(row: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
+    """Return what a run came to: `schema.summary_of`, the test images that were right (base64), why it failed.
+
+    row: the columns of the table, `correct` as bytes.
+    """
+    bits = {"correct": base64.b64encode(row["correct"]).decode()} if isinstance(row.get("correct"), bytes) else {}
+    return schema.summary_of(row) | bits | ({"reason": reason} if reason else {})
+
+
+def media(here: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pictures that a run drew, and its accuracy by class, as W&B shows them.
+
+    here: the run's folder. result: the content of its `result.json`, {} for a run without one.
+    """
+    import wandb
+
+    shown: dict[str, Any] = {f"pictures/{path.stem}": wandb.Image(str(path)) for path in sorted(here.glob("*.png"))}
+    accuracies, names = result.get("metrics", {}).get("per_class"), result.get("facts", {}).get("class_names")
+    if accuracies and names:
+        pairs: list[Any] = [list(pair) for pair in zip(names, accuracies, strict=True)]
+        shown["per_class"] = wandb.Table(columns=["class", "accuracy"], data=pairs)
+    return shown
+
+
+def result_of(here: Path) -> Mapping[str, Any]:
+    """Return a run's `result.json`, {} where there is none."""
+    path = here / ledger.RESULT
+    return dict(ledger.read_json(path)) if path.is_file() else {}

@@ -1,0 +1,115 @@
+"""Charts as SVG: well-formed, every word escaped, labels apart, ticks round; and as files for a paper."""
+
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bias_lab.report.figures import charts, draw
+from tests.planted import curve, rows, table
+
+CHART = charts.accuracy(table(rows(lambda run: curve(run.size))))
+
+
+@pytest.mark.parametrize("frame", [draw.WIDE, draw.NARROW])
+def test_the_svg_is_well_formed_and_holds_every_point(frame: draw.Frame) -> None:
+    root = ET.fromstring(draw.svg(CHART, frame))
+    points = [node for node in root.iter("g") if node.get("data-tip")]
+    assert len(points) == sum(len(line.points) for line in CHART.series)
+    for node in root.iter("text"):
+        assert 0 <= float(node.get("x", "nan")) <= frame.width
+        assert 0 <= float(node.get("y", "nan")) <= frame.height
+
+
+def test_words_of_the_user_are_escaped() -> None:
+    line = charts.Series(
+        label="<script>alert(1)</script>", hue="other", points=(charts.Point(x=10, y=0.5, tip='"><img src=x>'),)
+    )
+    chart = charts.Chart(name="x", title="<b>", caption="", series=(line,), ylabel="")
+    text = draw.svg(chart)
+    assert "<script" not in text
+    assert "<img" not in text
+    ET.fromstring(text)
+
+
+def test_an_empty_chart_says_so() -> None:
+    empty = charts.Chart(name="x", title="t", caption="", series=(), ylabel="")
+    assert "no finished runs yet" in draw.svg(empty)
+
+
+@given(st.lists(st.floats(0, 400), min_size=1, max_size=20))
+def test_labels_never_overlap_and_stay_inside_if_they_fit(wanted: list[float]) -> None:
+    placed = draw.push_apart(wanted, 15, 0, 400)
+    order = sorted(placed)
+    assert all(b - a >= 15 - 1e-6 for a, b in itertools.pairwise(order))
+    assert order[0] >= 7.5 - 1e-6
+    assert order[-1] <= 400 - 7.5 + 1e-6
+    assert sorted(range(len(wanted)), key=lambda i: wanted[i]) == sorted(range(len(wanted)), key=lambda i: placed[i])
+
+
+def test_labels_that_have_room_stay_where_they_want() -> None:
+    assert draw.push_apart([100, 50, 200], 15, 0, 400) == [100, 50, 200]
+    assert draw.push_apart([100, 104], 15, 0, 400) == pytest.approx([94.5, 109.5])
+
+
+def test_ticks_are_round_and_few() -> None:
+    root = ET.fromstring(draw.svg(CHART))
+    texts = [node.text or "" for node in root.iter("text")]
+    assert [text for text in texts if text.replace(",", "").isdigit() and int(text.replace(",", "")) >= 100][:5] == [
+        "100", "300", "1,000", "3,000", "10,000",
+    ]  # fmt: skip
+    percents = [text for text in texts if text.isdigit() and int(text) < 100]
+    assert 2 <= len(percents) <= 8
+    assert all(int(text) % 5 == 0 for text in percents)
+
+
+def test_one_wild_interval_does_not_flatten_the_rest() -> None:
+    points = [charts.Point(x=1, y=0.5, low=-3, high=4), charts.Point(x=2, y=0.6, low=0.58, high=0.62)]
+    low, high = draw.y_range(points, zero=False)
+    assert high - low < 0.6
+
+
+@pytest.mark.parametrize("shape", [*charts.MARKERS.values(), "star"])
+def test_every_marker_has_a_shape(shape: str) -> None:
+    line = charts.Series(label="a", hue="other", marker=shape, points=(charts.Point(x=10, y=0.5),))
+    drawn = draw.svg(charts.Chart(name="x", title="t", caption="", series=(line,), ylabel=""))
+    assert "<use" in drawn[drawn.index("data-tip") :]
+
+
+def test_colours_are_variables_of_the_page_and_ids_are_those_of_one_chart() -> None:
+    wide, narrow = draw.svg(CHART), draw.svg(CHART, draw.NARROW)
+    assert not re.search(r"(fill|stroke): #(?!000)", wide)
+    assert {"var(--cnn)", "var(--transformer)", "var(--soft)", "var(--paper)"} <= set(re.findall(r"var\(--\w+\)", wide))
+    ids = [set(re.findall(r' id="([^"]+)"', text)) for text in (wide, narrow)]
+    assert not ids[0] & ids[1]
+    assert draw.svg(CHART) == wide
+
+
+def test_a_legend_names_each_line_pattern() -> None:
+    chart = replace(CHART, legend=(("no label noise", ()), ("label noise 0.2", (7, 3))))
+    root = ET.fromstring(draw.svg(chart, draw.NARROW))
+    assert {"no label noise", "label noise 0.2"} <= {node.text for node in root.iter("text")}
+
+
+def test_files_for_a_paper(tmp_path: Path) -> None:
+    svg, png = draw.save(CHART, tmp_path)
+    assert (svg.name, png.name) == ("accuracy.svg", "accuracy.png")
+    text = svg.read_text()
+    assert "CNN mean of 3" in text  # text stays text
+    ET.fromstring(text)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    width = int.from_bytes(png.read_bytes()[16:20], "big")
+    assert width == 2040  # 6.8 inches at 300 dpi
+    draw.save(charts.Chart(name="empty", title="", caption="", series=(), ylabel=""), tmp_path)
+    assert (tmp_path / "empty.png").is_file()
+
+
+def test_a_long_label_keeps_what_it_starts_from() -> None:
+    assert draw.fitted("vit + mae", 12) == "vit + mae"
+    assert draw.fitted("deit_tiny_patch16_224 + weights", 22) == "deit_tiny_p… + weights"
+    assert draw.fitted("deit_tiny_patch16_224", 12) == "deit_tiny_p…"

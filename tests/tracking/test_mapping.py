@@ -1,0 +1,44 @@
+"""Names, config, summary and job types that W&B shows, the same live and exported."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from bias_lab.definition import Run
+from bias_lab.tracking import mapping
+from bias_lab.tracking.mapping import Study
+from tests.planted import row
+
+RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+
+
+@pytest.mark.parametrize(
+    ("task", "protocol", "kind"),
+    [
+        ("classify", "finetune", "finetune"),
+        ("classify", "linear_probe", "probe"),
+        ("classify", "knn", "probe"),
+        ("tune", "finetune", "tune"),
+        ("pretrain", "finetune", "pretrain"),
+    ],
+)
+def test_a_job_type_is_what_the_run_trains(task: str, protocol: str, kind: str) -> None:
+    assert mapping.job_type(task, protocol) == kind
+
+
+def test_a_summary_holds_metrics_the_right_images_and_the_reason() -> None:
+    given = mapping.summary(row(RUN, top1=0.5, correct=b"\x80"))
+    assert (given["top1"], base64.b64decode(given["correct"]), given["status"]) == (0.5, b"\x80", "finished")
+    assert "reason" not in given
+    failed = mapping.summary({"status": "failed", "top1": None}, "diverged: nan")
+    assert failed == {"status": "failed", "reason": "diverged: nan"}
+
+
+def test_a_study_s_keys_are_those_of_its_rows_but_the_size() -> None:
+    study = Study(name="a", question="?", rows=({"size": 1, "x": 2}, {"size": 1, "y": 0, "x": 1}))
+    assert study.logged_keys() == ("x", "y")
+
+
+def test_a_run_without_a_result_has_none(tmp_path: Path) -> None:
+    assert mapping.result_of(tmp_path) == {}
