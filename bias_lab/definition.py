@@ -146,7 +146,7 @@ class Experiment:
         for run in self.runs:
             key = run_id(run)
             if key in seen:
-                raise UserError(f"two equal runs in one experiment: {label(run)}", remedy="remove one of them")
+                raise UserError(f"two equal runs in one experiment: {to_json(run)}", remedy="remove one of them")
             seen[key] = run
 
 
@@ -253,21 +253,3 @@ def pretrains(run: Run) -> bool:
 def steps(run: Run) -> int:
     """Return the number of optimizer steps: the images seen in batches, rounded up."""
     return math.ceil(run.samples_seen * run.budget / run.batch_size)
-
-
-def label(run: Run) -> str:
-    """Return a run in a few words, for messages."""
-    parts = [run.backbone, run.regime, f"N={run.size}" if run.size else run.source or "pool"]
-    if run.protocol != "finetune":
-        parts.insert(2, run.protocol)
-    if run.recipe != "plain":
-        parts.append(run.recipe)
-    if run.intervention:
-        parts.append(run.intervention)
-    if run.budget != 1:
-        parts.append(f"{run.budget:g}x budget")
-    if run.task != "classify":
-        parts.append(run.task)
-    if run.learning_rate is not None and run.task == "tune":
-        parts.append(f"lr {run.learning_rate:g}")
-    return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])

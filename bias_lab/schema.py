@@ -10,9 +10,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from bias_lab.definition import RECIPES, Run, run_id
+from bias_lab.catalogue import TASKS
+from bias_lab.definition import DEFAULTS, Run, run_id
 
 Kind = Literal["text", "whole", "real", "flag", "bits"]
 Role = Literal["identity", "axis", "recipe", "metric", "fact"]
@@ -42,7 +43,7 @@ def _rows(role: Role, origin: Origin, table: str) -> list[Column]:
     columns = []
     for line in table.strip().splitlines():
         name, kind, unit, words = (part.strip() for part in line.split("|"))
-        columns.append(Column(name=name, kind=kind, role=role, words=words, origin=origin, unit=unit))  # type: ignore[arg-type]
+        columns.append(Column(name=name, kind=cast(Kind, kind), role=role, words=words, origin=origin, unit=unit))
     return columns
 
 
@@ -183,7 +184,6 @@ def _kind_of(annotation: str) -> Kind:
 
 
 COLUMNS = columns()
-DEFAULTS = {field.name: field.default for field in fields(Run) if field.name not in ("dataset", "backbone")}
 START = ("regime", "protocol", "source")  # where the weights come from, and how the labels are used
 REPLICATE = ("draw", "seed")
 CELL = ("dataset", "image_size", "backbone", *START, "size")  # what every table of results tells apart
@@ -274,8 +274,6 @@ def _short(run: Run, name: str) -> str:
 
 
 def _is_trial(run: Run) -> bool:
-    from bias_lab.catalogue import TASKS
-
     return run.learning_rate is not None and TASKS[run.task].judged_on == "holdout"
 
 
@@ -344,8 +342,3 @@ def as_json(value: Any) -> Any:
     if is_missing(value) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value
-
-
-def recipe_fields(name: str) -> dict[str, Any]:
-    """Return what a recipe's name stands for, field by field, where the lab knows the recipe; else nothing."""
-    return {field: RECIPES[name].get(field, DEFAULTS[field]) for field in SETTINGS} if name in RECIPES else {}

@@ -25,6 +25,7 @@ LEVELS = {
     "machine": 1,
     "definition": 2,
     "schema": 3,
+    "tuning": 3,
     "ledger": 4,
     "results": 5,
     "data": 6,

@@ -8,9 +8,10 @@ from typing import Any
 
 from bias_lab import catalogue, tuning
 from bias_lab.data import subsets
-from bias_lab.definition import Run, label, pretrains, run_id
+from bias_lab.definition import Run, pretrains, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning.learning_rates import Rates
+from bias_lab.schema import label
 
 FEW = 5  # labelled images a class. A size below gets a warning
 GRID = 4  # patches a side. A patch that gives fewer gets a warning

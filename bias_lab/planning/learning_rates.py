@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue, ledger, tuning
-from bias_lab.definition import DEFAULTS, Run, label, pretrains, run_id
+from bias_lab.definition import DEFAULTS, Run, pretrains, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import overrides
+from bias_lab.schema import label
 
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)  # tried where no tuned.json has a grid
 REPLICATES = ((1000, 1000),)  # (draw, seed) of trials. No sweep uses 1000 or more
