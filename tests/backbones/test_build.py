@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bias_lab import catalogue
-from bias_lab.backbones import build, create
+from bias_lab.backbones import build, create, mobilevit, small, swin, vit
 from bias_lab.errors import UserError
 
 BIG = ("_small_", "_base_", "resnet50", "_384")  # 20 M parameters and more, or many tokens, take seconds each
@@ -198,6 +198,12 @@ def test_pretrained_weights_are_timms():
 
 
 # --- names and settings ----------------------------------------------------------------------------------------------
+
+
+def test_every_model_of_the_lab_has_a_row_and_a_size():
+    sizes = {name for module in (vit, swin, mobilevit, small) for name in module.SIZES}
+    assert sizes == {name for name, row in catalogue.BACKBONES.items() if row.ours}
+    assert all(timm.is_model(f"bias_lab_{name}") for name in sizes)
 
 
 def test_a_labs_name_wins_and_timms_can_be_forced():
