@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
 from bias_lab.catalogue import TASKS
-from bias_lab.definition import DEFAULTS, Run, run_id
+from bias_lab.definition import DEFAULTS as DEFAULTS
+from bias_lab.definition import Run, run_id
 
 Kind = Literal["text", "whole", "real", "flag", "bits"]
 Role = Literal["identity", "axis", "recipe", "metric", "fact"]
@@ -256,14 +257,14 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in (*USUAL, "weights"))
+_SILENT = {"weights", "backbone_source", "manifest"}  # told by the source, or hashes
+_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in {*USUAL, *_SILENT})
 
 
 def _told(run: Run) -> list[str]:
     """Return the fields beside backbone, start and size that a run's label tells."""
     usual = [n for n in ("recipe", "intervention", "budget", "task") if getattr(run, n) != DEFAULTS[n]]
-    silent = {"backbone_source", "manifest"}  # hashes
-    rare = [n for n in _LONG if n not in silent and hasattr(run, n) and getattr(run, n) != DEFAULTS[n]]
+    rare = [name for name in _LONG if getattr(run, name) != DEFAULTS[name]]
     return usual + rare + (["learning_rate"] if _is_trial(run) else [])
 
 

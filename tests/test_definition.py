@@ -14,7 +14,6 @@ from bias_lab.definition import (
     choose_profile,
     from_json,
     grid,
-    label,
     pretrains,
     recipe,
     run_id,
@@ -202,9 +201,3 @@ def test_steps_round_up_to_whole_batches() -> None:
     assert steps(replace(ONE, samples_seen=100, batch_size=32)) == 4
     assert steps(replace(ONE, samples_seen=96, batch_size=32)) == 3
     assert steps(replace(ONE, samples_seen=96, batch_size=32, budget=3.0)) == 9
-
-
-def test_label_tells_a_run_from_its_neighbours() -> None:
-    assert label(ONE) == "vit_micro scratch N=100 draw 0 seed 0"
-    assert "3x budget" in label(replace(ONE, budget=3.0))
-    assert "strong" in label(replace(ONE, **recipe("strong")))

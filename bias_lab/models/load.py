@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bias_lab import ledger
+from bias_lab.catalogue import PROTOCOLS, TASKS
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
 from bias_lab.training.job import trains
@@ -28,7 +29,7 @@ class Loaded:
 
     Fine-tuning stores its classifier, and a linear probe is stored as the backbone's classifier. A pretraining has no
     classifier. kNN needs the features of its labelled images, which are not stored. To get its predictions, give the
-    model's features of these images and of yours to `bias_lab.training.protocols.knn`.
+    model's features of these images and of yours to `bias_lab.training.protocols.frozen.knn`.
     """
 
     model: nn.Module
@@ -58,7 +59,7 @@ def load(run_folder: str | Path) -> Loaded:
     if classes and not trains(run) and not isinstance(classifier, nn.Linear):
         raise UserError(
             f"{here} holds no classifier: that of {run.backbone} is not linear, so the probe could not be stored in it",
-            remedy="fit it again with bias_lab.training.protocols.linear_probe",
+            remedy="fit it again with bias_lab.training.protocols.frozen.linear_probe",
         )
     fill(model, here / ledger.WEIGHTS, complete=bool(classes))
     return Loaded(
@@ -74,7 +75,7 @@ def load(run_folder: str | Path) -> Loaded:
 
 def stores_classifier(run: Run) -> bool:
     """Return whether a run's weights hold a classifier that predicts its classes."""
-    return run.task != "pretrain" and run.protocol != "knn"
+    return not TASKS[run.task].pretrains and PROTOCOLS[run.protocol].stores_classifier
 
 
 def fill(model: nn.Module, weights: Path, *, complete: bool) -> None:

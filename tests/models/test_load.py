@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from bias_lab.training.classification import logits_of
 from torch import Tensor
 
 from bias_lab import ledger
@@ -14,7 +13,8 @@ from bias_lab.data import batches, store, subsets
 from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.models.load import Loaded, load
-from bias_lab.training import protocols
+from bias_lab.training.protocols import frozen
+from bias_lab.training.tasks.classification import logits_of
 from bias_lab.training.weights import read_safetensors
 from tests.training.runs import RUN, finished
 
@@ -57,7 +57,7 @@ def test_knn_gives_features_from_which_its_predictions_follow(tmp_path: Path) ->
     features, _ = outputs(loaded)
     assert features.shape[1] == loaded.model.num_features
     saved = pd.read_parquet(ledger.run_folder(tmp_path, run_id(run)) / ledger.PREDICTIONS)
-    logits = protocols.knn(*outputs(loaded, "subset"), features, classes=10)
+    logits = frozen.knn(*outputs(loaded, "subset"), features, classes=10)
     assert (saved["predicted"].to_numpy() == logits.argmax(1).numpy()).all()
 
 
