@@ -15,7 +15,7 @@ from typing import NoReturn
 from bias_lab.cli import flags, reading, sweeps, tools
 from bias_lab.errors import UserError
 
-USER_ERROR, INTERRUPTED = 2, 130  # exit codes; 1 means that runs failed
+USER_ERROR, INTERRUPTED = 2, 130  # exit codes (1: runs failed)
 
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], Callable[[flags.Parser], None]]] = {
     "sweep": (sweeps.sweep, flags.sweep),
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code: 0 done, 1 runs failed, 2 a user's mistake, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)  # a scheduler asks with it to stop; treat it as Ctrl-C
+        signal.signal(signal.SIGTERM, _terminate)  # a scheduler's request to stop
     try:
         arguments = flags.parse(words, COMMANDS)
         arguments.typed = shlex.join(["bias-lab", *words])

@@ -59,7 +59,7 @@ class Engine(Protocol):
         """Carry out all runs of the queue and yield what happens, with a tick at least every quarter of a second.
 
         The engine takes runs from the queue and reports their end to it. It leaves result.json or failure.json in the
-        folder of each run that ended. Raise DiskFullError when the disk is full; unfinished runs then stay resumable.
+        folder of each run that ended. Raise DiskFullError when the disk is full. Unfinished runs can then be resumed.
         """
 
 

@@ -79,8 +79,8 @@ def run_sweep(
     make: returns the plan. It is called again after the tuning trials, which settle the open learning rates.
     folder: the sweep's folder, which the caller has claimed. publish: rewrites the table and the report. It is called
     first before any run starts, then as runs end.
-    Raise UserError for a user's mistake that planning or the preflight finds; `runs/` is then untouched. Raise
-    DiskFullError when the disk is full.
+    Raise UserError for a user's mistake that planning or the preflight finds, before anything is written to `runs/`.
+    Raise DiskFullError when the disk is full.
     """
     plan = make()
     planning.write_places(plan, folder)

@@ -43,7 +43,7 @@ def _code(result: Path) -> str:
 class Status:
     """The state of a sweep's folder.
 
-    head: experiment.json without its runs. runs, states, failures: by run_id; a failure is the content of failure.json.
+    head: experiment.json without its runs. runs, states, failures: by run_id. A failure is the content of failure.json.
     other_code: number of finished runs that came from different code. at_work: whether a sweep is running on it.
     """
 
@@ -161,8 +161,8 @@ def _cell(count: Counter[str] | None) -> str:
 def describe(folder: Path, name: str) -> dict[str, Any]:
     """Return what is known of the run with the id `name`.
 
-    Its keys: run_id, label, state, fields (those not at their default) and repeat (a command), all text or plain
-    values; result or failure (the file's content) if there is one.
+    Its keys are run_id, label, state, fields (those not at their default) and repeat (a command). A finished run has a
+    result too, and a failed one a failure (the content of the file).
     Raise UserError if the folder does not define the run.
     """
     run = definition(folder, name)
