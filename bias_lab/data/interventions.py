@@ -36,7 +36,7 @@ class Intervention(Protocol):
     value: what the run gives after the colon, or the default of the catalogue's row. at: keys the draws of each image.
     """
 
-    def __call__(self, x: Tensor, value: float, at: At) -> Tensor: ...
+    def __call__(self, x: Tensor, value: float, at: At, /) -> Tensor: ...
 
 
 def intervene(x: Tensor, intervention: str, at: At) -> Tensor:
@@ -72,7 +72,7 @@ def _check_patch(x: Tensor, patch: int, intervention: str) -> None:
 # --- permutations ----------------------------------------------------------------------------------------------------
 
 
-def permute_pixels(x: Tensor, value: float, at: At) -> Tensor:
+def permute_pixels(x: Tensor, value: float, _at: At) -> Tensor:
     """Permute the pixels of all images alike. value: the number of the permutation."""
     H, W = x.shape[2:]
     return _rearrange(x, permuted_pixels(H, W, int(value))[None])
@@ -84,7 +84,7 @@ def permuted_pixels(H: int, W: int, number: int) -> NDArray[np.int64]:
     return draws.permutation(H * W, number, "permuted pixels")
 
 
-def permute_patches(x: Tensor, value: float, at: At) -> Tensor:
+def permute_patches(x: Tensor, value: float, _at: At) -> Tensor:
     """Permute the patches of all images alike. value: the side of a patch in pixels."""
     patch, (H, W) = int(value), x.shape[2:]
     order = draws.permutation((H // patch) * (W // patch), 0, "permuted patches")
@@ -123,12 +123,12 @@ def _rearrange(x: Tensor, source: NDArray[np.int64]) -> Tensor:
 # --- frequencies -----------------------------------------------------------------------------------------------------
 
 
-def low_pass(x: Tensor, value: float, at: At) -> Tensor:
+def low_pass(x: Tensor, value: float, _at: At) -> Tensor:
     """Keep the frequencies up to `value` of the Nyquist frequency."""
     return _filter(x, value, high=False)
 
 
-def high_pass(x: Tensor, value: float, at: At) -> Tensor:
+def high_pass(x: Tensor, value: float, _at: At) -> Tensor:
     """Keep the frequencies above `value` of the Nyquist frequency."""
     return _filter(x, value, high=True)
 

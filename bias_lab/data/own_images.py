@@ -179,7 +179,7 @@ def _check_classes(path: Path, listed: Listing, table: pd.DataFrame) -> None:
 
 
 def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, list[str], set[tuple[str, str]] | None]:
-    """Return the table with every image's split (train, test or holdout), lines for the user, and the test images drawn.
+    """Return the table with each image's split (train, test or holdout), lines for the user, and the images drawn.
 
     A split that the user gave stays. Otherwise it is drawn once. kept: the file of a split that was drawn. The last
     item is None unless the split was drawn now, to be written there.
@@ -262,7 +262,7 @@ def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_unchanged(folder: Path, mark: str, table: pd.DataFrame, path: Path) -> None:
-    """Raise UserError if the folder holds finished runs on other images, which could not be compared with new ones."""
+    """Raise UserError if the folder holds finished runs on other images, with which new ones would be compared."""
     for old in sorted((folder / "data").glob("*.parquet")):
         if old.stem in (mark, "seen") or not _finished_on(folder, old.stem):
             continue

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from torchvision import transforms as T
 
 from bias_lab.data import augment
 from bias_lab.data.augment import At
+from bias_lab.definition import FIELDS, Run
 
 SLOTS = np.arange(1500)
+GOLDEN_CROPS = [[2, 3, 24, 26], [2, 9, 25, 22], [0, 7, 24, 19], [0, 0, 18, 20]]  # top, left, height, width
+GOLDEN_ERASED = [([4, 16], [16, 22]), ([1, 12], [9, 14]), ([7, 18], [3, 13]), ([10, 13], [1, 7])]  # rows, columns
 
 
 def at(step: int = 0, count: int = len(SLOTS)) -> At:
@@ -95,6 +99,25 @@ def test_a_long_image_falls_back_to_the_central_crop() -> None:
     assert (w == 5).all()
     assert (top == 0).all()
     assert (left == 47).all()
+
+
+def test_the_boxes_of_crops_and_erasing_are_the_same_on_every_machine() -> None:
+    """Golden values: finished runs depend on them."""
+    boxes = np.stack(augment.boxes(at(count=4), 28, 32, 0.3), axis=1)
+    assert boxes.tolist() == GOLDEN_CROPS
+    erased = augment.erase(torch.ones(4, 1, 20, 24), at(count=4), 1.0)[:, 0] == 0
+    corners = [
+        (mask.any(1).nonzero()[[0, -1], 0].tolist(), mask.any(0).nonzero()[[0, -1], 0].tolist()) for mask in erased
+    ]
+    assert corners == GOLDEN_ERASED
+
+
+def test_a_run_gets_the_augmentations_that_it_turns_on_and_no_others() -> None:
+    x = repeat(picture(), 8)
+    run = Run(dataset="x", backbone="x", size=8)
+    assert augment.apply(augment.LEVELS, x, at(count=8), run) is x
+    assert not torch.equal(augment.apply(augment.LEVELS, x, at(count=8), replace(run, colour_jitter=0.5)), x)
+    assert {*augment.LEVELS, *augment.NORMALISED} <= {*FIELDS}
 
 
 def test_a_planted_shift_of_distribution_is_caught() -> None:

@@ -108,13 +108,13 @@ def test_a_store_that_fits_a_quarter_of_a_gpus_free_memory_lies_there(monkeypatc
         monkeypatch.setattr(batches, name, lambda *_, name=name: made.append(name))
     for free, device in ((4 * 43_200, "cuda"), (4 * 43_200 - 4, "cuda"), (10**12, "cpu")):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
-        batches.crops_of(images(100, 12), 2, torch.device(device))
+        batches.make_crops(images(100, 12), 2, torch.device(device))
     assert made == ["DeviceCrops", "Crops", "Crops"]
 
 
 def test_batches_are_the_same_wherever_the_store_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     here = [x for x, _ in itertools.islice(make(**EVERYTHING), 3)]
-    monkeypatch.setattr(batches, "crops_of", DeviceCrops)
+    monkeypatch.setattr(batches, "make_crops", DeviceCrops)
     assert all(torch.equal(x, there) for x, (there, _) in zip(here, make(**EVERYTHING), strict=False))
 
 

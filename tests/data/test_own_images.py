@@ -14,8 +14,8 @@ import pytest
 
 from bias_lab import ledger
 from bias_lab.data import own_images
-from bias_lab.data.readers import decoding
 from bias_lab.data.own_images import index
+from bias_lab.data.readers import decoding
 from bias_lab.definition import Run, run_id, to_json
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import break_ten, class_folders, encoded, picture
@@ -181,7 +181,10 @@ def test_bad_files_can_be_left_out_and_are_named_all_the_same(here: Path, tmp_pa
     break_ten(here / "cat", tmp_path / "outside.jpg")
     found = index(here, folder=tmp_path / "out", skip_bad=True)
     assert found.fingerprint == clean.fingerprint
-    assert any("10 of 60 images can't be read and are left out" in line and "cat/empty.png (empty file)" in line for line in found.warnings)
+    assert any(
+        "10 of 60 images can't be read and are left out" in line and "cat/empty.png (empty file)" in line
+        for line in found.warnings
+    )
 
 
 def test_more_bad_files_than_a_line_holds_are_listed_in_a_file(here: Path, tmp_path: Path) -> None:
@@ -239,8 +242,8 @@ def test_files_that_are_no_images_by_name_are_left_out_and_counted(here: Path, t
     (here / "cat" / "notes.txt").write_text("hello", encoding="utf-8")
     (here / "loose.png").write_bytes(encoded(picture(1)))
     warnings = index(here, folder=tmp_path / "out").warnings
-    assert any("cat: left out 1 file without" in line for line in warnings)
-    assert any("left out 1 image beside the class folders" in line for line in warnings)
+    assert any("cat: 1 file without the ending of an image left out" in line for line in warnings)
+    assert any("1 image next to the class folders left out" in line for line in warnings)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from bias_lab.data import store
 from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import moments
-from bias_lab.data.readers import manifests
 from bias_lab.data.own_images import Index, index
+from bias_lab.data.readers import manifests
 from bias_lab.data.store import Images, open_images
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import class_folders, encoded, picture

@@ -154,9 +154,7 @@ def _decode(name: str, images: ImagesOrFiles, target: Target) -> Decoded:
             given = np.ascontiguousarray(images[start : start + 4096])
             part = _resized(given, target.side[0], target.channels)
             file.write(part.data)
-            decoded.rows += (
-                hashes_of(name, part) if part is not given else decoded.contents[start : start + len(part)]
-            )
+            decoded.rows += hashes_of(name, part) if part is not given else decoded.contents[start : start + len(part)]
             decoded.sums += sums(part[: max(0, target.summed - start)])
     return decoded
 
@@ -254,7 +252,7 @@ def embedded(name: str) -> Images:
     )
 
 
-def read_embedded(row: Dataset, folder: Path, side: int) -> Published:
+def read_embedded(row: Dataset, _folder: Path, _side: int) -> Published:
     """Read the packaged dataset."""
     images = embedded(row.name)
     splits = {"train": (images.train, images.train_labels), "test": (images.test, images.test_labels)}

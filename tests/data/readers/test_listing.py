@@ -36,14 +36,16 @@ def test_a_splits_folder_may_be_called_by_any_of_its_words(tmp_path: Path, word:
 def test_two_folders_for_one_split_are_refused(tmp_path: Path, two: tuple[str, str]) -> None:
     touch(tmp_path, "train/a/1.png", *(f"{name}/b/2.png" for name in two))
     first, second = sorted(two)
-    with pytest.raises(UserError, match=f"has {first}/ and {second}/ for '{SPLITS[two[0]]}'; keep one of them"):
+    with pytest.raises(
+        UserError, match=f"has {first}/ and {second}/ for the split '{SPLITS[two[0]]}'; keep one of them"
+    ):
         listing(tmp_path)
 
 
 def test_folders_beside_the_splits_are_left_out_and_named(tmp_path: Path) -> None:
     made = listing(touch(tmp_path, "train/a/1.png", "test/a/2.png", "masks/a/3.png"))
     assert len(made.items) == 2
-    assert made.warnings == ["beside train/: left out masks"]
+    assert made.warnings == ["next to train/, these are left out: masks"]
 
 
 def test_a_folder_called_like_an_image_is_listed_as_one_so_that_it_is_refused(tmp_path: Path) -> None:
@@ -60,14 +62,14 @@ def test_tables_named_by_their_splits_win_over_folders_beside_them(tmp_path: Pat
     made = listing(tmp_path)
     assert [item.split for item in made.items] == ["train"] * 4 + ["val"] * 2
     assert made.classes == ["0", "1"]
-    assert made.warnings == ["beside the tables: left out the folder sample"]
+    assert made.warnings == ["the folder sample next to the tables is left out"]
 
 
 def test_a_table_whose_name_says_no_split_is_refused_beside_others(tmp_path: Path) -> None:
     rows = pd.DataFrame({"path": ["x.png"], "label": [1]})
     for name in ("train", "more"):
         rows.to_parquet(tmp_path / f"{name}.parquet")
-    with pytest.raises(UserError, match="its name says no split"):
+    with pytest.raises(UserError, match="its name has no split"):
         listing(tmp_path)
 
 
@@ -76,7 +78,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor a table"):
         listing(tmp_path / "images.zip")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="no parquet file"):
+    with pytest.raises(UserError, match="not a parquet file"):
         listing(tmp_path / "broken.parquet")
 
 

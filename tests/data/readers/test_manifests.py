@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bias_lab.data import subsets
+from bias_lab.data.own_images import index
 from bias_lab.data.readers import manifests
 from bias_lab.data.readers.manifests import Pool, pool, ranking, read, use, write
-from bias_lab.data.own_images import index
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import class_folders
@@ -88,7 +88,7 @@ def test_what_is_no_manifest_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no manifest"):
         read(tmp_path / "m.parquet")
     (tmp_path / "m.parquet").write_bytes(b"hello")
-    with pytest.raises(UserError, match="no parquet file"):
+    with pytest.raises(UserError, match="not a parquet file"):
         read(tmp_path / "m.parquet")
     pd.DataFrame({"index": [1]}).to_parquet(tmp_path / "m.parquet")
     with pytest.raises(UserError, match="no column label"):

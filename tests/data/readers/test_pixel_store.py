@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from bias_lab.data import store
-from bias_lab.data.readers import pixel_store
 from bias_lab.data.own_images import Index, index
+from bias_lab.data.readers import pixel_store
 from bias_lab.data.store import open_images
 from tests.data.pictures_on_disk import class_folders
 from tests.data.stores_on_disk import files, found, opened
@@ -146,7 +146,7 @@ from bias_lab.data.readers import decoding, image_file, pixel_store
 place, kills = json.loads(pathlib.Path(sys.argv[1]).read_text()), int(sys.argv[3])
 decoding.ALONE = int(sys.argv[4])
 system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
-ours = {image_file.pixels: "image", decoding.Future.result: "part", pixel_store.of_sums: "moments", pixel_store.content_hash: "sum"}
+ours = {image_file.pixels: "image", decoding.Future.result: "part", pixel_store.of_sums: "moments"}
 named = {function.__code__: name for function, name in ours.items()}
 steps, one_at_a_time = [], threading.Lock()
 
@@ -205,7 +205,9 @@ def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
     whole = opened(found, tmp_path)
     for moment in told["moments"]:
         folder, where = f"root-{moment}", f"step {moment}, {told['steps'][moment - 1]}"
-        left = pixel_store._open(tmp_path / folder / "stores", pixel_store.key_of(found.fingerprint, 24, 3, *found.classes))
+        left = pixel_store._open(
+            tmp_path / folder / "stores", pixel_store.key_of(found.fingerprint, 24, 3, *found.classes)
+        )
         assert (left is not None) == (moment >= renames[3]), where
         again = open_images(found.identity, data_root=str(tmp_path / folder), place=found.place)
         for images in (again, *([left] if left else [])):
