@@ -25,7 +25,6 @@ from bias_lab.data import draws
 from bias_lab.data.augment import At, inside
 from bias_lab.data.operations import to_device
 from bias_lab.data.readers import named, procedural
-from bias_lab.errors import UserError
 
 EVALUATION = 2**62  # the step that keys the draws for test and hold-out images; no training reaches it
 
@@ -48,8 +47,8 @@ def intervene(x: Tensor, intervention: str, at: At) -> Tensor:
     if not intervention:
         return x
     name, value = catalogue.intervention(intervention)
-    if catalogue.INTERVENTIONS[name].is_patch:
-        _check_patch(x, int(value), intervention)
+    for side in {*x.shape[2:]}:
+        catalogue.check_intervention(intervention, side)
     return _function(name)(x, value, at)
 
 
@@ -57,16 +56,6 @@ def intervene(x: Tensor, intervention: str, at: At) -> Tensor:
 def _function(name: str) -> Intervention:
     function: Intervention = pkgutil.resolve_name(catalogue.INTERVENTIONS[name].module)
     return function
-
-
-def _check_patch(x: Tensor, patch: int, intervention: str) -> None:
-    H, W = x.shape[2:]
-    if H % patch or W % patch:
-        sides = [side for side in range(2, min(H, W)) if H % side == 0 and W % side == 0]
-        raise UserError(
-            f"{intervention}: patches of {patch} px do not divide a {H}x{W} image",
-            f"sides that do: {', '.join(map(str, sides)) or 'none'}",
-        )
 
 
 # --- permutations ----------------------------------------------------------------------------------------------------

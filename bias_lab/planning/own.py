@@ -50,9 +50,7 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     return f"file:{digest}", {"path": str(path.absolute())}
 
 
-def images(
-    name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False
-) -> tuple[str, dict[str, Any]]:
+def images(name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
     """A pretraining's source as a run holds it, and its place: `folder:<fingerprint>` for a folder of images without
     classes, else name and nothing. folder: the sweep's, where the index is kept.
     """

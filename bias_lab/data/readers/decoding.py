@@ -276,11 +276,12 @@ def _in_processes(parts: Iterator[Part], workers: int, advance: Callable[[int], 
                 for process in processes:
                     process.kill()
             pool.shutdown(cancel_futures=True)
-            if isinstance(error, BrokenPipeError):
-                raise RuntimeError("a decoding process could not start") from None
             if isinstance(error, BrokenProcessPool):
-                dead = min(processes, key=lambda process: process.exitcode in (None, 0, -signal.SIGTERM))
-                raise RuntimeError(f"decoding process {dead.pid} ended early, with exit code {dead.exitcode}") from None
+                dead = min(processes, key=lambda each: each.exitcode in (None, 0, -signal.SIGTERM), default=None)
+                which = f"process {dead.pid}, with exit code {dead.exitcode}" if dead else "it did not start"
+                raise RuntimeError(f"a decoding process ended early: {which}") from None
+            if isinstance(error, BrokenPipeError):
+                raise RuntimeError("a decoding process ended early: it did not start") from None
             raise
 
 
