@@ -45,11 +45,13 @@ LEVELS = {
 GROUND = {"bias_lab", "bias_lab.errors", "bias_lab.catalogue", "bias_lab.definition", "bias_lab.machine"}
 TUNES = {"bias_lab.planning.experiment_files", "bias_lab.tuning"}  # the experiment that tunes others reads them
 HEAVY = {"torch", "timm", "lightning", "torchmetrics", "torchvision"}
+LIGHT_ROOMS = ("catalogue", "statistics", "tracking", "planning", "report", "execution", "cli")
 LIGHT = [
     path
     for path in FILES
-    if path.parent == PACKAGE or path.parent.name in ("sweep", "analysis") or path == PACKAGE / "data" / "subsets.py"
-]
+    if (path.parent == PACKAGE or path.relative_to(PACKAGE).parts[0] in LIGHT_ROOMS)
+    and path != PACKAGE / "tracking" / "live.py"  # the logger of a run while it trains
+] + [PACKAGE / "data" / "subsets.py"]
 
 
 def module_of(path: Path) -> str:
