@@ -96,7 +96,10 @@ def _by_size(rows: pd.DataFrame) -> dict[Any, dict[str, NDArray[Any]]]:
     names = [name for name in ("backbone", *schema.REPLICATE, "collapsed", "correct", "test_images") if name in rows]
     columns = {str(name): column.to_numpy() for name, column in rep.light(rows[names]).items()}
     places = rows.groupby("size").indices
-    return {size: {name: column[places[size]] for name, column in columns.items()} for size in sorted(int(str(one)) for one in places)}
+    return {
+        size: {name: column[places[size]] for name, column in columns.items()}
+        for size in sorted(int(str(one)) for one in places)
+    }
 
 
 def _used(rows: dict[str, NDArray[Any]], pairs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
