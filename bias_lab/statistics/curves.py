@@ -41,14 +41,14 @@ def sample_efficiency(
     """
     rows = rep.comparable(table, where=where, metric=metric)
     ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
-    found = []
+    records = []
     for size, target in theirs.items():
         gaps = {m: gap for m, own in ours.items() if len((gap := _units(target - own, replicates))[0])}
         if gaps:
             labels, low, high, bound, n = _zero(gaps, first=True)
             accuracy = float(np.nanmean(target))
-            found.append((size, accuracy, labels, labels / size, low / size, high / size, bound, n))
-    return pd.DataFrame(found, columns=EFFICIENCY)
+            records.append((size, accuracy, labels, labels / size, low / size, high / size, bound, n))
+    return pd.DataFrame(records, columns=EFFICIENCY)
 
 
 def crossover(
@@ -141,7 +141,7 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
     Source of the form: Cortes et al. 1994, Hestness et al. 2017 (arXiv:1712.00409).
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
-    found = []
+    records = []
     for curve, part in rows.groupby(_CURVE):
         means = part.groupby("size")[metric].mean()
         if len(means) < 3:
@@ -154,8 +154,8 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
             level, slope, bend = fit(sizes[:-1], values[:-1])
             predicted = level - slope * float(sizes[-1]) ** -bend
         law = (len(means), limit, scale, exponent, rmse)
-        found.append((*curve, *law, int(sizes[-1]), predicted, values[-1], predicted - values[-1]))
-    return pd.DataFrame(found, columns=FIT)
+        records.append((*curve, *law, int(sizes[-1]), predicted, values[-1], predicted - values[-1]))
+    return pd.DataFrame(records, columns=FIT)
 
 
 def fit(sizes: Vector, values: Vector) -> tuple[float, float, float]:
@@ -179,6 +179,6 @@ def fit(sizes: Vector, values: Vector) -> tuple[float, float, float]:
     exponents = np.geomspace(0.01, 2, 120)
     best = int(np.argmin([linear(e)[0] for e in exponents]))
     ends = float(exponents[max(0, best - 1)]), float(exponents[min(len(exponents) - 1, best + 1)])
-    found = minimize_scalar(lambda e: linear(e)[0], bounds=ends, method="bounded", options={"xatol": 1e-12})
-    _, limit, scale = linear(found.x)
-    return limit, scale, float(found.x)
+    minimum = minimize_scalar(lambda e: linear(e)[0], bounds=ends, method="bounded", options={"xatol": 1e-12})
+    _, limit, scale = linear(minimum.x)
+    return limit, scale, float(minimum.x)
