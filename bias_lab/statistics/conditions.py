@@ -20,8 +20,7 @@ BEFORE = "pretraining_"  # begins the name of a column that holds a field of the
 TESTED = tuple(name for name, task in TASKS.items() if task.judged_on == "test")
 PRETRAINS = tuple(name for name, task in TASKS.items() if not task.judged_on)
 _OF_A_PRETRAINING = tuple(n for n, c in schema.COLUMNS.items() if c.role in ("axis", "recipe") and n not in schema.CELL)
-# All cells of a study agree in these unless the study is about them. The others may follow from a backbone or a start,
-# as a patch or a learning rate does, and are axes only where they vary within a cell.
+# All cells of a study agree in these unless the study is about them; see `axes`.
 _COMMON = tuple(
     name
     for name in schema.AXES
@@ -56,15 +55,17 @@ def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     for name in _OF_A_PRETRAINING:
         if name in rows and len(np.unique(_codes(rows, name))) > 1:
-            columns[BEFORE + name] = table["pretraining"].map(_given(rows, name))
+            columns[BEFORE + name] = table["pretraining"].map(given(rows, name))
     return table.assign(**columns) if columns else table
 
 
 def axes(table: pd.DataFrame) -> list[str]:
     """Return the columns that tell apart finished runs of one cell, the usual ones (`schema.AXES`) first.
 
-    A column that differs only together with an earlier axis is none: a recipe's name stands for its fields. A missing
-    value counts as the default, because tables of earlier versions lack the fields that came later.
+    A column that differs only together with an earlier axis is none: a recipe's name stands for its fields. What all
+    cells share by default (an intervention, label noise) is an axis wherever it varies, so that a study that is half
+    done compares no two conditions. What follows from the backbone or start (a patch, a tuned learning rate) is an axis
+    where it varies within a cell. A missing value counts as the default, because older tables lack newer fields.
 
     >>> from bias_lab.results import typed
     >>> runs = dict(status="finished", task="classify", backbone="vit_micro", size=100, label_noise=[0.0, 0.2])
@@ -93,8 +94,8 @@ def reference(table: pd.DataFrame, axis: str) -> Any:
 
 def has(rows: pd.DataFrame, axis: str, value: Any) -> "pd.Series[bool]":
     """Return which rows have this value of an axis; a missing value counts as the default."""
-    found: pd.Series[bool] = _given(rows, axis) == (_missing(axis) if value is None else value)
-    return found
+    same: pd.Series[bool] = given(rows, axis) == (_missing(axis) if value is None else value)
+    return same
 
 
 def check_axis(axis: str) -> None:
@@ -131,10 +132,10 @@ class _Study(NamedTuple):
 
     def varying(self, axis: str) -> "pd.Series[Any]":
         """Return an axis's values in the rows of groups that vary along it; of all rows where none does."""
-        given = _given(self.rows, axis)
+        values = given(self.rows, axis)
         if axis not in self.axes:
-            return given
-        return given[self._varies(axis)]
+            return values
+        return values[self._varies(axis)]
 
     def _varies(self, axis: str) -> NDArray[np.bool_]:
         group, codes = self.groups[axis], _codes(self.rows, axis)
@@ -142,22 +143,22 @@ class _Study(NamedTuple):
         first[group[::-1]] = codes[::-1]  # each group's first value
         varies = np.zeros(len(first), dtype=bool)
         varies[group[codes != first[group]]] = True
-        found: NDArray[np.bool_] = varies[group]
-        return found
+        of_row: NDArray[np.bool_] = varies[group]
+        return of_row
 
     def reference(self, axis: str) -> Any:
         if axis not in self.rows:
             return _missing(axis)
-        default, given = _missing(axis), self.varying(axis)
-        if not len(given) or (given == default).any():
+        default, values = _missing(axis), self.varying(axis)
+        if not len(values) or (values == default).any():
             return default
-        return given.value_counts().index[0]
+        return values.value_counts().index[0]
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
         right = has(self.rows, axis, value).to_numpy(dtype=bool, copy=True)
         if axis in self.axes and axis not in _COMMON:
-            right |= (_given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
+            right |= (given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
         return right
 
     def is_reference(self, axis: str) -> NDArray[np.bool_]:
@@ -180,7 +181,7 @@ def _study(table: pd.DataFrame) -> _Study:
     names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
     whole = _combined(_codes(rows, name) for name in schema.CELL[:2] if name in rows)  # one dataset, one image size
     cell = _combined([whole, *(_codes(rows, name) for name in schema.CELL[2:] if name in rows)])
-    found: list[str] = []
+    axes: list[str] = []
     groups: dict[str, Codes] = {}
     for name in names:
         codes = _codes(rows, name)
@@ -188,10 +189,10 @@ def _study(table: pd.DataFrame) -> _Study:
             continue
         group = whole if name in _COMMON else cell
         if _combined([group, codes]).max() > group.max():
-            found.append(name)
+            axes.append(name)
             groups[name] = group
             whole, cell = _combined([whole, codes]), _combined([cell, codes])
-    return _Study(rows, found, groups)
+    return _Study(rows, axes, groups)
 
 
 def _missing(axis: str) -> Any:
@@ -207,10 +208,10 @@ def _filled(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
     return rows[axis].fillna(_missing(axis))
 
 
-def _given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
+def given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
     """Return an axis's values as Python objects; a missing one is the default, '' where there is none."""
-    given = _filled(rows, axis)
-    return given.astype("object").where(given.notna(), "")
+    filled = _filled(rows, axis)
+    return filled.astype("object").where(filled.notna(), "")
 
 
 def _codes(rows: pd.DataFrame, axis: str) -> Codes:

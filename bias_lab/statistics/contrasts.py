@@ -19,6 +19,7 @@ from bias_lab.statistics.gaps import between
 from bias_lab.statistics.recovery import shares
 
 _START = list(schema.START)
+_PRETRAINED = ("backbone", "regime", "source")  # what a pretraining has in common with the runs that start from it
 _HOW = _START[:-1]  # regime and protocol, whatever the source
 _ENDS = ["low", "high", "low_any", "high_any", "n", "units", "unit", "p_smallest", "test_se", "p", "p_holm"]
 ARMS = ["value", *_START, "size", "shortfall", *_ENDS, "gone", "gone_low", "gone_high"]
@@ -45,7 +46,7 @@ def arms(
     gone, gone_low, gone_high. gone: the reference's shortfall minus this one's, paired over replicates that have both,
     with its t interval, in the metric's unit; NaN for the reference. Empty where the axis has one value.
     """
-    found = []
+    parts = []
     by_value = _by_value(table, axis, metric, where)
     for start in _starts(axis, by_value):
         base = None
@@ -56,13 +57,10 @@ def arms(
             base = paired if base is None else base
             both = base.merge(paired, on=rep.KEY, suffixes=("_base", ""))
             both["gone"] = both["difference_base"] - both["difference"]
-            gone = {} if base is paired else _means(both, "gone")
-            ends = [gone.get(size, (math.nan,) * 3) for size in part["size"]]
-            part[["gone", "gone_low", "gone_high"]] = pd.DataFrame(
-                ends, index=part.index, columns=range(3), dtype=float
-            )
-            found.append(part)
-    return _joined(found, ARMS)
+            gone = both.iloc[:0] if base is paired else both
+            part[["gone", "gone_low", "gone_high"]] = _intervals(gone, "gone", part["size"])
+            parts.append(part)
+    return _joined(parts, ARMS)
 
 
 def moved(
@@ -75,20 +73,19 @@ def moved(
     Returns a row a value, backbone, start and size: value, backbone, regime, protocol, source, size, change (in the
     metric's unit) and the columns of `gaps`. Empty where the axis has one value.
     """
-    found = []
-    by_value = _by_value(table, axis, metric, where)
     key = ["backbone", *_START]
+    by_value = _by_value(table, axis, metric, where)
+    having = {value: rows[conditions.has(rows, axis, value)].groupby(key) for value, rows in by_value.items()}
+    parts: list[pd.DataFrame] = []
     base: dict[Any, pd.DataFrame] = {}
-    for value, rows in by_value.items():
-        cells = dict(tuple(rows[conditions.has(rows, axis, value)].groupby(key)))
-        if not base:
-            base = cells
-            continue
-        for cell, part in cells.items():
+    for place, (value, cells) in enumerate(having.items()):
+        if place == 0:  # the reference
+            base = dict(tuple(cells))
+        for cell, part in cells if place else ():
             if cell in base:
                 own = between(base[cell], part, metric).rename(columns={"shortfall": "change"})
-                found.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
-    return _joined(found, MOVED)
+                parts.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
+    return _joined(parts, MOVED)
 
 
 def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict[Any, pd.DataFrame]:
@@ -132,7 +129,7 @@ def likewise(
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)
     base = [rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against)]
-    found = []
+    parts = []
     for (regime, protocol), part in rows[~scratch].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
@@ -142,8 +139,8 @@ def likewise(
             same[["left", "left_low", "left_high"]] = pd.DataFrame(
                 ends, index=same.index, columns=range(3), dtype=float
             )
-            found.append(same)
-    return _joined(found, LIKEWISE)
+            parts.append(same)
+    return _joined(parts, LIKEWISE)
 
 
 def matched(ours: pd.DataFrame, theirs: pd.DataFrame, regime: str) -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -181,23 +178,18 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
     spent = table[table["task"].isin(conditions.PRETRAINS) & (table["status"] == "finished")]
     spent = spent[spent["image_size"].isin(rows["image_size"])]
     key = ["backbone", *_START]
-    found = []
+    parts = []
     for cell, part in rows[~scratch].groupby(key):
         named = dict(zip(key, map(str, cell), strict=True))
         own = rows[scratch & (rows["backbone"] == named["backbone"])]
         gain = between(own, part, metric).rename(columns={"shortfall": "gain"})
-        behind = between(part, reference, metric).set_index("size").reindex(gain["size"])
-        for name, column in (("behind", "shortfall"), ("behind_low", "low"), ("behind_high", "high")):
-            gain[name] = behind[column].to_numpy(dtype=float)
-        before = spent[
-            (spent[["backbone", "regime", "source"]] == [named[n] for n in ("backbone", "regime", "source")]).all(
-                axis=1
-            )
-        ]
+        behind = rep.pairs(part, reference, metric)
+        gain[["behind", "behind_low", "behind_high"]] = _intervals(behind, "difference", gain["size"])
+        before = spent[(spent[list(_PRETRAINED)] == [named[name] for name in _PRETRAINED]).all(axis=1)]
         gain["seen_before"] = _seen(before, gain["size"])
         means = {metric: gain["size"].map(part.groupby("size")[metric].mean())}
-        found.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
-    return _joined(found, ["backbone", "family", *_START, "size", metric, *GAINS])
+        parts.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
+    return _joined(parts, ["backbone", "family", *_START, "size", metric, *GAINS])
 
 
 def _seen(before: pd.DataFrame, sizes: "pd.Series[Any]") -> "pd.Series[Any] | float":
@@ -206,11 +198,10 @@ def _seen(before: pd.DataFrame, sizes: "pd.Series[Any]") -> "pd.Series[Any] | fl
     return sizes.map(seen.groupby(before["size"]).max()) if (before["size"] > 0).any() else float(seen.max())
 
 
-def _means(rows: pd.DataFrame, column: str) -> dict[Any, tuple[float, float, float]]:
-    """Return size → mean and interval of a column over replicates."""
-    indexed = {size: part.set_index(list(schema.REPLICATE))[[column]] for size, part in rows.groupby("size")}
-    means = {size: intervals.mean(rep.units(part)[column].to_numpy(dtype=float)) for size, part in indexed.items()}
-    return {size: (of.value, of.low, of.high) for size, of in means.items()}
+def _intervals(paired: pd.DataFrame, column: str, sizes: "pd.Series[Any]") -> pd.DataFrame:
+    """Return mean and interval of a column over replicates: a row a size, NaN where it has none."""
+    means = {size: intervals.mean(values)[:3] for size, values in rep.independent(paired, column).items()}
+    return pd.DataFrame([means.get(size, (math.nan,) * 3) for size in sizes], index=sizes.index, columns=range(3))
 
 
 def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

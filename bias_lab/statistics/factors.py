@@ -42,7 +42,7 @@ def effects(
     model = _Model(_factors(rows, along), rows[metric].to_numpy(dtype=float))
     rest, rest_df = model.rest(model.names)
     families = dict(zip(rows["backbone"], rows["family"], strict=True))
-    found = []
+    records = []
     for name in model.names:
         if name == "size" or rest_df < 1:
             continue
@@ -58,16 +58,16 @@ def effects(
         share = _variance_share(f, df, rest_df, len(rows))
         ends = model.extremes(name, [*others, name], families if name == "backbone" else {})
         p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
-        found.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
-    return pd.DataFrame(found, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
+        records.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
+    return pd.DataFrame(records, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
 
 
 def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
     """Return the factors with more than one level, size first; draw and seed as one where each draw has one seed."""
     usual = schema.DEFAULTS["protocol"]
     regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == usual else f", {p}")
-    names = ["size", *(name for name in along if name in rows), "family", "backbone", "regime", *schema.REPLICATE]
-    factors = rows[names].assign(regime=regime)
+    axes = {name: conditions.given(rows, name).astype(str) for name in along if name in rows}
+    factors = rows[["size", *axes, "family", "backbone", "regime", *schema.REPLICATE]].assign(regime=regime, **axes)
     if rows.groupby("draw")["seed"].nunique().max() == 1:
         factors = factors.drop(columns="seed").rename(columns={"draw": "draw and seed"})
     return factors[[n for n in factors if n == "size" or 1 < factors[n].nunique() <= _MOST_LEVELS]]
