@@ -13,6 +13,7 @@ from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.sentences import (
     answer,
     claims,
+    ends,
     left_where_alike,
     meeting,
     method,
@@ -96,7 +97,7 @@ def _details(view: pd.DataFrame) -> list[Section]:
         tables.power(statistics.power(view)),
     )
     cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
-    text = tuple(filter(None, [meeting(statistics.crossover(view).to_dict("records")[0])]))
+    text = tuple(filter(None, [meeting(ends(statistics.crossover(view))[0])]))
     return [
         Section(name="labels", title="What it costs in labels", text=text, tables=labels),
         Section(name="made-of", title="What accuracy varies with", tables=varies),

@@ -191,7 +191,7 @@ def method(found: pd.DataFrame, what: str = "sizes") -> str:
     text = f"Intervals are Student's t over {count} replicates {images}."
     if len(tested) > 1:
         text += f" Claims are Holm-corrected over {len(tested)} {what}."
-    fewest = tested.loc[tested["units"].idxmin()]
+    fewest = tested.sort_values("units", kind="stable").iloc[0]
     reach = f"sign flips of {fewest['units']} {fewest['unit']}s cannot reach a p below {fewest['p_smallest']:.3g}"
     return f"{text} For comparison, {reach}."
 

@@ -195,16 +195,15 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
         series.append(_series(names[str(backbone)], points, part, (), bold=bold))
     starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands hide one another
-    for (backbone, regime, protocol, source), part in others.groupby(["backbone", *START]):
-        shown = source if several_sources(others, backbone, regime) else ""
-        bold = not reference or (few and backbone in reference)
-        points = curve(part, f"{backbone}, {regime}, {protocol}")
-        series.append(
-            _series(start_label(names[str(backbone)], regime, protocol, shown), points, part, _dash(regime), bold=bold)
-        )
+    for (name, regime, protocol, source), part in others.groupby(["backbone", *START]):
+        shown = source if several_sources(others, name, regime) else ""
+        label = start_label(names[str(name)], regime, protocol, shown)
+        points = curve(part, f"{name}, {regime}, {protocol}")
+        bold = not reference or (few and name in reference)
+        series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
-        f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a seed. "
-        "Bands are 95 % intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and "
+        f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
+        "seed. Bands are 95 % intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and "
         f"the line pattern where the weights come from.{shorter}"
     )
     return Chart(
@@ -224,8 +223,8 @@ def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "
     lines = list(found)
     caption = (
         f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
-        f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained from "
-        "scratch."
+        f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
+        "from scratch."
     )
     return Chart(
         name=f"{prefix}shortfall",

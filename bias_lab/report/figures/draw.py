@@ -49,8 +49,7 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
     text = re.sub(r"<g id=\"point(\d+)\">", lambda found: _point(*points[int(found[1])]), text)
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
     text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})\b", _variable, text)
-    text = re.sub(r"font: ((?:bold |[67]00 )?[\d.]+px) [^;\"]*", r"font: \1 inherit", text)
-    text = re.sub(r"font: (bold |[67]00 )?([\d.]+)px inherit", _font, text).replace("xlink:href", "href")
+    text = re.sub(r"font: (bold |[67]00 )?([\d.]+px) [^;\"]*", _font, text).replace("xlink:href", "href")
     head = f'<svg class="chart {frame.name}" viewBox="0 0 {frame.width} {frame.height}" role="img"'
     return f'{head} aria-label="{escape(chart.title)}"{text[text.index(">") :]}'.replace("\n", " ").rstrip()
 
@@ -93,7 +92,7 @@ def _variable(found: re.Match[str]) -> str:
 
 
 def _font(found: re.Match[str]) -> str:
-    return f"font-size: {found[2]}px" + ("; font-weight: 650" if found[1] else "")
+    return f"font-size: {found[2]}" + ("; font-weight: 650" if found[1] else "")
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -104,7 +103,7 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
     import matplotlib
     from matplotlib.figure import Figure  # brings its own canvas: no window, no global state
 
-    style = {"font.size": frame.font, "lines.scale_dashes": False, "text.parse_math": False}
+    style: Any = {"font.size": frame.font, "lines.scale_dashes": False, "text.parse_math": False}
     with matplotlib.rc_context(style):
         figure = Figure(
             figsize=(frame.width / 72, frame.height / 72), dpi=72, facecolor="none" if frame.name != "file" else PAPER
