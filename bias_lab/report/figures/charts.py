@@ -28,6 +28,8 @@ DASHES = {  # regime → the line's pattern, in pixels
 }  # fmt: skip
 VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis, the reference first
 START = list(schema.START)
+BANDS = "Bands are 95 % intervals of the mean (Student's t)."
+LOOKS = "The colour shows the family, the marker the backbone, and the line pattern"
 BARS = (
     "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
     "Above 0 the CNNs lead."
@@ -203,8 +205,7 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
-        "seed. Bands are 95 % intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and "
-        f"the line pattern where the weights come from.{shorter}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{shorter}"
     )
     return Chart(
         name=f"{prefix}accuracy",
@@ -280,9 +281,8 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
         name=f"{prefix}{axis}{tail}",
         title=f"Accuracy by {axis_words}",
         caption=(
-            f"Mean test accuracy over n = {replicate_count(pd.concat(every), 'value')} replicates. Bands are 95 % "
-            "intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and the line "
-            f"pattern the {axis_words}.{shorter}"
+            f"Mean test accuracy over n = {replicate_count(pd.concat(every), 'value')} replicates. {BANDS} {LOOKS} the "
+            f"{axis_words}.{shorter}"
         ),
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",
@@ -338,9 +338,8 @@ def epochs(found: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") 
         series.append(_series(label, tuple(points), part, _dash(regime), bold=True))
     n = found.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
     caption = (
-        f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. Bands are 95 % intervals "
-        "(Student's t). The colour shows the family, the marker the backbone, and the line pattern where the weights "
-        f"come from. Nothing is chosen by these curves.{shorter}"
+        f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. {BANDS} {LOOKS} where the "
+        f"weights come from. Nothing is chosen by these curves.{shorter}"
     )
     return Chart(
         name=f"{prefix}epochs{tail}",
