@@ -56,7 +56,7 @@ def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
     columns = {}
     for name in _OF_A_PRETRAINING:
         if name in rows and len(np.unique(_codes(rows, name))) > 1:
-            columns[BEFORE + name] = table["pretraining"].map(_given(rows, name))
+            columns[BEFORE + name] = table["pretraining"].map(given(rows, name))
     return table.assign(**columns) if columns else table
 
 
@@ -93,7 +93,7 @@ def reference(table: pd.DataFrame, axis: str) -> Any:
 
 def has(rows: pd.DataFrame, axis: str, value: Any) -> "pd.Series[bool]":
     """Return which rows have this value of an axis; a missing value counts as the default."""
-    found: pd.Series[bool] = _given(rows, axis) == (_missing(axis) if value is None else value)
+    found: pd.Series[bool] = given(rows, axis) == (_missing(axis) if value is None else value)
     return found
 
 
@@ -131,10 +131,10 @@ class _Study(NamedTuple):
 
     def varying(self, axis: str) -> "pd.Series[Any]":
         """Return an axis's values in the rows of groups that vary along it; of all rows where none does."""
-        given = _given(self.rows, axis)
+        found = given(self.rows, axis)
         if axis not in self.axes:
-            return given
-        return given[self._varies(axis)]
+            return found
+        return found[self._varies(axis)]
 
     def _varies(self, axis: str) -> NDArray[np.bool_]:
         group, codes = self.groups[axis], _codes(self.rows, axis)
@@ -148,16 +148,16 @@ class _Study(NamedTuple):
     def reference(self, axis: str) -> Any:
         if axis not in self.rows:
             return _missing(axis)
-        default, given = _missing(axis), self.varying(axis)
-        if not len(given) or (given == default).any():
+        default, found = _missing(axis), self.varying(axis)
+        if not len(found) or (found == default).any():
             return default
-        return given.value_counts().index[0]
+        return found.value_counts().index[0]
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
         right = has(self.rows, axis, value).to_numpy(dtype=bool, copy=True)
         if axis in self.axes and axis not in _COMMON:
-            right |= (_given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
+            right |= (given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
         return right
 
     def is_reference(self, axis: str) -> NDArray[np.bool_]:
@@ -207,10 +207,10 @@ def _filled(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
     return rows[axis].fillna(_missing(axis))
 
 
-def _given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
+def given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
     """Return an axis's values as Python objects; a missing one is the default, '' where there is none."""
-    given = _filled(rows, axis)
-    return given.astype("object").where(given.notna(), "")
+    filled = _filled(rows, axis)
+    return filled.astype("object").where(filled.notna(), "")
 
 
 def _codes(rows: pd.DataFrame, axis: str) -> Codes:

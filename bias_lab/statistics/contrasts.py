@@ -19,6 +19,7 @@ from bias_lab.statistics.gaps import between
 from bias_lab.statistics.recovery import shares
 
 _START = list(schema.START)
+_PRETRAINED = ("backbone", "regime", "source")  # what a pretraining has in common with the runs that start from it
 _HOW = _START[:-1]  # regime and protocol, whatever the source
 _ENDS = ["low", "high", "low_any", "high_any", "n", "units", "unit", "p_smallest", "test_se", "p", "p_holm"]
 ARMS = ["value", *_START, "size", "shortfall", *_ENDS, "gone", "gone_low", "gone_high"]
@@ -56,11 +57,8 @@ def arms(
             base = paired if base is None else base
             both = base.merge(paired, on=rep.KEY, suffixes=("_base", ""))
             both["gone"] = both["difference_base"] - both["difference"]
-            gone = {} if base is paired else _means(both, "gone")
-            ends = [gone.get(size, (math.nan,) * 3) for size in part["size"]]
-            part[["gone", "gone_low", "gone_high"]] = pd.DataFrame(
-                ends, index=part.index, columns=range(3), dtype=float
-            )
+            gone = both.iloc[:0] if base is paired else both
+            part[["gone", "gone_low", "gone_high"]] = _intervals(gone, "gone", part["size"])
             found.append(part)
     return _joined(found, ARMS)
 
@@ -186,14 +184,9 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
         named = dict(zip(key, map(str, cell), strict=True))
         own = rows[scratch & (rows["backbone"] == named["backbone"])]
         gain = between(own, part, metric).rename(columns={"shortfall": "gain"})
-        behind = between(part, reference, metric).set_index("size").reindex(gain["size"])
-        for name, column in (("behind", "shortfall"), ("behind_low", "low"), ("behind_high", "high")):
-            gain[name] = behind[column].to_numpy(dtype=float)
-        before = spent[
-            (spent[["backbone", "regime", "source"]] == [named[n] for n in ("backbone", "regime", "source")]).all(
-                axis=1
-            )
-        ]
+        behind = rep.pairs(part, reference, metric)
+        gain[["behind", "behind_low", "behind_high"]] = _intervals(behind, "difference", gain["size"])
+        before = spent[(spent[list(_PRETRAINED)] == [named[name] for name in _PRETRAINED]).all(axis=1)]
         gain["seen_before"] = _seen(before, gain["size"])
         means = {metric: gain["size"].map(part.groupby("size")[metric].mean())}
         found.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
@@ -206,11 +199,10 @@ def _seen(before: pd.DataFrame, sizes: "pd.Series[Any]") -> "pd.Series[Any] | fl
     return sizes.map(seen.groupby(before["size"]).max()) if (before["size"] > 0).any() else float(seen.max())
 
 
-def _means(rows: pd.DataFrame, column: str) -> dict[Any, tuple[float, float, float]]:
-    """Return size → mean and interval of a column over replicates."""
-    indexed = {size: part.set_index(list(schema.REPLICATE))[[column]] for size, part in rows.groupby("size")}
-    means = {size: intervals.mean(rep.units(part)[column].to_numpy(dtype=float)) for size, part in indexed.items()}
-    return {size: (of.value, of.low, of.high) for size, of in means.items()}
+def _intervals(paired: pd.DataFrame, column: str, sizes: "pd.Series[Any]") -> pd.DataFrame:
+    """Return mean and interval of a column over replicates: a row a size, NaN where it has none."""
+    means = {size: intervals.mean(values)[:3] for size, values in rep.independent(paired, column).items()}
+    return pd.DataFrame([means.get(size, (math.nan,) * 3) for size in sizes], index=sizes.index, columns=range(3))
 
 
 def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

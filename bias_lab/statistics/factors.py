@@ -66,8 +66,8 @@ def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
     """Return the factors with more than one level, size first; draw and seed as one where each draw has one seed."""
     usual = schema.DEFAULTS["protocol"]
     regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == usual else f", {p}")
-    names = ["size", *(name for name in along if name in rows), "family", "backbone", "regime", *schema.REPLICATE]
-    factors = rows[names].assign(regime=regime)
+    axes = {name: conditions.given(rows, name).astype(str) for name in along if name in rows}
+    factors = rows[["size", *axes, "family", "backbone", "regime", *schema.REPLICATE]].assign(regime=regime, **axes)
     if rows.groupby("draw")["seed"].nunique().max() == 1:
         factors = factors.drop(columns="seed").rename(columns={"draw": "draw and seed"})
     return factors[[n for n in factors if n == "size" or 1 < factors[n].nunique() <= _MOST_LEVELS]]

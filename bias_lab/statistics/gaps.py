@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from bias_lab import schema
 from bias_lab.statistics import curves, intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
-from bias_lab.statistics.intervals import ALPHA
+from bias_lab.statistics.intervals import ALPHA, Vector
 
 SHORTFALL = ["size", "shortfall", "low", "high", "low_any", "high_any", "n"]
 _CHUNK = 2048  # rows of `correct` unpacked at a time: bounds the memory at any number of runs
@@ -62,65 +63,73 @@ def gaps(
 def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
     """Return the columns of `gaps` for any two sets of comparable rows: theirs − ours at each size that both have."""
     paired = rep.pairs(ours, theirs, metric)
-    at = [dict(tuple(rows.groupby("size"))) for rows in (ours, theirs)]
-    found = [_gap(size, part, at[0][size], at[1][size], metric) for size, part in paired.groupby("size")]
+    sides = [_by_size(rows) for rows in (ours, theirs)]
+    values = rep.independent(paired)
+    found = []
+    for size, pairs in _by_size(paired).items():
+        used = [_used(side[size], pairs) for side in sides]
+        unit = rep.unit_of(pairs)
+        noise = _test_noise(used[0], used[1], pairs[unit], unit) if metric == METRIC else (math.nan, 0)
+        collapsed = sum(int(side["collapsed"].sum()) for side in used if "collapsed" in side)
+        counts = {"size": int(size), "n": len(pairs["draw"]), "unit": unit, "collapsed": collapsed}
+        found.append(counts | _gap(values[size], *noise))
     columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "p", "p_permutation", "p_smallest"]
     result = pd.DataFrame(found, columns=columns)
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 
 
-def _gap(size: Any, paired: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame, metric: str) -> dict[str, Any]:
-    unit = rep.unit_of(paired)
-    values = paired.groupby(unit)["difference"].mean().to_numpy(dtype=float)
+def _gap(values: Vector, test_se: float, images: int) -> dict[str, Any]:
+    """Return the numbers of one size. values: (units,) independent differences."""
     of = intervals.mean(values)
-    used = [_used(part, paired) for part in (ours, theirs)]
-    test_se, images = _test_noise(used[0], used[1], paired, unit) if metric == METRIC else (math.nan, 0)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)
     return {
-        "size": int(size), "shortfall": of.value, "low": of.low, "high": of.high,
-        "low_any": of.value - half, "high_any": of.value + half, "n": len(paired), "units": of.k, "unit": unit,
-        "sd": of.sd, "test_se": test_se, "collapsed": sum(_collapsed(part) for part in used),
+        "shortfall": of.value, "low": of.low, "high": of.high, "low_any": of.value - half, "high_any": of.value + half,
+        "units": of.k, "sd": of.sd, "test_se": test_se,
         "p": intervals.p_value(of, test_se, 1 / images if images else 0.0),
         "p_permutation": permutation, "p_smallest": smallest,
     }  # fmt: skip
 
 
-def _used(rows: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
+def _by_size(rows: pd.DataFrame) -> dict[Any, dict[str, NDArray[Any]]]:
+    """Return size → column → array, of the columns that a gap is made from."""
+    names = [name for name in ("backbone", *schema.REPLICATE, "collapsed", "correct", "test_images") if name in rows]
+    columns = {str(name): column.to_numpy() for name, column in rep.light(rows[names]).items()}
+    places = rows.groupby("size").indices
+    return {size: {name: column[places[size]] for name, column in columns.items()} for size in sorted(int(str(one)) for one in places)}
+
+
+def _used(rows: dict[str, NDArray[Any]], pairs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return the runs behind the pairs of one size, each with its pair's weight in its group's mean."""
-    here = rows
-    if len(rows) != len(paired) * rows["backbone"].nunique():
-        key = list(schema.REPLICATE)
-        whole = pd.MultiIndex.from_frame(paired[key])
-        here = rows[pd.MultiIndex.from_frame(rows[key]).isin(whole)]
-    return here.assign(weight=1.0 / max(1, here["backbone"].nunique()))
+    if len(rows["draw"]) != len(pairs["draw"]) * len(set(rows["backbone"])):
+        whole = set(zip(pairs["draw"], pairs["seed"], strict=True))
+        kept = np.array([one in whole for one in zip(rows["draw"], rows["seed"], strict=True)], dtype=bool)
+        rows = {name: column[kept] for name, column in rows.items()}
+    return rows | {"weight": np.full(len(rows["draw"]), 1.0 / max(1, len(set(rows["backbone"]))))}
 
 
-def _collapsed(rows: pd.DataFrame) -> int:
-    return int(rows["collapsed"].fillna(False).astype(bool).sum()) if "collapsed" in rows else 0
+def _test_noise(
+    ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]], paired: NDArray[Any], unit: str
+) -> tuple[float, int]:
+    """Return the standard error from the sampling of test images, and their number; (NaN, 0) where it is unknown.
 
-
-def _test_noise(ours: pd.DataFrame, theirs: pd.DataFrame, paired: pd.DataFrame, unit: str) -> tuple[float, int]:
-    """Return the standard error from the sampling of test images, and their number; (NaN, 0) where it is unknown."""
-    if not {"correct", "test_images"} <= set(ours.columns):
+    paired: the draw or seed of each pair.
+    """
+    if not {"correct", "test_images"} <= set(ours):
         return math.nan, 0
-    images = {*theirs["test_images"], *ours["test_images"]}
+    runs = {name: np.concatenate([theirs[name], ours[name]]) for name in ("correct", "test_images", "weight", unit)}
+    images = set(runs["test_images"].tolist())
     if len(images) != 1 or pd.isna(next(iter(images))):
         return math.nan, 0
     T = int(images.pop())
-    if ours["correct"].isna().any() or theirs["correct"].isna().any() or paired[unit].nunique() < 2:
+    names, a_unit = np.unique(paired, return_counts=True)  # pairs in each unit
+    width, bits = (T + 7) // 8, runs["correct"]
+    if len(names) < 2 or not all(isinstance(one, bytes) and len(one) == width for one in bits):
         return math.nan, T
-    runs = pd.concat([theirs.assign(sign=1.0), ours.assign(sign=-1.0)], ignore_index=True)
-    width = (T + 7) // 8
-    if any(len(bits) != width for bits in runs["correct"]):
-        return math.nan, T
-    names = {name: place for place, name in enumerate(sorted(paired[unit].unique()))}
-    of_unit = runs[unit].map(names).to_numpy(dtype=np.intp)
-    a_unit = np.bincount(paired[unit].map(names).to_numpy(dtype=np.intp))  # pairs in each unit
-    weight = (runs["sign"] * runs["weight"]).to_numpy(dtype=float) / a_unit[of_unit]
-    bits = runs["correct"].to_numpy()
+    of_unit = np.searchsorted(names, runs[unit])
+    weight = np.where(np.arange(len(bits)) < len(theirs["weight"]), 1.0, -1.0) * runs["weight"] / a_unit[of_unit]
     difference = np.zeros((len(names), T))
-    for start in range(0, len(runs), _CHUNK):
+    for start in range(0, len(bits), _CHUNK):
         part = slice(start, start + _CHUNK)
         right = np.unpackbits(np.frombuffer(b"".join(bits[part]), np.uint8).reshape(-1, width), axis=1, count=T)
         here = (of_unit[part], np.arange(len(right)))

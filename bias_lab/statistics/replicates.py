@@ -6,6 +6,8 @@ is over its seeds and holds for that draw alone. With one seed a draw, both are 
 """
 
 import difflib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pandas as pd
 from bias_lab import catalogue, schema
 from bias_lab.errors import UserError, unknown
 from bias_lab.statistics.conditions import METRIC, Where, is_from_scratch, select_condition
+from bias_lab.statistics.intervals import Vector
 
 KEY = ["size", *schema.REPLICATE]
 _NEEDED = ("task", "status", *schema.CELL, "architecture", "family", *schema.REPLICATE)
@@ -167,9 +170,20 @@ def pairs(of: pd.DataFrame, against: pd.DataFrame, metric: str = METRIC) -> pd.D
     return joined[KEY].assign(difference=(joined[f"{metric}_against"] - joined[f"{metric}_of"]).to_numpy())
 
 
-def unit_of(index: pd.DataFrame) -> str:
+def unit_of(replicates: Mapping[str, Any] | pd.DataFrame) -> str:
     """Return what is independent among these replicates: `draw`, or `seed` where there is only one draw."""
-    return "draw" if index["draw"].nunique() > 1 else "seed"
+    return "draw" if len(set(replicates["draw"])) > 1 else "seed"
+
+
+def independent(paired: pd.DataFrame, column: str = "difference") -> dict[Any, Vector]:
+    """Return size → the independent values of a column of replicates, (units,): seeds of one draw are averaged."""
+    arrays = {name: paired[name].to_numpy() for name in (*schema.REPLICATE, column)}
+    found = {}
+    for size, places in paired.groupby("size").indices.items():
+        here = {name: array[places] for name, array in arrays.items()}
+        codes = np.unique(here[unit_of(here)], return_inverse=True)[1]
+        found[size] = np.bincount(codes, weights=here[column]) / np.bincount(codes)
+    return found
 
 
 def units(frame: pd.DataFrame) -> pd.DataFrame:
