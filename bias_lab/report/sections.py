@@ -27,7 +27,7 @@ from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 START = list(schema.START)
 LAST = 2 / 3  # the share of the epochs after which a curve is averaged
-MOST_ABOVE_TABLES = 4  # sentences on starts; beyond, the table tells them
+MOST_ABOVE_TABLES = 4  # sentences on starts, beyond which the table alone tells them
 
 
 def of_view(

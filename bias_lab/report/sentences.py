@@ -71,7 +71,7 @@ def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
-    """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one; '' for one replicate.
+    """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one.
 
     mirrored: whether the difference is told in the other direction. An interval that excludes 0 although the corrected
     test claims nothing is marked as uncorrected.

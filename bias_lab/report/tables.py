@@ -95,7 +95,7 @@ def shortfall(found: pd.DataFrame, title: str) -> Table:
             f"Sign flips of {int(known['units'].min())} {known['unit'].iloc[0]}s cannot reach a p below "
             f"{known['p_smallest'].max():.3g}, however large the difference is."
         )
-    collapsed = "runs among them that predict one class or have dead features; they stay in all means"
+    collapsed = "runs among them that predict one class or have dead features, which stay in all means"
     return _table(
         title, found, _SIZE, _points("shortfall", "points", "mean accuracy of the reference minus the other's"), _CI,
         _ANY, _PAIRS, _P,
@@ -115,7 +115,7 @@ def pairs(found: Sequence[tuple[str, str, pd.DataFrame]], title: str, note: str 
 def shares(found: pd.DataFrame, title: str, who: str) -> Table:
     """Return the rows of `statistics.recovery` or `removed`: shares of the shortfall, in percent."""
     is_own = "backbone" in found
-    note = ["At 100 % the gap is closed; above, the CNNs are passed.", _unbounded(found, "low", "high")]
+    note = ["At 100 % the gap is closed. Above it, the CNNs are passed.", _unbounded(found, "low", "high")]
     return _table(
         title, found, _words("backbone", who) if is_own else _start(who, ""), _SIZE,
         _points("shortfall", "shortfall", "points, CNN family minus plain ViT from scratch"),
@@ -129,7 +129,7 @@ def gains(found: pd.DataFrame) -> Table:
     """Return the rows of `statistics.gains`: every backbone after every start."""
     ahead = found.assign(ahead=-found["behind"], ahead_low=-found["behind_high"], ahead_high=-found["behind_low"])
     beside = "points above (+) or below (−) the CNN family from scratch, paired"
-    before = "in the lab's own pretraining, before the first label; –: weights from elsewhere"
+    before = "in the lab's own pretraining, before the first label (– for weights from elsewhere)"
     return _table(
         "What each start gains, and what it costs", ahead, _BACKBONE, _start("start", "where its weights come from"),
         _SIZE, _points("top1", "test, %", "mean test accuracy"),
@@ -192,7 +192,7 @@ def efficiency(found: pd.DataFrame) -> Table:
         _whole("size", "CNN's N", "labelled images that the CNN family has"),
         _points("accuracy", "its accuracy, %", "mean test accuracy of the CNN family"),
         ("plain ViT needs", "labelled images for the same accuracy, read off its curve", needed),
-        ("times the labels", "with its 95 % CI; a bound where the curve ends",
+        ("times the labels", "with its 95 % CI, or a bound where the curve ends",
          lambda row: Cell(_times(row), float(row["ratio"]))), _PAIRS, note=note,
     )  # fmt: skip
 
@@ -298,7 +298,7 @@ def accuracies(rows: pd.DataFrame) -> Table:
         cell |= {name: part[name].mean() if name in part else None for name in ("loss_slope", "train_top1")}
         cell["collapsed"] = int(part["collapsed"].fillna(False).astype(bool).sum()) if "collapsed" in part else 0
         cells.append({**cell, "top1": of.value, "low": of.low, "high": of.high, "n": len(part)})
-    slope = "change of the training loss in the last quarter of training; negative: it still fell"
+    slope = "change of the training loss in the last quarter of training, negative where it still fell"
     return _table(
         "Accuracy of every cell", pd.DataFrame(cells), _BACKBONE, _FAMILY,
         _start("regime", "where the weights come from"), _SIZE,

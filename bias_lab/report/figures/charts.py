@@ -86,7 +86,7 @@ class Chart:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction in percent, 0.1234 → '12.3'; a dash where there is none."""
+    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none."""
     return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
 
 

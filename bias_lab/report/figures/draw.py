@@ -211,8 +211,8 @@ def _lines(figure: Any, axes: Any, chart: Chart, scale: float) -> list[tuple[flo
         style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
         band = [p for p in line.points if math.isfinite(p.low) and math.isfinite(p.high)]
         if line.bold and not bars and len(band) > 1:
-            ends = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
-            axes.fill_between([p.x for p in band], *ends, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
+            edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
+            axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
         if len(line.points) > 1:
             weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
             x, y = zip(*((p.x, p.y) for p in line.points), strict=True)
