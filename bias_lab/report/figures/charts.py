@@ -94,10 +94,8 @@ def span(low: float, high: float) -> str:
     """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
     if math.isnan(low) or math.isnan(high):
         return "–"
-    if math.isinf(low) and math.isinf(high):
-        return "unbounded"
     if math.isinf(high):
-        return f"above {percent(low)}"
+        return "unbounded" if math.isinf(low) else f"above {percent(low)}"
     return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
 
 
