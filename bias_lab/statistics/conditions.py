@@ -93,8 +93,8 @@ def reference(table: pd.DataFrame, axis: str) -> Any:
 
 def has(rows: pd.DataFrame, axis: str, value: Any) -> "pd.Series[bool]":
     """Return which rows have this value of an axis; a missing value counts as the default."""
-    found: pd.Series[bool] = given(rows, axis) == (_missing(axis) if value is None else value)
-    return found
+    same: pd.Series[bool] = given(rows, axis) == (_missing(axis) if value is None else value)
+    return same
 
 
 def check_axis(axis: str) -> None:
@@ -131,10 +131,10 @@ class _Study(NamedTuple):
 
     def varying(self, axis: str) -> "pd.Series[Any]":
         """Return an axis's values in the rows of groups that vary along it; of all rows where none does."""
-        found = given(self.rows, axis)
+        values = given(self.rows, axis)
         if axis not in self.axes:
-            return found
-        return found[self._varies(axis)]
+            return values
+        return values[self._varies(axis)]
 
     def _varies(self, axis: str) -> NDArray[np.bool_]:
         group, codes = self.groups[axis], _codes(self.rows, axis)
@@ -142,16 +142,16 @@ class _Study(NamedTuple):
         first[group[::-1]] = codes[::-1]  # each group's first value
         varies = np.zeros(len(first), dtype=bool)
         varies[group[codes != first[group]]] = True
-        found: NDArray[np.bool_] = varies[group]
-        return found
+        of_row: NDArray[np.bool_] = varies[group]
+        return of_row
 
     def reference(self, axis: str) -> Any:
         if axis not in self.rows:
             return _missing(axis)
-        default, found = _missing(axis), self.varying(axis)
-        if not len(found) or (found == default).any():
+        default, values = _missing(axis), self.varying(axis)
+        if not len(values) or (values == default).any():
             return default
-        return found.value_counts().index[0]
+        return values.value_counts().index[0]
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
@@ -180,7 +180,7 @@ def _study(table: pd.DataFrame) -> _Study:
     names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
     whole = _combined(_codes(rows, name) for name in schema.CELL[:2] if name in rows)  # one dataset, one image size
     cell = _combined([whole, *(_codes(rows, name) for name in schema.CELL[2:] if name in rows)])
-    found: list[str] = []
+    axes: list[str] = []
     groups: dict[str, Codes] = {}
     for name in names:
         codes = _codes(rows, name)
@@ -188,10 +188,10 @@ def _study(table: pd.DataFrame) -> _Study:
             continue
         group = whole if name in _COMMON else cell
         if _combined([group, codes]).max() > group.max():
-            found.append(name)
+            axes.append(name)
             groups[name] = group
             whole, cell = _combined([whole, codes]), _combined([cell, codes])
-    return _Study(rows, found, groups)
+    return _Study(rows, axes, groups)
 
 
 def _missing(axis: str) -> Any:

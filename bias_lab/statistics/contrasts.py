@@ -46,7 +46,7 @@ def arms(
     gone, gone_low, gone_high. gone: the reference's shortfall minus this one's, paired over replicates that have both,
     with its t interval, in the metric's unit; NaN for the reference. Empty where the axis has one value.
     """
-    found = []
+    parts = []
     by_value = _by_value(table, axis, metric, where)
     for start in _starts(axis, by_value):
         base = None
@@ -59,8 +59,8 @@ def arms(
             both["gone"] = both["difference_base"] - both["difference"]
             gone = both.iloc[:0] if base is paired else both
             part[["gone", "gone_low", "gone_high"]] = _intervals(gone, "gone", part["size"])
-            found.append(part)
-    return _joined(found, ARMS)
+            parts.append(part)
+    return _joined(parts, ARMS)
 
 
 def moved(
@@ -73,7 +73,7 @@ def moved(
     Returns a row a value, backbone, start and size: value, backbone, regime, protocol, source, size, change (in the
     metric's unit) and the columns of `gaps`. Empty where the axis has one value.
     """
-    found = []
+    parts = []
     by_value = _by_value(table, axis, metric, where)
     key = ["backbone", *_START]
     base: dict[Any, pd.DataFrame] = {}
@@ -85,8 +85,8 @@ def moved(
         for cell, part in cells.items():
             if cell in base:
                 own = between(base[cell], part, metric).rename(columns={"shortfall": "change"})
-                found.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
-    return _joined(found, MOVED)
+                parts.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
+    return _joined(parts, MOVED)
 
 
 def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict[Any, pd.DataFrame]:
@@ -130,7 +130,7 @@ def likewise(
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)
     base = [rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against)]
-    found = []
+    parts = []
     for (regime, protocol), part in rows[~scratch].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
@@ -140,8 +140,8 @@ def likewise(
             same[["left", "left_low", "left_high"]] = pd.DataFrame(
                 ends, index=same.index, columns=range(3), dtype=float
             )
-            found.append(same)
-    return _joined(found, LIKEWISE)
+            parts.append(same)
+    return _joined(parts, LIKEWISE)
 
 
 def matched(ours: pd.DataFrame, theirs: pd.DataFrame, regime: str) -> Iterable[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -179,7 +179,7 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
     spent = table[table["task"].isin(conditions.PRETRAINS) & (table["status"] == "finished")]
     spent = spent[spent["image_size"].isin(rows["image_size"])]
     key = ["backbone", *_START]
-    found = []
+    parts = []
     for cell, part in rows[~scratch].groupby(key):
         named = dict(zip(key, map(str, cell), strict=True))
         own = rows[scratch & (rows["backbone"] == named["backbone"])]
@@ -189,8 +189,8 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
         before = spent[(spent[list(_PRETRAINED)] == [named[name] for name in _PRETRAINED]).all(axis=1)]
         gain["seen_before"] = _seen(before, gain["size"])
         means = {metric: gain["size"].map(part.groupby("size")[metric].mean())}
-        found.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
-    return _joined(found, ["backbone", "family", *_START, "size", metric, *GAINS])
+        parts.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
+    return _joined(parts, ["backbone", "family", *_START, "size", metric, *GAINS])
 
 
 def _seen(before: pd.DataFrame, sizes: "pd.Series[Any]") -> "pd.Series[Any] | float":

@@ -6,11 +6,12 @@ reported as a bound, never as a number.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from bias_lab import schema
@@ -21,6 +22,8 @@ from bias_lab.statistics.intervals import Vector
 
 EFFICIENCY = ["size", "accuracy", "labels", "ratio", "low", "high", "bound", "n"]
 CROSSOVER = ["size", "low", "high", "bound", "n"]
+_Curve = dict[int, Vector]  # size → value of each replicate
+_Gap = tuple[NDArray[Any], Vector]  # units, and the difference in each
 _CURVE = ["backbone", *schema.START]
 FIT = [*_CURVE, "sizes", "limit", "scale", "exponent", "rmse", "held_out", "predicted", "observed", "error"]
 
@@ -37,16 +40,15 @@ def sample_efficiency(
     curve, and labels and ratio are then the bound; else ''.
     """
     rows = rep.comparable(table, where=where, metric=metric)
-    ours, theirs = (rep.wide(rep.select(rows, name), metric) for name in (of, against))
-    found = []
-    for column in theirs.columns:
-        target, size = theirs[column], int(str(column))
-        nodes = {m: rep.units(pd.concat({"target": target, "own": ours[m]}, axis=1)) for m in ours.columns}
-        gaps = {m: part["target"] - part["own"] for m, part in nodes.items() if len(part)}
+    ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
+    records = []
+    for size, target in theirs.items():
+        gaps = {m: gap for m, own in ours.items() if len((gap := _units(target - own, replicates))[0])}
         if gaps:
             labels, low, high, bound, n = _zero(gaps, first=True)
-            found.append((size, float(target.mean()), labels, labels / size, low / size, high / size, bound, n))
-    return pd.DataFrame(found, columns=EFFICIENCY)
+            accuracy = float(np.nanmean(target))
+            records.append((size, accuracy, labels, labels / size, low / size, high / size, bound, n))
+    return pd.DataFrame(records, columns=EFFICIENCY)
 
 
 def crossover(
@@ -60,25 +62,40 @@ def crossover(
     would be larger than size; '<' where it is ahead at all; '?' (and n = 0) without a pair of runs; else ''.
     """
     rows = rep.comparable(table, where=where, metric=metric)
-    ours, theirs = (rep.wide(rep.select(rows, name), metric) for name in (of, against))
-    gaps = {}
-    for size in sorted(set(ours.columns) & set(theirs.columns)):
-        part = rep.units(pd.concat({"target": theirs[size], "own": ours[size]}, axis=1))
-        if len(part):
-            gaps[size] = part["target"] - part["own"]
+    ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
+    gaps = {size: _units(theirs[size] - ours[size], replicates) for size in sorted(set(ours) & set(theirs))}
+    gaps = {size: gap for size, gap in gaps.items() if len(gap[0])}
     row = _zero(gaps, first=False) if gaps else (math.nan, math.nan, math.nan, "?", 0)
     return pd.DataFrame([row], columns=CROSSOVER)
 
 
-def _zero(gaps: "dict[Any, pd.Series[float]]", *, first: bool) -> tuple[float, float, float, str, int]:
+def _aligned(ours: pd.DataFrame, theirs: pd.DataFrame) -> tuple[_Curve, _Curve, dict[str, NDArray[Any]]]:
+    """Return both curves as size → value of each replicate, NaN where it has none, and the draws and seeds."""
+    index = ours.index.union(theirs.index)
+    replicates = {name: index.get_level_values(name).to_numpy() for name in schema.REPLICATE}
+    one, other = (
+        {int(str(size)): column.to_numpy() for size, column in curve.reindex(index).items()} for curve in (ours, theirs)
+    )
+    return one, other, replicates
+
+
+def _units(difference: Vector, replicates: Mapping[str, NDArray[Any]]) -> _Gap:
+    """Return the independent units that have a difference, sorted, and their differences: seeds of a draw averaged."""
+    known = ~np.isnan(difference)
+    here = {name: values[known] for name, values in replicates.items()}
+    names, codes = np.unique(here[rep.unit_of(here)], return_inverse=True)
+    return names, np.bincount(codes, weights=difference[known]) / np.bincount(codes)
+
+
+def _zero(gaps: Mapping[int, _Gap], *, first: bool) -> tuple[float, float, float, str, int]:
     """Return where the mean gap passes from above 0 to 0 or below: size, low, high, bound, replicates.
 
-    gaps: size → paired differences, in units. first: the first such place, else the last change of sign of any kind.
+    first: whether the first such place counts, else the last change of sign of any kind does.
     """
     sizes = sorted(gaps)
-    means = [float(gaps[size].mean()) for size in sizes]
+    means = [float(gaps[size][1].mean()) for size in sizes]
     low, high = _undecided(gaps, sizes)
-    n = min(len(gaps[size]) for size in sizes)
+    n = min(len(gaps[size][1]) for size in sizes)
     crossings = []
     for (a, da), (b, db) in itertools.pairwise(zip(sizes, means, strict=True)):
         if (da > 0 >= db) or (not first and da < 0 <= db):
@@ -89,24 +106,24 @@ def _zero(gaps: "dict[Any, pd.Series[float]]", *, first: bool) -> tuple[float, f
     if crossings:
         return crossings[0 if first else -1], low, high, "", n
     if means[-1] > 0:
-        return float(sizes[-1]), low, math.inf if len(gaps[sizes[-1]]) > 1 else math.nan, ">", n
+        return float(sizes[-1]), low, math.inf if len(gaps[sizes[-1]][1]) > 1 else math.nan, ">", n
     return float(sizes[0]), 0.0, high, "<", n
 
 
-def _undecided(gaps: "dict[Any, pd.Series[float]]", sizes: Sequence[Any]) -> tuple[float, float]:
+def _undecided(gaps: Mapping[int, _Gap], sizes: Sequence[int]) -> tuple[float, float]:
     """Return the ends of the sizes at which the gap can't be told from 0; 0 and inf beyond the first and last size."""
-    if min(len(part) for part in gaps.values()) < 2:
+    if min(len(values) for _, values in gaps.values()) < 2:
         return math.nan, math.nan
     zeros: list[tuple[float, float]] = []
     for a, b in itertools.pairwise(sizes):
-        both = gaps[a].index.intersection(gaps[b].index)
+        both, left, right = np.intersect1d(gaps[a][0], gaps[b][0], assume_unique=True, return_indices=True)
         if len(both) < 2:
             return math.nan, math.nan
-        left, right = np.asarray(gaps[a][both], np.float64), np.asarray(gaps[b][both], np.float64)
         span = math.log(b) - math.log(a)
-        zeros += [(math.log(a) + span * u, math.log(a) + span * v) for u, v in intervals.zero_set(left, right)]
+        pieces = intervals.zero_set(gaps[a][1][left], gaps[b][1][right])
+        zeros += [(math.log(a) + span * u, math.log(a) + span * v) for u, v in pieces]
     if not zeros:  # every size is told apart: the zero lies beyond, on the side that the sign points to
-        return (float(sizes[-1]), math.inf) if gaps[sizes[-1]].mean() > 0 else (0.0, float(sizes[0]))
+        return (float(sizes[-1]), math.inf) if gaps[sizes[-1]][1].mean() > 0 else (0.0, float(sizes[0]))
     low, high = min(u for u, _ in zeros), max(v for _, v in zeros)
     first, last = math.log(sizes[0]), math.log(sizes[-1])
     return (0.0 if low <= first + 1e-9 else math.exp(low)), (math.inf if high >= last - 1e-9 else math.exp(high))
@@ -124,7 +141,7 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
     Source of the form: Cortes et al. 1994, Hestness et al. 2017 (arXiv:1712.00409).
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
-    found = []
+    records = []
     for curve, part in rows.groupby(_CURVE):
         means = part.groupby("size")[metric].mean()
         if len(means) < 3:
@@ -137,8 +154,8 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
             level, slope, bend = fit(sizes[:-1], values[:-1])
             predicted = level - slope * float(sizes[-1]) ** -bend
         law = (len(means), limit, scale, exponent, rmse)
-        found.append((*curve, *law, int(sizes[-1]), predicted, values[-1], predicted - values[-1]))
-    return pd.DataFrame(found, columns=FIT)
+        records.append((*curve, *law, int(sizes[-1]), predicted, values[-1], predicted - values[-1]))
+    return pd.DataFrame(records, columns=FIT)
 
 
 def fit(sizes: Vector, values: Vector) -> tuple[float, float, float]:
@@ -162,6 +179,6 @@ def fit(sizes: Vector, values: Vector) -> tuple[float, float, float]:
     exponents = np.geomspace(0.01, 2, 120)
     best = int(np.argmin([linear(e)[0] for e in exponents]))
     ends = float(exponents[max(0, best - 1)]), float(exponents[min(len(exponents) - 1, best + 1)])
-    found = minimize_scalar(lambda e: linear(e)[0], bounds=ends, method="bounded", options={"xatol": 1e-12})
-    _, limit, scale = linear(found.x)
-    return limit, scale, float(found.x)
+    minimum = minimize_scalar(lambda e: linear(e)[0], bounds=ends, method="bounded", options={"xatol": 1e-12})
+    _, limit, scale = linear(minimum.x)
+    return limit, scale, float(minimum.x)

@@ -42,7 +42,7 @@ def effects(
     model = _Model(_factors(rows, along), rows[metric].to_numpy(dtype=float))
     rest, rest_df = model.rest(model.names)
     families = dict(zip(rows["backbone"], rows["family"], strict=True))
-    found = []
+    records = []
     for name in model.names:
         if name == "size" or rest_df < 1:
             continue
@@ -58,8 +58,8 @@ def effects(
         share = _variance_share(f, df, rest_df, len(rows))
         ends = model.extremes(name, [*others, name], families if name == "backbone" else {})
         p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
-        found.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
-    return pd.DataFrame(found, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
+        records.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
+    return pd.DataFrame(records, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
 
 
 def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:

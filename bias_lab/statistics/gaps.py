@@ -65,16 +65,16 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
     paired = rep.pairs(ours, theirs, metric)
     sides = [_by_size(rows) for rows in (ours, theirs)]
     values = rep.independent(paired)
-    found = []
+    records = []
     for size, pairs in _by_size(paired).items():
         used = [_used(side[size], pairs) for side in sides]
         unit = rep.unit_of(pairs)
         noise = _test_noise(used[0], used[1], pairs[unit], unit) if metric == METRIC else (math.nan, 0)
         collapsed = sum(int(side["collapsed"].sum()) for side in used if "collapsed" in side)
         counts = {"size": int(size), "n": len(pairs["draw"]), "unit": unit, "collapsed": collapsed}
-        found.append(counts | _gap(values[size], *noise))
+        records.append(counts | _gap(values[size], *noise))
     columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "p", "p_permutation", "p_smallest"]
-    result = pd.DataFrame(found, columns=columns)
+    result = pd.DataFrame(records, columns=columns)
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 
 
@@ -96,7 +96,10 @@ def _by_size(rows: pd.DataFrame) -> dict[Any, dict[str, NDArray[Any]]]:
     names = [name for name in ("backbone", *schema.REPLICATE, "collapsed", "correct", "test_images") if name in rows]
     columns = {str(name): column.to_numpy() for name, column in rep.light(rows[names]).items()}
     places = rows.groupby("size").indices
-    return {size: {name: column[places[size]] for name, column in columns.items()} for size in sorted(int(str(one)) for one in places)}
+    return {
+        size: {name: column[places[size]] for name, column in columns.items()}
+        for size in sorted(int(str(one)) for one in places)
+    }
 
 
 def _used(rows: dict[str, NDArray[Any]], pairs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,6 @@
-"""Intervals and corrections on plain arrays: Student's t, two noises at once, ratios, Holm, sign flips.
+"""Turn arrays into intervals and p values: Student's t, two noises at once, ratios, Holm, sign flips.
 
-scipy.special holds every distribution that is needed, and imports in a tenth of scipy.stats' time.
+The distributions come from scipy.special, which imports in a tenth of the time of scipy.stats.
 """
 
 import functools
@@ -29,7 +29,12 @@ class Mean(NamedTuple):
 
 
 def mean(values: Vector, level: float = LEVEL) -> Mean:
-    """Mean and interval: m ± t(k−1) · s / √k, s with ddof 1."""
+    """Return the mean and its interval: m ± t(k−1) · s / √k, s with ddof 1. values: (k,).
+
+    >>> of = mean(np.array([0.1, 0.2, 0.3]))
+    >>> round(of.value, 3), round(of.low, 3), round(of.high, 3)
+    (0.2, -0.048, 0.448)
+    """
     k = len(values)
     if k == 0:
         return Mean(math.nan, math.nan, math.nan, math.nan, 0)
@@ -42,11 +47,11 @@ def mean(values: Vector, level: float = LEVEL) -> Mean:
 
 
 def both_noises(of: Mean, test_se: float, level: float = LEVEL) -> float:
-    """Half-width that holds the noise of replicates and that of test images: √((t·s/√k)² + (z·se)²).
+    """Return the half-width of the interval with both noises, replicates' and test images': √((t·s/√k)² + (z·se)²).
 
-    The two are independent and known to unequal precision, so their half-widths, not their variances, are added in
-    quadrature (the method of variance estimates recovery, Zou & Donner 2008, Statistics in Medicine 27:1693): unlike a
-    pooled t it can't be narrower than either part.
+    The two are independent and known to unequal precision, so their half-widths are added in quadrature instead of
+    their variances (MOVER, Zou & Donner 2008, Statistics in Medicine 27:1693). Unlike a pooled t, the result can't be
+    narrower than either part. NaN for one value, or without a test_se.
     """
     if of.k < 2 or math.isnan(test_se):
         return math.nan
@@ -55,11 +60,11 @@ def both_noises(of: Mean, test_se: float, level: float = LEVEL) -> float:
 
 
 def image_noise(difference: Vector) -> float:
-    """Standard error of a mean difference that comes from which images are in the test set.
+    """Return the standard error of a mean difference that comes from which images are in the test set.
 
-    difference: (k, T), replicate × test image, mean over the models compared of right (1) or wrong (0).
-    Two-way random effects: the images' main effect, (MS_image − MS_rest) / (k·T), at least 0; the interaction with
-    replicates is already in the spread of the replicates' means. Returns NaN for k < 2 or T < 2.
+    difference: (k, T), replicate × test image, mean over the models compared of right (1) or wrong (0). Two-way random
+    effects: the square root of the images' main effect, (MS_image − MS_rest) / (k·T), at least 0. The interaction with
+    replicates is already in the variance of the replicates' means. NaN for k < 2 or T < 2.
     """
     k, T = difference.shape
     if k < 2 or T < 2:
@@ -73,10 +78,10 @@ def image_noise(difference: Vector) -> float:
 
 
 def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> float:
-    """Two-sided p of 'the mean is 0': the level at which the interval would just touch 0.
+    """Return the two-sided p of 'the mean is 0': the level at which the interval would just touch 0.
 
-    Without test_se it is the t-test's; with it, `both_noises` is inverted. resolution: the step in which values can
-    differ (1 / test images): replicates that agree exactly are taken to spread by its rounding, not by nothing.
+    Without test_se this is the t-test; with it, `both_noises` is inverted. resolution: the step in which values can
+    differ (1 / test images), because replicates that agree exactly still differ by its rounding. NaN for one value.
     """
     if of.k < 2:
         return math.nan
@@ -99,7 +104,11 @@ def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> flo
 
 
 def holm(p: Vector) -> Vector:
-    """Holm's step-down adjustment (1979): claims of adjusted p ≤ α hold an error with probability ≤ α. NaN stay."""
+    """Return Holm's step-down adjustment (1979): claims of adjusted p ≤ α err with probability ≤ α. NaN are kept.
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
     adjusted = np.full(len(p), np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]
@@ -111,18 +120,21 @@ def holm(p: Vector) -> Vector:
 
 
 def sign_flips(values: Vector, *, draws: int = 20_000) -> tuple[float, float]:
-    """Paired permutation test of 'the mean is 0', flipping signs of pairs. Returns (p, smallest reachable p).
+    """Return p of the paired permutation test of 'the mean is 0', which flips signs, and the smallest p it can reach.
 
-    Exact for up to 14 pairs (p is a count over 2^k); beyond, `draws` random flips from a fixed seed, the observed one
-    counted (Phipson & Smyth 2010). The smallest p that k pairs can reach is 2 / 2^k: 0.25 for 3, 0.0625 for 5.
+    The test is exact for up to 14 pairs, where p is a count over 2^k. Beyond, it takes `draws` random flips from a
+    fixed seed and counts the observed one (Phipson & Smyth 2010). k pairs reach no p below 2 / 2^k. NaN for one pair.
+
+    >>> sign_flips(np.array([0.11, 0.07, 0.13]))
+    (0.25, 0.25)
     """
     k = len(values)
     if k < 2:
         return math.nan, math.nan
     observed = abs(float(np.sum(values)))
-    slack = 1e-12 * float(np.sum(np.abs(values)))  # sums in another order differ in the last bit
+    slack = 1e-12 * float(np.sum(np.abs(values)))  # sums in another order differ by rounding
     if k <= 14:
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=k - 1)))  # (2^(k-1), k-1): the rest are mirrors
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=k - 1)))  # (2^(k-1), k-1): the others mirror these
         sums = np.abs(values[0] + signs @ values[1:])
         return float(np.mean(sums >= observed - slack)), 2.0 ** (1 - k)
     hits = int(np.sum(np.abs(2 * (_flips(draws, k) @ values) - np.sum(values)) >= observed - slack))
@@ -131,12 +143,12 @@ def sign_flips(values: Vector, *, draws: int = 20_000) -> tuple[float, float]:
 
 @functools.lru_cache(maxsize=2)
 def _flips(draws: int, k: int) -> Vector:
-    """(draws, k), 1 where a pair keeps its sign and 0 where it is flipped; the same for every size of a table."""
+    """Return (draws, k), 1 where a pair keeps its sign and 0 where it is flipped; the same for every size."""
     return np.random.default_rng(0).integers(0, 2, size=(draws, k), dtype=np.int8).astype(np.float64)
 
 
 class Ratio(NamedTuple):
-    """A ratio of means with Fieller's interval; `low, high` infinite where the denominator's sign is not settled."""
+    """A ratio of means with Fieller's interval; `low, high` are infinite where the denominator may be 0."""
 
     value: float
     low: float
@@ -145,10 +157,11 @@ class Ratio(NamedTuple):
 
 
 def ratio(numerator: Vector, denominator: Vector, level: float = LEVEL) -> Ratio:
-    """mean(numerator) / mean(denominator), pairs in the same order; Fieller's interval (1954).
+    """Return mean(numerator) / mean(denominator) with Fieller's interval (1954).
 
-    It holds every r for which mean(numerator − r·denominator) is not significantly off 0, which has exact coverage for
-    normal pairs. Where that set is not an interval (the denominator's own interval holds 0) both ends are infinite.
+    numerator, denominator: (k,), pairs in the same order. The interval holds every r for which mean(numerator −
+    r·denominator) does not differ significantly from 0, which has exact coverage for normal pairs. Where that set is no
+    interval, because the denominator's own interval holds 0, both ends are infinite. They are NaN for one pair.
     """
     k = len(numerator)
     top, bottom = float(np.mean(numerator)) if k else math.nan, float(np.mean(denominator)) if k else math.nan
@@ -167,10 +180,10 @@ def ratio(numerator: Vector, denominator: Vector, level: float = LEVEL) -> Ratio
 
 
 def zero_set(left: Vector, right: Vector, level: float = LEVEL) -> list[tuple[float, float]]:
-    """Where, on the straight line from left (w = 0) to right (w = 1), the mean over replicates can't be told from 0.
+    """Return where, on the line from left (w = 0) to right (w = 1), the mean over replicates can't be told from 0.
 
-    left, right: (k,), paired. Returns the intervals of w in [0, 1] with |mean| ≤ t·s/√k (the inverted t-test: it misses
-    the true zero with probability 1 − level), found exactly as the roots of a quadratic.
+    left, right: (k,), paired. Returns the intervals of w in [0, 1] with |mean| ≤ t·s/√k, found as the roots of a
+    quadratic. This inverts the t-test, so the true zero is missed with probability 1 − level.
     """
     k, step = len(left), right - left
     q = float(stdtrit(k - 1, (1 + level) / 2)) ** 2 / k

@@ -10,7 +10,7 @@ from bias_lab import schema
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
-from bias_lab.statistics.intervals import ALPHA
+from bias_lab.statistics.intervals import ALPHA, Vector
 
 
 def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -> pd.DataFrame:
@@ -30,8 +30,8 @@ def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -
         names = list(wide.columns)
         pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
         whole = not wide.isna().any(axis=None)  # then all pairs have the same replicates, averaged once
-        values = rep.units(wide) if whole else wide
-        tests = [_paired(values.iloc[:, [i, j]], replicates=not whole) for i, j in pairs]
+        units = rep.units(wide).to_numpy()
+        tests = [_paired(units[:, [i, j]] if whole else rep.units(wide.iloc[:, [i, j]]).to_numpy()) for i, j in pairs]
         adjusted = intervals.holm(np.array([p for _, p in tests], dtype=float))
         better, worse = np.zeros(len(names), int), np.zeros(len(names), int)  # shown to be better, worse than each
         for (i, j), (difference, _), p in zip(pairs, tests, adjusted, strict=True):
@@ -41,23 +41,18 @@ def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -
                 worse[ahead] += 1
         cells = []
         for place, name in enumerate(names):
-            frame = wide[[name]].dropna()
-            of = intervals.mean(rep.units(frame)[name].to_numpy(dtype=float))
+            of = intervals.mean(units[:, place] if whole else rep.units(wide[[name]])[name].to_numpy())
             ends = (1 + int(better[place]), len(names) - int(worse[place]))
-            cells.append((*ends, name, family[name], of.value, of.low, of.high, len(frame)))
+            cells.append((*ends, name, family[name], of.value, of.low, of.high, int(wide[name].count())))
         cells.sort(key=lambda cell: (-cell[4], cell[2]))
         ranked += [(int(str(size)), 1 + sum(other[4] > cell[4] for other in cells), *cell) for cell in cells]
     columns = ["size", "rank", "rank_low", "rank_high", "backbone", "family", metric, "low", "high", "n"]
     return pd.DataFrame(ranked, columns=columns)
 
 
-def _paired(two: pd.DataFrame, *, replicates: bool) -> tuple[float, float]:
-    """Return the mean difference of two columns and its two-sided p.
-
-    replicates: whether the rows are replicates, of which those that both columns have count; else they are units.
-    """
-    unit = rep.units(two) if replicates else two
-    if not len(unit):
+def _paired(units: Vector) -> tuple[float, float]:
+    """Return the mean difference of two backbones and its two-sided p. units: (units, 2), the metric of each."""
+    if not len(units):
         return math.nan, math.nan
-    of = intervals.mean((unit.iloc[:, 0] - unit.iloc[:, 1]).to_numpy(dtype=float))
+    of = intervals.mean(units[:, 0] - units[:, 1])
     return of.value, intervals.p_value(of)

@@ -28,10 +28,10 @@ def recovery(
     scratch = is_from_scratch(rows)
     base, reference = (rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against))
     ours = rep.select(rows, of)
-    found = []
+    records = []
     for start, part in ours[~scratch[ours.index]].groupby(list(schema.START)):
-        found += [(*start, *share) for share in shares(rep.wide(part, metric), base, reference)]
-    return pd.DataFrame(found, columns=RECOVERY)
+        records += [(*start, *share) for share in shares(rep.wide(part, metric), base, reference)]
+    return pd.DataFrame(records, columns=RECOVERY)
 
 
 def removed(
@@ -45,11 +45,11 @@ def removed(
     rows = rep.comparable(table, where=where, metric=metric)
     sides = rep.select(rows, of), rep.select(rows, against)
     base, reference = (rep.wide(side, metric) for side in sides)
-    found = []
+    records = []
     for name in sorted(rep.own(rows) - {*sides[0]["backbone"], *sides[1]["backbone"]}):
         after = rep.wide(rows[rows["backbone"] == name], metric)
-        found += [(name, *share) for share in shares(after, base, reference)]
-    return pd.DataFrame(found, columns=REMOVED)
+        records += [(name, *share) for share in shares(after, base, reference)]
+    return pd.DataFrame(records, columns=REMOVED)
 
 
 def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -57,7 +57,7 @@ def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> 
 
     after, base, reference: as `replicates.wide` gives them.
     """
-    found: list[tuple[Any, ...]] = []
+    records: list[tuple[Any, ...]] = []
     for size in sorted(set(after.columns) & set(base.columns) & set(reference.columns)):
         part = pd.concat({"after": after[size], "base": base[size], "reference": reference[size]}, axis=1).dropna()
         if not len(part):
@@ -67,5 +67,5 @@ def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> 
         gap = (unit["reference"] - unit["base"]).to_numpy(dtype=float)
         ratio = intervals.ratio(gain, gap)
         share = (ratio.value, ratio.low, ratio.high) if gap.mean() > 0 else (math.nan, math.nan, math.nan)
-        found.append((int(size), *share, float(gain.mean()), float(gap.mean()), len(part)))
-    return found
+        records.append((int(size), *share, float(gain.mean()), float(gap.mean()), len(part)))
+    return records

@@ -178,12 +178,12 @@ def unit_of(replicates: Mapping[str, Any] | pd.DataFrame) -> str:
 def independent(paired: pd.DataFrame, column: str = "difference") -> dict[Any, Vector]:
     """Return size → the independent values of a column of replicates, (units,): seeds of one draw are averaged."""
     arrays = {name: paired[name].to_numpy() for name in (*schema.REPLICATE, column)}
-    found = {}
+    means = {}
     for size, places in paired.groupby("size").indices.items():
         here = {name: array[places] for name, array in arrays.items()}
         codes = np.unique(here[unit_of(here)], return_inverse=True)[1]
-        found[size] = np.bincount(codes, weights=here[column]) / np.bincount(codes)
-    return found
+        means[size] = np.bincount(codes, weights=here[column]) / np.bincount(codes)
+    return means
 
 
 def units(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,16 +2,17 @@
 
 import bisect
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import chdtri, fdtri, nctdtr, stdtrit
 
 from bias_lab import schema
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
-from bias_lab.statistics.intervals import ALPHA
+from bias_lab.statistics.intervals import ALPHA, Vector
 
 SHARES = ["component", "sd", "share", "low", "high", "cells", "df"]
 POWER = ["size", "seeds", "draws", "draws_high", "sd", "df"]
@@ -28,13 +29,9 @@ class Components(NamedTuple):
     seeds: float  # a draw, harmonic mean
 
 
-def components(values: pd.DataFrame) -> Components:
-    """Return the one-way random effects of draw.
-
-    values: columns draw, value; a row a replicate. Draws may differ in their number of seeds.
-    """
-    place, draws = pd.factorize(values["draw"])
-    value = values["value"].to_numpy(dtype=float)
+def components(draw: NDArray[Any], value: Vector) -> Components:
+    """Return the one-way random effects of draw. draw, value: (replicates,); draws may differ in their seeds."""
+    draws, place = np.unique(draw, return_inverse=True)
     counts = np.bincount(place).astype(float)
     means = np.bincount(place, weights=value) / counts
     inner = float(((value - means[place]) ** 2).sum())
@@ -57,13 +54,12 @@ def variance_shares(table: pd.DataFrame, *, metric: str = METRIC, where: Where =
     told apart: one row `draw and seed`, of share 1, without an interval.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
-    found = []
-    for _, part in rows.groupby(["backbone", *schema.START, "size"]):
-        if part["draw"].nunique() > 1:
-            found.append(components(part[["draw"]].assign(value=part[metric].to_numpy(dtype=float))))
-    apart = [c for c in found if not math.isnan(c.draws_df)]
+    draws, value = rows["draw"].to_numpy(), rows[metric].to_numpy(dtype=float)
+    places = rows.groupby(["backbone", *schema.START, "size"]).indices.values()
+    cells = [components(draws[here], value[here]) for here in places if len(set(draws[here])) > 1]
+    apart = [c for c in cells if not math.isnan(c.draws_df)]
     if not apart:
-        known = [c for c in found if c.within_df > 0]
+        known = [c for c in cells if c.within_df > 0]
         df = sum(c.within_df for c in known)
         sd = math.sqrt(sum(c.within * c.within_df for c in known) / df) if df else math.nan
         one = [("draw and seed", sd, 1.0, math.nan, math.nan, len(known), df)] if known else []
@@ -116,18 +112,18 @@ def power(
     """
     rows = rep.comparable(table, where=where, metric=metric)
     paired = rep.pairs(rep.select(rows, of), rep.select(rows, against), metric)
-    found = []
+    records = []
     for size, part in paired.groupby("size"):
         if part["draw"].nunique() < 2:
             continue
-        c = components(part[["draw"]].assign(value=part["difference"].to_numpy(dtype=float)))
+        c = components(part["draw"].to_numpy(), part["difference"].to_numpy(dtype=float))
         together = math.isnan(c.draws_df)
         for seeds in (1,) if together else (1, 2, 3, 5):
             sd = math.sqrt(c.within if together else c.draw + c.within / seeds)
             df = c.within_df if together else c.draws_df
             worse = sd * math.sqrt(df / float(chdtri(df, 0.8)))  # chi-square's 20 % quantile
-            found.append((int(str(size)), seeds, needed(sd, resolve, chance), needed(worse, resolve, chance), sd, df))
-    return pd.DataFrame(found, columns=POWER)
+            records.append((int(str(size)), seeds, needed(sd, resolve, chance), needed(worse, resolve, chance), sd, df))
+    return pd.DataFrame(records, columns=POWER)
 
 
 def needed(sd: float, resolve: float, chance: float = 0.8) -> int:

@@ -1,4 +1,4 @@
-"""Any field of a run is an axis: found, named by its values, compared along, and held at its reference elsewhere."""
+"""Any field of a run can be an axis. Statistics compare runs along it, and hold it at its reference elsewhere."""
 
 from dataclasses import fields
 from typing import Any
@@ -13,7 +13,7 @@ from tests.planted import row, rows, table
 
 PAIR = ("vit_micro", "resnet_micro")
 TWO = [(0, 0), (1, 1)]
-APART = (*schema.CELL, *schema.REPLICATE, "task", "monitor", "pretraining")  # every table tells these apart, or none
+APART = (*schema.CELL, *schema.REPLICATE, "task", "monitor", "pretraining")  # columns that are no axis of any study
 OTHER = dict(intervention="permute_pixels", recipe="strong", precision="bf16", imbalance=2.0, layer_decay=0.5)
 OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budget=3.0, learning_rate=0.003)
 
@@ -42,15 +42,15 @@ def test_any_field_alone_is_an_axis(name: str) -> None:
     assert len(change) == 4
     assert set(change["value"]) == {other(name)}
     assert change[["low", "high"]].notna().all(axis=None)
-    found = arms(data, axis=name)
-    assert found[["value", "size"]].to_numpy().tolist() == [[v, n] for v in (default, other(name)) for n in (100, 300)]
-    assert found[["low", "high"]].notna().all(axis=None)
-    assert found["gone_low"].notna().tolist() == [False, False, True, True]
+    result = arms(data, axis=name)
+    assert result[["value", "size"]].to_numpy().tolist() == [[v, n] for v in (default, other(name)) for n in (100, 300)]
+    assert result[["low", "high"]].notna().all(axis=None)
+    assert result["gone_low"].notna().tolist() == [False, False, True, True]
     assert effects(data, along=[name]).set_index("factor").loc[name, "levels"] == 2
 
 
 def pretrained(ratio: float, seed: int, backbone: str = "vit_micro") -> list[dict[str, Any]]:
-    """Return the runs that start from one pretraining a replicate, and the pretrainings."""
+    """Return runs that start from a pretraining of their own replicate, and the pretrainings."""
     start = dict(regime="mae", source="pool")
     planted = []
     for draw, which in TWO:
@@ -76,12 +76,12 @@ def test_a_field_of_the_pretraining_is_an_axis_of_the_runs_that_have_one() -> No
         [0.5, "vit_micro", "mae", "pool", 300],
     ]
     assert change[["low", "high"]].notna().all(axis=None)
-    found = arms(data, axis=axis)  # the ViT after MAE against the CNN from scratch
-    assert found[["value", "regime", "size"]].to_numpy().tolist() == [
+    result = arms(data, axis=axis)  # the ViT after MAE against the CNN from scratch
+    assert result[["value", "regime", "size"]].to_numpy().tolist() == [
         [ratio, "mae", size] for ratio in (0.75, 0.5) for size in (100, 300)
     ]
-    assert found["shortfall"].to_numpy() == pytest.approx(-0.1, abs=0.03)
-    assert found["gone_low"].notna().tolist() == [False, False, True, True]
+    assert result["shortfall"].to_numpy() == pytest.approx(-0.1, abs=0.03)
+    assert result["gone_low"].notna().tolist() == [False, False, True, True]
 
 
 def test_one_pretraining_a_replicate_is_no_axis_with_its_rows_or_without() -> None:
@@ -120,7 +120,7 @@ def test_what_follows_from_the_backbone_is_no_axis_and_hides_no_backbone() -> No
 
 
 def test_a_study_that_is_half_done_compares_no_two_conditions() -> None:
-    """The ViT's plain runs and the CNN's permuted ones are there, and nothing else yet."""
+    """Only the ViT's plain runs and the CNN's permuted runs have finished so far."""
     vit = [one for one in study() if one["backbone"] == "vit_micro"]
     cnn = [one for one in study(intervention="permute_pixels") if one["backbone"] != "vit_micro"]
     assert gaps(table([*vit, *cnn])).empty

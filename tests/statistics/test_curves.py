@@ -1,4 +1,4 @@
-"""Along the sizes: planted crossings and ratios are found, their intervals hold them, what lies outside is a bound."""
+"""Planted crossings and ratios are found, intervals hold them, and what lies beyond the sizes run is a bound."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ TWO = ("vit_micro", "resnet_micro")
 
 
 def log_line(run: Run) -> float:
-    """The CNN gains 10 points a decade from 0.5 at 100, the ViT 16 from 0.42: they meet at 2,154."""
+    """Return curves that meet at N = 2,154: the CNN gains 10 points a decade from 0.5, the ViT 16 from 0.42."""
     decades = math.log10(run.size / 100)
     return 0.5 + 0.1 * decades if run.backbone == "resnet_micro" else 0.42 + 0.16 * decades
 
@@ -24,9 +24,9 @@ MEETING = 100 * 10 ** (0.08 / 0.06)
 
 
 def test_the_crossover_of_two_straight_curves_is_exact() -> None:
-    found = crossover(table(rows(log_line, backbones=TWO, noise=0.0)), of="vit", against="resnet").iloc[0]
-    assert found["size"] == pytest.approx(MEETING)
-    assert found["bound"] == ""
+    result = crossover(table(rows(log_line, backbones=TWO, noise=0.0)), of="vit", against="resnet").iloc[0]
+    assert result["size"] == pytest.approx(MEETING)
+    assert result["bound"] == ""
 
 
 def test_beyond_the_sizes_run_there_is_a_bound_not_a_number() -> None:
@@ -37,9 +37,9 @@ def test_beyond_the_sizes_run_there_is_a_bound_not_a_number() -> None:
 
 
 def test_curves_that_can_t_be_told_apart_meet_anywhere() -> None:
-    found = crossover(table(rows(lambda run: curve(run.size), backbones=TWO, noise=0.03, seed=1))).iloc[0]
-    assert found["low"] == 0
-    assert found["high"] == math.inf
+    result = crossover(table(rows(lambda run: curve(run.size), backbones=TWO, noise=0.03, seed=1))).iloc[0]
+    assert result["low"] == 0
+    assert result["high"] == math.inf
 
 
 def test_nothing_to_compare() -> None:
@@ -49,12 +49,12 @@ def test_nothing_to_compare() -> None:
 
 
 def test_how_many_times_the_labels() -> None:
-    found = sample_efficiency(table(rows(log_line, backbones=TWO, noise=0.0)), against="resnet").set_index("size")
+    result = sample_efficiency(table(rows(log_line, backbones=TWO, noise=0.0)), against="resnet").set_index("size")
     at_300 = 0.5 + 0.1 * math.log10(3)
     needed = 100 * 10 ** ((at_300 - 0.42) / 0.16)
-    assert found.loc[300, "accuracy"] == pytest.approx(at_300)
-    assert found.loc[300, "labels"] == pytest.approx(needed)
-    assert found.loc[300, "ratio"] == pytest.approx(needed / 300)
+    assert result.loc[300, "accuracy"] == pytest.approx(at_300)
+    assert result.loc[300, "labels"] == pytest.approx(needed)
+    assert result.loc[300, "ratio"] == pytest.approx(needed / 300)
 
 
 def test_accuracies_that_the_vit_never_reaches_or_always_exceeds_give_bounds() -> None:
@@ -72,20 +72,20 @@ def test_one_replicate_has_no_interval() -> None:
 
 
 def _held(rounds: int, seed: int = 0) -> tuple[float, float]:
-    """Share of intervals that hold the planted crossover, and the planted ratio at N = 300."""
+    """Return the share of intervals that hold the planted crossover, and the planted ratio at N = 300."""
     meeting = ratio = 0
     truth = 100 * 10 ** ((0.5 + 0.1 * math.log10(3) - 0.42) / 0.16) / 300
     for k in range(seed, seed + rounds):
-        made = table(rows(log_line, backbones=TWO, seed=k, sizes=(100, 300, 3000)))
-        found = crossover(made).iloc[0]
-        meeting += found["low"] <= MEETING <= found["high"]
-        times = sample_efficiency(made).set_index("size").loc[300]
+        planted = table(rows(log_line, backbones=TWO, seed=k, sizes=(100, 300, 3000)))
+        result = crossover(planted).iloc[0]
+        meeting += result["low"] <= MEETING <= result["high"]
+        times = sample_efficiency(planted).set_index("size").loc[300]
         ratio += times["low"] <= truth <= times["high"]
     return meeting / rounds, ratio / rounds
 
 
 def test_intervals_hold_what_was_planted() -> None:
-    assert min(_held(8)) >= 0.8  # the slow twin asks for 93 %
+    assert min(_held(8)) >= 0.8  # the slow test below asks for 93 %
 
 
 @pytest.mark.slow
@@ -120,8 +120,8 @@ def test_the_fit_is_judged_on_the_size_it_did_not_see() -> None:
 
 
 def test_unequal_replicates() -> None:
-    made = rows(log_line, backbones=TWO, replicates=[(k, k) for k in range(5)])
-    fewer: list[dict[str, Any]] = [r for r in made if not (r["size"] == 3000 and r["draw"] > 2)]
+    planted = rows(log_line, backbones=TWO, replicates=[(k, k) for k in range(5)])
+    fewer: list[dict[str, Any]] = [r for r in planted if not (r["size"] == 3000 and r["draw"] > 2)]
     assert crossover(table(fewer)).loc[0, "n"] == 3
     assert crossover(table(fewer)).loc[0, "low"] > 0
     lone = [r for r in fewer if not (r["size"] == 3000 and r["draw"] > 0)]

@@ -1,4 +1,4 @@
-"""The effect table: statsmodels' type II ANOVA, intervals that hold a planted share, factors that aren't there."""
+"""Effects agree with statsmodels' type II ANOVA, and intervals hold a planted share."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def accuracy(run: Run) -> float:
     return 0.5 + FAMILY[run.backbone] + (0.12 if run.recipe == "strong" else 0) + (0.1 if run.size == 1000 else 0)
 
 
-def made(seed: int = 0) -> pd.DataFrame:
+def study(seed: int = 0) -> pd.DataFrame:
     pairs = [(draw, s) for draw in range(3) for s in range(2)]
     kind = dict(backbones=FAMILY, sizes=(100, 1000), replicates=pairs)
     both = rows(accuracy, seed=seed, **kind) + rows(accuracy, seed=seed + 500, recipe="strong", **kind)
@@ -27,24 +27,24 @@ def made(seed: int = 0) -> pd.DataFrame:
 
 
 def test_each_factor_s_test_is_statsmodels_type_ii() -> None:
-    data = made()
+    data = study()
     plain = data[["top1", "size", "recipe", "backbone", "draw", "seed"]].astype(
         dict.fromkeys(("size", "draw", "seed"), "int")
     )
     fitted = smf.ols("top1 ~ C(size) + C(recipe) + C(backbone) + C(draw) + C(seed)", plain).fit()
     oracle = anova_lm(fitted, typ=2)
-    found = effects(data).set_index("factor")
+    result = effects(data).set_index("factor")
     for name, row in (("recipe", "C(recipe)"), ("draw", "C(draw)"), ("seed", "C(seed)")):
-        assert found.loc[name, "p"] == pytest.approx(oracle.loc[row, "PR(>F)"], rel=1e-6)
-        assert found.loc[name, "df"] == oracle.loc[row, "df"]
-    assert found.loc["recipe", "range"] == pytest.approx(fitted.params["C(recipe)[T.strong]"], abs=1e-9)
-    assert found.loc["recipe", ["best", "worst"]].tolist() == ["strong", "plain"]
+        assert result.loc[name, "p"] == pytest.approx(oracle.loc[row, "PR(>F)"], rel=1e-6)
+        assert result.loc[name, "df"] == oracle.loc[row, "df"]
+    assert result.loc["recipe", "range"] == pytest.approx(fitted.params["C(recipe)[T.strong]"], abs=1e-9)
+    assert result.loc["recipe", ["best", "worst"]].tolist() == ["strong", "plain"]
 
 
 def test_what_was_planted_largest_comes_first_and_what_was_not_is_near_zero() -> None:
-    found = effects(made())
-    assert set(found["factor"][:2]) == {"recipe", "family"}
-    by_name = found.set_index("factor")
+    result = effects(study())
+    assert set(result["factor"][:2]) == {"recipe", "family"}
+    by_name = result.set_index("factor")
     assert by_name.loc["draw", "low"] == 0
     assert by_name.loc["backbone", "df"] == 2  # two backbones in each of two families
     assert by_name.loc["backbone", "range"] == pytest.approx(0.02, abs=0.012)
@@ -52,19 +52,19 @@ def test_what_was_planted_largest_comes_first_and_what_was_not_is_near_zero() ->
 
 
 def test_draw_and_seed_are_one_where_they_vary_together() -> None:
-    found = effects(table(rows(lambda run: 0.5)))
-    assert "draw and seed" in set(found["factor"])
-    assert not {"draw", "seed"} & set(found["factor"])
+    result = effects(table(rows(lambda run: 0.5)))
+    assert "draw and seed" in set(result["factor"])
+    assert not {"draw", "seed"} & set(result["factor"])
 
 
-@pytest.mark.parametrize("order", range(4))  # of the rows: rounding differs
+@pytest.mark.parametrize("order", range(4))  # of the rows, because rounding depends on it
 @pytest.mark.parametrize("step", [0.0, 0.22, 1 / 3])
 def test_a_fit_without_a_rest_is_told_and_no_crash(order: int, step: float) -> None:
     kind = dict(backbones=("vit_micro", "resnet_micro"), sizes=(100,), replicates=[(0, 0), (1, 0)])
     data = table(rows(lambda run: 0.44, seed=0, **kind))
     data["top1"] = 0.44 + step * (data["backbone"] == "resnet_micro") + 0.06 * data["draw"].astype(int)
-    found = effects(data.sample(frac=1, random_state=order)).set_index("factor")
-    between = found.loc["family" if "family" in found.index else "backbone"]
+    result = effects(data.sample(frac=1, random_state=order)).set_index("factor")
+    between = result.loc["family" if "family" in result.index else "backbone"]
     assert between["range"] == pytest.approx(step, abs=1e-9)
     assert between["share"] == (1 if step else 0)
 
@@ -72,7 +72,7 @@ def test_a_fit_without_a_rest_is_told_and_no_crash(order: int, step: float) -> N
 def test_small_and_mixed_tables() -> None:
     assert effects(table([])).empty
     assert effects(table(rows(lambda run: 0.5, replicates=[(0, 0)], sizes=[100]))).empty
-    mixed = made()
+    mixed = study()
     mixed.loc[0, "dataset"] = "cifar10"
     with pytest.raises(UserError, match="2 values of dataset"):
         effects(mixed)
@@ -90,7 +90,7 @@ def test_the_share_s_interval_inverts_the_noncentral_f() -> None:
 
 
 def _held(rounds: int, start: int) -> float:
-    """A factor of three levels, effects -1, 0, 1 of noise 1, 8 rows each: true share 16 / (16 + 24)."""
+    """Return the coverage for effects -1, 0 and 1, noise 1 and 8 rows a level: the share is 16 / (16 + 24)."""
     random = np.random.default_rng(start)
     held = 0
     for _ in range(rounds):

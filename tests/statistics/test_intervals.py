@@ -1,4 +1,4 @@
-"""Intervals against scipy, statsmodels, brute force, and the share of simulations in which they hold the truth."""
+"""Intervals agree with scipy, statsmodels and brute force, and hold the truth as often as they say."""
 
 import itertools
 import math
@@ -69,15 +69,15 @@ def test_many_sign_flips_are_drawn_and_count_the_observed_one() -> None:
 def test_ratio_is_the_inverted_t_test() -> None:
     random = np.random.default_rng(3)
     top, bottom = 0.05 + 0.01 * random.standard_normal(5), 0.1 + 0.02 * random.standard_normal(5)
-    found = intervals.ratio(top, bottom)
-    for end in (found.low, found.high):
+    result = intervals.ratio(top, bottom)
+    for end in (result.low, result.high):
         assert stats.ttest_1samp(top - end * bottom, 0).pvalue == pytest.approx(0.05, rel=1e-6)
-    assert found.low < found.value < found.high
+    assert result.low < result.value < result.high
 
 
 def test_ratio_is_unbounded_where_the_denominator_is_not_settled() -> None:
-    found = intervals.ratio(np.array([0.1, 0.2, 0.15]), np.array([-0.1, 0.12, 0.05]))
-    assert (found.low, found.high) == (-math.inf, math.inf)
+    result = intervals.ratio(np.array([0.1, 0.2, 0.15]), np.array([-0.1, 0.12, 0.05]))
+    assert (result.low, result.high) == (-math.inf, math.inf)
 
 
 def test_zero_set_is_the_t_test_at_every_place() -> None:
@@ -92,7 +92,7 @@ def test_zero_set_is_the_t_test_at_every_place() -> None:
 
 
 def _right(random: np.random.Generator, replicates: int, images: int, truth: float) -> np.ndarray:
-    """(replicates, images) differences of two models: replicate noise, image noise shared by replicates, and rest."""
+    """Return (replicates, images) differences of two models: noise of replicates, of images, and of both."""
     gap = truth + 0.02 * random.standard_normal((replicates, 1)) + 0.4 * random.standard_normal((1, images))
     return gap + 0.5 * random.standard_normal((replicates, images))
 
@@ -104,7 +104,7 @@ def test_image_noise_is_what_resampling_the_images_jointly_gives() -> None:
     columns = difference.mean(axis=0)
     resampled = [columns[random.integers(0, 400, 400)].mean() for _ in range(3000)]
     rest = difference - columns - difference.mean(axis=1, keepdims=True) + difference.mean()
-    interaction = np.sum(rest**2) / (7 * 399) / (8 * 400)  # already in the spread of the replicates' means
+    interaction = np.sum(rest**2) / (7 * 399) / (8 * 400)  # already in the variance of the replicates' means
     assert closed == pytest.approx(math.sqrt(np.var(resampled) - interaction), rel=0.06)
 
 
@@ -120,7 +120,7 @@ def _coverage(rounds: int, seed: int = 1) -> dict[str, float]:
         values = random.normal(0.1, 0.03, 3)
         of = intervals.mean(values)
         hits["mean"] += of.low <= 0.1 <= of.high
-        images = 0.01 * random.standard_normal()  # the test set's luck, shared by all replicates
+        images = 0.01 * random.standard_normal()  # the noise of the test set, which all replicates share
         of = intervals.mean(values + images)
         hits["both"] += abs(of.value - 0.1) <= intervals.both_noises(of, 0.01)
         gap, back = random.normal(0.1, 0.02, 5), random.normal(0.05, 0.02, 5)
@@ -133,22 +133,22 @@ def _coverage(rounds: int, seed: int = 1) -> dict[str, float]:
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    found = _coverage(3000)
-    assert 0.93 <= found["mean"] <= 0.97
-    assert all(found[name] >= 0.93 for name in ("both", "ratio", "zero"))
+    result = _coverage(3000)
+    assert 0.93 <= result["mean"] <= 0.97
+    assert all(result[name] >= 0.93 for name in ("both", "ratio", "zero"))
 
 
 @pytest.mark.slow
 def test_coverage_to_half_a_point() -> None:
-    found = _coverage(40_000, seed=2)
-    assert 0.945 <= found["mean"] <= 0.955
-    assert 0.945 <= found["ratio"] <= 0.955
-    assert 0.945 <= found["zero"] <= 0.955
-    assert 0.945 <= found["both"] <= 0.975  # quadrature errs on the wide side
+    result = _coverage(40_000, seed=2)
+    assert 0.945 <= result["mean"] <= 0.955
+    assert 0.945 <= result["ratio"] <= 0.955
+    assert 0.945 <= result["zero"] <= 0.955
+    assert 0.945 <= result["both"] <= 0.975  # the sum in quadrature is conservative
 
 
 def test_a_percentile_bootstrap_of_three_would_not_do() -> None:
-    """Why Student: the resamples of 3 replicates, 2.5 to 97.5 %, hold the truth in about three of four cases."""
+    """The percentile bootstrap of 3 replicates holds the truth in only about three of four cases."""
     random = np.random.default_rng(0)
     picks = np.array(list(itertools.product(range(3), repeat=3)))
     held = 0

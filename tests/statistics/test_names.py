@@ -41,19 +41,19 @@ def test_each_takes_the_table_as_it_is(name: str) -> None:
     kinds = [dict(backbones=["resnet_micro"], regime="mae", source="pool"), dict(intervention="permute_pixels")]
     more = [one for kind in kinds for one in rows(lambda run: 0.5, sizes=(100, 300), **kind)]
     before = table([*planted(), *more])
-    found = FUNCTIONS[name](before)
-    assert len(found.sizes if name == "answer" else found) > 0
+    result = FUNCTIONS[name](before)
+    assert len(result.sizes if name == "answer" else result) > 0
     assert before.equals(table([*planted(), *more])), "the table is left as it was"
 
 
 @pytest.mark.parametrize("name", OF_A_METRIC)
 def test_any_metric_gives_what_accuracy_gives_where_it_has_the_same_values(name: str) -> None:
-    made = table([*planted(), *rows(lambda run: 0.5, sizes=(100, 300), intervention="permute_pixels", seed=2)])
-    as_f1 = made.assign(macro_f1=made["top1"], top1=0.5)
-    found, same = FUNCTIONS[name](as_f1, metric="macro_f1"), FUNCTIONS[name](made)
+    data = table([*planted(), *rows(lambda run: 0.5, sizes=(100, 300), intervention="permute_pixels", seed=2)])
+    as_f1 = data.assign(macro_f1=data["top1"], top1=0.5)
+    result, same = FUNCTIONS[name](as_f1, metric="macro_f1"), FUNCTIONS[name](data)
     if name == "answer":
-        found, same = found.gaps, same.gaps
-    pd.testing.assert_frame_equal(found.rename(columns={"macro_f1": "top1"})[list(same)], same)
+        result, same = result.gaps, same.gaps
+    pd.testing.assert_frame_equal(result.rename(columns={"macro_f1": "top1"})[list(same)], same)
 
 
 @pytest.mark.parametrize("name", ["shortfall", "answer", "recovery", "crossover", "ranking"])

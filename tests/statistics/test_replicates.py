@@ -1,4 +1,4 @@
-"""Which rows may be compared, who is a guest, and what counts as one independent value."""
+"""Rows that may be compared, own backbones, and values that are independent."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ def test_only_finished_unlengthened_untouched_runs_from_scratch_are_compared() -
         kept[0] | {"run_id": "d", "task": "tune", "draw": 10},
         kept[0] | {"run_id": "e", "regime": "mae", "source": "pool", "draw": 11},
     ]
-    found = replicates.comparable(table([*kept, *left_out]))
-    assert set(found["run_id"]) == {one["run_id"] for one in kept}
+    result = replicates.comparable(table([*kept, *left_out]))
+    assert set(result["run_id"]) == {one["run_id"] for one in kept}
     assert len(replicates.comparable(table([*kept, *left_out]), scratch=False)) == len(kept) + 1
 
 
@@ -46,25 +46,25 @@ def test_guests_are_own_ones_those_of_family_other_and_names_that_joined() -> No
 
 def test_a_group_is_averaged_over_its_backbones_and_needs_them_all() -> None:
     names = ["resnet_micro", "efficientnet_micro"]
-    made = flat(backbones=names)
-    made = [one | {"top1": 0.4 if one["backbone"] == names[0] else 0.8} for one in made]
-    assert replicates.averaged(table(made))["top1"].to_numpy() == pytest.approx(0.6)
-    without = [one for one in made if not (one["backbone"] == names[1] and one["draw"] == 2)]
+    planted = flat(backbones=names)
+    planted = [one | {"top1": 0.4 if one["backbone"] == names[0] else 0.8} for one in planted]
+    assert replicates.averaged(table(planted))["top1"].to_numpy() == pytest.approx(0.6)
+    without = [one for one in planted if not (one["backbone"] == names[1] and one["draw"] == 2)]
     assert replicates.averaged(table(without))["draw"].tolist() == [0, 1]
 
 
 def test_pairs_are_of_the_same_draw_and_seed() -> None:
     vit = [one | {"top1": 0.1 * one["draw"]} for one in flat(backbones=["vit_micro"])]
     cnn = [one | {"top1": 0.1 * one["draw"] + 0.3} for one in flat(backbones=["resnet_micro"])]
-    found = replicates.pairs(table(vit), table(cnn[1:]))
-    assert found["draw"].tolist() == [1, 2]
-    assert found["difference"].to_numpy() == pytest.approx(0.3)
+    result = replicates.pairs(table(vit), table(cnn[1:]))
+    assert result["draw"].tolist() == [1, 2]
+    assert result["difference"].to_numpy() == pytest.approx(0.3)
 
 
 def test_seeds_of_one_draw_are_averaged_first() -> None:
     grid = [(draw, seed) for draw in (0, 1) for seed in (0, 1, 2)]
-    made = [one | {"top1": 0.1 * one["draw"] + 0.01 * one["seed"]} for one in flat(replicates=grid)]
-    wide = replicates.wide(table(made))
+    planted = [one | {"top1": 0.1 * one["draw"] + 0.01 * one["seed"]} for one in flat(replicates=grid)]
+    wide = replicates.wide(table(planted))
     assert np.sort(replicates.units(wide)[100].to_numpy()) == pytest.approx([0.01, 0.11])
-    one_draw = replicates.wide(table([one for one in made if one["draw"] == 0]))
+    one_draw = replicates.wide(table([one for one in planted if one["draw"] == 0]))
     assert len(replicates.units(one_draw)) == 3

@@ -1,4 +1,4 @@
-"""Draws and seeds: shares against a planted truth and statsmodels' ANOVA, power against statsmodels' own."""
+"""Shares of draws and seeds, and power, agree with statsmodels and with planted truths."""
 
 import math
 
@@ -29,21 +29,21 @@ def planted(seed: int, draw_sd: float = 0.02, **kind: object) -> pd.DataFrame:
 
 
 def test_shares_are_those_of_statsmodels_anova() -> None:
-    made = planted(0)
-    one = made[(made["backbone"] == "vit_micro") & (made["size"] == 100)]
-    told = anova_lm(smf.ols("top1 ~ C(draw)", one.astype({"top1": float, "draw": int})).fit())["mean_sq"]
-    between = max(0.0, (told["C(draw)"] - told["Residual"]) / 3)
-    found = variance_shares(one).set_index("component")
-    assert found.loc["draw", "sd"] == pytest.approx(math.sqrt(between))
-    assert found.loc["seed and rest", "sd"] == pytest.approx(math.sqrt(told["Residual"]))
-    assert found.loc["draw", "share"] == pytest.approx(between / (between + told["Residual"]))
+    data = planted(0)
+    one = data[(data["backbone"] == "vit_micro") & (data["size"] == 100)]
+    mean_square = anova_lm(smf.ols("top1 ~ C(draw)", one.astype({"top1": float, "draw": int})).fit())["mean_sq"]
+    between = max(0.0, (mean_square["C(draw)"] - mean_square["Residual"]) / 3)
+    result = variance_shares(one).set_index("component")
+    assert result.loc["draw", "sd"] == pytest.approx(math.sqrt(between))
+    assert result.loc["seed and rest", "sd"] == pytest.approx(math.sqrt(mean_square["Residual"]))
+    assert result.loc["draw", "share"] == pytest.approx(between / (between + mean_square["Residual"]))
 
 
 def test_the_interval_holds_the_planted_share() -> None:
     held = 0
     for seed in range(20):
-        found = variance_shares(planted(seed)).set_index("component").loc["draw"]
-        held += found["low"] <= 0.8 <= found["high"]  # 0.02² of 0.02² + 0.01²
+        result = variance_shares(planted(seed)).set_index("component").loc["draw"]
+        held += result["low"] <= 0.8 <= result["high"]  # 0.02² of 0.02² + 0.01²
     assert held >= 17
 
 
@@ -51,15 +51,15 @@ def test_the_interval_holds_the_planted_share() -> None:
 def test_coverage_is_93_percent_at_least() -> None:
     held = 0
     for seed in range(250):
-        found = variance_shares(planted(1000 + seed)).set_index("component").loc["draw"]
-        held += found["low"] <= 0.8 <= found["high"]
+        result = variance_shares(planted(1000 + seed)).set_index("component").loc["draw"]
+        held += result["low"] <= 0.8 <= result["high"]
     assert held / 250 >= 0.93
 
 
 def test_one_seed_a_draw_can_t_be_told_apart_and_says_so() -> None:
-    found = variance_shares(table(rows(lambda run: 0.6)))
-    assert found["component"].tolist() == ["draw and seed"]
-    assert found["low"].isna().all()
+    result = variance_shares(table(rows(lambda run: 0.6)))
+    assert result["component"].tolist() == ["draw and seed"]
+    assert result["low"].isna().all()
     assert variance_shares(table([])).empty
 
 
@@ -72,10 +72,10 @@ def test_needed_is_statsmodels_power(sd: float, resolve: float) -> None:
 
 
 def test_more_seeds_help_only_where_seeds_scatter() -> None:
-    made = table(rows(lambda run: 0.6, replicates=[(d, s) for d in range(5) for s in range(5)], sizes=[100]))
-    found = power(made).set_index("seeds")["draws"]
-    assert found[5] < found[1]
-    assert (power(made)["draws_high"] >= power(made)["draws"]).all()
+    data = table(rows(lambda run: 0.6, replicates=[(d, s) for d in range(5) for s in range(5)], sizes=[100]))
+    result = power(data).set_index("seeds")["draws"]
+    assert result[5] < result[1]
+    assert (power(data)["draws_high"] >= power(data)["draws"]).all()
     pairs = power(table(rows(lambda run: 0.6)))
     assert set(pairs["seeds"]) == {1}
     assert needed(0.0, 0.01) == 2
