@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r name about; do \
 	  printf '  make %-22s %s\n' "$$name" "$$about"; done
-	@for file in experiments/*.py; do name=$$(basename $$file .py | tr _ -); \
+	@for file in experiments/[a-z]*.py; do name=$$(basename $$file .py | tr _ -); \
 	  printf '  make sweep-%-16s %s\n' "$$name" "$$(sed -n '1s/^"""//p' $$file)"; done
 	@echo '  PROFILE=smoke|laptop|full chooses the size of a sweep (default: laptop)'
 

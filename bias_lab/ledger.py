@@ -84,8 +84,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` at the end, and is removed after an error.
 
-    The temporary file lies in the target's folder and is synced before the rename, and the folder after it. A kill at
-    any moment leaves either the old file or the new one.
+    The temporary file lies in the target's folder and is synced before the rename, and the folder after it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -157,10 +156,7 @@ class LocalLock:
 
 @contextlib.contextmanager
 def claim(folder: Path, kind: Callable[[Path], Claim] = LocalLock) -> Iterator[None]:
-    """Hold a folder for one sweep.
-
-    Raise UserError if another sweep holds it, or if nothing can be written there.
-    """
+    """Hold a folder for one sweep. Raise UserError if another sweep holds it, or if nothing can be written there."""
     lock = kind(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +188,7 @@ class Attempt:
 
     def __init__(self, here: Path, number: int) -> None:
         self.here, self.number = here, number
-        self.folder, self._claim = _take_folder(here, number)
+        self.folder, self.claim = _take_folder(here, number)
 
     def publish(self, result: dict[str, Any]) -> None:
         """Write `result.json` and make this attempt's files the run's, unless another attempt came first.
@@ -212,10 +208,6 @@ class Attempt:
         _finish_publishing(self.here)
         shutil.rmtree(self.folder, ignore_errors=True)  # it is still there if another attempt came first
 
-    def close(self) -> None:
-        """Let another attempt take over the folder, if this one was not published."""
-        self._claim.release()
-
 
 @contextlib.contextmanager
 def attempt(folder: Path, run: Run) -> Iterator[Attempt]:
@@ -229,7 +221,7 @@ def attempt(folder: Path, run: Run) -> Iterator[Attempt]:
     try:
         yield begun
     finally:
-        begun.close()
+        begun.claim.release()  # another attempt may take over the folder, if this one was not published
 
 
 def finish_publishing(folder: Path, run_id: str) -> bool:
@@ -249,7 +241,7 @@ def _finish_publishing(here: Path) -> None:
         descriptor = os.open(here / COMMITTED, os.O_RDONLY)
         try:
             if not (here / RESULT).is_file():
-                names = [name for name in os.listdir(descriptor) if name not in (LOCK, CHECKPOINT, PREVIOUS, RESULT)]
+                names = {entry.name for entry in os.scandir(descriptor)} - {LOCK, CHECKPOINT, PREVIOUS, RESULT}
                 for name in (*sorted(names), RESULT):
                     if name == RESULT:
                         _fsync(here)
@@ -273,7 +265,7 @@ def _finish_publishing(here: Path) -> None:
 
 def _take_folder(here: Path, number: int) -> tuple[Path, Claim]:
     """Return the folder of an attempt and the claim on it: an interrupted attempt's if there is one, else a new one."""
-    interrupted = sorted(here.glob(f"{ATTEMPT}*"), key=_checkpoint_time, reverse=True)
+    interrupted = sorted(here.glob(f"{ATTEMPT}*"), key=lambda path: _mtime(path / CHECKPOINT), reverse=True)
     new = (here / f"{ATTEMPT}{k}" for k in range(number, number + 1_000))
     for path in (*interrupted, *new):
         with contextlib.suppress(FileExistsError, FileNotFoundError):  # another process took it or removed it
@@ -286,8 +278,11 @@ def _take_folder(here: Path, number: int) -> tuple[Path, Claim]:
     raise RuntimeError(f"{here} has no free name for an attempt")
 
 
-def _checkpoint_time(attempt: Path) -> float:
-    return max((p.stat().st_mtime for p in (attempt / CHECKPOINT, attempt / PREVIOUS) if p.is_file()), default=0.0)
+def _mtime(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _keep_only_progress(attempt: Path, here: Path) -> None:
@@ -304,6 +299,12 @@ def _keep_only_progress(attempt: Path, here: Path) -> None:
         for path in (here / METRICS, *older) if older else ():
             if path.is_file():
                 write_bytes(attempt / path.name, path.read_bytes())
+
+
+def metrics_file(here: Path) -> Path:
+    """Return the file with a run's rows of metrics, which is the newest attempt's if none is published."""
+    files = [here / METRICS, *here.glob(f"{ATTEMPT}*/{METRICS}")]
+    return files[0] if (here / RESULT).is_file() else max(files, key=_mtime)
 
 
 def attempts(folder: Path, run_id: str) -> int:

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bias_lab import catalogue, ledger, schema
+from bias_lab import catalogue, ledger, schema, tuning
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
 
@@ -233,10 +233,10 @@ def _read_runs(
     for name in names:
         here = ledger.run_folder(folder, name)
         plan: dict[str, str] = dict(experiment=about.get("experiment", ""), family=families.get(name, ""))
-        written = _mtime(here / ledger.RESULT)
-        if written is not None and name in known and written < read_at:
+        finished = (here / ledger.RESULT).is_file()
+        if finished and name in known and (here / ledger.RESULT).stat().st_mtime_ns < read_at:
             keep.add(name)
-        elif written is not None:
+        elif finished:
             result = ledger.read_json(here / ledger.RESULT) | {"run_id": name}
             row = finished_row(result, **plan) | {"correct": correct_bits(here / ledger.PREDICTIONS)}
             rows.append(row)
@@ -248,13 +248,6 @@ def _read_runs(
             rows.append(row_of(name, run, **plan) | {"status": "failed", "attempts": begun})
             reasons[name] = f"{failure.get('reason', 'error')}: {failure.get('exception', '')}".rstrip(": ")
     return rows, keep, reasons, curves
-
-
-def _mtime(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
 
 
 def _ordered(table: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
@@ -288,8 +281,7 @@ def _read_tuned(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     path = folder / ledger.TUNED
     beside = dict(ledger.read_json(path)) if path.is_file() else {}
     rows = [*beside.get("rows", []), *about.get("tuned", {}).get("rows", [])]
-    key = ("dataset", "backbone", "recipe", "regime", "size", "intervention")
-    once = {tuple(str(row.get(name, "")) for name in key): row for row in reversed(rows)}
+    once = {tuning.key(row): row for row in reversed(rows)}
     return {**beside, "rows": list(reversed(once.values()))} if once else beside
 
 
@@ -344,17 +336,13 @@ def _joined(parts: Sequence[Results]) -> Results:
     table = table.loc[sorted(best.drop_duplicates("run_id").index)]
     head = next((part.plan for part in parts if part.plan.question), parts[0].plan)
     commands = list(dict.fromkeys(part.plan.command for part in parts if part.plan.command))
-    recipes: dict[str, Mapping[str, Any]] = {}
-    for part in parts:
-        for name, values in part.plan.recipes.items():
-            recipes[name] = _merged(recipes.get(name, {}), values)
     plan = replace(
         head,
         command="; ".join(commands),
         run_ids=tuple(dict.fromkeys(name for part in parts for name in part.plan.run_ids)),
         earlier=frozenset().union(*(part.plan.earlier for part in parts)),
         labels={name: words for part in reversed(parts) for name, words in part.plan.labels.items()},
-        recipes=recipes,
+        recipes=_joined_recipes(parts),
     )
     finished = set(table.loc[table["status"] == "finished", "run_id"])
     reasons = {name: why for part in parts for name, why in part.reasons.items() if name not in finished}
@@ -364,7 +352,12 @@ def _joined(parts: Sequence[Results]) -> Results:
     return Results(table=_ordered(table, plan), plan=plan, tuned=tuned, curves=curves, reasons=reasons)
 
 
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return field → the values that it has in either."""
-    lists = [{n: v if isinstance(v, list) else [v] for n, v in recipe.items()} for recipe in (one, other)]
-    return {n: list(dict.fromkeys([*lists[0].get(n, []), *lists[1].get(n, [])])) for n in {**lists[0], **lists[1]}}
+def _joined_recipes(parts: Sequence[Results]) -> dict[str, dict[str, list[Any]]]:
+    """Return name → field → the values that the recipe has in any part."""
+    joined: dict[str, dict[str, list[Any]]] = {}
+    for part in parts:
+        for name, settings in part.plan.recipes.items():
+            for setting, value in settings.items():
+                known = joined.setdefault(name, {}).setdefault(setting, [])
+                known += [one for one in (value if isinstance(value, list) else [value]) if one not in known]
+    return joined

@@ -10,9 +10,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from bias_lab.definition import RECIPES, Run, run_id
+from bias_lab.catalogue import TASKS
+from bias_lab.definition import DEFAULTS as DEFAULTS
+from bias_lab.definition import Run, run_id
 
 Kind = Literal["text", "whole", "real", "flag", "bits"]
 Role = Literal["identity", "axis", "recipe", "metric", "fact"]
@@ -42,7 +44,7 @@ def _rows(role: Role, origin: Origin, table: str) -> list[Column]:
     columns = []
     for line in table.strip().splitlines():
         name, kind, unit, words = (part.strip() for part in line.split("|"))
-        columns.append(Column(name=name, kind=kind, role=role, words=words, origin=origin, unit=unit))  # type: ignore[arg-type]
+        columns.append(Column(name=name, kind=cast(Kind, kind), role=role, words=words, origin=origin, unit=unit))
     return columns
 
 
@@ -183,7 +185,6 @@ def _kind_of(annotation: str) -> Kind:
 
 
 COLUMNS = columns()
-DEFAULTS = {field.name: field.default for field in fields(Run) if field.name not in ("dataset", "backbone")}
 START = ("regime", "protocol", "source")  # where the weights come from, and how the labels are used
 REPLICATE = ("draw", "seed")
 CELL = ("dataset", "image_size", "backbone", *START, "size")  # what every table of results tells apart
@@ -256,14 +257,14 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in (*USUAL, "weights"))
+_SILENT = {"weights", "backbone_source", "manifest"}  # told by the source, or hashes
+_LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in {*USUAL, *_SILENT})
 
 
 def _told(run: Run) -> list[str]:
     """Return the fields beside backbone, start and size that a run's label tells."""
     usual = [n for n in ("recipe", "intervention", "budget", "task") if getattr(run, n) != DEFAULTS[n]]
-    silent = {"backbone_source", "manifest"}  # hashes
-    rare = [n for n in _LONG if n not in silent and hasattr(run, n) and getattr(run, n) != DEFAULTS[n]]
+    rare = [name for name in _LONG if getattr(run, name) != DEFAULTS[name]]
     return usual + rare + (["learning_rate"] if _is_trial(run) else [])
 
 
@@ -274,8 +275,6 @@ def _short(run: Run, name: str) -> str:
 
 
 def _is_trial(run: Run) -> bool:
-    from bias_lab.catalogue import TASKS
-
     return run.learning_rate is not None and TASKS[run.task].judged_on == "holdout"
 
 
@@ -344,8 +343,3 @@ def as_json(value: Any) -> Any:
     if is_missing(value) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value
-
-
-def recipe_fields(name: str) -> dict[str, Any]:
-    """Return what a recipe's name stands for, field by field, where the lab knows the recipe; else nothing."""
-    return {field: RECIPES[name].get(field, DEFAULTS[field]) for field in SETTINGS} if name in RECIPES else {}

@@ -5,10 +5,9 @@ on the hold-out for every learning rate that was tried.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Literal
 
-from bias_lab.definition import Run
+from bias_lab.definition import DEFAULTS, Run
 
 REQUIRED, ANY = "required", "any"
 KEY = {  # field of `Run` that a learning rate depends on → what a row without that field stands for
@@ -20,12 +19,11 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "size": REQUIRED,
     "intervention": "",
 }
-DEFAULTS = {field.name: field.default for field in fields(Run)}
 ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
 
 
 def value(cell: Run | Mapping[str, Any], name: str) -> Any:
-    """Return a field of the key from a run or from a row; an empty text if the row does not have it."""
+    """Return a field of the key from a run or from a row. A row that lacks it gives an empty text."""
     if isinstance(cell, Run):
         return getattr(cell, name)
     return cell.get(name, "" if KEY[name] in (REQUIRED, ANY) else KEY[name])
@@ -53,12 +51,12 @@ def words(cell: Run | Mapping[str, Any]) -> str:
     """
     first = ("backbone", "regime")
     others = (name for name in ARM if name not in (*first, "backbone_source"))
-    told = [value(cell, name) for name in others if value(cell, name) not in ("", DEFAULTS[name])]
-    return " ".join(str(text) for text in (*(value(cell, name) for name in first), *told))
+    changed = [name for name in others if value(cell, name) not in ("", DEFAULTS[name])]
+    return " ".join(str(value(cell, name)) for name in (*first, *changed))
 
 
 def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:
-    """Return which edge of the tried learning rates a row's chosen rate is at; empty within, or if one was tried.
+    """Return which edge of the tried learning rates a row's chosen rate is at, empty if at neither.
 
     >>> at_grid_edge({"learning_rate": 0.01, "trials": [{"learning_rate": 0.003}, {"learning_rate": 0.01}]})
     'largest'

@@ -1,6 +1,6 @@
-"""Writes the numbers of README.md from the committed table and the committed measurements, so that none is typed.
+"""Write the numbers of README.md from the committed tables and measurements. A test compares them.
 
-Run: python docs/write_readme.py            (after a file in docs/results/ was made anew; a test compares)
+Run it after a change in docs/results/: python docs/write_readme.py
 """
 
 import json
@@ -23,20 +23,20 @@ Row = dict[str, Any]
 
 
 def study(folder: Path = FOLDER, shown: tuple[str, ...] = SHOWN, *, caveats: bool = True) -> str:
-    """A committed table's numbers: the answer, what was run, the caveats, and the tables that matter most."""
-    found = report.read(folder)
-    parts = [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in found.answers]
-    parts += found.facts
+    """Return a committed study in Markdown: answer, runs, caveats, and the tables of the sections `shown`."""
+    page = report.read(folder)
+    parts = [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in page.answers]
+    parts += page.facts
     if caveats:
-        parts += ["What the data call for:\n\n" + "\n".join(f"- {text}" for text in found.caveats)]
-    for section in found.sections:
+        parts += ["What the data call for:\n\n" + "\n".join(f"- {text}" for text in page.caveats)]
+    for section in page.sections:
         if section.name in shown:
             parts += [pages.markdown(table) for table in section.tables if table.rows]
     return "\n\n".join(parts)
 
 
 def matrix() -> str:
-    """Which architecture can take which regime, as planning decides it: a row a regime."""
+    """Return the table of regimes and architectures that planning accepts, a row for each regime."""
     names = list(catalogue.FAMILIES)
     rows = []
     for regime in catalogue.REGIMES.values():
@@ -47,26 +47,27 @@ def matrix() -> str:
     return pages.markdown(Table(title="Backbone × regime", columns=columns, rows=tuple(rows)))
 
 
-# --- what `bias-lab bench` measured ----------------------------------------------------------------------------------
+# --- measurements of `bias-lab bench` --------------------------------------------------------------------------------
 
 
 def measured(name: str) -> list[Row]:
+    """Return the committed rows of one bench: `case, mode, reference, ratio, low, high, n`, and others."""
     rows: list[Row] = json.loads((FOLDER / f"bench_{name}.json").read_text(encoding="utf-8"))
     return rows
 
 
 def ratio(row: Row | None) -> Cell:
-    """`1.34 (1.32 to 1.36)`: the median over rounds, and its quartiles."""
+    """Return the median over rounds with its quartiles: `1.34 (1.32 to 1.36)`."""
     if row is None:
         return Cell("–")
     return Cell(f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})", row["ratio"])
 
 
 def bench_backbones() -> str:
-    """Ours against timm's: a line a case; below it what bf16 does, and where all was measured."""
+    """Return the table of our backbones against timm's, a line for each case, with bf16 and the machine below it."""
     rows = measured("backbones")
-    plain = [row for row in rows if row["mode"] in ("train", "inference", "inference after training")]
-    at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in plain}
+    steps = [row for row in rows if row["mode"] in ("train", "inference", "inference after training")]
+    at = {(row["case"], row["mode"], row["reference"] == "timm"): row for row in steps}
     columns = {
         "training, timm as it comes": ("train", True),
         "training, timm at its best": ("train", False),
@@ -79,12 +80,12 @@ def bench_backbones() -> str:
         columns=(("case", ""), *((name, "") for name in columns)),
         rows=tuple(
             (Cell(case), *(ratio(at.get((case, *which))) for which in columns.values()))
-            for case in named(plain, "case")
+            for case in named(steps, "case")
         ),
         note=sentences(
-            f"Medians with quartiles of {counts(plain)} interleaved rounds of one thread",
+            f"Medians with quartiles of {counts(steps)} interleaved rounds of one thread",
             "Each case has processes of its own, which infer before they train",
-            *places(plain),
+            *places(steps),
             half(rows),
         ),
     )
@@ -92,30 +93,30 @@ def bench_backbones() -> str:
 
 
 def micro(rows: list[Row]) -> str:
-    """What the laptop's backbones hold and take: a line each, its step against vit_micro's at both ends."""
-    found: dict[str, list[Row]] = {}
+    """Return the table of the micro sizes: parameters, and a training step relative to vit_micro's at two sides."""
+    by_name: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(row["case"].split()[0], []).append(row)
+        by_name.setdefault(row["case"].split()[0], []).append(row)
     table = Table(
         title="The micro sizes: parameters, and how many times `vit_micro`'s training step they take",
         columns=(("backbone", ""), ("parameters, 28 px", ""), ("28 px", ""), ("64 px", "")),
         rows=tuple(
             (Cell(f"`{name}`"), Cell(f"{small['parameters']:,}", small["parameters"]), ratio(small), ratio(large))
-            for name, (small, large) in found.items()
+            for name, (small, large) in by_name.items()
         ),
     )
     return pages.markdown(table)
 
 
 def half(rows: list[Row]) -> str:
-    """A sentence on bf16, with what the processor has for it."""
-    found = [row for row in rows if row["reference"] == "ours fp32"]
-    why = " or ".join(named([row for row in found if "note" in row], "note"))
-    return f"bf16 autocast against our own fp32: {span(found)}" + (f" ({why})" if why else "") if found else ""
+    """Return a sentence on bf16, with the processor's support for it, empty without such rows."""
+    ours = [row for row in rows if row["reference"] == "ours fp32"]
+    why = " or ".join(named([row for row in ours if "note" in row], "note"))
+    return f"bf16 autocast against our own fp32: {span(ours)}" + (f" ({why})" if why else "") if ours else ""
 
 
 def bench_data() -> str:
-    """Our batches against the usual ways to make them; below, what they cost beside a model, and decoding."""
+    """Return the table of our batches against the usual ways, with their share of a step and decoding below it."""
     rows = measured("data")
     batches, shares, rates = ([row for row in rows if row["mode"] == mode] for mode in ("batch", "share", "decoding"))
     at = {(row["case"], row["reference"]): row for row in batches}
@@ -135,22 +136,23 @@ def bench_data() -> str:
 
 
 def named(rows: list[Row], key: str) -> list[str]:
-    """The values of a column, each once, in order."""
+    """Return the distinct values of a column, in order."""
     return list(dict.fromkeys(row[key] for row in rows))
 
 
 def span(rows: list[Row]) -> str:
+    """Return the smallest and the largest ratio."""
     return f"{min(row['ratio'] for row in rows):.2f} to {max(row['ratio'] for row in rows):.2f}"
 
 
 def counts(rows: list[Row]) -> str:
-    """`12`, or `3 to 31`."""
-    found = sorted({row["n"] for row in rows})
-    return f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    """Return the number of rounds, or the smallest and the largest: `12`, `3 to 31`."""
+    rounds = sorted({row["n"] for row in rows})
+    return f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
 
 
 def places(rows: list[Row]) -> list[str]:
-    """The machines and versions that rows name."""
+    """Return the machines and versions that rows name."""
     return named([row for row in rows if "machine" in row], "machine")
 
 
@@ -176,7 +178,7 @@ BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments
 
 
 def written(text: str, names: Collection[str] = tuple(BLOCKS)) -> str:
-    """The README with the numbers of these blocks made anew."""
+    """Return the README's text with these blocks written again."""
     for name in names:
         block = BLOCKS[name]
         begin, end = f"<!-- {name}: begin (docs/write_readme.py) -->", f"<!-- {name}: end -->"

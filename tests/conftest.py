@@ -1,11 +1,11 @@
-"""What several rooms' tests share: a small experiment, a stand-in for training, and the order of the test files."""
+"""Fixtures that several rooms share: a small experiment and a stand-in for training. Also the order of test files."""
 
 from pathlib import Path
 
 import pytest
 
 from bias_lab import ledger
-from bias_lab.execution import local
+from bias_lab.execution import engine
 
 EXPERIMENT = '''"""Is the sweep sound?"""
 
@@ -57,7 +57,7 @@ ROWS = [
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """An experiment file with its tuned.json beside it: 8 runs in `smoke`, 14 in `laptop`, one a pretraining."""
+    """Write an experiment of 8 (`smoke`) or 14 (`laptop`) runs, one of them a pretraining, and its tuned.json."""
     path = tmp_path / "experiments" / "sound.py"
     path.parent.mkdir()
     path.write_text(EXPERIMENT)
@@ -67,13 +67,13 @@ def study(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers carry out `tests/execution/fake_execute.py` instead of training."""
-    monkeypatch.setattr(local, "EXECUTE", "tests.execution.fake_execute")
+    """Let workers carry out `tests/execution/fake_execute.py` instead of training."""
+    monkeypatch.setattr(engine, "EXECUTE", "tests.execution.fake_execute")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
 
 
-# The files that take longest come first, so that two workers end together.
-LONGEST = ("test_main_job.py", "test_notebooks.py", "test_build.py", "test_readme.py", "test_cli.py")
+# The longest test files run first, so that two pytest workers end at the same time.
+LONGEST = ("test_main_job.py", "test_notebooks.py", "test_build.py", "test_readme.py", "test_main.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,6 @@
-"""Runs as plain values: ids that are pinned, JSON both ways, grids that check their names."""
+"""Test runs as plain values: pinned ids, JSON both ways, and grids that check their names."""
 
 from dataclasses import FrozenInstanceError, fields, replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,13 +11,10 @@ from bias_lab.definition import (
     RECIPES,
     Experiment,
     Run,
-    Settings,
-    as_dict,
+    choose_profile,
     from_json,
     grid,
-    label,
-    parse_field,
-    read_experiment,
+    pretrains,
     recipe,
     run_id,
     steps,
@@ -27,7 +23,6 @@ from bias_lab.definition import (
 from bias_lab.errors import UserError
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 RUNS = st.builds(
     Run,
@@ -98,7 +93,7 @@ def test_a_run_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (dict(size=-1), "size -1 is negative"),
         (dict(size=0), "needs a size"),
@@ -127,8 +122,8 @@ def test_a_run_is_frozen() -> None:
         (dict(precision="fp16"), "unknown precision 'fp16'"),
     ],
 )
-def test_impossible_values_are_refused(changes: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_impossible_values_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         replace(ONE, **changes)
 
 
@@ -144,6 +139,39 @@ def test_grid_names_a_misspelt_axis_and_a_bare_value() -> None:
         grid(ONE, size=100)
     with pytest.raises(UserError, match="is one value"):
         grid(ONE, backbone="vit_micro")
+
+
+def test_the_axis_replicate_sets_draw_and_seed_in_its_place_of_the_order() -> None:
+    runs = grid(ONE, size=(10, 20), replicate=((0, 3), (1, 4)), backbone=("vit_micro", "resnet_micro"))
+    assert [(run.size, run.draw, run.seed, run.backbone[:3]) for run in runs] == [
+        (10, 0, 3, "vit"), (10, 0, 3, "res"), (10, 1, 4, "vit"), (10, 1, 4, "res"),
+        (20, 0, 3, "vit"), (20, 0, 3, "res"), (20, 1, 4, "vit"), (20, 1, 4, "res"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [(0, 1), ((0,), (1,)), ("00", "11")])
+def test_the_axis_replicate_holds_pairs(values: tuple) -> None:
+    with pytest.raises(UserError, match=r"no pair; pairs \(draw, seed\)"):
+        grid(ONE, replicate=values)
+
+
+def test_replicate_and_draw_are_not_both_axes() -> None:
+    with pytest.raises(UserError, match="the axis replicate sets draw and seed"):
+        grid(ONE, replicate=((0, 0),), draw=(0, 1))
+    with pytest.raises(UserError, match="unknown field 'replicates'; did you mean 'replicate'"):
+        grid(ONE, replicates=((0, 0),))
+
+
+def test_an_unknown_profile_gets_the_nearest() -> None:
+    assert choose_profile({"smoke": 1, "laptop": 2}, "laptop") == 2
+    with pytest.raises(UserError, match="unknown profile 'labtop'; did you mean 'laptop'"):
+        choose_profile({"smoke": 1, "laptop": 2}, "labtop")
+
+
+def test_a_pretraining_is_evaluated_on_nothing() -> None:
+    assert pretrains(Run(dataset="d", backbone="b", task="pretrain"))
+    assert not pretrains(ONE)
+    assert not pretrains(replace(ONE, task="tune"))
 
 
 def test_two_equal_runs_are_an_error() -> None:
@@ -173,111 +201,3 @@ def test_steps_round_up_to_whole_batches() -> None:
     assert steps(replace(ONE, samples_seen=100, batch_size=32)) == 4
     assert steps(replace(ONE, samples_seen=96, batch_size=32)) == 3
     assert steps(replace(ONE, samples_seen=96, batch_size=32, budget=3.0)) == 9
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("mixup=0.2", ("mixup", 0.2)),
-        ("batch_size=8", ("batch_size", 8)),
-        ("flip=false", ("flip", False)),
-        ("patch=none", ("patch", None)),
-        ("patch=7", ("patch", 7)),
-        ("learning_rate=1e-3", ("learning_rate", 1e-3)),
-        ("intervention=permute_pixels", ("intervention", "permute_pixels")),
-        ("seed=0", ("seed", 0)),
-    ],
-)
-def test_fields_from_the_command_line(text: str, expected: tuple) -> None:
-    assert parse_field(text) == expected
-
-
-@pytest.mark.parametrize("text", ["mixup", "mixpu=1", "batch_size=x", "flip=maybe", "mixup=nan", "batch_size=1.5"])
-def test_fields_that_cannot_be_read_are_one_line(text: str) -> None:
-    with pytest.raises(UserError) as caught:
-        parse_field(text)
-    assert "class" not in str(caught.value)
-
-
-def test_label_tells_a_run_from_its_neighbours() -> None:
-    assert label(ONE) == "vit_micro scratch N=100 draw 0 seed 0"
-    assert "3x budget" in label(replace(ONE, budget=3.0))
-    assert "strong" in label(replace(ONE, **recipe("strong")))
-
-
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "full"])
-def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
-    runs = [run for run in read_experiment(EXPERIMENTS / "small_data.py", profile).runs if run.task == "classify"]
-    for budget, recipe_, dataset in {(run.budget, run.recipe, run.dataset) for run in runs}:
-        arm = [run for run in runs if (run.budget, run.recipe, run.dataset) == (budget, recipe_, dataset)]
-        for size in {run.size for run in arm}:
-            here = [run for run in arm if run.size == size]
-            assert len({(run.samples_seen, run.batch_size) for run in here}) == 1, "equal images seen at a size"
-            replicates = {
-                name: {(r.draw, r.seed) for r in here if r.backbone == name} for name in {r.backbone for r in here}
-            }
-            assert len({frozenset(pairs) for pairs in replicates.values()}) == 1, (
-                "the same replicates for every backbone"
-            )
-    assert len({run.size for run in runs}) >= {"smoke": 2, "laptop": 4, "full": 8}[profile]
-    assert len({(run.draw, run.seed) for run in runs}) == {"smoke": 1, "laptop": 3, "full": 9}[profile]
-
-
-def test_tuning_uses_a_grid_for_all_and_no_draw_of_the_sweep() -> None:
-    sweep = read_experiment(EXPERIMENTS / "small_data.py", "laptop").runs
-    trials = [run for run in read_experiment(EXPERIMENTS / "tuning.py", "laptop").runs if run.task == "tune"]
-    assert {run.backbone for run in trials} == {run.backbone for run in sweep}
-    assert {run.draw for run in trials} | {run.seed for run in trials} == {1000}
-    arms: dict[Run, list[float | None]] = {}
-    for run in trials:
-        arms.setdefault(replace(run, learning_rate=None), []).append(run.learning_rate)
-    assert all(sorted(tried) == [3e-4, 1e-3, 3e-3, 1e-2] for tried in arms.values())
-
-
-def test_an_experiment_file_that_is_not_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="did you mean '.*small_data.py'"):
-        read_experiment(EXPERIMENTS / "smal_data.py", "laptop")
-    with pytest.raises(UserError, match="did you mean 'laptop'"):
-        read_experiment(EXPERIMENTS / "small_data.py", "labtop")
-    empty = tmp_path / "empty.py"
-    empty.write_text("x = 1\n")
-    with pytest.raises(UserError, match="defines no experiment"):
-        read_experiment(empty, "laptop")
-    empty.write_text("def experiment(profile):\n    return 3\n")
-    with pytest.raises(UserError, match="gave int"):
-        read_experiment(empty, "laptop")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("x = 1\ndef experiment(profile:\n", "line 2: '.' was never closed"),
-        ("x = 1\ny = nothing\n", "line 2: NameError: name 'nothing' is not defined"),
-        ("def experiment(profile):\n    return {}[profile]\n", "line 2: KeyError: 'laptop'"),
-        ("import no_such_thing\n", "line 1: ModuleNotFoundError: No module named 'no_such_thing'"),
-        (
-            "from bias_lab.definition import Run, grid\ngrid(Run(dataset='a', backbone='b', size=1), szie=(1,))\n",
-            "szie",
-        ),
-    ],
-)
-def test_a_mistake_in_an_experiment_file_is_one_line_with_its_place(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(text)
-    with pytest.raises(UserError, match=said) as raised:
-        read_experiment(path, "laptop")
-    assert "\n" not in str(raised.value)
-
-
-def test_a_mistake_in_a_module_that_it_imports_is_told_with_that_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_broken_models.py").write_text("x = 1\ny = (\n")
-    (tmp_path / "mine.py").write_text("\n\n\nimport my_broken_models\n")
-    with pytest.raises(UserError, match="my_broken_models.py, line 2: '.' was never closed"):
-        read_experiment(tmp_path / "mine.py", "laptop")
-
-
-def test_settings_go_to_another_process_as_plain_values() -> None:
-    assert Settings(**as_dict(Settings(workers=3))) == Settings(workers=3)

@@ -1,4 +1,4 @@
-"""A user's mistake in one line, with the nearest match."""
+"""Test that a user's mistake is one line, with the nearest match."""
 
 import pickle
 
@@ -28,3 +28,11 @@ def test_unknown_names_get_the_nearest_match_or_the_choices() -> None:
     far = str(unknown("backbone", "xyz", ["resnet_micro", "vit_micro"]))
     assert "choose from: resnet_micro, vit_micro" in far
     assert str(unknown("name", "xyz", [f"n{i}" for i in range(50)])).endswith("…")
+
+
+def test_a_near_name_may_come_with_the_whole_list() -> None:
+    error = unknown("experiment", "localty", ["locality", "tuning"], "give a path", list_all=True)
+    assert (
+        str(error)
+        == "unknown experiment 'localty'; did you mean 'locality'? choose from: locality, tuning; give a path"
+    )

@@ -1,4 +1,4 @@
-"""What a folder holds: states, writes that are whole or not there, one sweep at a time."""
+"""A sweep's folder: states of runs, atomic writes, claims, and the commit of a run."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from bias_lab.errors import UserError
 
 RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
 ID = run_id(RUN)
+ROOT = Path(__file__).parent.parent
 
 
 def test_states_of_a_run(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_states_of_a_run(tmp_path: Path) -> None:
     ledger.write_json(here / ledger.FAILURE, {"reason": "diverged"})
     assert ledger.state(tmp_path, ID) == "diverged"
     ledger.write_json(here / ledger.RESULT, {})
-    assert ledger.state(tmp_path, ID) == "finished"  # its presence, and nothing else
+    assert ledger.state(tmp_path, ID) == "finished"  # whatever else is there
 
 
 def test_json_is_one_byte_sequence_for_one_value(tmp_path: Path) -> None:
@@ -57,12 +58,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
 
 
 def test_a_write_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch) -> None:
-    told: list[str] = []
+    events: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: told.append("fsync") or fsync(fd))
-    monkeypatch.setattr(Path, "replace", lambda self, to: told.append("rename") or replace(self, to))
+    monkeypatch.setattr(os, "fsync", lambda fd: events.append("fsync") or fsync(fd))
+    monkeypatch.setattr(Path, "replace", lambda self, to: events.append("rename") or replace(self, to))
     ledger.write_bytes(tmp_path / "x", b"data")
-    assert told == ["fsync", "rename", "fsync"]
+    assert events == ["fsync", "rename", "fsync"]
 
 
 KILLED = """
@@ -104,8 +105,8 @@ def test_a_kill_at_any_step_of_a_write_leaves_the_old_or_the_new(tmp_path: Path)
     turned = seen.index(new)
     assert seen == [old] * turned + [new] * (len(seen) - turned)
     torn = {path.stat().st_size for folder in steps for path in folder.glob(".x.*")}
-    assert {0, 1000, 2000, 3000} <= torn  # killed at each of its steps, in the middle of the bytes too
-    assert turned < len(seen) - 1  # and between the rename and the end
+    assert {0, 1000, 2000, 3000} <= torn  # killed at each step, also within the bytes
+    assert turned < len(seen) - 1  # also between the rename and the end
 
 
 def test_one_sweep_at_a_time_and_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
@@ -245,6 +246,16 @@ def test_an_interrupted_attempt_is_taken_over_with_its_progress_alone(tmp_path: 
         assert kept == {ledger.METRICS, ledger.CHECKPOINT, ledger.LOCK}
 
 
+def test_rows_of_metrics_are_found_before_and_after_a_run_is_published(tmp_path: Path) -> None:
+    here = ledger.run_folder(tmp_path, ID)
+    assert ledger.metrics_file(here) == here / ledger.METRICS
+    with ledger.attempt(tmp_path, RUN) as attempt:
+        result = compute(attempt, "one")
+        assert ledger.metrics_file(here) == attempt.folder / ledger.METRICS
+        attempt.publish(result)
+    assert ledger.metrics_file(here) == here / ledger.METRICS
+
+
 def test_the_newest_checkpoint_of_several_interrupted_attempts_is_taken(tmp_path: Path) -> None:
     with ledger.attempt(tmp_path, RUN) as one, ledger.attempt(tmp_path, RUN) as two, ledger.attempt(tmp_path, RUN):
         compute(one, "one")
@@ -325,10 +336,20 @@ def test_columns_are_those_that_others_rely_on() -> None:
     assert {"run_id", "top1", "correct", "collapsed", "dataset_fingerprint", "learning_rate"} <= set(ledger.COLUMNS)
 
 
-def test_code_hash_and_commit_tell_the_code() -> None:
+def test_code_hash_names_the_code() -> None:
     assert ledger.code_hash() == ledger.code_hash()
     assert len(ledger.code_hash()) == 16
-    assert len(ledger.commit()) in (0, 40)
+
+
+def test_commit_is_git_s_and_empty_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    ledger.commit.cache_clear()
+    assert ledger.commit() == (head.stdout.strip() if (ROOT / ".git").exists() else "")
+    monkeypatch.setenv("PATH", "")
+    assert ledger.commit() == (head.stdout.strip() if (ROOT / ".git").exists() else "")  # asked for once
+    ledger.commit.cache_clear()
+    assert ledger.commit() == ""
+    ledger.commit.cache_clear()
 
 
 def test_results_are_readable_by_others(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The locality experiment: three arms on the same images and seeds, for two backbones, and nothing else varies."""
+"""Test the locality experiment: three arms and two backbones on the same images and seeds, and nothing else varies."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -10,9 +10,9 @@ import torch
 
 from bias_lab import catalogue
 from bias_lab.data import store, subsets
-from bias_lab.definition import Run, read_experiment
-from bias_lab.planning import learning_rates
-from bias_lab.training.protocols import linear_probe
+from bias_lab.definition import Run
+from bias_lab.planning import experiment_files, learning_rates
+from bias_lab.training.protocols.frozen import linear_probe
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
 
@@ -20,7 +20,7 @@ FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "full"])
 def test_arms_and_backbones_are_paired(profile: str) -> None:
     cells: dict[Run, set[tuple[str, str]]] = defaultdict(set)
-    for run in read_experiment(FILE, profile).runs:
+    for run in experiment_files.read(FILE, profile).runs:
         cells[replace(run, backbone="any", intervention="")].add((run.backbone, run.intervention))
     for cell in cells.values():
         assert len(cell) == 6
@@ -30,7 +30,7 @@ def test_arms_and_backbones_are_paired(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", ["laptop", "full"])
 def test_permuted_patches_are_the_vits_own(profile: str) -> None:
-    for run in read_experiment(FILE, profile).runs:
+    for run in experiment_files.read(FILE, profile).runs:
         row = catalogue.BACKBONES[run.backbone]
         side = catalogue.dataset(run.dataset).image_size
         if row.architecture == "vit":
@@ -41,13 +41,13 @@ def test_permuted_patches_are_the_vits_own(profile: str) -> None:
 
 def test_the_laptop_s_arms_are_all_tuned() -> None:
     table = learning_rates.read(FILE.with_name("tuned.json"))
-    for run in read_experiment(FILE, "laptop").runs:
+    for run in experiment_files.read(FILE, "laptop").runs:
         assert learning_rates.resolve(run, table).learning_rate in table.grid()
 
 
 def test_tuning_gives_every_arm_the_same_grid() -> None:
     cells: dict[tuple[str, str, int], set[float | None]] = defaultdict(set)
-    for run in read_experiment(FILE.with_name("tuning.py"), "laptop").runs:
+    for run in experiment_files.read(FILE.with_name("tuning.py"), "laptop").runs:
         if run.intervention:
             cells[run.backbone, run.intervention, run.size].add(run.learning_rate)
     backbones, arms = ("vit_micro", "resnet_micro"), ("permute_pixels", "permute_patches:4")
@@ -57,7 +57,7 @@ def test_tuning_gives_every_arm_the_same_grid() -> None:
 
 @pytest.mark.slow
 def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet() -> None:
-    """Why permuted pixels cost the ResNet nothing here; README says so."""
+    """Show why permuted pixels cost the ResNet nothing here: a linear classifier is as good, as README states."""
     table = pd.read_parquet(FILE.parents[1] / "docs" / "results" / "locality" / "results.parquet")
     table = table[(table["backbone"] == "resnet_micro") & (table["size"] == 1000) & (table["intervention"] == "")]
     images = store.open_images("fashion_mnist_12k", image_size=None, data_root=None, place=None)
@@ -68,6 +68,6 @@ def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet(
             torch.from_numpy(part.reshape(len(part), -1) / 255) for part in (images.train[chosen], images.test[:])
         )
         labels = torch.from_numpy(images.train_labels[chosen])
-        said = linear_probe(pixels.float(), labels, queries.float(), classes=10, penalty=0.1).argmax(1)
-        scores.append(float((said.numpy() == images.test_labels).mean()))
+        logits = linear_probe(pixels.float(), labels, queries.float(), classes=10, penalty=0.1)
+        scores.append(float((logits.argmax(1).numpy() == images.test_labels).mean()))
     assert abs(sum(scores) / 3 - table["top1"].mean()) < 0.02

@@ -1,4 +1,4 @@
-"""The main job end to end through the command line, smoke profile: what a newcomer's first command leaves."""
+"""The main study end to end through the command line, in the smoke profile: what a user's first command leaves."""
 
 import json
 import os
@@ -26,7 +26,7 @@ BIAS_LAB = str(Path(sys.executable).with_name("bias-lab"))
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> tuple[Path, str]:
-    """The smoke sweep: its folder, what it printed."""
+    """Run the smoke sweep once, and return its folder and what it printed."""
     folder = tmp_path_factory.mktemp("smoke") / "out"
     done = subprocess.run(
         [BIAS_LAB, *SWEEP, "--out", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
@@ -35,8 +35,8 @@ def swept(tmp_path_factory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
-def test_it_leaves_the_table_the_report_and_the_runs(swept) -> None:
-    folder, said = swept
+def test_a_sweep_leaves_the_table_the_report_and_the_runs(swept) -> None:
+    folder, printed = swept
     table = pd.read_parquet(folder / ledger.TABLE)
     planned = json.loads((folder / ledger.EXPERIMENT).read_text())["runs"]
     assert set(table["run_id"]) == {row["run_id"] for row in planned}
@@ -46,11 +46,11 @@ def test_it_leaves_the_table_the_report_and_the_runs(swept) -> None:
     page = (folder / ledger.REPORT).read_text()
     assert "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "report.html" in said
-    assert "N = 20" in said or " 20 " in said
+    assert "report.html" in printed
+    assert "N = 20" in printed or " 20 " in printed
 
 
-def test_all_seven_architectures_two_regimes_and_the_checks_are_in_it(swept) -> None:
+def test_it_has_seven_architectures_two_regimes_two_recipes_and_two_budgets(swept) -> None:
     table = pd.read_parquet(swept[0] / ledger.TABLE)
     rows = table[table["task"] == "classify"]
     assert rows["architecture"].nunique() == 7
@@ -60,7 +60,7 @@ def test_all_seven_architectures_two_regimes_and_the_checks_are_in_it(swept) -> 
     assert (table["task"] == "pretrain").sum() == 1
 
 
-def test_parameters_lie_within_twice_of_one_another(swept) -> None:
+def test_the_largest_backbone_has_at_most_twice_the_parameters_of_the_smallest(swept) -> None:
     table = pd.read_parquet(swept[0] / ledger.TABLE)
     sizes = table.loc[table["task"] == "classify"].groupby("backbone")["parameters"].first()
     assert sizes.max() <= 2 * sizes.min()
@@ -74,10 +74,10 @@ def test_replicates_share_their_images_and_subsets_are_nested(swept) -> None:
         run = result["run"]
         if run.get("task", "classify") == "classify":
             hashes.setdefault((run["size"], run.get("draw", 0)), set()).add(result["facts"]["subset_hash"])
-    assert {key: len(found) for key, found in hashes.items()} == dict.fromkeys(hashes, 1)
+    assert {key: len(different) for key, different in hashes.items()} == dict.fromkeys(hashes, 1)
 
 
-def test_learning_rates_are_the_tuned_ones(swept) -> None:
+def test_learning_rates_are_tuned(swept) -> None:
     tuned = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"]
     table = pd.read_parquet(swept[0] / ledger.TABLE)
     plain = table[(table["task"] == "classify") & (table["recipe"] == "plain")]
@@ -93,23 +93,23 @@ def test_a_second_call_repeats_nothing(swept, capsys, monkeypatch) -> None:
     folder = swept[0]
     monkeypatch.chdir(ROOT)
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")}
-    monkeypatch.setattr(local.Local, "__init__", lambda *given: pytest.fail("workers were started for nothing"))
+    monkeypatch.setattr(local.Local, "__init__", lambda *given: pytest.fail("the second call started workers"))
     assert main([*SWEEP, "--out", str(folder)]) == 0
     assert {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")} == before
 
 
-def test_wandb_runs_are_offline_and_one_a_run(swept) -> None:
+def test_there_is_one_offline_wandb_run_for_each_run(swept) -> None:
     folder = swept[0]
     runs = [path.name for path in (folder / "wandb").iterdir() if path.name.startswith("offline-run-")]
     assert len(runs) == len(list((folder / "runs").glob("*/result.json")))
 
 
-# --- the README's own backbone ---------------------------------------------------------------------------------------
+# --- the backbone in the README ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
-    """A copy of the finished sweep, and the README's words that join the backbone written beside it."""
+    """Copy the finished sweep, write the README's backbone beside it, and return the copy and the command."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "conv_stem_vit" in code)
     (tmp_path / "my_models.py").write_text(block)
@@ -123,11 +123,11 @@ def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
 
 
 @pytest.mark.slow
-def test_the_readmes_backbone_joins_the_sweep_and_leaves_finished_runs_alone(joined) -> None:
+def test_the_readmes_backbone_joins_the_sweep_and_finished_runs_stay(joined) -> None:
     folder, words = joined
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
     assert main([*words, "--no-tune", "--sizes", "20", "--workers", "1"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs are untouched"
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "finished runs were changed"
     table = pd.read_parquet(folder / ledger.TABLE)
     mine = table[table["backbone"] == OWN]
     assert set(mine["family"]) == {"other"}
@@ -140,7 +140,7 @@ def test_the_readmes_backbone_joins_the_sweep_and_leaves_finished_runs_alone(joi
 
 
 @pytest.mark.slow
-def test_an_own_backbone_is_tuned_first_like_the_others(joined) -> None:
+def test_an_own_backbone_is_tuned_on_the_same_grid_as_the_others(joined) -> None:
     folder, words = joined
     done = subprocess.run([BIAS_LAB, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -158,7 +158,7 @@ def test_an_own_backbone_is_tuned_first_like_the_others(joined) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is not at hand")
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"{SAMPLE} is absent")
 def test_the_same_study_on_a_folder_of_real_photographs(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = [BIAS_LAB, *SWEEP, "--data", str(SAMPLE), "--image-size", "32", "--sizes", "20", "--out", str(folder)]
@@ -174,44 +174,44 @@ def test_the_same_study_on_a_folder_of_real_photographs(tmp_path: Path) -> None:
     assert "<svg" in (folder / ledger.REPORT).read_text()
 
 
-# --- twice the same, and killed --------------------------------------------------------------------------------------
+# --- repeated and killed sweeps --------------------------------------------------------------------------------------
 
 
 def identical(one: Path, other: Path) -> int:
-    """How many runs the two folders share; each must be the same bytes."""
-    shared = [path for path in (one / "runs").glob("*/result.json") if (other / "runs" / path.parent.name).is_dir()]
-    for path in shared:
+    """Check that runs of both folders have the same bytes, and return their number."""
+    both = [path for path in (one / "runs").glob("*/result.json") if (other / "runs" / path.parent.name).is_dir()]
+    for path in both:
         there = other / "runs" / path.parent.name
         mine, theirs = json.loads(path.read_text()), json.loads((there / "result.json").read_text())
         assert json.dumps(mine["metrics"]) == json.dumps(theirs["metrics"]), path.parent.name
         for name in (ledger.WEIGHTS, ledger.METRICS, ledger.PREDICTIONS):
             if (path.parent / name).exists():
                 assert (path.parent / name).read_bytes() == (there / name).read_bytes(), f"{path.parent.name}/{name}"
-    return len(shared)
+    return len(both)
 
 
 @pytest.mark.slow
-def test_twice_in_two_folders_and_with_one_worker_the_bytes_are_the_same(swept, tmp_path: Path) -> None:
-    """All architectures, both regimes and both budgets: the smaller of the two sizes is enough."""
+def test_a_second_sweep_with_one_worker_has_the_same_bytes(swept, tmp_path: Path) -> None:
+    """The smaller of the two sizes has all architectures, both regimes and both budgets."""
     again = tmp_path / "again"
     command = [BIAS_LAB, *SWEEP, "--sizes", "20", "--out", str(again), "--no-wandb", "--workers", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     table = pd.read_parquet(again / ledger.TABLE)
     assert table["architecture"].nunique() == 7
     assert {"scratch", "mae"} <= set(table["regime"])
-    strong = int((table["recipe"] == "strong").sum())  # goes with a sweep's largest size, here another
+    strong = int((table["recipe"] == "strong").sum())  # at the largest size of a sweep, which differs here
     assert identical(swept[0], again) == len(table) - strong >= 11
 
 
 @pytest.mark.slow
-def test_a_kill_of_the_whole_group_costs_nothing_that_was_finished(swept, tmp_path: Path) -> None:
+def test_a_kill_of_the_process_group_loses_no_finished_run(swept, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     command = [BIAS_LAB, *SWEEP, "--out", str(folder), "--no-wandb", "--sizes", "20"]
 
     def finished() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
 
-    for count in (3, 6):  # of its 12 or so; a sweep that ended before it was killed is a failure of its own
+    for count in (3, 6):  # of about 12; the sweep must not end before the kill
         process = subprocess.Popen(
             command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

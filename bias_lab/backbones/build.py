@@ -1,6 +1,7 @@
-"""Any name becomes a model: the lab's, timm's, or `package.module:factory`; stems, patches, windows for small images.
+"""Make a model of any name: the lab's, timm's, or `package.module:factory`.
 
-What `settings` resolves is what `create` sets, and what a run records.
+For small images the model gets another stem, patch or window. `settings` resolves them, `create` sets them, and a run
+records them.
 """
 
 import importlib
@@ -15,21 +16,19 @@ from typing import Any
 import timm
 import torch
 from timm.models import build_model_with_cfg, register_model
-from timm.models.swin_transformer import checkpoint_filter_fn as fit_swin
-from timm.models.vision_transformer import checkpoint_filter_fn as fit_vit
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bias_lab import catalogue
-from bias_lab.backbones import mobilevit, small, swin, vit
+from bias_lab.backbones import small
 from bias_lab.errors import UserError, unknown
 
-PREFIX = "bias_lab_"  # of our names within timm's registry
+PREFIX = "bias_lab_"  # of the lab's names in timm's registry
 
 
 class NotTaken(UserError):
-    """A backbone that has no such keyword."""
+    """Raised for a keyword that a backbone does not have."""
 
     def __init__(self, name: str, keyword: str, value: object) -> None:
         super().__init__(f"{name} does not take {keyword}={value}")
@@ -47,25 +46,26 @@ def create(
     stem: str | None = None,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A model of any name, fitted to its images: (B, channels, image_size, image_size) -> (B, classes).
+    """Return a model of any name that fits its images: (B, channels, image_size, image_size) -> (B, classes).
 
-    classes: None gives the encoder alone, features out of `forward`. patch, window, stem: None chooses (`settings`).
-    drop_path: what has no stochastic depth refuses any but 0, so that a recipe holds for every backbone or for none.
-    Raises UserError for an unknown name (with the nearest), and for values that the architecture cannot take.
+    classes: None gives the encoder alone, whose `forward` returns features. patch, window, stem: None chooses them
+    (`settings`). drop_path: the rate of stochastic depth; a backbone that has none raises NotTaken for a rate above 0.
+    Raises UserError for an unknown name, with the nearest one, and for values that the architecture cannot take.
     """
     if channels < 1:
-        raise UserError(f"{channels} channels", "1 for grey images, 3 for colour")
+        raise UserError(f"{channels} channels are too few", "1 for grey images, 3 for colour")
     if classes is not None and classes < 1:
-        raise UserError(f"{classes} classes", "1 or more; None for an encoder without a classifier")
+        raise UserError(f"{classes} classes are too few", "1 or more, or None for an encoder without a classifier")
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
-    keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels, drop_path_rate=drop_path)
-    optional = set() if drop_path else {"drop_path_rate"}  # said even if 0, since some models' own default is not
-    if catalogue.architecture(name) == "efficientvit":
-        del keywords["drop_path_rate"]  # timm's has no such keyword: set below
+    by_keyword = catalogue.traits(name).drop_path_keyword
+    keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels)
+    if by_keyword:
+        keywords["drop_path_rate"] = drop_path  # also if it is 0, since the default of some models is not
+    optional = set() if drop_path else {"drop_path_rate"}
     if catalogue.is_own(name):
         factory, taken = _own_factory(name)
         keywords["img_size"] = image_size
-        optional.add("img_size")  # a CNN takes any
+        optional.add("img_size")  # a CNN takes images of any size
         if taken is not None:
             keywords = {key: value for key, value in keywords.items() if key in taken or key not in optional}
     else:
@@ -76,7 +76,7 @@ def create(
     model = _built(name, factory, keywords, optional)
     if chosen["stem"] is not None and not catalogue.is_own(name):
         small.set_stem(model, chosen["stem"])
-    if catalogue.architecture(name) == "efficientvit":
+    if not by_keyword:
         small.set_drop_path(model, drop_path)
     return model
 
@@ -85,7 +85,10 @@ _NAMES = {"patch_size": "patch", "window_size": "window"}  # timm's keyword → 
 
 
 def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], optional: set[str]) -> nn.Module:
-    """Call a factory; a keyword that it refuses is left out if optional, and else a mistake of the user's."""
+    """Return what a factory makes. Leave out an optional keyword that it does not take.
+
+    Raises NotTaken for another such keyword, UserError if the result is no model.
+    """
     try:
         model = factory(**keywords)
     except TypeError as error:
@@ -96,27 +99,27 @@ def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], opt
             return _built(name, factory, {k: v for k, v in keywords.items() if k != refused[1]}, optional)
         raise NotTaken(name, refused[1], keywords[refused[1]]) from error
     if not isinstance(model, nn.Module):
-        raise UserError(f"{name} gave {type(model).__name__}", "a factory returns a torch.nn.Module")
+        raise UserError(f"the factory {name} returned a {type(model).__name__}", "a torch.nn.Module is needed")
     return model
 
 
 def settings(
     name: str, *, image_size: int, patch: int | None = None, window: int | None = None, stem: str | None = None
 ) -> dict[str, Any]:
-    """What `create` sets at this image size: patch and window of a transformer, stem of a CNN; None for what it lacks.
+    """Return what `create` sets at this image size: `patch` (pixels), `window` (tokens) and `stem`.
 
-    stem: "open" keeps the resolution (stride 1, no max-pool), "stock" halves it as published.
+    A setting that the backbone does not have is None. stem: "open" keeps the resolution (stride 1, no max-pool),
+    "stock" halves it as published. Raises UserError for another stem.
     """
     if catalogue.is_own(name):
         return dict(patch=patch, window=window, stem=stem)
-    kind = catalogue.architecture(name)
     made_for, own_patch, own_window, halvings = _geometry(name)
     if own_patch is not None:
         patch = catalogue.choose_patch(image_size, made_for, own_patch, halvings) if patch is None else patch
         if own_window is not None:
             window = catalogue.choose_window(image_size // patch, own_window) if window is None else window
         return dict(patch=patch, window=window, stem=None)
-    if kind in catalogue.STEMS:
+    if catalogue.traits(name).stem:
         stem = catalogue.choose_stem(name, image_size) if stem is None else stem
         if stem not in ("open", "stock"):
             raise unknown("stem", stem, ("open", "stock"))
@@ -125,7 +128,7 @@ def settings(
 
 
 def parameters(model: nn.Module) -> int:
-    """Parameters, the classifier left out, so that counts don't depend on the number of classes."""
+    """Return the number of parameters without the classifier, so that it does not depend on the number of classes."""
     get_classifier: Any = getattr(model, "get_classifier", None)
     classifier = get_classifier() if get_classifier is not None else None
     head = sum(p.numel() for p in classifier.parameters()) if isinstance(classifier, nn.Module) else 0
@@ -134,7 +137,7 @@ def parameters(model: nn.Module) -> int:
 
 @torch.no_grad()
 def flops(model: nn.Module, image_size: int, channels: int) -> int:
-    """Multiply-adds of one image's forward pass: matrix products, convolutions, attention."""
+    """Return the multiply-adds of one image's forward pass: matrix products, convolutions, attention."""
     training = model.training
     at = next(model.parameters())
     image = torch.zeros(1, channels, image_size, image_size, device=at.device, dtype=at.dtype)
@@ -149,20 +152,23 @@ def flops(model: nn.Module, image_size: int, channels: int) -> int:
 
 
 def _timm_name(name: str) -> str:
-    """The name under which timm's registry holds it: a lab name wins, `timm:NAME` forces timm's own."""
+    """Return a backbone's name in timm's registry. A lab name wins, and `timm:NAME` forces timm's own.
+
+    Raises UserError for an unknown name, with the nearest one.
+    """
     row = catalogue.BACKBONES.get(name)
     if row is not None:
-        return row.factory.removeprefix("timm:")
-    plain = name.removeprefix("timm:")
-    if not timm.is_model(plain):
+        return PREFIX + name if row.ours else name
+    bare = name.removeprefix("timm:")
+    if not timm.is_model(bare):
         known = [*catalogue.BACKBONES, *timm.list_models()]
-        raise unknown("backbone", plain, known, remedy="your own is given as package.module:factory")
-    return plain
+        raise unknown("backbone", bare, known, remedy="your own is given as package.module:factory")
+    return bare
 
 
 @cache
 def _geometry(name: str) -> tuple[int, int | None, int | None, int]:
-    """(image size, patch, window, halvings after the patches) as published; None for what it has not."""
+    """Return (image size, patch, window, halvings after the patches) as published. None: it has no such thing."""
     row = catalogue.BACKBONES.get(name)
     if row is not None:
         return row.image_size, row.patch, row.window, row.halvings
@@ -175,19 +181,23 @@ def _geometry(name: str) -> tuple[int, int | None, int | None, int]:
         return made_for, None, None, 0
     windows = [m.window_size for m in model.modules() if hasattr(m, "relative_position_bias_table")]
     stages = len({info["reduction"] for info in model.feature_info})
-    window = windows[0] if windows and catalogue.architecture(name) == "swin" else None
+    window = windows[0] if windows and catalogue.traits(name).windowed else None
     return made_for, int(embed.patch_size[0]), None if window is None else int(window[0]), stages - 1
 
 
 def _takes_size(target: str) -> bool:
-    """Whether timm's model is built for one image size, and so takes `img_size`."""
+    """Return whether a model of timm's registry is built for one image size, and so takes `img_size`."""
+    if target.startswith(PREFIX) and catalogue.traits(target).sized:
+        return True
     cfg = timm.get_pretrained_cfg(target.removeprefix(PREFIX), allow_unregistered=True)
-    ours = target.startswith((PREFIX + "vit", PREFIX + "deit", PREFIX + "swin"))
-    return ours or bool(cfg is not None and cfg.fixed_input_size)
+    return bool(cfg is not None and cfg.fixed_input_size)
 
 
 def _own_factory(name: str) -> tuple[Callable[..., Any], set[str] | None]:
-    """A user's `package.module:factory`, and the keywords it names; None if it takes any."""
+    """Return a user's `package.module:factory` and the keywords that it takes, or None if it takes any.
+
+    Raises UserError if the module or the factory does not exist.
+    """
     module_name, _, factory_name = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -195,8 +205,10 @@ def _own_factory(name: str) -> tuple[Callable[..., Any], set[str] | None]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
-            raise  # the user's module is there, and lacks something itself
-        raise UserError(f"no module '{module_name}' for the backbone '{name}'", remedy="is its folder here?") from error
+            raise  # the user's module exists, and one of its own imports does not
+        raise UserError(
+            f"no module '{module_name}' for the backbone '{name}'", remedy="install it, or start in its folder"
+        ) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):
         names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -210,71 +222,58 @@ def _own_factory(name: str) -> tuple[Callable[..., Any], set[str] | None]:
 
 
 def register_all() -> None:
-    """Enter every model of ours into timm's registry, once."""
-    for name, size in vit.SIZES.items():
-        _register(name, vit.VisionTransformer, size, fit_vit)
-    for name, size in swin.SIZES.items():
-        _register(name, swin.SwinTransformer, size, fit_swin)
-    for name, size in mobilevit.SIZES.items():
-        _register(name, mobilevit.MobileViT, size, None)
-    for name, (make, size) in small.SIZES.items():
-        _register(name, make, size, None)
+    """Enter every model of ours into timm's registry."""
+    for row in catalogue.BACKBONES.values():
+        if row.ours:
+            _register(row)
 
 
-def _register(
-    name: str, make: Callable[..., nn.Module], size: dict[str, Any], fit: Callable[..., dict[str, Tensor]] | None
-) -> None:
+def _register(row: catalogue.Backbone) -> None:
+    """Enter one model: its factory, with the keywords that stand under its name in the module's SIZES."""
+    place, _, factory = row.factory.partition(":")
+    module: Any = importlib.import_module(place)
+
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        """timm's entry point: keywords override the size table's; weights are those of timm's model of that name."""
-        if kwargs.get("pretrained_cfg") is None and timm.get_pretrained_cfg(name) is None:
-            kwargs["pretrained_cfg"] = _config(name, size)
+        """Build the model. Keywords override the size table's, and weights are those of timm's model of that name."""
+        size = module.SIZES[row.name]
+        if kwargs.get("pretrained_cfg") is None and timm.get_pretrained_cfg(row.name) is None:
+            kwargs["pretrained_cfg"] = _config(row, size)
         model: nn.Module = build_model_with_cfg(
-            make,
-            name,
+            getattr(module, factory),
+            row.name,
             pretrained,
-            pretrained_filter_fn=fit,
+            pretrained_filter_fn=getattr(module, "checkpoint_filter_fn", None),
             feature_cfg=dict(feature_cls="getter"),
             **{**size, **kwargs},
         )
         return model
 
-    entry.__name__ = entry.__qualname__ = PREFIX + name
+    entry.__name__ = entry.__qualname__ = PREFIX + row.name
     entry.__module__ = __name__
     register_model(entry)
 
 
-def _config(name: str, size: dict[str, Any]) -> dict[str, Any]:
-    """timm's description of a model that has no published weights."""
-    side = size.get("img_size", catalogue.BACKBONES[name].image_size if name in catalogue.BACKBONES else 32)
-    first, last = _ENDS[catalogue.architecture(name)]
+def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
+    """Return timm's description of a model that has no published weights."""
+    side = size.get("img_size", row.image_size)
+    first, last = catalogue.ARCHITECTURES[row.architecture].ends
     return dict(
-        architecture=PREFIX + name, input_size=(3, side, side), num_classes=10, fixed_input_size="img_size" in size,
+        architecture=PREFIX + row.name, input_size=(3, side, side), num_classes=10, fixed_input_size="img_size" in size,
         mean=(0.5,) * 3, std=(0.5,) * 3, crop_pct=1.0, interpolation="bicubic", first_conv=first, classifier=last,
     )  # fmt: skip
 
 
-_ENDS = {  # architecture → names of its first convolution and its classifier
-    "vit": ("patch_embed.proj", "head"),
-    "swin": ("patch_embed.proj", "head.fc"),
-    "mobilevit": ("stem.conv", "head.fc"),
-    "resnet": ("conv1", "fc"),
-    "efficientnet": ("conv_stem", "classifier"),
-    "mobilenetv3": ("conv_stem", "classifier"),
-    "efficientvit": ("stem.in_conv.conv", "head.classifier.4"),
-}
-
-
 def nearest(tensors: Mapping[str, Tensor]) -> str:
-    """The lab's name whose model shares most tensors, by name and shape; empty if none shares half of them.
+    """Return the lab's name whose model has most of the tensors, by name and shape, or "" if none has half of them.
 
-    For messages: models are built without memory (meta device), at the size they were made for.
+    Models are built without memory (meta device), at the size that they were made for.
     """
     given = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    best, shared = "", len(given) / 2
+    best, most = "", len(given) / 2
     for name, row in catalogue.BACKBONES.items():
         with torch.device("meta"):
             model = create(name, image_size=row.image_size, channels=3, classes=None)
         own = {(key, tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-        if len(given & own) > shared:
-            best, shared = name, len(given & own)
+        if len(given & own) > most:
+            best, most = name, len(given & own)
     return best

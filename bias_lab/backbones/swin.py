@@ -1,10 +1,10 @@
-"""The Swin transformer: attention within windows, windows that shift from block to block, and a pyramid of maps.
+"""The Swin transformer attends within windows, which shift from block to block, in a pyramid of maps.
 
-Liu et al. 2021, "Swin Transformer", arXiv:2103.14030. In timm: `swin_transformer`.
-Where the official code goes beyond the paper, and timm with it: a window larger than the map shrinks to the map and is
-not shifted; the mask is -100, not minus infinity; a map that windows don't fill is padded with zeros *after* the
-shift, and the padding takes part in attention; timm merges patches at the start of a stage, the official code at the
-end. LayerNorm's epsilon is 1e-5. Maps are (B, H, W, D) throughout.
+Liu et al. 2021, "Swin Transformer", arXiv:2103.14030. In timm it is `swin_transformer`.
+The official code and timm add four points to the paper. A window larger than the map shrinks to the map and is not
+shifted. The mask is -100, not minus infinity. A map that windows don't fill is padded with zeros *after* the shift, and
+the padding takes part in attention. timm merges patches at the start of a stage, the official code at the end.
+LayerNorm's epsilon is 1e-5. Maps are (B, H, W, D) throughout. `fast_swin.py` computes the same sooner.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from timm.models.swin_transformer import checkpoint_filter_fn as checkpoint_filter_fn  # fits published weights
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones import shared, windows
+from bias_lab.backbones import fast_swin, shared, windows
 from bias_lab.backbones.shared import DropPath, Head, Mlp, PatchEmbed, Size, pair
 from bias_lab.backbones.windows import Pair
 from bias_lab.errors import UserError
 
 
 class SwinTransformer(nn.Module):
-    """(B, C, H, W) -> logits (B, K). Keywords as timm's; sizes of the published models stand below, in `SIZES`."""
+    """(B, C, H, W) -> logits (B, K). The keywords are timm's, and `SIZES` below holds the published models."""
 
-    output_fmt = "NHWC"  # of forward_features, as timm's
+    output_fmt = "NHWC"  # the layout of forward_features, as in timm
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class SwinTransformer(nn.Module):
         return self.forward_head(self.forward_features(x))  # (B, K)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the last stage's map after the norm, (B, H', W', D')."""
+        """Return the last stage's map after the norm: (B, C, H, W) -> (B, H', W', D')."""
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         x = self.layers(x)  # (B, H', W', D')
         x = self.norm(x)
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, H, W, D) -> logits (B, K), or with pre_logits what the classifier reads, (B, D)."""
+        """Return the logits, (B, H, W, D) -> (B, K), or with pre_logits what the classifier reads, (B, D)."""
         if self.global_pool == "avg":
             x = x.mean((1, 2))  # (B, D)
         x = self.head.drop(x)
@@ -90,7 +90,7 @@ class SwinTransformer(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The stages' maps, (B, D, H, W) each; `norm` is for the last alone, whose width it has."""
+        """Return the stages' maps, each (B, D, H, W). `norm` applies to the last alone, whose width it has."""
         if output_fmt != "NCHW":
             raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW'")
         taken, maps = shared.take(len(self.layers), indices), []
@@ -130,7 +130,7 @@ class SwinTransformer(nn.Module):
     def set_input_size(
         self, img_size: Size | None = None, patch_size: Size | None = None, window_size: Size | None = None
     ) -> None:
-        """Take images, patches, windows of another size; without window_size, windows keep their share of the map."""
+        """Take images, patches, windows of another size. Without window_size, windows keep their share of the map."""
         self.patch_embed.set_input_size(img_size, patch_size)
         map_size = self.patch_embed.grid_size
         if window_size is not None:
@@ -149,10 +149,10 @@ class SwinTransformer(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what `forward_intermediates(indices)` never reads; returns the indices as counted from the start."""
+        """Drop what `forward_intermediates(indices)` never reads, and return the indices counted from the start."""
         taken = shared.take(len(self.layers), indices)
         if prune_norm or max(taken) < len(self.layers) - 1:
-            self.norm = nn.Identity()  # it fits the last stage alone
+            self.norm = nn.Identity()  # it has the width of the last stage
         self.layers = self.layers[: max(taken) + 1]
         if prune_head:
             self.reset_classifier(0, "")
@@ -160,11 +160,9 @@ class SwinTransformer(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, before them (but in the first stage) the merging that halves it.
+    """Blocks at one resolution, after the patch merging that halves it (the first stage has none).
 
-    (B, H, W, D) in, (B, H', W', D') out; map_size is (H', W'). In between, tokens lie in the order of the blocks'
-    windows, so that a window is a slice: one gather between two blocks takes the place of the official code's shift,
-    partition, reverse and shift back, and computes the same.
+    (B, H, W, D) in, (B, H', W', D') out, and map_size is (H', W').
     """
 
     def __init__(
@@ -186,26 +184,18 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.downsample(x)  # (B, H, W, D)
-        B, H, W, D = x.shape
-        x = x.flatten(1, 2)  # (B, H*W, D)
-        for i, block in enumerate(self.blocks):
-            x = gather(x, self._buffers[f"to_block{i}"])  # (B, G*A, D)
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)  # (B, G*A, D)
-            else:
-                x = by_samples(block, x)  # (B, G*A, D)
-        x = gather(x, self._buffers["to_map"])  # (B, H*W, D)
-        return x.reshape(B, H, W, D)
+        if fast_swin.usable(self.blocks, KINDS):
+            return fast_swin.run_blocks(self, x)  # the same as the next lines
+        for block in self.blocks:
+            x = shared.run(block, x, checkpointing=self.grad_checkpointing)  # (B, H, W, D)
+        return x
 
     def set_input_size(self, map_size: Pair, window: Pair) -> None:
-        """map_size: of what comes in, before the merging. Every second block is shifted by half a window."""
+        """Fit the blocks to a map, whose size is that before the merging. Every second block is shifted."""
         self.map_size = self._inside(map_size)
-        slots = torch.arange(self.map_size[0] * self.map_size[1], device="cpu")  # where each token of the map lies
         for i, block in enumerate(self.blocks):
-            order, next_slots = cast(Block, block).set_input_size(self.map_size, window, shifted=i % 2 == 1)
-            keep(self, f"to_block{i}", moving(slots[order]))
-            slots = next_slots
-        keep(self, "to_map", moving(slots))
+            cast(Block, block).set_input_size(self.map_size, window, shifted=i % 2 == 1)
+        fast_swin.keep_orders(self)
 
     def _inside(self, map_size: Pair) -> Pair:
         if isinstance(self.downsample, nn.Identity):
@@ -213,47 +203,8 @@ class Stage(nn.Module):
         return (map_size[0] + 1) // 2, (map_size[1] + 1) // 2
 
 
-def gather(x: Tensor, index: Tensor | None) -> Tensor:
-    """Put tokens in another order: (B, L, D) -> (B, len(index), D); no index leaves them."""
-    return x if index is None else x.index_select(1, index)
-
-
-TOKENS = 2048  # a thread, at a time; measured, 1024 to 3136 do alike
-
-
-def by_samples(block: nn.Module, x: Tensor) -> Tensor:
-    """`block(x)`, in inference on a CPU a few samples at a time: (B, L, D) -> (B, L, D).
-
-    No two samples meet in a block, so it computes the same. What it makes on the way, many times its input, stays small
-    enough to be handed out again: in a process that never trained, and so never grew its heap, a large batch asks the
-    system for fresh pages in every block. Not where someone watches a part, who is owed the whole batch at once.
-    """
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    recorded = tracing or torch.compiler.is_compiling()  # for batches of any size
-    if torch.is_grad_enabled() or recorded or x.device.type != "cpu":
-        return cast(Tensor, block(x))
-    samples = max(1, TOKENS * torch.get_num_threads() // x.shape[1])
-    parts = list(block.modules())
-    if samples >= len(x) or any(part.training for part in parts) or shared.hooked(*parts):
-        return cast(Tensor, block(x))
-    return torch.cat([block(few) for few in torch.split(x, samples)])  # (B, L, D)
-
-
-def keep(module: nn.Module, name: str, value: Tensor | None) -> None:
-    """Keep what follows from the map's size as a buffer, where and in the precision of the module's parameters."""
-    like = next(module.parameters())
-    if value is not None and not like.is_meta:
-        value = value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
-    module.register_buffer(name, value, persistent=False)
-
-
-def moving(index: Tensor) -> Tensor | None:
-    """The indices of a gather, or None where they would move nothing."""
-    return None if torch.equal(index, torch.arange(len(index), device="cpu")) else index
-
-
 class PatchMerging(nn.Module):
-    """Halve a map: 2x2 tokens side by side become one, (B, H, W, D) -> (B, H/2, W/2, 2D); an odd side is padded."""
+    """Halve a map by making one token of 2x2, (B, H, W, D) -> (B, H/2, W/2, 2D). An odd side is padded."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -266,19 +217,19 @@ class PatchMerging(nn.Module):
             x = F.pad(x, (0, 0, 0, W % 2, 0, H % 2))  # (B, H', W', D), both sides even now
             B, H, W, D = x.shape
         x = x.reshape(B, H // 2, 2, W // 2, 2, D)  # (B, H/2, 2, W/2, 2, D)
-        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, H/2, W/2, 4D): columns before rows, as the official weights
+        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # (B, H/2, W/2, 4D)  columns before rows, as in the official weights
         x = self.reduction(self.norm(x))  # (B, H/2, W/2, 2D)
         return x
 
 
 class Block(nn.Module):
-    """Attention within windows, then the MLP; (B, G*A, D) in and out, tokens in the order of this block's windows."""
+    """Attention within windows, then an MLP on each token; (B, H, W, D) in and out."""
 
     attn_mask: Tensor | None
-    padding: Tensor | None
 
     def __init__(self, width: int, heads: int, window: Pair, drop_path: float, mlp_ratio: float) -> None:
         super().__init__()
+        self.shift: Pair = (0, 0)
         self.norm1 = nn.LayerNorm(width)
         self.attn = WindowAttention(width, heads, window)
         self.norm2 = nn.LayerNorm(width)
@@ -286,24 +237,23 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        B, L, D = x.shape
-        y = self.norm1(x)  # (B, G*A, D)
-        if self.padding is not None:
-            y = y.masked_fill(self.padding, 0.0)  # (B, G*A, D)  what fills a window up is 0 after the norm
-        y = self.attn(y.reshape(-1, self.attn.area, D), self.attn_mask)  # (B*G, A, D)
-        x = x + self.drop_path(y.reshape(B, L, D))  # (B, G*A, D)
-        x = x + self.drop_path(self.mlp(self.norm2(x)))  # (B, G*A, D)
+        _, H, W, _ = x.shape
+        window, (down, right) = self.attn.window_size, self.shift
+        y = self.norm1(x).roll((-down, -right), (1, 2))  # (B, H, W, D)
+        y = F.pad(y, (0, 0, 0, -W % window[1], 0, -H % window[0]))  # (B, H', W', D)
+        padded = y.shape[1], y.shape[2]
+        y = windows.window_partition(y, window).flatten(1, 2)  # (B*G, A, D)
+        y = self.attn(y, self.attn_mask)  # (B*G, A, D)
+        y = windows.window_reverse(y.unflatten(1, window), window, *padded)[:, :H, :W]  # (B, H, W, D)
+        x = x + self.drop_path(y.roll((down, right), (1, 2)))  # (B, H, W, D)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))  # (B, H, W, D)
         return x
 
-    def set_input_size(self, map_size: Pair, window: Pair, shifted: bool) -> tuple[Tensor, Tensor]:
-        """Fit mask and bias table to a map; gives the order of the windows' tokens and their slots (`window_order`)."""
-        window, shift = windows.window_and_shift(map_size, window, shifted)
+    def set_input_size(self, map_size: Pair, window: Pair, shifted: bool) -> None:
+        """Fit the window, its shift by a half, the mask and the bias table to a map."""
+        window, self.shift = windows.window_and_shift(map_size, window, shifted)
         self.attn.set_window_size(window)
-        keep(self, "attn_mask", windows.shift_mask(map_size, window, shift))
-        order, slots = windows.window_order(map_size, window, shift)
-        padding = order < 0
-        keep(self, "padding", padding.unsqueeze(1) if padding.any() else None)
-        return order.clamp(min=0), slots
+        windows.keep(self, "attn_mask", windows.shift_mask(map_size, window, self.shift))
 
 
 class WindowAttention(nn.Module):
@@ -314,26 +264,19 @@ class WindowAttention(nn.Module):
     def __init__(self, width: int, heads: int, window: Pair) -> None:
         super().__init__()
         shared.check_heads(width, heads)
-        self.heads, self.window_size = heads, window
+        self.num_heads, self.window_size = heads, window
         offsets = (2 * window[0] - 1) * (2 * window[1] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        keep(self, "relative_position_index", windows.relative_position_index(window))
+        windows.keep(self, "relative_position_index", windows.relative_position_index(window))
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    @property
-    def area(self) -> int:
-        return self.window_size[0] * self.window_size[1]
-
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = shared.split_heads(self.qkv(x), 3, self.heads)  # each (B*G, h, A, d)
+        q, k, v = shared.split_heads(self.qkv(x), 3, self.num_heads)  # each (B*G, h, A, d)
         bias = self.bias(mask)  # (1, h, A, A), or with the mask of a shift (G, h, A, A)
-        if torch.is_grad_enabled():  # SDPA is slower than these lines when the bias wants a gradient
-            scores = q @ k.transpose(-2, -1)  # (B*G, h, A, A)
-            scores = scores.reshape(-1, *bias.shape)  # (B, G, h, A, A), or (B*G, 1, h, A, A)
-            scores = torch.add(bias, scores, alpha=q.shape[-1] ** -0.5)  # one pass: scale, bias and mask
-            x = scores.flatten(0, 1).softmax(-1) @ v  # (B*G, h, A, d)
+        if torch.is_grad_enabled():
+            x = fast_swin.attend(q, k, v, bias)  # (B*G, h, A, d)  the same as the next two lines
         else:
             bias = bias.expand(q.shape[0] // bias.shape[0], *bias.shape).flatten(0, 1)  # (B*G, h, A, A)
             x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))  # (B*G, h, A, d)
@@ -341,21 +284,24 @@ class WindowAttention(nn.Module):
         return x
 
     def bias(self, mask: Tensor | None) -> Tensor:
-        """What is added to the attention before its softmax: (1, h, A, A), or with the shift's mask (G, h, A, A)."""
+        """Return what is added before the softmax: (1, h, A, A), or with the mask of a shift (G, h, A, A)."""
+        A = self.window_size[0] * self.window_size[1]
         bias = self.relative_position_bias_table.index_select(0, self.relative_position_index.flatten())  # (A*A, h)
-        bias = bias.t().reshape(1, self.heads, self.area, self.area)  # (1, h, A, A)
+        bias = bias.t().reshape(1, self.num_heads, A, A)  # (1, h, A, A)
         return bias if mask is None else bias + mask.unsqueeze(1)  # (G, h, A, A)
 
     def set_window_size(self, window: Pair) -> None:
-        """Another window: the table of relative positions is resampled as timm does."""
+        """Take another window. timm's function resamples the table of relative positions."""
         if window == self.window_size:
             return
         table = self.relative_position_bias_table
         resampled = windows.resample_table(table, self.window_size, window)
         self.window_size = window
         self.relative_position_bias_table = nn.Parameter(resampled, requires_grad=table.requires_grad)
-        keep(self, "relative_position_index", windows.relative_position_index(window))
+        windows.keep(self, "relative_position_index", windows.relative_position_index(window))
 
+
+KINDS = (nn.Sequential, Block, nn.LayerNorm, WindowAttention, nn.Linear, DropPath, Mlp, nn.GELU)  # in a stage as built
 
 STEADY: dict[str, Any] = dict(drop_path_rate=0.0)  # published sizes train with 0.1
 SIZES: dict[str, dict[str, Any]] = {

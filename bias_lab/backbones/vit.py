@@ -1,7 +1,7 @@
-"""The vision transformer: an image is a sequence of patches, and nothing else is assumed about it.
+"""The vision transformer treats an image as a sequence of patches and assumes nothing else about it.
 
-Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929. In timm: `vision_transformer`.
-The official code adds a position embedding to the class token too, and norms after the last block; LayerNorm's
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", arXiv:2010.11929. In timm it is `vision_transformer`.
+The official code adds a position embedding to the class token too, and has a norm after the last block. LayerNorm's
 epsilon is 1e-6. DeiT (arXiv:2012.12877, without distillation) is the same model under other training.
 """
 
@@ -9,26 +9,18 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models.vision_transformer import checkpoint_filter_fn as checkpoint_filter_fn  # fits published weights
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from bias_lab.backbones.shared import (
-    Block,
-    PatchEmbed,
-    Size,
-    check_ends,
-    drop_path_rates,
-    hooked,
-    init_linear,
-    pair,
-    take,
-)
+from bias_lab.backbones import shared
+from bias_lab.backbones.shared import Attention, Block, Mlp, PatchEmbed, Size, hooked, init_linear, pair
 from bias_lab.errors import UserError
 
 
 class VisionTransformer(nn.Module):
-    """(B, C, H, W) -> logits (B, K). Keywords as timm's; sizes of the published models stand below, in `SIZES`."""
+    """(B, C, H, W) -> logits (B, K). The keywords are timm's, and `SIZES` below holds the published models."""
 
     def __init__(
         self,
@@ -47,7 +39,7 @@ class VisionTransformer(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        check_ends(in_chans, num_classes)
+        shared.check_ends(in_chans, num_classes)
         check_grid(img_size, patch_size)
         self.num_classes, self.in_chans = num_classes, in_chans
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim
@@ -57,12 +49,12 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self.pos_embed = nn.Parameter(torch.zeros(1, self.patch_embed.num_patches + int(class_token), embed_dim))
-        rates = drop_path_rates(drop_path_rate, depth)
+        rates = shared.drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.Sequential(
             *(Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, drop_path=rate) for rate in rates)
         )
         self._set_pool(global_pool)
-        pool_first = global_pool == "avg"  # then timm norms the mean, and calls that norm fc_norm
+        pool_first = global_pool == "avg"  # timm applies its norm to the mean then, and calls it fc_norm
         self.norm = nn.Identity() if pool_first else nn.LayerNorm(embed_dim, eps=1e-6)
         self.fc_norm = nn.LayerNorm(embed_dim, eps=1e-6) if pool_first else nn.Identity()
         self.head_drop = nn.Dropout(drop_rate)
@@ -78,33 +70,30 @@ class VisionTransformer(nn.Module):
         self.apply(init_linear)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._head_reads_one_token():
-            x = self.embed(x)  # (B, N, D)
-            x = self.blocks[:-1](x)  # (B, N, D)
-            x = cast(Block, self.blocks[-1]).first_token(x)  # (B, 1, D)
-            return self.forward_head(self.norm(x))  # (B, K)
+        if reads_one_token(self):
+            return self.forward_head(forward_one_token(self, x))  # the same as the next line, see "Speed"
         return self.forward_head(self.forward_features(x))  # (B, K)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> all tokens after the last norm, (B, N, D), the class token first."""
+        """Return all tokens after the last norm, the class token first: (B, C, H, W) -> (B, N, D)."""
         x = self.embed(x)  # (B, N, D)
         if self.grad_checkpointing:
             for block in self.blocks:
-                x = self._run(block, x)  # (B, N, D)
+                x = shared.run(block, x, checkpointing=True)  # (B, N, D)
         else:
             x = self.blocks(x)  # (B, N, D)
         x = self.norm(x)
         return x
 
     def embed(self, x: Tensor) -> Tensor:
-        """Patches, class token, positions: (B, C, H, W) -> (B, N, D)."""
+        """Return the patches as tokens, with class token and positions: (B, C, H, W) -> (B, N, D)."""
         x = self.patch_embed(x).flatten(1, 2)  # (B, N, D)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # (B, N + 1, D)
         return x + self.pos_embed
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, N, D) -> logits (B, K), or with pre_logits what the classifier reads, (B, D)."""
+        """Return the logits, (B, N, D) -> (B, K), or with pre_logits what the classifier reads, (B, D)."""
         if self.global_pool == "token":
             x = x[:, 0]  # (B, D)
         elif self.global_pool == "avg":
@@ -120,11 +109,11 @@ class VisionTransformer(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The blocks' outputs without the class token: (B, D, H/P, W/P) each, or (B, N, D) as "NLC"."""
-        taken, maps = take(len(self.blocks), indices), []
+        """Return the blocks' outputs without the class token, each (B, D, H/P, W/P), or (B, N, D) as "NLC"."""
+        taken, maps = shared.take(len(self.blocks), indices), []
         x = self.embed(x)  # (B, N, D)
         for i, block in enumerate(self.blocks):
-            x = self._run(block, x)  # (B, N, D)
+            x = shared.run(block, x, checkpointing=self.grad_checkpointing)  # (B, N, D)
             if i in taken:
                 maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])  # (B, HW/P^2, D)
         if output_fmt not in ("NCHW", "NLC"):
@@ -133,22 +122,6 @@ class VisionTransformer(nn.Module):
             H, W = self.patch_embed.grid_size
             maps = [y.transpose(1, 2).reshape(y.shape[0], -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
         return maps if intermediates_only else (self.norm(x), maps)
-
-    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        """A block's output; when memory is short, its insides are computed again in the backward pass."""
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            x = checkpoint(block, x, use_reentrant=False)
-        else:
-            x = block(x)
-        return x
-
-    def _head_reads_one_token(self) -> bool:
-        """Whether the last block may compute the class token alone: not while a hook waits for the others, and not
-        if a part of it that could see other tokens was replaced by another."""
-        last = self.blocks[-1]
-        watched = (self.blocks, self.norm, *last.modules())
-        ours = type(last) is Block and last.each_token_alone() and type(self.norm) in (nn.LayerNorm, nn.Identity)
-        return ours and self.global_pool == "token" and not self.grad_checkpointing and not hooked(*watched)
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg", ""):
@@ -163,7 +136,7 @@ class VisionTransformer(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head; where the norm stands (before or after pooling) stays as built, as in timm."""
+        """Put in a new head. The norm stays where it was built, before or after pooling, as in timm."""
         if global_pool is not None:
             self._set_pool(global_pool)
         self.num_classes = num_classes
@@ -181,7 +154,7 @@ class VisionTransformer(nn.Module):
         self.grad_checkpointing = enable
 
     def set_input_size(self, img_size: Size | None = None, patch_size: Size | None = None) -> None:
-        """Take images or patches of another size; the position embedding is resampled as timm does (bicubic)."""
+        """Take images or patches of another size. timm's function resamples the position embedding (bicubic)."""
         check_grid(img_size or self.patch_embed.img_size, patch_size or self.patch_embed.patch_size)
         old = self.patch_embed.grid_size
         self.patch_embed.set_input_size(img_size, patch_size)
@@ -198,8 +171,8 @@ class VisionTransformer(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what `forward_intermediates(indices)` never reads; returns the indices as counted from the start."""
-        taken = take(len(self.blocks), indices)
+        """Drop what `forward_intermediates(indices)` never reads, and return the indices counted from the start."""
+        taken = shared.take(len(self.blocks), indices)
         self.blocks = self.blocks[: max(taken) + 1]
         if prune_norm:
             self.norm = nn.Identity()
@@ -210,7 +183,7 @@ class VisionTransformer(nn.Module):
 
 
 def check_grid(img_size: Size, patch_size: Size) -> None:
-    """Raises UserError if patches don't fill the image (timm cuts the rest off without a word)."""
+    """Raise UserError if the patches don't fill the image (timm cuts the rest off silently)."""
     (H, W), (rows, columns) = pair(img_size), pair(patch_size)
     if H % rows or W % columns:
         fitting = [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
@@ -237,3 +210,48 @@ def _sizes() -> dict[str, dict[str, Any]]:
 
 
 SIZES = _sizes()
+
+
+# --- Speed -----------------------------------------------------------------------------------------------------------
+# A head that reads the class token alone needs only this token of the last block. It saves a fifth of vit_micro's time,
+# in training and in inference. `test_the_class_token_alone_is_exact` and `test_forward_is_head_of_features` hold both
+# equal.
+
+
+def reads_one_token(model: VisionTransformer) -> bool:
+    """Return whether the head reads the class token alone, and nothing but attention mixes tokens in the last block.
+
+    A hook must see all tokens, and a part that was replaced could mix them.
+    """
+    block, norm = model.blocks[-1], model.norm
+    if model.global_pool != "token" or model.grad_checkpointing or type(block) is not Block:
+        return False
+    norms = type(block.norm1) is type(block.norm2) is nn.LayerNorm and type(norm) in (nn.LayerNorm, nn.Identity)
+    mixing = type(block.attn) is Attention and type(block.attn.qkv) is nn.Linear and type(block.mlp) is Mlp
+    return norms and mixing and not hooked(model.blocks, norm, *block.modules())
+
+
+def forward_one_token(model: VisionTransformer, x: Tensor) -> Tensor:
+    """Return `forward_features(x)[:, :1]`: (B, C, H, W) -> (B, 1, D)."""
+    x = model.blocks[:-1](model.embed(x))  # (B, N, D)
+    x = first_token(cast(Block, model.blocks[-1]), x)  # (B, 1, D)
+    x = model.norm(x)
+    return x
+
+
+def first_token(block: Block, x: Tensor) -> Tensor:
+    """Return `block(x)[:, :1]`: (B, N, D) -> (B, 1, D)."""
+    x = x[:, :1] + block.drop_path(attend_from_first(block.attn, block.norm1(x)))  # (B, 1, D)
+    x = x + block.drop_path(block.mlp(block.norm2(x)))  # (B, 1, D)
+    return x
+
+
+def attend_from_first(attention: Attention, x: Tensor) -> Tensor:
+    """Return `attention(x)[:, :1]`: (B, N, D) -> (B, 1, D)."""
+    D = x.shape[-1]
+    weight, bias = attention.qkv.weight, attention.qkv.bias  # (3D, D), (3D,)
+    (q,) = shared.split_heads(F.linear(x[:, :1], weight[:D], bias[:D]), 1, attention.num_heads)  # (B, h, 1, d)
+    k, v = shared.split_heads(F.linear(x, weight[D:], bias[D:]), 2, attention.num_heads)  # each (B, h, N, d)
+    x = F.scaled_dot_product_attention(q, k, v)  # (B, h, 1, d)
+    x = attention.proj(x.transpose(1, 2).flatten(2))  # (B, 1, D)
+    return x

@@ -1,25 +1,23 @@
-"""Our backbones against timm's: the same weights in the same process, interleaved, CPU time of one thread.
+"""Measure our backbones against timm's, with the same weights in the same process, in CPU time of one thread.
 
-`bias-lab bench backbones --out FILE`. A row says how many times the reference's time ours takes less: the median of
-`ratio` = reference / ours over n rounds, with quartiles. A round times both, one after the other, so that a machine
-that slows down slows both; CPU time, so that a neighbour's work doesn't count; the rounds come from several processes,
-since a ratio moves from one to the next by more than its rounds scatter (small Swin's inference: 1.07, 1.34). A process
-has one case, and infers before it trains, as one that serves a model does: training grows the heap, and whoever infers
-after it asks the system for no fresh pages. `inference after training` says what that is worth. A training step is
-forward, loss, backward. bf16 is held against our own fp32: it pays where the hardware multiplies it (AMX, a GPU) and
-costs elsewhere, so those rows carry a `note` on what this CPU has. `machine` says where and with which versions a row
-was measured. The micro sizes are held against one another, in processes that keep their heap as a sweep's workers do:
-how many times vit_micro's training step each takes, and its parameters.
+`bias-lab bench backbones --out FILE` writes rows (`timing`). A ratio is the reference's time over ours. The rounds of a
+case come from several processes, since ratios differ more between processes than within one (small Swin's inference:
+1.07, 1.34). A process measures one case, and inference before training, as a process that serves a model does. Training
+lets the heap grow, so that later inference takes no new pages from the system. The mode `inference after training`
+measures this difference. A training step is forward, loss and backward.
+
+bf16 is compared with our own fp32, and `note` has the units of this CPU that multiply bf16. Without such a unit, and
+without a GPU, bf16 takes longer than fp32.
+
+The micro sizes are compared with one another, in processes that keep their heap like the workers of a sweep. A ratio is
+the time of a training step over that of vit_micro's. These rows also have `parameters`.
 """
 
 import os
-import platform
-import re
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,18 +28,16 @@ import torch.nn.functional as F
 from timm.layers.config import set_fused_attn
 from torch import Tensor, nn
 
-from bias_lab import ledger
-from bias_lab.backbones import create  # and registers ours with timm
+from bias_lab.backbones import create  # this import registers ours with timm
+from bias_lab.bench.timing import Row, collect, interleaved, one_thread, processor_and_versions, row
 from bias_lab.catalogue import BACKBONES
 from bias_lab.machine import KEEP_HEAP
 from bias_lab.training.hardware import bf16_units, cpuinfo
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One model at one image size and batch. best: what timm can be set to: `channels_last`, `fused_inference`."""
+    """One model at one image size and batch. best: timm's fastest setting, `channels_last` or `fused_inference`."""
 
     name: str
     model: str
@@ -75,63 +71,53 @@ CASES = (
 
 
 def main(out: Path | None = None, quick: bool = False, only: str = "") -> list[Row]:
-    """Measure, and write the rows as JSON to `out`. quick: a few rounds, to see that it works; no figure to quote."""
+    """Measure the cases whose name contains `only`. Return the rows, and write them as JSON to `out`.
+
+    quick: a few rounds that show that it works, too few for a figure to quote.
+    """
     rounds, processes = (3, 1) if quick else (ROUNDS, PROCESSES)
     without_units = not bf16_units(cpuinfo())  # then a step takes ten times as long
-    rows: list[Row] = []
-    for work, cases, count, environment in (
+    plan: tuple[tuple[Callable[..., Iterator[Row]], Sequence[Case | str], int, Mapping[str, str]], ...] = (
         (measure, CASES, processes, {}),
         (halves, [case for case in CASES if "mobilevit" not in case.name], 1 if without_units else processes, {}),
         (size, MICRO, processes, KEEP_HEAP),
-    ):
-        for case in cases:
-            if only in str(getattr(case, "name", case)):
-                parts = [alone(work, case, rounds, environment) for _ in range(count)]
-                rows += [pooled(alike) for alike in zip(*parts, strict=True)]
-                if out is not None:
-                    ledger.write_json(out, rows)  # after each case: a measurement that is stopped keeps what it has
-    return rows
+    )
+    parts = (
+        [pool(rows) for rows in zip(*(alone(work, case, rounds, environment) for _ in range(count)), strict=True)]
+        for work, cases, count, environment in plan
+        for case in cases
+        if only in str(getattr(case, "name", case))
+    )
+    return collect(parts, out)
 
 
-def pooled(alike: Sequence[Row]) -> Row:
-    """One row of several processes': the median of all their rounds' ratios, with quartiles."""
-    told = dict(alike[0])
-    ratios = [ratio for part in alike for ratio in part["ratios"]]
-    del told["ratios"]
-    return told | row(told["case"], told["mode"], told["reference"], ratios)
-
-
-def row(case: str, mode: str, reference: str, ratios: Sequence[float]) -> Row:
-    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-    return dict(
-        case=case, mode=mode, reference=reference, ratio=round(middle, 3), low=round(low, 3), high=round(high, 3),
-        n=len(ratios),
-    )  # fmt: skip
+def pool(rows: Sequence[Row]) -> Row:
+    """Return one row for the same row of several processes, from all their rounds."""
+    ratios = [ratio for each in rows for ratio in each["ratios"]]
+    first = {name: value for name, value in rows[0].items() if name != "ratios"}
+    return first | row(first["case"], first["mode"], first["reference"], ratios)
 
 
 def alone(work: Callable[..., Iterator[Row]], case: object, rounds: int, environment: Mapping[str, str]) -> list[Row]:
-    """The rows of one case, from a process of its own that starts with `environment` besides ours."""
-    ours = dict(os.environ)
-    os.environ.update(environment)  # a pool hands down what stands there; the allocator reads it once, at the start
+    """Return the rows of one case, from a process of its own that starts with `environment` added to ours."""
+    before = dict(os.environ)
+    os.environ.update(environment)  # the new process inherits it, and its allocator reads it once, at the start
     try:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            return pool.submit(on_one_thread, work, case, rounds).result()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+            return executor.submit(on_one_thread, work, case, rounds).result()
     finally:
         os.environ.clear()
-        os.environ.update(ours)
+        os.environ.update(before)
 
 
 def on_one_thread(work: Callable[..., Iterator[Row]], case: object, rounds: int) -> list[Row]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    """Return the rows of one case, measured in this process."""
+    with one_thread():
         return list(work(case, rounds=rounds))
-    finally:
-        torch.set_num_threads(threads)
 
 
 def measure(case: Case, *, rounds: int) -> Iterator[Row]:
-    """Ratios of one case: inference, then training, against timm by default and at its best."""
+    """Yield the rows of one case: inference, then training, against timm's default and its fastest setting."""
     ours, default = pair_of_models(case)
     images, labels = batch(case)
     references = {"timm": (default, images)}
@@ -141,28 +127,28 @@ def measure(case: Case, *, rounds: int) -> Iterator[Row]:
     if case.best == "fused_inference":
         references["timm fused"] = (pair_of_models(case, fused=True)[1], images)
     order = [("inference", reference) for reference in references]
-    order += [("train", reference) for reference in references if reference != "timm fused"]  # it trains unfused
+    order += [("train", reference) for reference in references if reference != "timm fused"]  # timm trains unfused
     order += [("inference after training", "timm")]
     for mode, reference in order:
         model, given = references[reference]
-        run = step if mode == "train" else infer
-        ratios = interleaved(_bound(run, model, given, labels), _bound(run, ours, images, labels), rounds)
+        run = train if mode == "train" else infer
+        ratios = interleaved(partial(run, model, given, labels), partial(run, ours, images, labels), rounds)
         yield process_row(f"{case.name}, batch {case.batch}", mode, reference, ratios)
 
 
 def halves(case: Case, *, rounds: int) -> Iterator[Row]:
-    """Ratios of bf16 autocast: our own fp32's time over its."""
+    """Yield the rows of bf16 autocast: the time of our own fp32 over its own."""
     units = bf16_units(cpuinfo())
-    note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: a cost here"
+    note = f"bf16 multiplied by {units}" if units else "no unit of this CPU multiplies bf16: it takes longer here"
     model, (images, labels) = pair_of_models(case)[0], batch(case)
-    for mode, run in (("train bf16", step), ("inference bf16", infer)):
-        full = _bound(run, model, images, labels)
+    for mode, run in (("train bf16", train), ("inference bf16", infer)):
+        full = partial(run, model, images, labels)
         ratios = interleaved(full, _autocast(full), rounds)
         yield process_row(f"{case.name}, batch {case.batch}", mode, "ours fp32", ratios) | dict(note=note)
 
 
 def size(name: str, *, rounds: int) -> Iterator[Row]:
-    """Ratios of a micro size at the two ends of what it is made for: its training step's time over vit_micro's."""
+    """Yield two rows of a micro size, at the smallest and the largest image it is made for."""
     for side, channels in ((28, 1), (64, 3)):
         images = torch.randn(32, channels, side, side).contiguous(memory_format=torch.channels_last)
         labels = torch.randint(0, 10, (len(images),))
@@ -170,7 +156,7 @@ def size(name: str, *, rounds: int) -> Iterator[Row]:
             create(each, image_size=side, channels=channels, classes=10).to(memory_format=torch.channels_last)
             for each in (name, "vit_micro")
         ]
-        this, vit = (_bound(step, model, images, labels) for model in models)
+        this, vit = (partial(train, model, images, labels) for model in models)
         ratios = interleaved(this, vit, rounds)
         parameters = sum(weight.numel() for weight in models[0].parameters())
         name_and_size = f"{name} {side}px, batch {len(images)}"
@@ -178,14 +164,14 @@ def size(name: str, *, rounds: int) -> Iterator[Row]:
 
 
 def batch(case: Case) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W) and labels (B,) as the case wants them."""
+    """Return random images (B, C, H, W) and labels (B,) of a case."""
     channels = case.keywords.get("in_chans", 3)
     images = torch.randn(case.batch, channels, case.image_size, case.image_size)
     return images, torch.randint(0, case.keywords.get("num_classes", 1000), (case.batch,))
 
 
 def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Module]:
-    """Ours and timm's, with the same weights. fused: timm with its experimental fused attention."""
+    """Return our model and timm's with the same weights. fused: timm's has its experimental fused attention."""
     torch.manual_seed(0)
     ours = timm.create_model(f"bias_lab_{case.model}", **case.keywords)
     if fused:
@@ -198,7 +184,8 @@ def pair_of_models(case: Case, *, fused: bool = False) -> tuple[nn.Module, nn.Mo
     return ours, reference
 
 
-def step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Do the forward and backward pass of a training step."""
     model.train()
     loss = F.cross_entropy(model(images), labels)
     torch.autograd.backward(loss)
@@ -206,39 +193,16 @@ def step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def infer(model: nn.Module, images: Tensor, _labels: Tensor) -> None:
+    """Do a forward pass in inference."""
     model.eval()
     with torch.inference_mode():
         model(images)
 
 
-def interleaved(reference: Callable[[], object], ours: Callable[[], object], rounds: int) -> list[float]:
-    """reference's CPU time / ours, a ratio a round; which goes first alternates. Two rounds before don't count."""
-    ratios = []
-    for i in range(rounds + 2):
-        seconds = {}
-        for run in (reference, ours) if i % 2 else (ours, reference):
-            start = time.thread_time()
-            run()
-            seconds[run] = time.thread_time() - start
-        ratios.append(seconds[reference] / seconds[ours])
-    return ratios[2:]
-
-
 def process_row(case: str, mode: str, reference: str, ratios: list[float]) -> Row:
-    """What one process measured, a ratio a round, and where."""
-    return dict(case=case, mode=mode, reference=reference, ratios=ratios, machine=machine(cpuinfo()))
-
-
-def machine(info: str) -> str:
-    """The processor, what torch uses of it, and the versions."""
-    name = re.search(r"model name\s*: (.*)", info)
-    processor = name[1].strip() if name else platform.processor() or platform.machine()
-    used = torch.backends.cpu.get_cpu_capability()
-    return f"{processor}, {used}; torch {torch.__version__.split('+')[0]}, timm {timm.__version__}"
-
-
-def _bound(run: Callable[..., None], model: nn.Module, images: Tensor, labels: Tensor) -> Callable[[], None]:
-    return lambda: run(model, images, labels)
+    """Return what one process measured, a ratio for each round, and where."""
+    place = processor_and_versions(cpuinfo())
+    return dict(case=case, mode=mode, reference=reference, ratios=ratios, machine=place)
 
 
 def _autocast(run: Callable[[], None]) -> Callable[[], None]:

@@ -5,10 +5,11 @@ worker alone.
 """
 
 from bias_lab.catalogue.backbones import (
+    ARCHITECTURES,
     BACKBONES,
     FAMILIES,
     OPEN_BELOW,
-    STEMS,
+    Architecture,
     Backbone,
     architecture,
     choose_patch,
@@ -17,8 +18,10 @@ from bias_lab.catalogue.backbones import (
     family,
     is_own,
     nearest,
+    traits,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
+from bias_lab.catalogue.engines import ENGINES, Engine, engine
 from bias_lab.catalogue.interventions import (
     INTERVENTIONS,
     Intervention,
@@ -29,8 +32,10 @@ from bias_lab.catalogue.interventions import (
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
+    POOL,
     REGIMES,
     SOURCES,
+    SUBSET,
     TARGET_SOURCES,
     WEIGHT_FILES,
     Regime,
@@ -40,22 +45,27 @@ from bias_lab.catalogue.regimes import (
 from bias_lab.catalogue.tasks import TASKS, Task
 
 __all__ = [
+    "ARCHITECTURES",
     "BACKBONES",
     "DATASETS",
+    "ENGINES",
     "FAMILIES",
     "FRACTALS",
     "INTERVENTIONS",
     "OPEN_BELOW",
+    "POOL",
     "PROTOCOLS",
     "REGIMES",
     "SHAPES",
     "SOURCES",
-    "STEMS",
+    "SUBSET",
     "TARGET_SOURCES",
     "TASKS",
     "WEIGHT_FILES",
+    "Architecture",
     "Backbone",
     "Dataset",
+    "Engine",
     "Intervention",
     "Protocol",
     "Regime",
@@ -69,10 +79,12 @@ __all__ = [
     "choose_window",
     "common_origin",
     "dataset",
+    "engine",
     "family",
     "intervention",
     "intervention_words",
     "is_own",
     "nearest",
     "shapes",
+    "traits",
 ]

@@ -1,4 +1,8 @@
-"""Every backbone by name, as plain data: its architecture, its factory and the image size that it was made for."""
+"""List every backbone and architecture as plain data.
+
+A new backbone of the lab is one file with its model and its SIZES, and here a row in `_backbones`. An architecture that
+is new has a row in ARCHITECTURES too.
+"""
 
 import difflib
 import math
@@ -6,100 +10,115 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-FAMILIES = {  # architecture → family (DESIGN 1)
-    "resnet": "cnn",
-    "efficientnet": "cnn",
-    "mobilenetv3": "cnn",
-    "vit": "transformer",
-    "swin": "transformer",
-    "mobilevit": "hybrid",
-    "efficientvit": "hybrid",
-}
 
-OPEN_BELOW = 96  # pixels; a stock stem leaves a 64-pixel image 2x2 at the end
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """What all sizes of one architecture have in common. The defaults are those of an architecture without a row."""
+
+    family: str = "other"
+    factory: str = ""  # of the lab's own models, as `module:function`, beside a table SIZES of its keywords
+    prefixes: tuple[str, ...] = ()  # how timm's names of it begin
+    ends: tuple[str, str] = ("", "")  # names of the first convolution and the classifier in a model of ours
+    sized: bool = False  # a model of ours is built for one image size (`img_size`)
+    windowed: bool = False  # it attends within windows (`window_size`)
+    stem: bool = False  # it begins with a stem, which can keep the resolution
+    drop_path_keyword: bool = True  # factories take `drop_path_rate`, or `small.set_drop_path` sets it afterwards
+
+
+ARCHITECTURES = {
+    "resnet": Architecture(family="cnn", factory="bias_lab.backbones.small:resnet", stem=True,
+                           prefixes=("resnet", "resnext", "wide_resnet"), ends=("conv1", "fc")),
+    "efficientnet": Architecture(family="cnn", factory="bias_lab.backbones.small:efficientnet", stem=True,
+                                 prefixes=("efficientnet", "tf_efficientnet"), ends=("conv_stem", "classifier")),
+    "mobilenetv3": Architecture(family="cnn", factory="bias_lab.backbones.small:mobilenetv3", stem=True,
+                                prefixes=("mobilenetv3", "tf_mobilenetv3"), ends=("conv_stem", "classifier")),
+    "vit": Architecture(family="transformer", factory="bias_lab.backbones.vit:VisionTransformer", sized=True,
+                        prefixes=("vit_", "deit_", "deit3_"), ends=("patch_embed.proj", "head")),
+    "swin": Architecture(family="transformer", factory="bias_lab.backbones.swin:SwinTransformer", sized=True,
+                         windowed=True, prefixes=("swin_",), ends=("patch_embed.proj", "head.fc")),
+    "mobilevit": Architecture(family="hybrid", factory="bias_lab.backbones.mobilevit:MobileViT", stem=True,
+                              prefixes=("mobilevit_",), ends=("stem.conv", "head.fc")),
+    "efficientvit": Architecture(family="hybrid", factory="bias_lab.backbones.small:efficientvit", stem=True,
+                                 prefixes=("efficientvit_b", "efficientvit_l"),
+                                 ends=("stem.in_conv.conv", "head.classifier.4"), drop_path_keyword=False),
+}  # fmt: skip
+
+FAMILIES = {name: row.family for name, row in ARCHITECTURES.items()}
+
+OPEN_BELOW = 96  # pixels (behind a stock stem the last map of a 64-pixel image is 2x2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backbone:
-    """One architecture in one size. factory: `timm:NAME` in timm's registry, where the lab's begin with bias_lab_."""
+    """One architecture in one size. factory: `timm:NAME` in timm's registry, or one of the lab's, `module:function`."""
 
     name: str
     architecture: str
     factory: str
-    image_size: int  # the side it was made for, in pixels
-    patch: int | None = None  # side of its patches at that image size; None: a CNN
+    image_size: int  # the side that it was made for, in pixels
+    patch: int | None = None  # side of its patches at that image size; None for a model without patches
     window: int | None = None  # side of its attention windows, in tokens
     halvings: int = 0  # of the map, after the patches
-    open_below: int = OPEN_BELOW  # image side under which a CNN's stem keeps the resolution
-    about: str = ""
+    open_below: int = OPEN_BELOW  # the image side in pixels below which its stem keeps the resolution
 
     @property
     def family(self) -> str:
-        return FAMILIES.get(self.architecture, "other")
+        return ARCHITECTURES[self.architecture].family
+
+    @property
+    def ours(self) -> bool:
+        """Return whether the model is the lab's own and not timm's."""
+        return not self.factory.startswith("timm:")
 
 
 def _backbones() -> dict[str, Backbone]:
-    micro: dict[str, Any] = dict(image_size=28, open_below=48)
-    mini: dict[str, Any] = dict(image_size=32, open_below=48)
+    rows: dict[str, dict[str, Any]] = {}
+    for size, side, window in (
+        ("micro", 28, 7),
+        ("mini", 32, 4),
+    ):  # of one size: within 2x of one another in parameters
+        rows[f"vit_{size}"] = dict(architecture="vit", image_size=side, patch=4)
+        rows[f"swin_{size}"] = dict(architecture="swin", image_size=side, patch=2, window=window, halvings=2)
+        for kind in ("mobilevit", "resnet", "efficientnet", "mobilenetv3", "efficientvit"):
+            rows[f"{kind}_{size}"] = dict(architecture=kind, image_size=side, open_below=48)
+    # published sizes of the lab's own models
     vit: dict[str, Any] = dict(architecture="vit")
-    swin: dict[str, Any] = dict(architecture="swin", window=7)
-    rows: dict[str, dict[str, Any]] = {
-        # 28-64 px, within 2x of one another in parameters: 0.32-0.45 M
-        "vit_micro": dict(vit, image_size=28, patch=4),
-        "swin_micro": dict(swin, image_size=28, patch=2, halvings=2),
-        "mobilevit_micro": dict(micro, architecture="mobilevit"),
-        "resnet_micro": dict(micro, architecture="resnet"),
-        "efficientnet_micro": dict(micro, architecture="efficientnet"),
-        "mobilenetv3_micro": dict(micro, architecture="mobilenetv3"),
-        "efficientvit_micro": dict(micro, architecture="efficientvit"),
-        # 32-64 px, for a GPU, within 2x of one another
-        "vit_mini": dict(vit, image_size=32, patch=4),
-        "swin_mini": dict(swin, image_size=32, patch=2, window=4, halvings=2),
-        "mobilevit_mini": dict(mini, architecture="mobilevit"),
-        "resnet_mini": dict(mini, architecture="resnet"),
-        "efficientnet_mini": dict(mini, architecture="efficientnet"),
-        "mobilenetv3_mini": dict(mini, architecture="mobilenetv3"),
-        "efficientvit_mini": dict(mini, architecture="efficientvit"),
-    }
-    # published sizes, ours
+    swin: dict[str, Any] = dict(architecture="swin", patch=4, halvings=3)
     for size in ("tiny", "small", "base"):
         rows[f"vit_{size}_patch16_224"] = rows[f"deit_{size}_patch16_224"] = dict(vit, image_size=224, patch=16)
         rows[f"vit_{size}_patch16_384"] = dict(vit, image_size=384, patch=16)
-        rows[f"swin_{size}_patch4_window7_224"] = dict(swin, image_size=224, patch=4, halvings=3)
+        rows[f"swin_{size}_patch4_window7_224"] = dict(swin, image_size=224, window=7)
     for size in ("small", "base"):
         for side in (224, 384):
             rows[f"vit_{size}_patch32_{side}"] = dict(vit, image_size=side, patch=32)
     rows["vit_small_patch8_224"] = dict(vit, image_size=224, patch=8)
-    rows["swin_base_patch4_window12_384"] = dict(swin, image_size=384, patch=4, window=12, halvings=3)
+    rows["swin_base_patch4_window12_384"] = dict(swin, image_size=384, window=12)
     for size in ("xxs", "xs", "s"):
         rows[f"mobilevit_{size}"] = dict(architecture="mobilevit", image_size=256)
-    ours = {name: Backbone(name=name, factory=f"timm:bias_lab_{name}", **row) for name, row in rows.items()}
-    published: dict[str, dict[str, Any]] = {
-        "resnet18": dict(architecture="resnet", image_size=224),
-        "resnet50": dict(architecture="resnet", image_size=224),
-        "efficientnet_b0": dict(architecture="efficientnet", image_size=224),
-        "mobilenetv3_large_100": dict(architecture="mobilenetv3", image_size=224),
-        "efficientvit_b0": dict(architecture="efficientvit", image_size=224),
-        "efficientvit_b1": dict(architecture="efficientvit", image_size=224),
-    }
-    theirs = {name: Backbone(name=name, factory=f"timm:{name}", **row) for name, row in published.items()}
-    return {**ours, **theirs}
+    for row in rows.values():
+        row["factory"] = ARCHITECTURES[row["architecture"]].factory
+    # published sizes of timm's models
+    for name in "resnet18 resnet50 efficientnet_b0 mobilenetv3_large_100 efficientvit_b0 efficientvit_b1".split():
+        kind = next(kind for kind in ARCHITECTURES if name.startswith(kind))
+        rows[name] = dict(architecture=kind, image_size=224, factory=f"timm:{name}")
+    return {name: Backbone(name=name, **row) for name, row in rows.items()}
 
 
 BACKBONES = _backbones()
 
-STEMS = ("resnet", "efficientnet", "mobilenetv3", "mobilevit", "efficientvit")  # architectures that begin with a stem
-
 
 def choose_stem(backbone: str, image_size: int) -> str:
-    """Where an image is small for the backbone "open" (stride 1, no max-pool), else "stock" (stride 2)."""
+    """Return "open" (stride 1, no max-pool) for an image that is small for the backbone, else "stock" (stride 2)."""
     row = BACKBONES.get(backbone)
     return "open" if image_size < (row.open_below if row else OPEN_BELOW) else "stock"
 
 
 def choose_patch(image_size: int, made_for: int, patch: int, halvings: int = 0) -> int:
-    """The side of a patch: the published one while the map stays within 2x of the published map and patches fill the
-    image; else the divisor of the image size that leaves the last map nearest to the published one."""
+    """Return the side of a patch in pixels.
+
+    It is the published one if such patches fill the image and the map stays within 2x of the published map. Otherwise
+    it is the divisor of the image size that leaves the last map nearest to the published one.
+    """
     published = made_for / patch
     if image_size % patch == 0 and 0.5 <= image_size / patch / published <= 2:
         return patch
@@ -109,54 +128,44 @@ def choose_patch(image_size: int, made_for: int, patch: int, halvings: int = 0) 
 
 
 def choose_window(side: int, window: int) -> int:
-    """The published window if it fills a map of `side` tokens, else the largest smaller one that does and is >= 4."""
+    """Return the largest window of 4 tokens up to the published one that fills a map of `side` tokens.
+
+    Without one, return the published window, or the whole map if that is smaller.
+    """
     filling = [w for w in range(4, window + 1) if side % w == 0]
     return max(filling, default=min(window, side))
 
 
-_PREFIXES = {  # a timm name's beginning → architecture; used for names that have no row of their own
-    "vit_": "vit",
-    "deit_": "vit",
-    "deit3_": "vit",
-    "swin_": "swin",
-    "mobilevit_": "mobilevit",
-    "resnet": "resnet",
-    "resnext": "resnet",
-    "wide_resnet": "resnet",
-    "efficientnet": "efficientnet",
-    "tf_efficientnet": "efficientnet",
-    "mobilenetv3": "mobilenetv3",
-    "tf_mobilenetv3": "mobilenetv3",
-    "efficientvit_b": "efficientvit",
-    "efficientvit_l": "efficientvit",
-}
-
-
 def architecture(backbone: str) -> str:
-    """The architecture of any name; an own backbone and a timm name of another kind are their own."""
+    """Return the architecture of any name. An own backbone and a timm name of another kind are an architecture each."""
     if backbone in BACKBONES:
         return BACKBONES[backbone].architecture
     if is_own(backbone):
         return backbone
     name = backbone.removeprefix("timm:").removeprefix("bias_lab_")
-    for prefix, kind in _PREFIXES.items():
-        if name.startswith(prefix):
-            return kind
-    return name
+    return next((kind for kind, row in ARCHITECTURES.items() if name.startswith(row.prefixes)), name)
+
+
+def traits(backbone: str) -> Architecture:
+    """Return the row of a backbone's architecture, or for another kind a row of defaults."""
+    return ARCHITECTURES.get(architecture(backbone), Architecture())
 
 
 def family(backbone: str) -> str:
-    """cnn, transformer, hybrid, or other (DESIGN 1)."""
-    return "other" if is_own(backbone) else FAMILIES.get(architecture(backbone), "other")
+    """Return the family of any name: cnn, transformer, hybrid or other."""
+    return traits(backbone).family
 
 
 def is_own(backbone: str) -> bool:
-    """Whether the name is a user's `package.module:factory` (`timm:NAME` forces timm's, and is not)."""
+    """Return whether the name is a user's `package.module:factory` (`timm:NAME` is timm's)."""
     return ":" in backbone and not backbone.startswith("timm:")
 
 
 def nearest(backbone: str) -> str:
-    """The lab's backbone that a name is a slip of (same digits, nearly the same letters); empty if there is none."""
+    """Return the lab's backbone of which a name is a misspelling, or an empty string.
+
+    Both have the same digits and nearly the same letters.
+    """
     if backbone in BACKBONES or is_own(backbone):
         return ""
     alike = [name for name in BACKBONES if re.findall(r"\d+", name) == re.findall(r"\d+", backbone)]

@@ -18,60 +18,46 @@ class Intervention:
     is_patch: bool = False  # the value is the side of a patch in pixels, which must divide the image's side
 
 
+_MODULE = "bias_lab.data.interventions"
+
+# fmt: off
 INTERVENTIONS = {
     row.name: row
     for row in (
+        # one permutation for all images, which the value chooses
+        Intervention(name="permute_pixels", module=f"{_MODULE}:permute_pixels", value=0.0, words="pixels permuted"),
+        # one permutation for all images
         Intervention(
-            name="permute_pixels",  # the value chooses the permutation, which is the same for all images
-            module="bias_lab.data.interventions:permute_pixels",
-            value=0.0,
-            words="pixels permuted",
-        ),
-        Intervention(
-            name="permute_patches",  # one permutation for all images
-            module="bias_lab.data.interventions:permute_patches",
-            value=4.0,
+            name="permute_patches", module=f"{_MODULE}:permute_patches", value=4.0, lowest=1.0, is_patch=True,
             words="patches of {value:g} pixels permuted",
-            lowest=1.0,
-            is_patch=True,
         ),
+        # a new permutation for every image and step
         Intervention(
-            name="shuffle_patches",  # a new permutation for every image and step
-            module="bias_lab.data.interventions:shuffle_patches",
-            value=4.0,
+            name="shuffle_patches", module=f"{_MODULE}:shuffle_patches", value=4.0, lowest=1.0, is_patch=True,
             words="patches of {value:g} pixels shuffled",
-            lowest=1.0,
-            is_patch=True,
         ),
+        # the highest frequency that is kept, as a share of the Nyquist frequency
         Intervention(
-            name="low_pass",  # the highest frequency that is kept, as a share of the Nyquist frequency
-            module="bias_lab.data.interventions:low_pass",
-            value=0.25,
+            name="low_pass", module=f"{_MODULE}:low_pass", value=0.25, is_share=True,
             words="frequencies up to {value:g} of Nyquist",
-            is_share=True,
         ),
+        # the frequencies above the value are kept
         Intervention(
-            name="high_pass",  # the frequencies above the value are kept
-            module="bias_lab.data.interventions:high_pass",
-            value=0.25,
+            name="high_pass", module=f"{_MODULE}:high_pass", value=0.25, is_share=True,
             words="frequencies above {value:g} of Nyquist",
-            is_share=True,
         ),
+        # the share of the area that one square hides
         Intervention(
-            name="occlude",  # the share of the area that one square hides
-            module="bias_lab.data.interventions:occlude",
-            value=0.25,
-            words="a square of {value:.3g} of the area hidden",
-            is_share=True,
+            name="occlude", module=f"{_MODULE}:occlude", value=0.25, is_share=True,
+            words="a square of {value:g} of the area hidden",
         ),
+        # the largest distance in pixels, in each direction
         Intervention(
-            name="shift",  # the largest distance in pixels, in each direction
-            module="bias_lab.data.interventions:shift",
-            value=4.0,
-            words="shifted by up to {value:g} pixels",
+            name="shift", module=f"{_MODULE}:shift", value=4.0, words="shifted by up to {value:g} pixels"
         ),
     )
 }
+# fmt: on
 
 
 def intervention(text: str) -> tuple[str, float]:

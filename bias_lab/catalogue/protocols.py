@@ -8,13 +8,14 @@ class Protocol:
     """How labelled images are used. module: `module:class` of its method, a `bias_lab.training.job.Method`.
 
     trains: whether the backbone takes optimizer steps. Without them the method is a `bias_lab.training.job.Probe`.
-    needs_learning_rate: whether a run must have one.
+    needs_learning_rate: whether a run must have one. stores_classifier: whether a run's weights hold its classifier.
     """
 
     name: str
     module: str
     trains: bool = False
     needs_learning_rate: bool = False
+    stores_classifier: bool = True
 
 
 PROTOCOLS = {
@@ -27,6 +28,6 @@ PROTOCOLS = {
             needs_learning_rate=True,
         ),
         Protocol(name="linear_probe", module="bias_lab.training.protocols.frozen:LinearProbe"),
-        Protocol(name="knn", module="bias_lab.training.protocols.frozen:NearestNeighbours"),
+        Protocol(name="knn", module="bias_lab.training.protocols.frozen:NearestNeighbours", stores_classifier=False),
     )
 }

@@ -10,8 +10,9 @@ from bias_lab.catalogue.datasets import DATASETS, dataset
 from bias_lab.errors import UserError, unknown
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")  # endings of a file of weights
+POOL, SUBSET = "pool", "subset"  # sources: all training images of the run's dataset, or its labelled ones
+TARGET_SOURCES = (POOL, SUBSET)
 FRACTALS = "fractals"  # a source that data/readers/fractals.py draws from formulas
-TARGET_SOURCES = ("pool", "subset")  # sources that are the run's own training images: all, or the labelled ones
 SOURCES = (*TARGET_SOURCES, FRACTALS)  # beside datasets and a user's folders
 
 
@@ -114,7 +115,7 @@ def check_source(regime: str, source: str) -> None:
         raise unknown("source", source, known)
     if row.labels and source in ("", *TARGET_SOURCES):
         raise UserError(
-            f"the regime '{regime}' pretrains with labels, and source '{source or 'pool'}' is the target itself",
+            f"the regime '{regime}' pretrains with labels, and source '{source or POOL}' is the target itself",
             f"{FRACTALS}, or a dataset that shares no image with the target",
         )
     if row.sources and source not in row.sources:

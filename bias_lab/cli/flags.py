@@ -1,4 +1,4 @@
-"""What can be typed: the words and flags of every command. Plain argparse; a snapshot test freezes it."""
+"""Define the words and flags of every command with argparse. A snapshot test freezes them."""
 
 import argparse
 import difflib
@@ -7,34 +7,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bias_lab import __version__
+from bias_lab import __version__, catalogue
 from bias_lab.errors import UserError, unknown
 
 Commands = Mapping[str, tuple[Callable[[argparse.Namespace], int], Callable[["Parser"], None]]]
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line, with the nearest match."""
+    """An argparse parser that raises UserError instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
         raise UserError(f"{self.prog}: {message}", remedy=f"{self.prog} --help")
 
 
 def parse(words: Sequence[str], table: Commands) -> argparse.Namespace:
-    """Words → arguments. Raises UserError for an unknown command or flag, with the nearest match."""
+    """Return the arguments of a command line. Raise UserError with the nearest match for unknown commands and flags.
+
+    table: name of a command → the function that runs it, the function that adds its flags.
+    """
     parser, commands = build(table)
     named = next((word for word in words if not word.startswith("-")), "")
     if named and named not in commands and not {"-h", "--help", "--version"} & set(words[:1]):
         raise unknown("command", named, commands, "bias-lab --help")
     arguments, rest = parser.parse_known_args(words)
     if rest:
+        prog = f"bias-lab {arguments.command}" if arguments.command else "bias-lab"
         flags = sorted(commands[arguments.command]) if arguments.command else []
         near = difflib.get_close_matches(rest[0].partition("=")[0], flags, n=1, cutoff=0.6)
-        raise UserError(
-            f"bias-lab {arguments.command or ''}: unknown argument '{rest[0]}'".replace(" :", ":"),
-            f"did you mean '{near[0]}'?" if near else "",
-            f"bias-lab {arguments.command} --help" if arguments.command else "bias-lab --help",
-        )
+        match = f"did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"{prog}: unknown argument '{rest[0]}'", match, f"{prog} --help")
     if not arguments.command:
         parser.print_help()
         raise SystemExit(0)
@@ -42,18 +44,18 @@ def parse(words: Sequence[str], table: Commands) -> argparse.Namespace:
 
 
 def build(table: Commands) -> tuple[Parser, dict[str, list[str]]]:
-    """The parser, and each command's flags."""
+    """Return the parser, and the flags of each command by its name."""
     parser = Parser(prog="bias-lab", allow_abbrev=False, description=_ABOUT)
     parser.add_argument("--version", action="version", version=f"bias-lab {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    made: dict[str, list[str]] = {}
+    flags: dict[str, list[str]] = {}
     for name, (run, add) in table.items():
         about = (run.__doc__ or "").strip()
         sub = commands.add_parser(name, help=about.splitlines()[0].rstrip("."), description=about, allow_abbrev=False)
         add(sub)
         sub.set_defaults(run=run)
-        made[name] = [option for action in sub._actions for option in action.option_strings]
-    return parser, made
+        flags[name] = [option for action in sub._actions for option in action.option_strings]
+    return parser, flags
 
 
 _ABOUT = (
@@ -62,12 +64,12 @@ _ABOUT = (
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`100,300,1000`, each once."""
+    """Return the whole numbers of `100,300,1000`, each once."""
     try:
         values = tuple(dict.fromkeys(int(part.replace("_", "")) for part in text.split(",")))
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"'{text}' is not whole numbers with commas between, such as 100,300"
+            f"'{text}' is not a list of whole numbers with commas, such as 100,300"
         ) from error
     if min(values) < 0:
         raise argparse.ArgumentTypeError(f"{min(values)} is negative")
@@ -75,7 +77,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """Numbers of labelled images, each once."""
+    """Return numbers of labelled images, each once."""
     values = numbers(text)
     if min(values) < 1:
         raise argparse.ArgumentTypeError("0 labelled images are too few: a size is 1 or more")
@@ -83,13 +85,14 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def device(text: str) -> str:
-    """`auto`, `cpu`, `cuda` or `cuda:1`; whether it is there, a worker finds out."""
+    """Return `auto`, `cpu`, `cuda` or `cuda:1`. A worker checks later whether the device exists."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"'{text}' is none of auto, cpu, cuda and cuda:NUMBER")
     return text
 
 
 def positive(text: str) -> int:
+    """Return a whole number above 0."""
     try:
         value = int(text)
     except ValueError as error:
@@ -100,22 +103,23 @@ def positive(text: str) -> int:
 
 
 def sweep(sub: Parser) -> None:
-    sub.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="an experiment file, experiments/NAME.py")
-    sub.add_argument("--profile", default="laptop", help="smoke, laptop or full (default: laptop)")
-    sub.add_argument("--out", type=Path, metavar="FOLDER", help="where results go (default: results/NAME[-PROFILE])")
-    sub.add_argument("--sizes", type=sizes, metavar="N,N", help="labelled training images, in place of the profile's")
-    sub.add_argument("--draws", type=numbers, metavar="D,D", help="which orders of the pool, in place of the profile's")
-    sub.add_argument("--seeds", type=numbers, metavar="S,S", help="initialisations, in place of the profile's")
-    sub.add_argument(
+    add = sub.add_argument
+    add("experiment", metavar="EXPERIMENT", help="an experiment's name (bias-lab experiments), or your own file")
+    add("--profile", default="laptop", help="the experiment's size: smoke, laptop or full (default: laptop)")
+    add("--out", type=Path, metavar="FOLDER", help="folder for the results (default: results/NAME[-PROFILE])")
+    add("--sizes", type=sizes, metavar="N,N", help="numbers of labelled training images, instead of the profile's")
+    add("--draws", type=numbers, metavar="D,D", help="draws of the labelled images, instead of the profile's")
+    add("--seeds", type=numbers, metavar="S,S", help="seeds of initialisation and batches, instead of the profile's")
+    add(
         "--backbone",
         action="append",
         default=[],
         metavar="NAME",
-        help="join a backbone in all scratch cells: a timm name or package.module:factory (repeatable)",
+        help="add a backbone to all scratch cells: a timm name or package.module:factory (repeatable)",
     )
-    sub.add_argument("--family", default="", help="of the joined backbone: cnn, transformer, hybrid or other")
+    add("--family", default="", help="family of the added backbone: cnn, transformer, hybrid or other")
     again(sub)
-    sub.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    add("--dry-run", action="store_true", help="print the plan and stop")
     data(sub)
     recipe(sub)
     machine(sub)
@@ -123,65 +127,90 @@ def sweep(sub: Parser) -> None:
 
 def again(sub: Parser) -> None:
     tuning = sub.add_mutually_exclusive_group()
-    tuning.add_argument("--tune", action="store_true", default=None, help="tune every backbone's learning rate first")
-    tuning.add_argument("--no-tune", dest="tune", action="store_false", help="tune nothing: borrow learning rates")
-    sub.add_argument("--retry-failed", action="store_true", help="try failed runs again (never diverged ones)")
-    sub.add_argument("--redo-changed", action="store_true", help="run again what other code of the lab finished")
+    tuning.add_argument("--tune", action="store_true", default=None, help="tune the learning rate of every backbone")
+    tuning.add_argument("--no-tune", dest="tune", action="store_false", help="tune nothing, borrow learning rates")
+    sub.add_argument("--retry-failed", action="store_true", help="repeat failed runs (never diverged ones)")
+    sub.add_argument("--redo-changed", action="store_true", help="repeat runs that came from different code of the lab")
 
 
 def data(sub: Parser) -> None:
-    sub.add_argument(
-        "--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME"
-    )
-    sub.add_argument("--image-size", type=positive, metavar="PX", help="side in pixels (default for --data: 64)")
-    sub.add_argument(
-        "--manifest", type=Path, metavar="FILE", help="the training images and their order, from elsewhere"
-    )
-    sub.add_argument("--data-root", metavar="FOLDER", help="where named datasets lie (default: BIAS_LAB_DATA)")
-    sub.add_argument("--skip-bad-images", action="store_true", help="leave unreadable images out and go on")
-    sub.add_argument("--allow-overlap", action="store_true", help="allow weights or a source that saw the test images")
+    add = sub.add_argument
+    add("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME")
+    add("--image-size", type=positive, metavar="PX", help="side of the images in pixels (default for --data: 64)")
+    add("--manifest", type=Path, metavar="FILE", help="file that lists the training images in order (bias-lab subset)")
+    data_root(sub)
+    skip_bad_images(sub)
+    add("--allow-overlap", action="store_true", help="allow weights or a source that have seen the test images")
+
+
+def data_root(sub: Parser) -> None:
+    sub.add_argument("--data-root", metavar="FOLDER", help="folder of the named datasets (default: BIAS_LAB_DATA)")
+
+
+def skip_bad_images(sub: Parser) -> None:
+    sub.add_argument("--skip-bad-images", action="store_true", help="leave out images that can't be read")
 
 
 def recipe(sub: Parser) -> None:
-    sub.add_argument("--recipe", default="", help="plain or strong, in place of the experiment's")
+    sub.add_argument("--recipe", default="", help="plain or strong, instead of the experiment's")
     sub.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="one more field of every run (repeatable)"
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field of every run (repeatable)"
     )
 
 
 def machine(sub: Parser) -> None:
-    sub.add_argument("--workers", type=positive, metavar="K", help="runs at a time (default: one a core, or a GPU)")
-    sub.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda (default: auto)")
-    sub.add_argument("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
+    engines = "; ".join(f"{row.name}, {row.words}" for row in catalogue.ENGINES.values())
+    add = sub.add_argument
+    add(
+        "--engine",
+        type=lambda name: catalogue.engine(name).name,
+        default="local",
+        metavar="NAME",
+        help=f"what carries out the runs: {engines} (default: local)",
+    )
+    add("--workers", type=positive, metavar="K", help="number of runs at a time (default: one per core or GPU)")
+    add("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: auto)")
+    add("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
 
 
 def train(sub: Parser) -> None:
-    sub.add_argument("--like", metavar="RUN", help="start from this run's definition: an id, or its folder")
-    sub.add_argument("--dataset", help="a dataset's name (default: fashion_mnist_12k)")
-    sub.add_argument("--backbone", metavar="NAME", help="a lab name, a timm name or package.module:factory")
-    sub.add_argument("--task", help="classify, pretrain or tune")
-    sub.add_argument("--size", type=int, metavar="N", help="labelled training images")
-    sub.add_argument("--draw", type=int, help="which order of the pool")
-    sub.add_argument("--seed", type=int, help="initialisation, batch order, augmentation")
-    sub.add_argument("--regime", help="where weights come from: scratch, weights, mae, …")
-    sub.add_argument("--protocol", help="finetune, linear_probe or knn")
-    sub.add_argument("--source", help="where a pretraining looks: pool, subset, a dataset's name, or a folder")
-    sub.add_argument("--pretraining", metavar="RUN", help="the pretraining run in FOLDER to start from")
-    sub.add_argument("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")
-    sub.add_argument("--out", type=Path, default=Path("results/train"), metavar="FOLDER", help="default: results/train")
+    add = sub.add_argument
+    add("--like", metavar="RUN", help="start from the definition of this run, given by its id or its folder")
+    add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
+    add("--backbone", metavar="NAME", help="a name of the lab, a timm name or package.module:factory")
+    add("--task", help=", ".join(catalogue.TASKS))
+    add("--size", type=int, metavar="N", help="number of labelled training images")
+    add("--draw", type=int, help="draw of the labelled images")
+    add("--seed", type=int, help="seed of initialisation, batch order and augmentation")
+    add("--regime", help=f"where the weights come from: {', '.join(catalogue.REGIMES)}")
+    add("--protocol", help=", ".join(catalogue.PROTOCOLS))
+    add("--source", help="images of a pretraining: pool, subset, the name of a dataset, or a folder")
+    add("--pretraining", metavar="RUN", help="finished pretraining in the --out folder to start from")
+    add("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")
+    add(
+        "--out",
+        type=Path,
+        default=Path("results/train"),
+        metavar="FOLDER",
+        help="folder for the results (default: results/train)",
+    )
     again(sub)
     data(sub)
     recipe(sub)
     machine(sub)
 
 
+def nothing(sub: Parser) -> None:
+    """Add no flag."""
+
+
 def folder(sub: Parser) -> None:
-    sub.add_argument("folder", type=Path, metavar="FOLDER", help="a sweep's --out")
+    sub.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a sweep (its --out)")
 
 
 def show(sub: Parser) -> None:
-    sub.add_argument("name", metavar="RUN", help="a run's id, the beginning of it, or its folder")
-    sub.add_argument("--out", type=Path, metavar="FOLDER", help="the sweep's folder (default: all in results/)")
+    sub.add_argument("name", metavar="RUN", help="id of a run, the beginning of its id, or its folder")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the sweep (default: all in results/)")
 
 
 def report(sub: Parser) -> None:
@@ -191,48 +220,51 @@ def report(sub: Parser) -> None:
 
 def tuned(sub: Parser) -> None:
     folder(sub)
-    sub.add_argument("--out", type=Path, metavar="FILE", help="default: FOLDER/tuned.json")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: FOLDER/tuned.json)")
 
 
 def backbones(sub: Parser) -> None:
-    sub.add_argument("pattern", nargs="?", default="", metavar="WORD", help="only names that hold it")
+    sub.add_argument("pattern", nargs="?", default="", metavar="WORD", help="list only names that contain this word")
 
 
 def datasets(sub: Parser) -> None:
-    sub.add_argument("action", nargs="?", metavar="check", help="verify a dataset's files")
-    sub.add_argument("name", nargs="?", metavar="NAME", help="which")
-    sub.add_argument("--data-root", metavar="FOLDER", help="where datasets lie (default: BIAS_LAB_DATA)")
+    sub.add_argument("action", nargs="?", metavar="check", help="verify the files of a dataset")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="name of the dataset to check")
+    data_root(sub)
 
 
 def subset(sub: Parser) -> None:
-    sub.add_argument("dataset", metavar="DATASET", help="a dataset's name, or a folder of class folders")
-    sub.add_argument("--sizes", type=sizes, metavar="N,N", help="prefixes that must work (default: the whole pool)")
-    sub.add_argument("--draw", type=int, default=0, help="which order of the pool (default: 0)")
-    sub.add_argument("--balanced", action="store_true", help="equal counts a class instead of proportional ones")
-    sub.add_argument("--out", type=Path, required=True, metavar="FILE", help="the manifest, a parquet file")
-    sub.add_argument("--data-root", metavar="FOLDER", help="where named datasets lie (default: BIAS_LAB_DATA)")
-    sub.add_argument("--skip-bad-images", action="store_true", help="leave unreadable images out and go on")
+    add = sub.add_argument
+    add("dataset", metavar="DATASET", help="name of a dataset, or a folder of class folders")
+    add("--sizes", type=sizes, metavar="N,N", help="sizes that the manifest must serve (default: the whole pool)")
+    add("--draw", type=int, default=0, help="draw of the labelled images (default: 0)")
+    add("--balanced", action="store_true", help="the same number of images from each class, instead of proportional")
+    add("--out", type=Path, required=True, metavar="FILE", help="manifest to write, a parquet file")
+    data_root(sub)
+    skip_bad_images(sub)
 
 
 def bench(sub: Parser) -> None:
     sub.add_argument("what", metavar="WHAT", help="data or backbones")
-    sub.add_argument("--out", type=Path, metavar="FILE", help="write the rows as JSON")
-    sub.add_argument("--quick", action="store_true", help="a few rounds, to see that it works; no figure to quote")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write the rows to")
+    sub.add_argument("--quick", action="store_true", help="measure a few rounds only, as a test without valid figures")
 
 
 def wandb_sync(sub: Parser) -> None:
     folder(sub)
     project(sub)
-    sub.add_argument("--offline", action="store_true", help="upload nothing, even if logged in")
-    sub.add_argument("--artifacts", action="store_true", help="the weights too")
+    sub.add_argument("--offline", action="store_true", help="upload nothing, even if you are logged in")
+    sub.add_argument("--artifacts", action="store_true", help="export the weights too")
 
 
 def project(sub: Parser) -> None:
-    sub.add_argument("--project", default="bias_lab", metavar="NAME", help="W&B's project (default: bias_lab)")
-    sub.add_argument("--entity", metavar="NAME", help="W&B's user or team (default: yours)")
+    sub.add_argument("--project", default="bias_lab", metavar="NAME", help="W&B project (default: bias_lab)")
+    sub.add_argument("--entity", metavar="NAME", help="W&B user or team (default: yours)")
 
 
 def wandb_dashboard(sub: Parser) -> None:
-    sub.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a sweep's --out (default: the main study)")
+    sub.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="folder of a sweep (default: the main study)"
+    )
     project(sub)
     sub.add_argument("--dry-run", action="store_true", help="print the specification and stop")

@@ -1,81 +1,86 @@
-"""What the terminal shows besides a sweep's progress: tables, a folder's state, a run, a plan."""
+"""Print tables, the state of a folder, a run and a plan in the terminal."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from bias_lab.definition import label, run_id
+from bias_lab import schema
+from bias_lab.definition import run_id
 from bias_lab.errors import plural
 from bias_lab.execution import status as state
+from bias_lab.execution.progress import print_line
 from bias_lab.execution.status import Status
 from bias_lab.planning.learning_rates import needs_rate
 from bias_lab.planning.plan import Plan
 
-GAP = "  "  # between columns
+UNCUT = 10_000  # characters of a line that no table reaches
 
 
-def say(console: Console, text: str, style: str = "") -> None:
-    """One line as it is: no markup, no colours of rich's own, never broken by us."""
-    console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+def console() -> Console:
+    """Return a console for standard output. Where that is not a terminal, tables are as wide as their text."""
+    return Console() if sys.stdout.isatty() else Console(width=UNCUT)
 
 
 def table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns of figures to the right, of words to the left; where the width is short, the last column is cut."""
-    every = [header, *rows]
-    widths = [max(len(row[place]) for row in every) for place in range(len(header))]
-    figures = [
-        place > 0 and all(row[place][:1].isdigit() for row in rows if row[place]) for place in range(len(header))
-    ]
-    widths[-1] = max(len(header[-1]), min(widths[-1], console.width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1)))
+    """Print a table with figures right-aligned and words left-aligned.
 
-    def line(row: Sequence[str]) -> str:
-        cells = []
-        for text, width, right in zip(row, widths, figures, strict=True):
-            fits = text if len(text) <= width else text[: width - 1] + "…"
-            cells.append(fits.rjust(width) if right else fits.ljust(width))
-        return GAP.join(cells).rstrip()
-
-    say(console, line(header), "dim")
-    say(console, GAP.join("─" * width for width in widths), "dim")
+    In a narrow terminal, columns of words (the first excepted) wrap. Figures and names are never cut: if these alone
+    are wider than the terminal, lines are longer than its width.
+    """
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="dim")
+    for place, name in enumerate(header):
+        cells = [row[place] for row in rows if row[place]]
+        figures = place > 0 and all(cell[0].isdigit() for cell in cells)
+        whole = max(map(len, [name, *cells])) if figures or place == 0 else None
+        grid.add_column(name, justify="right" if figures else "left", no_wrap=whole is not None, min_width=whole)
     for row in rows:
-        say(console, line(row))
+        grid.add_row(*map(Text, row))
+    console.width = max(console.width, console.measure(grid, options=console.options.update(width=UNCUT)).minimum)
+    console.print(grid)
 
 
-def folder(console: Console, now: Status) -> None:
-    """`bias-lab status`: the counts, the grid of cells, why runs failed, what to type next."""
-    say(console, state.headline(now), "bold")
-    if now.head.get("question"):
-        say(console, now.head["question"], "dim")
-    table(console, *state.table(now))
-    for name, failure in now.failures.items():
-        say(console, f"{failure['reason']}  {name}  {label(now.runs[name])}: {failure['exception']}", "red")
-    for line in state.advice(now):
-        say(console, line)
+def folder(console: Console, current: Status) -> None:
+    """Print what `bias-lab status` shows: the counts, the table of cells, why runs failed, and what to do next."""
+    print_line(console, state.headline(current), "bold")
+    if current.head.get("question"):
+        print_line(console, current.head["question"], "dim")
+    table(console, *state.table(current))
+    for name, failure in current.failures.items():
+        words = schema.label(current.runs[name])
+        print_line(console, f"{failure['reason']}  {name}  {words}: {failure['exception']}", "red")
+    for line in state.advice(current):
+        print_line(console, line)
 
 
-def run(console: Console, told: dict[str, Any]) -> None:
-    """`bias-lab show`: a run's definition, its result or failure, how to repeat it."""
-    say(console, f"{told['run_id']}  {told['label']}  ({told['state']})", "bold")
-    for title, rows in state.sections(told):
-        say(console, title, "dim")
+def run(console: Console, known: Mapping[str, Any]) -> None:
+    """Print what `bias-lab show` shows. known: what `status.describe` returned."""
+    print_line(console, f"{known['run_id']}  {known['label']}  ({known['state']})", "bold")
+    for title, rows in state.sections(known):
+        print_line(console, title, "dim")
         width = max(len(key) for key, _ in rows)
         for key, value in rows:
-            say(console, f"  {key:<{width}}  {value}" if width else f"  {value}")
+            print_line(console, f"  {key:<{width}}  {value}" if width else f"  {value}")
 
 
-def plan(console: Console, made: Plan, absent: Sequence[str] = ()) -> None:
-    """`--dry-run`: notes, warnings, and the runs in order; those whose learning rate is to be tuned have no id yet.
+def plan(console: Console, plan: Plan, absent: Sequence[str] = ()) -> None:
+    """Print what `--dry-run` shows: notes, warnings, and the runs in order.
 
-    absent: lines about datasets that are not at hand.
+    A run whose learning rate has yet to be tuned has no id. absent: lines about datasets that are not on this machine.
     """
-    for line in (*made.notes, *(f"warning: {text}" for text in (*made.warnings, *absent))):
-        say(console, line)
-    for one in made.all():
-        if needs_rate(one):
-            say(console, f"{'?' * 12}  {label(one)}  learning rate to be tuned")
+    for line in (*plan.notes, *(f"warning: {text}" for text in (*plan.warnings, *absent))):
+        print_line(console, line)
+    labels = schema.labels(plan.all())
+    for run in plan.all():
+        words = labels[run_id(run)]
+        rate = f"lr {run.learning_rate:g}" if run.learning_rate else ""
+        if needs_rate(run):
+            print_line(console, f"{'?' * 12}  {words}  learning rate to be tuned")
         else:
-            rate = f"  lr {one.learning_rate:g}" if one.learning_rate and one.task != "tune" else ""
-            say(console, f"{run_id(one)}  {label(one)}{rate}")
-    seen = sum(round(one.samples_seen * one.budget) for one in made.all())
-    say(console, f"{plural(len(made.all()), 'run')}, {seen:,} images to be seen")
+            print_line(console, f"{run_id(run)}  {words}" + (f"  {rate}" if rate not in words else ""))
+    seen = sum(round(run.samples_seen * run.budget) for run in plan.all())
+    print_line(console, f"{plural(len(plan.all()), 'run')}, {seen:,} images to be seen")

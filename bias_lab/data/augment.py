@@ -54,7 +54,7 @@ class At:
 class Augmentation(Protocol):
     """Change a batch by a strength, which is the value of the run's field."""
 
-    def __call__(self, x: Tensor, at: At, strength: Any) -> Tensor: ...
+    def __call__(self, x: Tensor, at: At, strength: Any, /) -> Tensor: ...
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------
@@ -146,10 +146,10 @@ def _spaces(shear: float, across: float, down: float, turn: float, factor: float
 WIDE = _spaces(0.99, 32.0, 32.0, 135.0, 0.99, 6)
 
 
-def trivial_augment(x: Tensor, at: At, strength: bool = True) -> Tensor:
+def trivial_augment(x: Tensor, at: At, _on: bool = True) -> Tensor:
     """Apply one operation of a random magnitude: uint8 (B, H, W, C).
 
-    Müller, Hutter 2021, arXiv:2103.10158, the wide space. The strength is not used: it is on or off.
+    Müller, Hutter 2021, arXiv:2103.10158, the wide space.
     """
     operation = at.integers(op.COUNT, "trivial operation")
     value = WIDE[operation, at.integers(BINS, "trivial magnitude")]

@@ -1,7 +1,7 @@
-"""(seed, step) → a batch on the device: whole batches of uint8, cropped, flipped and normalised in a few operations.
+"""Make batches on the device: uint8 images are cropped, flipped and normalised a whole batch at a time.
 
-Letters: B images of a batch, H rows, W columns, C channels; stores are (N, H, W, C). A batch is a pure function of
-(seed, step), so a run that is resumed at step k sees exactly the batches that it would have seen.
+Letters: B images of a batch, H rows, W columns, C channels. Stores are (N, H, W, C). A batch is a pure function of
+(seed, step), so a run that is resumed at step k sees the batches that it would have seen without the interruption.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,15 @@ from bias_lab.data.interventions import EVALUATION, intervene
 from bias_lab.data.operations import to_device
 from bias_lab.definition import Run
 
-IN_MEMORY = 128 * 2**20  # bytes of framed copies of all images; were they more, each batch is framed on its own
+IN_MEMORY = 128 * 2**20  # bytes of padded copies of all images; beyond that, each batch is padded on its own
 
 
 class Order:
-    """Which images stand in which batch: an order of the N images per epoch, epochs one after the other.
+    """Order the images into batches: a permutation of the N images for each epoch, one epoch after the other.
 
-    Every step is a full batch: one that reaches over an epoch's end goes on with the next, and N below the batch wraps.
-    repeats: how many consecutive places show one image (repeated augmentation, Hoffer et al. 2020, arXiv:1901.09335).
+    Every step is a full batch. One that reaches the end of an epoch continues with the next, and an N below the batch
+    size wraps. repeats: how many consecutive places show one image (repeated augmentation, Hoffer et al. 2020,
+    arXiv:1901.09335).
     """
 
     def __init__(self, count: int, batch_size: int, seed: int, *, repeats: int = 1) -> None:
@@ -32,7 +33,7 @@ class Order:
         self._epochs: dict[int, NDArray[np.int64]] = {}
 
     def __call__(self, step: int) -> NDArray[np.int64]:
-        """The images of one step: (B,) indices below N."""
+        """Return the images of one step: (B,) indices below N."""
         place = (step * self.batch_size + np.arange(self.batch_size)) // self.repeats
         epoch, within = np.divmod(place, self.count)
         chosen = np.empty(self.batch_size, np.int64)
@@ -43,48 +44,50 @@ class Order:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._epochs:
-            while len(self._epochs) > 1:  # a step touches few epochs; those behind it are made again if asked for
+            while len(self._epochs) > 1:  # a step needs few epochs; earlier ones can be computed again
                 self._epochs.pop(min(self._epochs))
             self._epochs[epoch] = draws.permutation(self.count, self.seed, "order", epoch)
         return self._epochs[epoch]
 
 
 class Normalise:
-    """uint8 (B, H, W, C) → float32 (B, C, H, W) in channels_last memory: (x / 255 - mean) / std."""
+    """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in channels_last memory: (x / 255 - mean) / std."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], width: int, device: torch.device) -> None:
-        scale = 1 / (255 * np.maximum(np.asarray(std, np.float64), 1e-6))  # a constant channel has std 0
+        scale = 1 / (255 * np.maximum(np.asarray(std, np.float64), 1e-6))  # the std of a constant channel is 0
         shift = -np.asarray(mean, np.float64) * 255 * scale
-        # a row's width long: an inner dimension of three channels would not vectorise
+        # as long as a row, because an inner dimension of three channels would not vectorise
         self.scale = torch.tensor(np.tile(scale, width), dtype=torch.float32, device=device)
         self.shift = torch.tensor(np.tile(shift, width), dtype=torch.float32, device=device)
 
     def __call__(self, x: Tensor) -> Tensor:
         B, H, W, C = x.shape
         rows = x.reshape(B, H, W * C).float()
-        torch.addcmul(self.shift, rows, self.scale, out=rows)  # in place: fresh pages cost more than the arithmetic
+        torch.addcmul(
+            self.shift, rows, self.scale, out=rows
+        )  # in place, because new memory pages cost more than the arithmetic
         return rows.reshape(B, H, W, C).permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
-def room(device: torch.device) -> int:
-    """Bytes that a store may take where batches are cut: IN_MEMORY, on a GPU a quarter of what is free there."""
+def memory_limit(device: torch.device) -> int:
+    """Return how many bytes a store may take on the device: IN_MEMORY, or a quarter of a GPU's free memory."""
     return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else IN_MEMORY
 
 
-def crops_of(images: NDArray[np.uint8], pad: int, device: torch.device) -> "Crops | DeviceCrops":
-    """Cut on the CPU, or on a GPU that the whole store fits on; else batches are cut on the CPU and to_device."""
-    if device.type != "cpu" and len(images) * int(np.prod(images.shape[1:])) <= room(device):
+def make_crops(images: NDArray[np.uint8], pad: int, device: torch.device) -> "Crops | DeviceCrops":
+    """Return what cuts the batches: a GPU if the whole store fits on it, else the CPU."""
+    if device.type != "cpu" and len(images) * int(np.prod(images.shape[1:])) <= memory_limit(device):
         return DeviceCrops(images, pad, device)
     return Crops(images, pad, device)
 
 
 class Crops:
-    """Flipped, padded crops out of a store, a whole batch at a time, cut on the CPU.
+    """Cut flipped, padded crops out of a store on the CPU, a whole batch at a time.
 
-    Images are kept in black frames, each also mirrored, so that a row of a crop is one run of bytes: a batch is B*H
-    copies of W*C bytes, by one lookup in an array whose items overlap. Images that are too many to be framed all are
-    framed a batch at a time. For a GPU a batch is copied from pinned memory on a stream of its own, while the step
-    before is computed.
+    The images are padded with black, and each is also kept mirrored, so that a row of a crop is contiguous. A batch is
+    then B*H copies of W*C bytes, by one lookup in an array whose items overlap. If there are too many images, each
+    batch is padded on its own. For a GPU, a batch is copied from pinned memory on a stream of its own while the
+    previous step is computed.
     """
 
     def __init__(self, images: NDArray[np.uint8], pad: int, device: torch.device) -> None:
@@ -93,12 +96,12 @@ class Crops:
         self.frames: NDArray[np.uint8] | None = None
         if 2 * N * (H + 2 * pad) * (W + 2 * pad) * C <= IN_MEMORY:
             whole = images[:]
-            self.frames = self._framed(np.concatenate([whole, whole[:, :, ::-1]]))
+            self.frames = self._padded(np.concatenate([whole, whole[:, :, ::-1]]))
         self.lines = np.arange(H)
         self.copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
-    def _framed(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(n, H, W, C) → (n, H + 2 pad, W + 2 pad, C), black around."""
+    def _padded(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pad images (n, H, W, C) with black: (n, H + 2 pad, W + 2 pad, C)."""
         H, W, C = self.shape
         p = self.pad
         wide = np.zeros((len(images), H + 2 * p, W + 2 * p, C), np.uint8)
@@ -108,16 +111,16 @@ class Crops:
     def __call__(
         self, chosen: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], flip: NDArray[np.bool_]
     ) -> Tensor:
-        """The images `chosen`, cut at `top`, `left` of the frame and mirrored where `flip` (all (B,)): (B, H, W, C)."""
+        """Return crops (B, H, W, C) at `top` and `left` of the padded images `chosen`, mirrored if `flip`, all (B,)."""
         H, W, C = self.shape
         p = self.pad
         if self.frames is None:
             part = self.images[chosen]
             part[flip] = part[flip][:, :, ::-1]
-            frames, row = self._framed(part), np.arange(len(chosen))
+            frames, row = self._padded(part), np.arange(len(chosen))
         else:
             frames, row = self.frames, chosen + len(self.images) * flip
-        left = np.where(flip, 2 * p - left, left)  # a mirrored crop is a crop of the mirrored frame
+        left = np.where(flip, 2 * p - left, left)  # a mirrored crop is a crop of the mirrored image
         start = ((row * (H + 2 * p) + top)[:, None] + self.lines) * (W + 2 * p) + left[:, None]  # (B, H) pixels
         length = W * C
         runs = np.ndarray((frames.size - length) // C + 1, np.dtype((np.void, length)), frames, strides=(C,))
@@ -130,17 +133,17 @@ class Crops:
             there = x.pin_memory().to(self.device, non_blocking=True)
         now = torch.cuda.current_stream(self.device)
         now.wait_stream(self.copying)
-        there.record_stream(now)  # its memory is not given to another batch before this stream is done with it
+        there.record_stream(now)  # its memory is not reused before this stream has read it
         return there
 
 
 class DeviceCrops:
-    """The same crops out of a store that lies on the device, uint8 and once: one lookup of pixels a batch."""
+    """Cut the same crops out of a store on the device, by one lookup of pixels a batch."""
 
     def __init__(self, images: NDArray[np.uint8], pad: int, device: torch.device) -> None:
         self.pad, self.device = pad, device
         self.store = torch.empty(images.shape, dtype=torch.uint8, device=device)
-        for at in range(0, len(images), 1024):  # so that the host never holds it all
+        for at in range(0, len(images), 1024):  # so that the host never holds all of it
             self.store[at : at + 1024] = torch.from_numpy(np.array(images[at : at + 1024])).to(device)
         H, W = images.shape[1:3]
         self.lines, self.columns = torch.arange(H, device=device), torch.arange(W, device=device)
@@ -148,11 +151,11 @@ class DeviceCrops:
     def __call__(
         self, chosen: NDArray[np.int64], top: NDArray[np.int64], left: NDArray[np.int64], flip: NDArray[np.bool_]
     ) -> Tensor:
-        """As `Crops`: (B, H, W, C)."""
+        """Return the same as `Crops`: (B, H, W, C)."""
         N, H, W, C = self.store.shape
         draws = to_device(np.stack([chosen, top - self.pad, left - self.pad, flip.astype(np.int64)]), self.device)
         image, top_, left_, flip_ = draws[:, :, None]  # (B, 1) each
-        row = self.lines + top_  # (B, H) rows of the image; those outside it are black
+        row = self.lines + top_  # (B, H) rows of the image; rows outside it are black
         column = torch.where(flip_ == 1, W - 1 - self.columns, self.columns) + left_  # (B, W)
         inside = ((row >= 0) & (row < H))[:, :, None] & ((column >= 0) & (column < W))[:, None]  # (B, H, W)
         pixel = (image * H + row.clamp(0, H - 1))[:, :, None] * W + column.clamp(0, W - 1)[:, None]
@@ -161,17 +164,17 @@ class DeviceCrops:
 
 
 def padding(run: Run, side: int) -> int:
-    """The padding of the random crop in pixels: `run.crop` up to 32 px, in proportion above; none if it is resized."""
+    """Return the padding of the random crop in pixels: `run.crop` up to 32 px, in proportion above, 0 if resized."""
     if run.resized_crop:
         return 0
     return run.crop if side <= 32 else round(run.crop * side / 32)
 
 
 class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
-    """An endless epoch cut to `steps` batches: x float32 (B, C, H, W), augmented and normalised, with its target (B,).
+    """Iterate over `steps` training batches: x float32 (B, C, H, W), augmented and normalised, and its target (B,).
 
-    images: (N, H, W, C) uint8, those that the run trains on; labels: (N,), or None for x alone, so that a pretraining
-    without labels cannot see any. mean, std: per channel, in [0, 1]. first_step: where a resumed run goes on.
+    images: (N, H, W, C) uint8, the images to train on. labels: (N,), or None to yield x alone, so that a pretraining
+    cannot see any label. mean, std: per channel, in [0, 1]. first_step: the step at which a resumed run continues.
     """
 
     def __init__(
@@ -191,7 +194,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         self.device = torch.device(device)
         self.order = Order(len(images), run.batch_size, run.seed, repeats=run.repeated_augmentation)
         self.pad = padding(run, images.shape[1])
-        self.crops = crops_of(images, self.pad, self.device)
+        self.crops = make_crops(images, self.pad, self.device)
         self.normalise = Normalise(mean, std, images.shape[2], self.device)
         self.labels = None if labels is None else np.asarray(labels, np.int64)
 
@@ -203,7 +206,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
             yield self.batch(step)
 
     def batch(self, step: int) -> Tensor | tuple[Tensor, Tensor]:
-        """The batch of one step, whatever was asked for before."""
+        """Return the batch of one step, whichever steps came before."""
         run, chosen = self.run, self.order(step)
         at = augment.At(run.seed, step, np.arange(len(chosen)))
         x = augment.apply(augment.NORMALISED, self.normalise(self.views(chosen, at)), at, run)  # (B, C, H, W)
@@ -229,9 +232,9 @@ def eval_loader(
     batch_size: int = 256,
     device: str | torch.device = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Un-augmented (x, labels) in index order, for test, hold-out and training accuracy; the last batch may be short.
+    """Yield (x, labels) without augmentation, in index order. The last batch may be short.
 
-    A run's intervention stays: it belongs to the data.
+    It serves test, hold-out and training accuracy. A run's intervention is applied, because it is part of the data.
     """
     device = torch.device(device)
     normalise = Normalise(mean, std, images.shape[2], device)

@@ -1,7 +1,7 @@
-"""Random draws without a generator: a value is a hash of (seed, purpose, where), so nothing drawn before can move it.
+"""Draw random values without a generator. A value is a hash of (seed, purpose, counters) and of no earlier draw.
 
 The hash is SplitMix64's finaliser (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195), chained over the counters in
-numpy's wrapping 64-bit integers: the same bits on every platform and library version.
+numpy's wrapping 64-bit integers. It gives the same bits on every platform and with every library version.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _mix_one(z: int) -> int:
-    """`_mix` of a single number in Python's integers: ten times as fast as an array of one."""
+    """Return `_mix` of a single number in Python's integers, which is ten times as fast as an array of one."""
     z = ((z ^ (z >> 30)) * _FIRST) & _WRAP
     z = ((z ^ (z >> 27)) * _SECOND) & _WRAP
     return z ^ (z >> 31)
@@ -33,7 +33,7 @@ def _start(seed: int, purpose: str) -> int:
 
 
 def bits(seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray[np.uint64]:
-    """64 random bits for each combination of the counters (step, sample, …), which broadcast like arrays."""
+    """Return 64 random bits for each combination of the counters (step, sample, …), which broadcast like arrays."""
     one = _start(seed, purpose)
     state: NDArray[np.uint64] | None = None
     for counter in counters:
@@ -46,17 +46,17 @@ def bits(seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray
 
 
 def uniform(seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray[np.float64]:
-    """Draws from [0, 1), each a multiple of 2^-53."""
+    """Return draws from [0, 1), each a multiple of 2^-53."""
     return (bits(seed, purpose, *counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def integers(high: int, seed: int, purpose: str, *counters: int | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Draws from 0 … high - 1; the bias of the modulus is below high / 2^64."""
+    """Return draws from 0 … high - 1. The bias of the modulus is below high / 2^64."""
     if high < 1:
         raise ValueError(f"no integers below {high}")
     return (bits(seed, purpose, *counters) % np.uint64(high)).astype(np.int64)
 
 
 def permutation(n: int, seed: int, purpose: str, *counters: int) -> NDArray[np.int64]:
-    """A permutation of 0 … n - 1: the order of n hashes (a tie, of chance 2^-64 a pair, goes to the lower index)."""
+    """Return a permutation of 0 … n - 1, the order of n hashes. Ties (2^-64 a pair) go to the lower index."""
     return np.argsort(bits(seed, purpose, *counters, np.arange(n)), kind="stable")

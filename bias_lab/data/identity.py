@@ -1,7 +1,8 @@
-"""What an image is and what a dataset is, as hashes: numpy and hashlib, nothing else.
+"""Identify an image and a dataset by hashes.
 
-An image is its decoded pixels and their shape, so that the same picture in another file, folder or format is found
-again. A dataset is its images with their classes and splits: an image moved, changed or added makes another one.
+An image is identified by its decoded pixels and their shape, so that the same picture is recognised in another file,
+folder or format. A dataset is identified by its images with their classes and splits. If an image is moved, changed or
+added, it is another dataset.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def content_hash(pixels: NDArray[np.uint8]) -> str:
-    """BLAKE2b-128 of one image's decoded pixels (H, W, C) and their shape, as 32 hex digits."""
+    """Return the BLAKE2b-128 of one image's decoded pixels (H, W, C) and their shape, as 32 hex digits."""
     if pixels.ndim != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"an image is (H, W, C) of uint8, not {pixels.shape} of {pixels.dtype}")
     H, W, C = pixels.shape
@@ -22,14 +23,14 @@ def content_hash(pixels: NDArray[np.uint8]) -> str:
 
 
 def file_hash(data: bytes) -> str:
-    """BLAKE2b-64 of a file's bytes, as 16 hex digits: equal bytes are equal pixels, and are several times fewer."""
+    """Return the BLAKE2b-64 of a file's bytes, as 16 hex digits. There are several times fewer bytes than pixels."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def fingerprint(images: Iterable[tuple[str, str, str]]) -> str:
-    """BLAKE2b-64 over the sorted (split, class, content hash) triples of a dataset, as 16 hex digits.
+    """Return the BLAKE2b-64 over the sorted (split, class, content hash) triples of a dataset, as 16 hex digits.
 
-    Paths play no part: renaming a file, or unpacking the dataset elsewhere, gives the same dataset.
+    Paths have no influence. A renamed file or another folder gives the same dataset.
     """
     hasher = hashlib.blake2b(digest_size=8)
     for triple in sorted(images):

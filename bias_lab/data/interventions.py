@@ -25,7 +25,6 @@ from bias_lab.data import draws
 from bias_lab.data.augment import At, inside
 from bias_lab.data.operations import to_device
 from bias_lab.data.readers import named, procedural
-from bias_lab.errors import UserError
 
 EVALUATION = 2**62  # the step that keys the draws for test and hold-out images; no training reaches it
 
@@ -36,7 +35,7 @@ class Intervention(Protocol):
     value: what the run gives after the colon, or the default of the catalogue's row. at: keys the draws of each image.
     """
 
-    def __call__(self, x: Tensor, value: float, at: At) -> Tensor: ...
+    def __call__(self, x: Tensor, value: float, at: At, /) -> Tensor: ...
 
 
 def intervene(x: Tensor, intervention: str, at: At) -> Tensor:
@@ -48,8 +47,8 @@ def intervene(x: Tensor, intervention: str, at: At) -> Tensor:
     if not intervention:
         return x
     name, value = catalogue.intervention(intervention)
-    if catalogue.INTERVENTIONS[name].is_patch:
-        _check_patch(x, int(value), intervention)
+    for side in {*x.shape[2:]}:
+        catalogue.check_intervention(intervention, side)
     return _function(name)(x, value, at)
 
 
@@ -59,20 +58,10 @@ def _function(name: str) -> Intervention:
     return function
 
 
-def _check_patch(x: Tensor, patch: int, intervention: str) -> None:
-    H, W = x.shape[2:]
-    if H % patch or W % patch:
-        sides = [side for side in range(2, min(H, W)) if H % side == 0 and W % side == 0]
-        raise UserError(
-            f"{intervention}: patches of {patch} px do not divide a {H}x{W} image",
-            f"sides that do: {', '.join(map(str, sides)) or 'none'}",
-        )
-
-
 # --- permutations ----------------------------------------------------------------------------------------------------
 
 
-def permute_pixels(x: Tensor, value: float, at: At) -> Tensor:
+def permute_pixels(x: Tensor, value: float, _at: At) -> Tensor:
     """Permute the pixels of all images alike. value: the number of the permutation."""
     H, W = x.shape[2:]
     return _rearrange(x, permuted_pixels(H, W, int(value))[None])
@@ -84,7 +73,7 @@ def permuted_pixels(H: int, W: int, number: int) -> NDArray[np.int64]:
     return draws.permutation(H * W, number, "permuted pixels")
 
 
-def permute_patches(x: Tensor, value: float, at: At) -> Tensor:
+def permute_patches(x: Tensor, value: float, _at: At) -> Tensor:
     """Permute the patches of all images alike. value: the side of a patch in pixels."""
     patch, (H, W) = int(value), x.shape[2:]
     order = draws.permutation((H // patch) * (W // patch), 0, "permuted patches")
@@ -123,12 +112,12 @@ def _rearrange(x: Tensor, source: NDArray[np.int64]) -> Tensor:
 # --- frequencies -----------------------------------------------------------------------------------------------------
 
 
-def low_pass(x: Tensor, value: float, at: At) -> Tensor:
+def low_pass(x: Tensor, value: float, _at: At) -> Tensor:
     """Keep the frequencies up to `value` of the Nyquist frequency."""
     return _filter(x, value, high=False)
 
 
-def high_pass(x: Tensor, value: float, at: At) -> Tensor:
+def high_pass(x: Tensor, value: float, _at: At) -> Tensor:
     """Keep the frequencies above `value` of the Nyquist frequency."""
     return _filter(x, value, high=True)
 

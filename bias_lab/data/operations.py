@@ -1,8 +1,9 @@
-"""TrivialAugment's and RandAugment's fourteen operations on a batch, each image with its own: uint8 in, uint8 out.
+"""Apply TrivialAugment's and RandAugment's fourteen operations to a batch: uint8 in, uint8 out.
 
-Images are (B, H, W, C), one or three channels. Geometric operations are one affine lookup (nearest pixel, black
-outside); all that treat a pixel by its value alone are one lookup table an image; saturation and sharpness, which look
-at channels or neighbours, remain. Results equal torchvision's per image (`tests/data/test_operations.py` compares).
+Each image has its own operation. Images are (B, H, W, C) with one or three channels. A geometric operation is one
+affine lookup (nearest pixel, black outside). An operation on a pixel's value alone is one lookup table an image.
+Saturation and sharpness depend on channels or neighbours and are computed on their own. The results equal torchvision's
+per image (`tests/data/test_operations.py` compares).
 """
 
 from collections.abc import Callable
@@ -31,8 +32,9 @@ _IS_GEOMETRY, _IS_TABLE = np.isin(range(COUNT), _GEOMETRY), np.isin(range(COUNT)
 def operate(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     """Apply to each image (B, H, W, C) its operation (B,) with its value (B,).
 
-    value: a shear as a tangent, a translation in pixels, a rotation in degrees; for brightness, colour, contrast and
-    sharpness the factor less one; for posterize the bits kept, for solarize the threshold; else unused.
+    value: the tangent of a shear, the pixels of a translation, the degrees of a rotation, the factor less one of
+    brightness, colour, contrast and sharpness, the bits that posterize keeps, the threshold of solarize. Other
+    operations do not use it.
     """
     x = _only(x, _IS_GEOMETRY[operation], operation, value, _geometry)
     x = _only(x, _IS_TABLE[operation], operation, value, _tables)
@@ -44,7 +46,7 @@ def operate(x: Tensor, operation: Kinds, value: Values) -> Tensor:
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """An array as a tensor on the device; for a GPU from pinned memory, so that nobody waits for its present work."""
+    """Return an array as a tensor on the device. For a GPU it is copied from pinned memory, without waiting."""
     tensor = torch.from_numpy(array)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
@@ -52,7 +54,7 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
 def _only(
     x: Tensor, here: NDArray[np.bool_], operation: Kinds, value: Values, do: Callable[[Tensor, Kinds, Values], Tensor]
 ) -> Tensor:
-    """Do something to the images that `here` (B,) marks, and leave the others."""
+    """Apply a function to the images that `here` (B,) marks, and leave the others unchanged."""
     if not here.any():
         return x
     at = to_device(np.flatnonzero(here), x.device)
@@ -60,7 +62,7 @@ def _only(
 
 
 def _matrices(operation: Kinds, value: Values, H: int, W: int) -> Values:
-    """Where an output pixel comes from: (B, 2, 3) from its centre (x, y, 1), counted from the image's centre."""
+    """Return the maps (B, 2, 3) from an output pixel (x, y, 1) to its source, counted from the image's centre."""
     m = np.tile(np.array([[1.0, 0, 0], [0, 1, 0]]), (len(value), 1, 1))
     at = {kind: operation == kind for kind in _GEOMETRY}
     m[at[SHEAR_X], 0, 1] = value[at[SHEAR_X]]
@@ -77,7 +79,7 @@ def _matrices(operation: Kinds, value: Values, H: int, W: int) -> Values:
 
 @cache
 def _centres(H: int, W: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixel centres (3, H*W) as (x, y, 1) from the image's centre, and the last pixel of each direction (2, 1)."""
+    """Return the pixels (3, H*W) as (x, y, 1) from the image's centre, and the last pixel of each direction (2, 1)."""
     y, x = torch.meshgrid(torch.arange(H) - (H - 1) / 2, torch.arange(W) - (W - 1) / 2, indexing="ij")
     centres = torch.stack([x, y, torch.ones(H, W)]).reshape(3, H * W)
     return centres.to(device), torch.tensor([[W - 1.0], [H - 1.0]]).to(device)
@@ -91,8 +93,8 @@ def _geometry(x: Tensor, operation: Kinds, value: Values) -> Tensor:
     kept = torch.minimum(source.clamp(min=0), last)
     inside = (kept == source).all(1)  # (B, H*W)
     place = (kept[:, 1] * W + kept[:, 0]).long()[:, :, None]
-    taken = x.reshape(B, H * W, C).gather(1, place.expand(B, H * W, C)) * inside[:, :, None]
-    return taken.reshape(B, H, W, C)
+    moved = x.reshape(B, H * W, C).gather(1, place.expand(B, H * W, C)) * inside[:, :, None]
+    return moved.reshape(B, H, W, C)
 
 
 def _tables(x: Tensor, operation: Kinds, value: Values) -> Tensor:
@@ -121,27 +123,27 @@ def _tables(x: Tensor, operation: Kinds, value: Values) -> Tensor:
 
 
 def _stretch(x: Tensor, levels: Tensor) -> Tensor:
-    """Tables (B, C, 256) that spread each channel from its least and greatest value to 0 … 255."""
+    """Return tables (B, C, 256) that stretch each channel from its least and greatest value to 0 … 255."""
     flat = x.reshape(len(x), -1, x.shape[-1])
     low, high = flat.amin(1).float()[..., None], flat.amax(1).float()[..., None]  # (B, C, 1)
     return torch.where(high > low, (levels - low) * (255 / (high - low).clamp(min=1)), levels)
 
 
 def _equalize(x: Tensor, levels: Tensor) -> Tensor:
-    """Tables (B, C, 256) that flatten each channel's histogram (PIL's rule, in integers)."""
+    """Return tables (B, C, 256) that flatten each channel's histogram (PIL's rule, in integers)."""
     B, _, _, C = x.shape
     flat = x.permute(0, 3, 1, 2).reshape(B * C, -1).long()
     first = torch.arange(B * C, device=x.device)[:, None] * 256
     counts = torch.bincount((flat + first).reshape(-1), minlength=B * C * 256).reshape(B * C, 256)
-    last = flat.amax(1, keepdim=True)  # the highest level that occurs: its count is left out of the step
+    last = flat.amax(1, keepdim=True)  # the highest level that occurs; the step leaves its count out
     step = (counts.sum(1, keepdim=True) - counts.gather(1, last)) // 255  # (B*C, 1)
     before = counts.cumsum(1) - counts
-    made = ((before + step // 2) // step.clamp(min=1)).clamp(max=255).float()
-    return torch.where(step > 0, made, levels).reshape(B, C, 256)
+    flat_levels = ((before + step // 2) // step.clamp(min=1)).clamp(max=255).float()
+    return torch.where(step > 0, flat_levels, levels).reshape(B, C, 256)
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma (B, H, W) of ITU-R 601-2, in whole levels; a single channel is its own."""
+    """Return the luma (B, H, W) of ITU-R 601-2, in whole levels. A single channel is returned as it is."""
     if x.shape[-1] == 1:
         return x[..., 0]
     weights = torch.tensor([0.2989, 0.587, 0.114], device=x.device)
@@ -158,7 +160,7 @@ def _colour(x: Tensor, _: Kinds, value: Values) -> Tensor:
 
 
 def _sharpness(x: Tensor, _: Kinds, value: Values) -> Tensor:
-    """Blend with the mean of the 3 x 3 neighbourhood, the centre counted five times; the border is kept as it is."""
+    """Blend with the mean of the 3 x 3 neighbourhood, in which the centre has weight five. The border stays."""
     whole = x.float()
     rows = whole[:, :-2] + whole[:, 1:-1] + whole[:, 2:]
     around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]  # (B, H-2, W-2, C)

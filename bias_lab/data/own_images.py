@@ -179,7 +179,7 @@ def _check_classes(path: Path, listed: Listing, table: pd.DataFrame) -> None:
 
 
 def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, list[str], set[tuple[str, str]] | None]:
-    """Return the table with every image's split (train, test or holdout), lines for the user, and the test images drawn.
+    """Return the table with each image's split (train, test or holdout), lines for the user, and the images drawn.
 
     A split that the user gave stays. Otherwise it is drawn once. kept: the file of a split that was drawn. The last
     item is None unless the split was drawn now, to be written there.
@@ -262,15 +262,15 @@ def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_unchanged(folder: Path, mark: str, table: pd.DataFrame, path: Path) -> None:
-    """Raise UserError if the folder holds finished runs on other images, which could not be compared with new ones."""
+    """Raise UserError if the folder holds finished runs on other images, which new ones would be compared with."""
     for old in sorted((folder / "data").glob("*.parquet")):
         if old.stem in (mark, "seen") or not _finished_on(folder, old.stem):
             continue
         before = pd.read_parquet(old, columns=["name", "hash", "split"])
         raise UserError(
             f"the images in {path} are not those of the finished runs in {folder}: {difference(before, table)}",
-            remedy=f"restore the old images, or give a new --out (copy {folder / 'data' / 'split.json'} to its data/ to "
-            "keep the test images)",
+            remedy="restore the old images, or give a new --out (to keep the test images, copy "
+            f"{folder / 'data' / 'split.json'} to its data/)",
         )
 
 

@@ -1,7 +1,7 @@
-"""Which images a run is trained on: the order of a pool, and a run's selection from it (DESIGN 3.2). No torch.
+"""Select the images that a run is trained on: the order of a pool, and a prefix of it (DESIGN 3.2). No torch.
 
-The order is a pure function of (fingerprint, draw): hashes and integers alone, no random-number library, so it is the
-same on every platform and version. Every prefix is a subset, hence subsets are nested.
+The order is a pure function of (fingerprint, draw). It uses hashes and integers and no random-number library, so it is
+the same on every platform and version. Every prefix is a subset, hence subsets are nested.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What a run trains on. indices: (N,) of the pool, in order; labels: (N,) after noise; holdout: indices or None."""
+    """Hold the images to train on. indices: (N,) of the pool, in order. labels: (N,) after noise. holdout: indices."""
 
     indices: Indices
     labels: NDArray[np.int64]
@@ -27,18 +27,18 @@ class Selection:
 
 
 def keys(fingerprint: str, draw: int, count: int) -> list[bytes]:
-    """Each pool image's sort key: the BLAKE2b hash of fingerprint, draw and index."""
+    """Return the sort key of each image of the pool: the BLAKE2b hash of fingerprint, draw and index."""
     start = hashlib.blake2b(f"{fingerprint} {draw} ".encode(), digest_size=16)
-    made = []
+    digests = []
     for index in range(count):
         hasher = start.copy()
         hasher.update(b"%d" % index)
-        made.append(hasher.digest())
-    return made
+        digests.append(hasher.digest())
+    return digests
 
 
 def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int) -> list[Indices]:
-    """For each class from 0 to the largest label, its images' indices sorted by key."""
+    """Return for each class, from 0 to the largest label, its images' indices sorted by key."""
     key = np.array(keys(fingerprint, draw, len(labels)), dtype="S16").view(">u8").reshape(-1, 2)
     order = np.lexsort((key[:, 1], key[:, 0], labels))
     ends = np.cumsum(np.bincount(labels))[:-1]
@@ -46,11 +46,11 @@ def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int) -> list[Ind
 
 
 def interleave(shares: list[int], length: int) -> NDArray[np.int64]:
-    """The class of each of the first `length` images, every prefix within one image of each class's share.
+    """Return the class of each of the first `length` images. Every prefix is within one image of each class's share.
 
-    shares: (K,) integers, a class's part of the whole. The quota method of Balinski and Young (1975,
-    doi:10.1080/00029890.1975.11993911): of the classes whose next image would not exceed their rounded-up share, the
-    one with the largest share / (taken + 1) comes next, ties to the lower class.
+    shares: (K,) integers, a class's part of the whole. The rule is the quota method of Balinski and Young (1975,
+    doi:10.1080/00029890.1975.11993911). Of the classes whose next image would not exceed their rounded-up share, the
+    one with the largest share / (taken + 1) comes next. Ties go to the lower class.
     """
     total = sum(shares)
     taken = [0] * len(shares)
@@ -70,10 +70,10 @@ def interleave(shares: list[int], length: int) -> NDArray[np.int64]:
 
 
 def order(fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: bool = False) -> Indices:
-    """The pool's indices (M,) in the order of one draw; every prefix is a subset.
+    """Return the pool's indices (M,) in the order of one draw. Every prefix is a subset.
 
     labels: (M,) class numbers. balanced: the classes take turns, so that prefixes have equal counts until the smallest
-    class is used up; otherwise every prefix is within one image of proportional for every class.
+    class is used up. Otherwise every prefix is within one image of proportional for every class.
     """
     groups = by_class(fingerprint, np.asarray(labels, np.int64), draw)
     if balanced:
@@ -84,7 +84,7 @@ def order(fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: b
 
 
 def _take(groups: list[Indices], classes: NDArray[np.int64]) -> Indices:
-    """Deal the groups' images out in the order of `classes`."""
+    """Return the groups' images in the order of `classes`."""
     dealt = np.empty(len(classes), np.int64)
     for c, group in enumerate(groups):
         places = np.flatnonzero(classes == c)
@@ -93,26 +93,27 @@ def _take(groups: list[Indices], classes: NDArray[np.int64]) -> Indices:
 
 
 def long_tail(counts: list[int], factor: float, size: int) -> list[int]:
-    """Integer shares that fall geometrically from class 0 to the last, the first `factor` times the last.
+    """Return integer shares that fall geometrically from class 0 to the last. The first is `factor` times the last.
 
-    The profile of Cui et al. 2019 (arXiv:1901.05555); classes with no image in the pool have no share.
+    This is the profile of Cui et al. 2019 (arXiv:1901.05555). A class without an image in the pool has no share. Raises
+    UserError if the pool has too few images of a class.
     """
     ladder = max(len(counts) - 1, 1)
     shares = [round(2**20 * factor ** (-c / ladder)) if count else 0 for c, count in enumerate(counts)]
     taken = np.bincount(interleave(shares, size), minlength=len(counts))
-    for c, (wanted, there) in enumerate(zip(taken.tolist(), counts, strict=True)):
-        if wanted > there:
+    for c, (wanted, held) in enumerate(zip(taken.tolist(), counts, strict=True)):
+        if wanted > held:
             raise UserError(
-                f"imbalance {factor:g} at size {size} needs {wanted} images of class {c}, and the pool has {there}",
-                remedy="a smaller size or a smaller imbalance",
+                f"imbalance {factor:g} at size {size} needs {wanted} images of class {c}, and the pool has {held}",
+                remedy="choose a smaller size or a smaller imbalance",
             )
     return shares
 
 
 def noisy(labels: NDArray[np.int64], share: float, fingerprint: str, draw: int, classes: int) -> NDArray[np.int64]:
-    """The pool's labels with each replaced, with probability `share`, by one of the other classes, all equally likely.
+    """Return the pool's labels, each replaced with probability `share` by another class, all equally likely.
 
-    A pure function of (fingerprint, draw, index), so that nested subsets keep their wrong labels.
+    The result is a pure function of (fingerprint, draw, index), so that nested subsets keep their wrong labels.
     """
     if not share:
         return labels
@@ -129,14 +130,14 @@ def holdout_size(pool: int) -> int:
 
 
 def smallest_size(counts: list[int]) -> int:
-    """The smallest prefix of the proportional order that holds every class that the pool holds."""
+    """Return the length of the shortest prefix of the proportional order that holds every class of the pool."""
     classes = interleave(counts, sum(counts))
     first = np.unique(classes, return_index=True)[1]
     return int(first.max()) + 1
 
 
 def check_balanced(counts: list[int], size: int) -> None:
-    """Raises UserError for a size at which the classes can't have equal counts; those without an image have no part."""
+    """Raise UserError for a size at which the classes cannot have equal counts. Empty classes are ignored."""
     smallest = min(count for count in counts if count)
     largest = smallest * sum(count > 0 for count in counts)
     if size > largest:
@@ -145,37 +146,37 @@ def check_balanced(counts: list[int], size: int) -> None:
 
 
 def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: Indices | None = None) -> Selection:
-    """The images that a run trains on, and those of the hold-out that it may be judged on before its last step.
+    """Return the images that a run trains on, and the hold-out on which it may be evaluated before its last step.
 
-    labels: (M,) of the pool. ranking: a manifest's order, in place of a draw's. A run of size 0 (a pretraining on the
-    pool) takes them all. The hold-out is the last min(1,000, 20 %) of the draw's order; None if the subset reaches into
-    it. Raises UserError if the size exceeds the pool or leaves a class without an image.
+    labels: (M,) of the pool. ranking: a manifest's order, instead of a draw's. A run of size 0 (a pretraining on the
+    pool) takes all images. The hold-out is the last min(1,000, 20 %) of the draw's order, or None if the subset reaches
+    into it. Raises UserError if the size exceeds the pool or leaves a class without an image.
     """
     labels = np.asarray(labels, np.int64)
     counts = np.bincount(labels).tolist()
-    plain = order(fingerprint, labels, run.draw) if ranking is None else ranking
-    size = run.size or len(plain)
-    if size > len(plain):
-        raise UserError(f"size {size} exceeds the {len(plain)} images of the {'manifest' if run.manifest else 'pool'}")
-    chosen = _chosen(run, labels, counts, fingerprint, plain, size)
+    ranked = order(fingerprint, labels, run.draw) if ranking is None else ranking
+    size = run.size or len(ranked)
+    if size > len(ranked):
+        raise UserError(f"size {size} exceeds the {len(ranked)} images of the {'manifest' if run.manifest else 'pool'}")
+    chosen = _chosen(run, labels, counts, fingerprint, ranked, size)
     missing = np.flatnonzero((np.bincount(labels[chosen], minlength=len(counts)) == 0) & (np.array(counts) > 0))
     if run.size and missing.size:
         known = ranking is None and run.imbalance == 1
-        remedy = f"the smallest size that works is {smallest_size(counts)}" if known else "a larger size"
+        remedy = f"the smallest size that works is {smallest_size(counts)}" if known else "choose a larger size"
         raise UserError(f"size {size} leaves class {missing[0]} without an image", remedy=remedy)
-    holdout = _holdout(labels, fingerprint, plain, is_draw=ranking is None)
+    holdout = _holdout(labels, fingerprint, ranked, is_draw=ranking is None)
     if not len(holdout) or np.intersect1d(chosen, holdout).size:
         return Selection(chosen, _labels(run, labels, fingerprint)[chosen], None)
     return Selection(chosen, _labels(run, labels, fingerprint)[chosen], holdout)
 
 
-def _holdout(labels: NDArray[np.int64], fingerprint: str, plain: Indices, *, is_draw: bool) -> Indices:
-    """The last min(1,000, 20 %) of the order; with a manifest, of draw 0's order, the manifest's images left out."""
+def _holdout(labels: NDArray[np.int64], fingerprint: str, ranked: Indices, *, is_draw: bool) -> Indices:
+    """Return the end of the order. With a manifest it is the end of draw 0's order without the manifest's images."""
     kept = holdout_size(len(labels))
     if not is_draw:
         whole = order(fingerprint, labels, 0)
-        plain = whole[~np.isin(whole, plain)]
-    return plain[len(plain) - min(kept, len(plain)) :]
+        ranked = whole[~np.isin(whole, ranked)]
+    return ranked[len(ranked) - min(kept, len(ranked)) :]
 
 
 def _labels(run: Run, labels: NDArray[np.int64], fingerprint: str) -> NDArray[np.int64]:
@@ -183,12 +184,12 @@ def _labels(run: Run, labels: NDArray[np.int64], fingerprint: str) -> NDArray[np
 
 
 def _chosen(
-    run: Run, labels: NDArray[np.int64], counts: list[int], fingerprint: str, plain: Indices, size: int
+    run: Run, labels: NDArray[np.int64], counts: list[int], fingerprint: str, ranked: Indices, size: int
 ) -> Indices:
     if run.manifest or (run.imbalance == 1 and not run.balanced):
-        return plain[:size]
+        return ranked[:size]
     if run.balanced and run.imbalance != 1:
-        raise UserError("balanced and imbalance exclude each other", remedy="leave one of them out")
+        raise UserError("balanced and imbalance exclude each other", remedy="remove one of them")
     if run.balanced:
         check_balanced(counts, size)
         return order(fingerprint, labels, run.draw, balanced=True)[:size]

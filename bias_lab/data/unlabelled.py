@@ -37,9 +37,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     table = table.assign(name=[str(file.relative_to(path)) for file in files])
     table = table[["path", "name", "hash", "file", "grey", "problem"]]
     bad = dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))
-    check_readable(
-        path, bad, len(table), skip_bad=skip_bad and len(bad) < len(table), at_most=NAMED, folder=folder
-    )
+    check_readable(path, bad, len(table), skip_bad=skip_bad and len(bad) < len(table), at_most=NAMED, folder=folder)
     table = table[table.problem == ""].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
     mark = fingerprint(("unlabelled", "", content) for content in table.hash)
     table = table.assign(column="", group=0, row=0, split="train", label=0)

@@ -1,37 +1,58 @@
-"""A sweep from plan to end: what is missing is run, failures are kept, the report is refreshed as rows come in."""
+"""Run a sweep from its plan to its end: carry out missing runs, record failures, keep the report up to date."""
 
 import shutil
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 
-from bias_lab import ledger
-from bias_lab.definition import Run, Settings, label, run_id
+from bias_lab import catalogue, ledger, schema
+from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import plural
-from bias_lab.execution.local import Local
-from bias_lab.execution.progress import Clock, Show
+from bias_lab.execution.engine import Engine, open_engine
+from bias_lab.execution.progress import Clock, Display, print_line
+from bias_lab.execution.publisher import Publisher
 from bias_lab.execution.queue import Queue
 from bias_lab.execution.status import codes, other_code, states
 from bias_lab.planning import learning_rates
 from bias_lab.planning import plan as planning
 from bias_lab.planning.plan import Plan
 
+DURATIONS = 200  # earlier runs from whose durations the time left is estimated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a sweep is carried out.
+
+    engine: a name in `catalogue.ENGINES`. retry_failed: carry out failed runs again, except diverged ones.
+    redo_changed: carry out finished runs again that came from different code. keep: keep runs of earlier plans listed
+    even if they are unfinished (for a folder of single runs).
+    """
+
+    engine: str = "local"
+    retry_failed: bool = False
+    redo_changed: bool = False
+    keep: bool = False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
+    """A failed run, with the reason and exception of its failure.json."""
+
     run: Run
     reason: str
     exception: str
 
+    def __str__(self) -> str:
+        return f"{run_id(self.run)}  {schema.label(self.run)}: {self.exception}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a sweep ended. blocked: runs whose pretraining failed."""
+    """How a sweep ended. finished and total are numbers of runs, blocked are runs whose pretraining failed."""
 
     finished: int
     total: int
@@ -40,6 +61,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
+        """1 if a run failed or is blocked, else 0."""
         return 1 if self.failures or self.blocked else 0
 
 
@@ -47,216 +69,138 @@ def run_sweep(
     make: Callable[[], Plan],
     folder: Path,
     settings: Settings,
+    options: Options,
     *,
     publish: Callable[[], None],
     console: Console,
-    retry_failed: bool = False,
-    redo_changed: bool = False,
-    keep: bool = False,
 ) -> Outcome:
-    """Run what the ledger lacks of a plan. The caller holds the folder's claim.
+    """Carry out the runs of a plan that are not finished in the folder, and return how that ended.
 
-    make: the plan, asked for again after its trials have finished. publish: rewrites the table and the report; called
-    from the first minute on. keep: a folder of single runs, which stay listed when others are added. Raises UserError,
-    with nothing in `runs/`, for what planning or the preflight refuse.
+    make: returns the plan. It is called again after the tuning trials, which settle the open learning rates.
+    folder: the sweep's folder, which the caller has claimed. publish: rewrites the table and the report. It is called
+    first before any run starts, then as runs end.
+    Raise UserError for a user's mistake that planning or the preflight finds, before anything is written to `runs/`.
+    Raise DiskFullError when the disk is full.
     """
     plan = make()
     planning.write_places(plan, folder)
     for line in (*plan.notes, *(f"warning: {text}" for text in plan.warnings)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    _other_code(plan, folder, console, redo=redo_changed)
-    todo = _missing(plan.all(), folder, retry_failed=retry_failed)
-    if not todo:
-        planning.write(plan, folder, settings.command, keep=keep)
+        print_line(console, line)
+    _treat_other_code(plan, folder, console, redo=options.redo_changed)
+    to_do = _unfinished(plan.all(), _states(plan.all(), folder), options)
+    if not to_do:
+        planning.write(plan, folder, settings.command, keep=options.keep)
         return _outcome(plan, folder)
-    with _Publisher(publish) as publisher, Local(folder, settings) as engine:
-        count = min(engine.most, len(todo))
-        console.print(
-            f"{plan.name}, {plan.profile}: {len(todo)} of {len(plan.all())} runs to do, {count} at a time; "
-            "starting workers and checking what can be checked",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for line in engine.preflight(_distinct(todo)):
-            console.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
-        planning.write(plan, folder, settings.command, keep=keep)
-        publisher.due()
+    with Publisher(publish) as publisher, open_engine(options.engine, folder, settings) as engine:
+        counts = f"{len(to_do)} of {plural(len(plan.all()), 'run')} to do, {min(engine.most, len(to_do))} at a time"
+        print_line(console, f"{plan.name}, {plan.profile}: {counts}; starting workers and checking the runs")
+        for line in engine.preflight(_distinct(to_do)):
+            print_line(console, f"warning: {line}")
+        planning.write(plan, folder, settings.command, keep=options.keep)
+        publisher.request()
         if plan.trials:
             named = {trial.pretraining for trial in plan.trials}
             first = [run for run in plan.runs if run_id(run) in named]  # trials of pretrained cells wait for these
-            _carry_out(engine, (*first, *plan.trials), folder, publisher, console, retry_failed=retry_failed)
+            _carry_out(engine, (*first, *plan.trials), folder, publisher, console, options)
             adopt_trials(plan.trials, folder, settings.command)
             plan = make()
-            planning.write(plan, folder, settings.command, keep=keep)
-        _carry_out(engine, plan.runs, folder, publisher, console, retry_failed=retry_failed)
+            planning.write(plan, folder, settings.command, keep=options.keep)
+        _carry_out(engine, plan.runs, folder, publisher, console, options)
     return _outcome(plan, folder)
 
 
 def _carry_out(
-    engine: Local,
-    runs: Sequence[Run],
-    folder: Path,
-    publisher: "_Publisher",
-    console: Console,
-    *,
-    retry_failed: bool,
+    engine: Engine, runs: Sequence[Run], folder: Path, publisher: Publisher, console: Console, options: Options
 ) -> None:
-    known = states(folder, [run_id(run) for run in runs])
+    known = _states(runs, folder)
     finished = {name for name, state in known.items() if state == "finished"}
-    queue = Queue(_missing(runs, folder, retry_failed=retry_failed), finished | _finished_pretrainings(runs, folder))
-    clock = Clock(_missing(runs, folder, retry_failed=retry_failed), engine.most)
-    _learn(clock, runs, finished, folder)
-    with Show(len(runs), len(finished), clock, console) as show:
+    to_do = _unfinished(runs, known, options)
+    pretrainings = {run.pretraining for run in runs if run.pretraining}  # those of earlier plans are not among the runs
+    queue = Queue(to_do, [name for name in pretrainings if ledger.state(folder, name) == "finished"])
+    clock = Clock(to_do, engine.most)
+    for run in [run for run in runs if run_id(run) in finished][-DURATIONS:]:
+        clock.add(run, float(_result(run, folder)["seconds"]))
+    with Display(schema.labels(runs), len(finished), clock, console) as display:
         for event in engine.work(queue):
             if event.run is None:
                 publisher.tick()
-                show.tick()
+                display.tick()
                 continue
             if event.kind == "started":
                 clock.begin(event.run)
                 continue
             seconds = clock.end(event.run, finished=event.kind == "finished")
             if event.kind == "finished":
-                show.finished(event.run, seconds, _top1(folder, event.run))
+                display.run_finished(event.run, seconds, score(event.run, folder))
             else:
-                show.failed_run(event.run, event.exception)
-            publisher.due()
-        for problem in publisher.problems:
-            show.say(problem)
+                display.run_failed(event.run, event.exception)
+            publisher.request()
+    if publisher.problem:
+        print_line(console, publisher.problem)
 
 
 def adopt_trials(trials: Sequence[Run], folder: Path, command: str) -> None:
-    """Choose learning rates from finished trials and add them to FOLDER/tuned.json."""
+    """Choose learning rates from the finished trials and add them to FOLDER/tuned.json.
+
+    command: what the user typed, which the file keeps.
+    """
     learning_rates.write(folder / ledger.TUNED, learning_rates.choose(trials, scores(trials, folder)), command)
 
 
-def scores(trials: Sequence[Run], folder: Path) -> dict[str, float]:
-    """run_id → top-1 of the finished ones; a trial's is that of the hold-out, since it never reads the test split."""
-    found = {}
-    for run in trials:
-        path = ledger.run_folder(folder, run_id(run)) / ledger.RESULT
-        if path.is_file():
-            found[run_id(run)] = float(ledger.read_json(path)["metrics"]["top1"])
-    return found
+def scores(trials: Iterable[Run], folder: Path) -> dict[str, float]:
+    """Return run_id → `score` of the finished trials, which were evaluated on the hold-out."""
+    values = {run_id(run): score(run, folder) for run in trials if ledger.state(folder, run_id(run)) == "finished"}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _missing(runs: Sequence[Run], folder: Path, *, retry_failed: bool) -> list[Run]:
-    """Runs to do: those without result, failed ones only if asked, diverged ones never."""
-    again = {"missing", "started", "failed"} if retry_failed else {"missing", "started"}
-    known = states(folder, [run_id(run) for run in runs])
+def score(run: Run, folder: Path) -> float | None:
+    """Return the metric of a finished run's task (top-1 accuracy, a fraction), or None if it has none."""
+    value = _result(run, folder)["metrics"].get(catalogue.TASKS[run.task].metric)
+    return None if value is None else float(value)
+
+
+def _result(run: Run, folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)
+    return result
+
+
+def _states(runs: Iterable[Run], folder: Path) -> dict[str, str]:
+    return states(folder, [run_id(run) for run in runs])
+
+
+def _unfinished(runs: Sequence[Run], known: Mapping[str, str], options: Options) -> list[Run]:
+    """Return the runs to carry out: failed ones only with `retry_failed`, diverged ones never."""
+    again = {"missing", "started", *(["failed"] if options.retry_failed else [])}
     return [run for run in runs if known[run_id(run)] in again]
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:
-    """One run of each kind, for the preflight: replicates and learning rates can't be refused one by one."""
-    from dataclasses import replace
-
+    """Return one run of each kind for the preflight, which does not depend on replicate and learning rate."""
     return list({replace(run, draw=0, seed=0, learning_rate=None): run for run in runs}.values())
 
 
-def _finished_pretrainings(runs: Sequence[Run], folder: Path) -> set[str]:
-    """Pretrainings that the runs name and that are there, in this plan or not."""
-    named = {run.pretraining for run in runs if run.pretraining}
-    return {name for name in named if ledger.state(folder, name) == "finished"}
-
-
-def _other_code(plan: Plan, folder: Path, console: Console, *, redo: bool) -> None:
-    """Say that finished runs come from other code of the lab; with `redo`, forget them, so that they run again."""
+def _treat_other_code(plan: Plan, folder: Path, console: Console, *, redo: bool) -> None:
+    """Print how many finished runs came from different code. With `redo`, remove them, so that they run again."""
+    finished = [name for name, state in _states(plan.all(), folder).items() if state == "finished"]
     now = ledger.code_hash()
-    others = [name for name, code in codes(folder, [run_id(run) for run in plan.all()]).items() if code != now]
+    others = [name for name, code in codes(folder, finished).items() if code != now]
     if not others:
         return
     if not redo:
-        console.print(
-            other_code(len(others)),
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_line(console, other_code(len(others)))
         return
     for name in others:
         shutil.rmtree(ledger.run_folder(folder, name))
-    console.print(f"{plural(len(others), 'run')} of other code to be done again", highlight=False)
+    print_line(console, f"{plural(len(others), 'run')} from different code to be carried out again")
 
 
 def _outcome(plan: Plan, folder: Path) -> Outcome:
-    runs = plan.all()
-    known = states(folder, [run_id(run) for run in runs])
+    known = _states(plan.all(), folder)
     failures = []
-    for run in runs:
+    for run in plan.all():
         if known[run_id(run)] in ("failed", "diverged"):
-            said = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.FAILURE)
-            failures.append(Failure(run=run, reason=said["reason"], exception=said["exception"]))
+            failure = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.FAILURE)
+            failures.append(Failure(run=run, reason=failure["reason"], exception=failure["exception"]))
     done = {name for name, state in known.items() if state == "finished"}
-    blocked = tuple(run for run in runs if known[run_id(run)] == "missing" and run.pretraining not in {"", *done})
-    return Outcome(finished=len(done), total=len(runs), failures=tuple(failures), blocked=blocked)
-
-
-def _learn(clock: Clock, runs: Sequence[Run], finished: set[str], folder: Path, *, most: int = 200) -> None:
-    """What earlier runs cost tells the time left from the start; a few hundred are enough."""
-    for run in [run for run in runs if run_id(run) in finished][-most:]:
-        clock.learn(run, float(ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)["seconds"]))
-
-
-def _top1(folder: Path, run: Run) -> float | None:
-    value = ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)["metrics"].get("top1")
-    return None if value is None else float(value)
-
-
-def told(failure: Failure) -> str:
-    """A failure as a line: which run, why."""
-    return f"{run_id(failure.run)}  {label(failure.run)}: {failure.exception}"
-
-
-class _Publisher:
-    """Rewrites the table and the report beside the sweep, seldom enough that the workers don't feel it.
-
-    One rewrite at a time, in a thread; the next not before `SHARE` times as long as the last one took.
-    """
-
-    SHARE = 20
-    LEAST = 3.0  # seconds
-
-    def __init__(self, publish: Callable[[], None], *, now: Callable[[], float] = time.monotonic) -> None:
-        self.publish, self.now = publish, now
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="report")
-        self.at_work: Future[float] | None = None
-        self.waiting = False
-        self.next = 0.0
-        self.problems: list[str] = []
-
-    def __enter__(self) -> "_Publisher":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self._collect()
-
-    def due(self) -> None:
-        """There is news."""
-        self.waiting = True
-        self.tick()
-
-    def tick(self) -> None:
-        if self.at_work and self.at_work.done():
-            self._collect()
-        if self.waiting and self.at_work is None and self.now() >= self.next:
-            self.waiting = False
-            self.at_work = self.pool.submit(self._timed)
-
-    def _timed(self) -> float:
-        began = time.perf_counter()
-        self.publish()
-        return time.perf_counter() - began
-
-    def _collect(self) -> None:
-        """Take up the last rewrite's end. A report that can't be written does not stop the runs, but is told."""
-        if self.at_work is None or not self.at_work.done() or self.at_work.cancelled():
-            return
-        error = self.at_work.exception()
-        took = self.LEAST if error else self.at_work.result()
-        if error:
-            self.problems = [f"the report could not be written: {type(error).__name__}: {error}"]
-        self.next = self.now() + max(self.LEAST, self.SHARE * took)
-        self.at_work = None
+    blocked = tuple(run for run in plan.all() if known[run_id(run)] == "missing" and run.pretraining not in {"", *done})
+    return Outcome(finished=len(done), total=len(plan.all()), failures=tuple(failures), blocked=blocked)

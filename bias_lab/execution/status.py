@@ -1,151 +1,151 @@
-"""What a sweep's folder holds, as the terminal shows it: `bias-lab status` and `bias-lab show`."""
+"""Read the state of a sweep's folder and of one run, and put it in words: `bias-lab status` and `bias-lab show`."""
 
-import fcntl
+import operator
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from bias_lab import ledger
-from bias_lab.definition import Run, from_json, label, run_id
-from bias_lab.errors import UserError, plural, unknown
+from bias_lab import ledger, schema
+from bias_lab.definition import Run, from_json, to_json
+from bias_lab.errors import UserError, plural
+from bias_lab.planning.find_run import definition
 
 _CODE = re.compile(rb'"code": "([0-9a-f]*)"')
+_HEAD = 4096  # bytes of a result that hold its code hash, unless it has many classes
 
 
 def states(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """run_id → finished, failed, diverged, started or missing; one look at `runs/` spares a missing run its own."""
+    """Return run_id → `finished`, `failed`, `diverged`, `started` or `missing`.
+
+    `runs/` is listed once, so that missing runs cost no system call.
+    """
     runs = folder / "runs"
     there = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     return {name: ledger.state(folder, name) if name in there else "missing" for name in names}
 
 
-def codes(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """run_id → hash of the lab's source that a finished run's result was made with; only those finished."""
-    found = {}
-    for name, state in states(folder, names).items():
-        if state == "finished":
-            match = _CODE.search((ledger.run_folder(folder, name) / ledger.RESULT).read_bytes())
-            found[name] = match[1].decode() if match else ""
-    return found
+def codes(folder: Path, finished: Iterable[str]) -> dict[str, str]:
+    """Return run_id → hash of the package's source that made the result, for the ids of finished runs."""
+    return {name: _code(ledger.run_folder(folder, name) / ledger.RESULT) for name in finished}
 
 
-def held(folder: Path) -> bool:
-    """Whether a sweep is at work on the folder now."""
-    lock = folder / ledger.LOCK
-    if not lock.is_file():
-        return False
-    with lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+def _code(result: Path) -> str:
+    with result.open("rb") as file:
+        match = _CODE.search(file.read(_HEAD)) or _CODE.search(result.read_bytes())
+    return match[1].decode() if match else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A folder's state: the plan, each run's state, why runs failed, how many come from other code."""
+    """The state of a sweep's folder.
+
+    head: experiment.json without its runs. runs, states, failures: by run_id. A failure is the content of failure.json.
+    other_code: number of finished runs that came from different code. at_work: whether a sweep is running on it.
+    """
 
     folder: Path
-    head: dict[str, Any]
-    runs: dict[str, Run]
-    states: dict[str, str]
-    failures: dict[str, dict[str, Any]]
+    head: Mapping[str, Any]
+    runs: Mapping[str, Run]
+    states: Mapping[str, str]
+    failures: Mapping[str, Mapping[str, Any]]
     other_code: int
     at_work: bool
 
     def counts(self) -> Counter[str]:
+        """Return the number of runs in each state."""
         return Counter(self.states.values())
 
 
-def read(folder: Path) -> Status:
-    """Raises UserError if the folder is not a sweep's."""
+def check_folder(folder: Path) -> None:
+    """Raise UserError if there is no such folder."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}", remedy="give the --out of a sweep")
+
+
+def read(folder: Path) -> Status:
+    """Return the state of a sweep's folder. Raise UserError if it is not one."""
+    check_folder(folder)
     path = folder / ledger.EXPERIMENT
     if not path.is_file():
         raise UserError(f"{folder} holds no sweep: {ledger.EXPERIMENT} is missing", remedy="give the --out of a sweep")
     head = ledger.read_json(path)
     runs = {entry["run_id"]: from_json(entry["run"]) for entry in head.pop("runs")}
     known = states(folder, runs)
-    failures = {
-        name: ledger.read_json(ledger.run_folder(folder, name) / ledger.FAILURE)
-        for name, state in known.items()
-        if state in ("failed", "diverged")
-    }
+    failed = [name for name, state in known.items() if state in ("failed", "diverged")]
+    finished = [name for name, state in known.items() if state == "finished"]
     now = ledger.code_hash()
-    other = sum(code != now for code in codes(folder, runs).values())
     return Status(
-        folder=folder, head=head, runs=runs, states=known, failures=failures, other_code=other, at_work=held(folder)
+        folder=folder,
+        head=head,
+        runs=runs,
+        states=known,
+        failures={name: ledger.read_json(ledger.run_folder(folder, name) / ledger.FAILURE) for name in failed},
+        other_code=sum(code != now for code in codes(folder, finished).values()),
+        at_work=bool(ledger.holder(folder)),
     )
 
 
 def headline(status: Status) -> str:
-    """`small_data, laptop: 84 of 96 finished, 2 running, 1 failed, 9 missing`."""
+    """Return the counts: `small_data, laptop: 84 of 96 finished, 2 running, 1 failed, 9 missing`."""
     count = status.counts()
-    parts = [f"{count['finished']} of {len(status.states)} finished"]
-    if count["started"]:
-        parts.append(f"{count['started']} {'running' if status.at_work else 'interrupted'}")
-    if count["failed"]:
-        parts.append(f"{count['failed']} failed")
-    if count["diverged"]:
-        parts.append(f"{count['diverged']} diverged")
-    if count["missing"]:
-        parts.append(f"{count['missing']} missing")
-    return f"{status.head['experiment']}, {status.head['profile']}: {', '.join(parts)}"
+    started = "running" if status.at_work else "interrupted"
+    words = {"started": started, "failed": "failed", "diverged": "diverged", "missing": "missing"}
+    parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
+    done = f"{count['finished']} of {len(status.states)} finished"
+    return f"{status.head['experiment']}, {status.head['profile']}: {', '.join([done, *parts])}"
 
 
 def advice(status: Status) -> list[str]:
-    """What to type next, if anything."""
+    """Return lines that say what to do next, none if all is done."""
     count, lines = status.counts(), []
     command = status.head.get("command", "")
     if status.at_work:
-        lines.append("a sweep is at work on this folder")
+        lines.append("a sweep is running on this folder")
     elif count["missing"] or count["started"]:
-        lines.append(f"go on with: {command}" if command else "run the sweep again to go on")
+        lines.append(f"to continue: {command}" if command else "to continue, run the sweep again")
     if count["failed"]:
-        lines.append("failed runs are tried again with --retry-failed")
+        lines.append("to try failed runs again, add --retry-failed")
     if status.other_code:
         lines.append(other_code(status.other_code))
     return lines
 
 
 def other_code(count: int) -> str:
-    """The line about finished runs that other code of the lab has made."""
-    was, them = ("was", "it") if count == 1 else ("were", "them")
-    made = f"{plural(count, 'finished run')} {was} made by other code of the lab than today's"
-    return f"{made}; --redo-changed runs {them} again"
+    """Return the line about `count` finished runs that came from different code of the package."""
+    return f"{plural(count, 'finished run')} came from different code of the lab; to repeat them, add --redo-changed"
 
 
 def table(status: Status) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a row a backbone and what else tells cells apart, a column a size; cells `done/planned`."""
+    """Return the header and rows of the table of cells.
+
+    Each row is what `row_name` tells apart, each column a size. An entry is `finished/planned`, with the number of
+    failed runs if there are any: `3/5 1✗`.
+    """
     sizes = sorted({run.size for run in status.runs.values()})
     cells: dict[str, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    names: dict[Any, str] = {}  # kept because a label takes 50 microseconds
     for name, run in status.runs.items():
-        cells[row_name(run)][run.size][status.states[name]] += 1
+        kind = _KIND(run)
+        if kind not in names:
+            names[kind] = row_name(run)
+        cells[names[kind]][run.size][status.states[name]] += 1
     header = ["", *(f"N={size}" if size else "pool" for size in sizes)]
     rows = [[name, *(_cell(by_size.get(size)) for size in sizes)] for name, by_size in cells.items()]
     return header, rows
 
 
+_REST = ("draw", "seed", "learning_rate", "pretraining")  # fields that make no row of their own
+_KIND = operator.attrgetter(*(field.name for field in fields(Run) if field.name not in _REST))
+
+
 def row_name(run: Run) -> str:
-    """What a row of the table stands for: all that tells cells apart but the size."""
-    parts = [run.backbone, run.regime]
-    if run.protocol != "finetune":
-        parts.append(run.protocol)
-    if run.recipe != "plain":
-        parts.append(run.recipe)
-    if run.intervention:
-        parts.append(run.intervention)
-    if run.budget != 1:
-        parts.append(f"{run.budget:g}x")
-    if run.task != "classify":
-        parts.append(run.task)
-    return " ".join(parts)
+    """Return the words of a row of the table of cells: the run's label without size, replicate and learning rate."""
+    words = schema.label(replace(run, learning_rate=None)).removesuffix(f" draw {run.draw} seed {run.seed}")
+    return words.replace(f" N={run.size}", "", 1)
 
 
 def _cell(count: Counter[str] | None) -> str:
@@ -158,91 +158,49 @@ def _cell(count: Counter[str] | None) -> str:
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def find(name: str, folder: Path | None, results: Path = Path("results")) -> tuple[Path, str]:
-    """The sweep's folder and the full id of a run given by id, by its beginning, or by its folder's path.
-
-    Without a folder, all sweeps in `results` are looked through. Raises UserError if none or several match.
-    """
-    path = Path(name)
-    if path.parent.name == "runs" and path.is_dir():
-        return path.parent.parent, path.name
-    folders = [folder] if folder else sorted(p.parent for p in results.glob("*/runs"))
-    found = [(here, run.name) for here in folders for run in sorted((here / "runs").glob(f"{name}*")) if run.is_dir()]
-    exact = [item for item in found if item[1] == name]
-    found = exact or found
-    if len(found) == 1:
-        return found[0]
-    where = str(folder) if folder else f"{results}/*/"
-    if not found:
-        names = [run.name for here in folders for run in (here / "runs").glob("*")]
-        error = (
-            unknown("run", name, names) if names else UserError(f"no run '{name}' in {where}", remedy="--out FOLDER")
-        )
-        raise error
-    raise UserError(
-        f"'{name}' is the beginning of {len(found)} runs in {where}",
-        ", ".join(run for _, run in found[:6]),
-        "give more of it",
-    )
-
-
-def changed_fields(run: Run) -> dict[str, Any]:
-    """The fields that differ from their default, in the definition's order."""
-    return {field.name: getattr(run, field.name) for field in fields(Run) if getattr(run, field.name) != field.default}
-
-
 def describe(folder: Path, name: str) -> dict[str, Any]:
-    """All that is known of a run: its definition, state, result or failure, and how to repeat it."""
+    """Return what is known of the run with the id `name`.
+
+    Its keys are run_id, label, state, fields (those not at their default) and repeat (a command). A finished run has a
+    result too, and a failed one a failure (the content of the file).
+    Raise UserError if the folder does not define the run.
+    """
     run = definition(folder, name)
     state = ledger.state(folder, name)
     here = ledger.run_folder(folder, name)
-    told: dict[str, Any] = {
+    known: dict[str, Any] = {
         "run_id": name,
-        "label": label(run),
+        "label": schema.label(run),
         "state": state,
-        "fields": changed_fields(run),
+        "fields": to_json(run),
         "repeat": shlex.join(["bias-lab", "train", "--like", str(here), "--out", f"{folder}-repeat"]),
     }
     if state == "finished":
-        told["result"] = ledger.read_json(here / ledger.RESULT)
+        known["result"] = ledger.read_json(here / ledger.RESULT)
     elif state in ("failed", "diverged"):
-        told["failure"] = ledger.read_json(here / ledger.FAILURE)
-    if run_id(run) != name:
-        told["other_version"] = f"this version of the lab names it {run_id(run)}"
-    return told
+        known["failure"] = ledger.read_json(here / ledger.FAILURE)
+    return known
 
 
-def definition(folder: Path, name: str) -> Run:
-    """A run's definition, from its folder or, before it began, from the plan."""
-    if (ledger.run_folder(folder, name) / ledger.RUN).is_file():
-        return ledger.read_run(folder, name)
-    path = folder / ledger.EXPERIMENT
-    entries: Sequence[dict[str, Any]] = ledger.read_json(path)["runs"] if path.is_file() else []
-    for entry in entries:
-        if entry["run_id"] == name:
-            return from_json(entry["run"])
-    raise UserError(f"run {name} left no definition in {folder}", remedy="bias-lab status FOLDER lists what is planned")
-
-
-def sections(told: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What `describe` gives, as titled rows of text for the terminal."""
-    made = [("definition (the rest is at its default)", [(key, str(value)) for key, value in told["fields"].items()])]
-    if "result" in told:
-        result = told["result"]
-        metrics = {key: value for key, value in result["metrics"].items() if key != "per_class" and value is not None}
-        made.append(("result", [(key, _value(value)) for key, value in metrics.items()]))
-        facts = {key: value for key, value in result["facts"].items() if key != "class_names" and value is not None}
-        made.append(("facts", [(key, _value(value)) for key, value in facts.items()]))
+def sections(known: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return what `describe` returned as sections for the terminal: (title, rows of (key, value))."""
+    parts = [("definition (other fields have their defaults)", [(k, str(v)) for k, v in known["fields"].items()])]
+    if "result" in known:
+        result = known["result"]
         names = ("steps", "samples_seen", "seconds", "attempts", "device", "commit", "command")
-        made.append(("made by", [(key, _value(result[key])) for key in names if result.get(key) not in (None, "")]))
-    if "failure" in told:
-        failure = told["failure"]
-        last = [("", line) for line in failure.get("log", "").splitlines()[-12:]]
-        made.append(("failure", [("reason", failure["reason"]), ("exception", failure["exception"])]))
-        if last:
-            made.append(("end of its log", last))
-    made.append(("repeat it", [("", told["repeat"])]))
-    return made
+        parts.append(("result", _rows(result["metrics"], omit="per_class")))
+        parts.append(("facts", _rows(result["facts"], omit="class_names")))
+        parts.append(("made by", _rows({key: result.get(key) for key in names if result.get(key) != ""})))
+    if "failure" in known:
+        failure = known["failure"]
+        parts.append(("failure", [("reason", failure["reason"]), ("exception", failure["exception"])]))
+        if last := failure.get("log", "").splitlines()[-12:]:
+            parts.append(("end of its log", [("", line) for line in last]))
+    return [*parts, ("to repeat it", [("", known["repeat"])])]
+
+
+def _rows(values: Mapping[str, Any], omit: str = "") -> list[tuple[str, str]]:
+    return [(key, _value(value)) for key, value in values.items() if value is not None and key != omit]
 
 
 def _value(value: Any) -> str:

@@ -1,86 +1,96 @@
-"""Learning rates that were tuned: read, looked up, chosen from finished trials, written (`tuned.json`).
+"""Read, look up, borrow, choose and write tuned learning rates (`tuned.json`), and plan the trials that find them.
 
-The same grid for every backbone, judged on the hold-out (DESIGN 3.5). A row of the file: `dataset, backbone, recipe,
-regime, size, intervention, learning_rate, trials [{learning_rate, top1}]`; sizes between take the nearest in log N.
+Every backbone has trials from the same grid, evaluated on the hold-out (DESIGN 3.5). `bias_lab.tuning` describes a row.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bias_lab import catalogue, ledger
-from bias_lab.definition import Run, label, run_id
+from bias_lab import catalogue, ledger, tuning
+from bias_lab.definition import DEFAULTS, Run, pretrains, run_id
 from bias_lab.errors import UserError
+from bias_lab.planning import overrides
+from bias_lab.schema import label
 
-GRID = (3e-4, 1e-3, 3e-3, 1e-2)  # where no tuned.json says which
-REPLICATES = ((1000, 1000),)  # (draw, seed): from 1000 on, which no sweep uses
+GRID = (3e-4, 1e-3, 3e-3, 1e-2)  # tried where no tuned.json has a grid
+REPLICATES = ((1000, 1000),)  # (draw, seed) of trials. No sweep uses 1000 or more
+COMMON = 1e-3  # borrowed where nothing was tuned
+TRIAL = next(task.name for task in catalogue.TASKS.values() if task.judged_on == "holdout")  # a trial's task
+_EXACT = [name for name in tuning.ARM if tuning.KEY[name] != tuning.ANY]
+_OR_ABSENT = [name for name in tuning.ARM if tuning.KEY[name] == tuning.ANY]
 
-Key = tuple[str, str, str, str]  # backbone, recipe, regime, intervention
+Row = Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class Rates:
-    """Tuned learning rates of one or more files, later files first in line."""
+    """The rows of one or more tuning tables. Of two rows that fit equally well the earlier one is taken."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     replicates: tuple[tuple[int, int], ...] = REPLICATES
-    _by_key: dict[Key, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    _by_arm: dict[tuple[Any, ...], list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, table: Mapping[str, Any], path: Path) -> None:
-        """The rows of one file. Raises UserError for a row that lacks something."""
+        """Add the rows of one file. Raises UserError for a row that lacks a field."""
         for row in table.get("rows", ()):
-            missing = {"dataset", "backbone", "recipe", "regime", "size", "learning_rate"} - set(row)
-            if missing:
-                raise UserError(
-                    f"{path}: a row without {', '.join(sorted(missing))}", remedy="make it again: experiments/tuning.py"
-                )
+            if missing := tuning.missing(row):
+                what = f"{path}: a row without {', '.join(missing)}"
+                raise UserError(what, remedy="make the file again with experiments/tuning.py")
             self.rows.append(row)
-            self._by_key[row["backbone"], row["recipe"], row["regime"], row.get("intervention", "")].append(row)
+            self._by_arm[_values(row, _EXACT)].append(row)
         if table.get("replicates"):
             self.replicates = tuple((int(draw), int(seed)) for draw, seed in table["replicates"])
 
-    def row(self, run: Run, *, backbone: str | None = None, own_data: bool = False) -> dict[str, Any] | None:
-        """The row for a run: its dataset's if there is one, else another's (not if `own_data`); nearest in log N."""
-        key = (backbone or run.backbone, base_recipe(run.recipe), run.regime, run.intervention)
+    def row(self, run: Run, *, own_data: bool = False) -> Row | None:
+        """Return the row for a run whose size is nearest in log N, or None.
+
+        Rows of the run's own dataset come first. Without any, rows of other datasets fit too, unless `own_data`.
+        """
         rows = [
             row
-            for row in self._by_key.get(key, ())
-            if row.get("backbone_source", run.backbone_source) == run.backbone_source
+            for row in self._by_arm.get(_values(run, _EXACT), ())
+            if all(row.get(name, getattr(run, name)) == getattr(run, name) for name in _OR_ABSENT)
         ]
         here = [row for row in rows if row["dataset"] == run.dataset]
         rows = here if here or own_data else rows
         return min(rows, key=lambda row: (abs(math.log(row["size"] / max(run.size, 1))), row["size"]), default=None)
 
     def grid(self) -> tuple[float, ...]:
-        """The learning rates that were tried."""
-        tried = {float(trial["learning_rate"]) for row in self.rows for trial in row.get("trials", ())}
-        return tuple(sorted(tried)) or GRID
+        """Return the learning rates that were tried, sorted."""
+        return tuple(sorted({rate for row in self.rows for rate in _tried(row)})) or GRID
 
     def sizes(self, run: Run) -> list[int]:
-        """The sizes at which backbones were tuned on the run's dataset, for cells like its own; empty if nobody was."""
+        """Return the sizes at which backbones were tuned on the run's dataset, in arms like its own if any were."""
+        like = [name for name in _EXACT if name != "backbone"]
+        cell = _values(run, like)
         here = [row for row in self.rows if row["dataset"] == run.dataset]
+        same = [row for row in here if _values(row, like) == cell]
         untouched = [row for row in here if not row.get("intervention")]
-        cell = base_recipe(run.recipe), run.regime, run.intervention
-        same = [row for row in here if (row["recipe"], row["regime"], row.get("intervention", "")) == cell]
         return sorted({int(row["size"]) for row in same or untouched or here})
 
-    def spread(self, backbone: str) -> tuple[float, float] | None:
-        """Smallest and largest learning rate that was tried for a backbone; None if none was."""
-        rows = [row for row in self.rows if row["backbone"] == backbone]
-        tried = [float(trial["learning_rate"]) for row in rows for trial in row.get("trials", ())]
-        return (min(tried), max(tried)) if tried else None
+    def tried(self, backbone: str) -> tuple[float, float] | None:
+        """Return the smallest and the largest learning rate that were tried for a backbone, or None."""
+        rates = [rate for row in self.rows if row["backbone"] == backbone for rate in _tried(row)]
+        return (min(rates), max(rates)) if rates else None
 
 
-def base_recipe(name: str) -> str:
-    """`plain+mixup=0.2` was tuned as `plain`."""
-    return name.partition("+")[0]
+def _values(cell: Run | Row, names: Iterable[str]) -> tuple[Any, ...]:
+    """Return fields of a run or of a row. A changed recipe is the one that it was made from: `plain+mixup=0.2`."""
+    return tuple(
+        tuning.value(cell, name).partition("+")[0] if name == "recipe" else tuning.value(cell, name) for name in names
+    )
+
+
+def _tried(row: Row) -> list[float]:
+    return [float(trial["learning_rate"]) for trial in row.get("trials", ())]
 
 
 def read(*paths: Path) -> Rates:
-    """Rates of all the files that exist."""
+    """Return the rows of all these files that exist."""
     rates = Rates()
     for path in paths:
         if path.is_file():
@@ -89,12 +99,16 @@ def read(*paths: Path) -> Rates:
 
 
 def needs_rate(run: Run) -> bool:
-    """Whether the plan must find a learning rate: a pretraining has its method's own, a probe and kNN have none."""
-    return run.learning_rate is None and run.task != "pretrain" and run.protocol == "finetune"
+    """Return whether planning must fill in a run's learning rate. Pretrainings have the default of their method."""
+    return run.learning_rate is None and _takes_tuned_rate(run)
+
+
+def _takes_tuned_rate(run: Run) -> bool:
+    return not pretrains(run) and catalogue.PROTOCOLS[run.protocol].needs_learning_rate
 
 
 def resolve(run: Run, rates: Rates) -> Run:
-    """The run with its tuned learning rate. Raises UserError if none was tuned."""
+    """Return the run with its tuned learning rate. Raises UserError if none was tuned."""
     row = rates.row(run)
     if row is None:
         near = catalogue.nearest(run.backbone)
@@ -102,108 +116,131 @@ def resolve(run: Run, rates: Rates) -> Run:
             raise UserError(f"no tuned learning rate for backbone '{run.backbone}'", f"did you mean '{near}'?")
         raise UserError(
             f"no tuned learning rate for {label(run)}",
-            "experiments/tuned.json has none for this backbone, recipe, regime and intervention",
+            "tuned.json has none for this backbone, recipe, regime and intervention",
             "run experiments/tuning.py, or add --tune (tunes first), --no-tune (borrows one) or --set learning_rate=…",
         )
     return replace(run, learning_rate=float(row["learning_rate"]))
 
 
-def used(runs: Iterable[Run], rates: Rates) -> list[dict[str, Any]]:
-    """The rows that gave these runs their learning rates, each once: what a report shows of the tuning."""
-    found = {}
+def used(runs: Iterable[Run], rates: Rates) -> list[Row]:
+    """Return the rows that gave these runs their learning rates, each once."""
+    rows = {}
     for run in runs:
-        row = rates.row(run) if needs_rate(replace(run, learning_rate=None)) else None
+        row = rates.row(run) if _takes_tuned_rate(run) else None
         if row is not None and run.learning_rate == row["learning_rate"]:
-            found[id(row)] = row
-    return list(found.values())
+            rows[id(row)] = row
+    return list(rows.values())
 
 
 def borrow(run: Run, rates: Rates) -> tuple[float, str]:
-    """A learning rate for a run that is not to be tuned, and whose it is: for a line that says so."""
+    """Return a learning rate for a run that is not tuned, and where it is from, in words.
+
+    The order is the backbone itself, backbones of its architecture, `vit_micro`, `resnet_micro` and a common value. For
+    each backbone it is the run's own arm, the arm without its intervention, and the plain recipe from scratch.
+    """
     kind = catalogue.architecture(run.backbone)
     kin = sorted({row["backbone"] for row in rates.rows if catalogue.architecture(row["backbone"]) == kind})
-    for name in [run.backbone, *kin, "vit_micro", "resnet_micro"]:
-        for like in (
-            run,
-            replace(run, intervention=""),
-            replace(run, intervention="", recipe="plain", regime="scratch"),
-        ):
-            row = rates.row(replace(like, backbone_source=""), backbone=name)
+    bare = replace(run, intervention="")
+    simplest = replace(bare, recipe=DEFAULTS["recipe"], regime=DEFAULTS["regime"])
+    for name in (run.backbone, *kin, "vit_micro", "resnet_micro"):
+        for like in (run, bare, simplest):
+            row = rates.row(replace(like, backbone=name, backbone_source=""))
             if row is not None:
                 return float(row["learning_rate"]), f"{name}'s at N = {row['size']}"
-    return 1e-3, "a common value, tuned for nobody"
+    return COMMON, "a common value that was tuned for no backbone"
+
+
+def settle(
+    runs: Sequence[Run], rates: Rates, largest: Mapping[str, int], joined: Collection[str], *, tune: bool | None
+) -> tuple[list[Run], list[Run], list[str]]:
+    """Return the runs with their learning rates, the trials for those still open, and a line for each borrowed rate.
+
+    largest: dataset → the largest subset that leaves the hold-out alone. joined: backbones that the user added.
+    tune: True tunes every cell that its own dataset has no rate for, None tunes joined backbones, False tunes nothing.
+    """
+    by_cell: dict[tuple[Any, ...], float | None] = {}  # None: to be tuned
+    borrowed: dict[str, dict[str, None]] = defaultdict(dict)
+    open_runs: dict[str, list[Run]] = defaultdict(list)
+
+    def rate_of(run: Run) -> float | None:
+        row = rates.row(run, own_data=tune is True)
+        if row is not None:
+            return float(row["learning_rate"])
+        if tune is False:
+            rate, whose = borrow(run, rates)
+            borrowed[f"learning rate {rate:g}, {whose}"][tuning.words(run)] = None
+            return rate
+        return None if tune or run.backbone in joined else resolve(run, rates).learning_rate
+
+    def change(run: Run) -> Run:
+        if not needs_rate(run):
+            return run
+        cell = tuning.key(run)
+        if cell not in by_cell:
+            by_cell[cell] = rate_of(run)
+        if by_cell[cell] is None:
+            open_runs[run.dataset].append(run)
+            return run
+        return replace(run, learning_rate=by_cell[cell])
+
+    settled = overrides.rewrite(runs, change)
+    to_try = [trial for name, group in open_runs.items() for trial in trials(group, rates, largest=largest[name])]
+    return settled, to_try, [f"not tuned ({rate}): {', '.join(arms)}" for rate, arms in borrowed.items()]
 
 
 # --- tuning ----------------------------------------------------------------------------------------------------------
 
 
 def trials(runs: Iterable[Run], rates: Rates, *, largest: int) -> list[Run]:
-    """The tuning runs that give these runs their learning rates: every rate of the grid, at the sizes of the others.
+    """Return the tuning runs for these runs: every rate of the grid, at the sizes at which others were tuned.
 
-    largest: the largest subset that leaves the hold-out alone. Draws and seeds are 1000 and more (DESIGN 3.3).
+    largest: the largest subset that leaves the hold-out alone. Draws and seeds are 1000 or more (DESIGN 3.3).
     """
-    cells: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    arms: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
     for run in runs:
         if run.budget == 1:
-            cells[run.dataset, run.backbone, run.recipe, run.regime, run.intervention].append(run)
-    made: dict[Run, None] = {}
-    for cell in cells.values():
-        known = [size for size in rates.sizes(cell[0]) if size <= largest]
-        own = sorted({min(run.size, largest) for run in cell})
+            arms[run.dataset, run.recipe, *_values(run, tuning.ARM)].append(run)
+    planned: dict[Run, None] = {}
+    for arm in arms.values():
+        known = [size for size in rates.sizes(arm[0]) if size <= largest]
+        own = sorted({min(run.size, largest) for run in arm})
         for size in known or sorted({own[0], own[-1]}):
-            model = min(cell, key=lambda run: abs(math.log(run.size / size)))
-            for (draw, seed), rate in ((pair, rate) for pair in rates.replicates for rate in rates.grid()):
-                made[replace(model, task="tune", size=size, draw=draw, seed=seed, learning_rate=rate)] = None
-    return list(made)
+            model = min(arm, key=lambda run: abs(math.log(run.size / size)))
+            for draw, seed in rates.replicates:
+                for rate in rates.grid():
+                    trial = replace(model, task=TRIAL, size=size, draw=draw, seed=seed, learning_rate=rate)
+                    planned[trial] = None
+    return list(planned)
 
 
 def choose(runs: Sequence[Run], scores: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Rows of tuned.json from finished trials: per cell and size, the rate with the best mean on the hold-out.
+    """Return rows of the tuning table: for each cell the learning rate with the best mean on the hold-out.
 
-    scores: run_id → top-1 on the hold-out; a trial that failed is not in it. Ties go to the smaller rate. Raises
-    UserError if every trial of a cell failed.
+    runs: the trials. scores: run_id → top-1 on the hold-out, a fraction, of the finished ones. Of equal rates the
+    smaller is chosen. One with a failed trial never is. Raises UserError if every trial of a cell failed.
     """
     cells: dict[tuple[Any, ...], dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        cell = (run.dataset, run.backbone, run.backbone_source, run.recipe, run.regime, run.intervention, run.size)
-        cells[cell][run.learning_rate or 0.0].append(run)
+        cells[tuning.key(run)][run.learning_rate or 0.0].append(run)
     rows = []
-    for (dataset, backbone, source, recipe, regime, intervention, size), by_rate in cells.items():
+    for cell, by_rate in cells.items():
+        values = dict(zip(tuning.KEY, cell, strict=True))
         tried = []
         for rate, group in sorted(by_rate.items()):
-            got = [scores[run_id(run)] for run in group if run_id(run) in scores]
-            if len(got) == len(group):  # a rate that diverged once is not safe to choose
-                tried.append({"learning_rate": rate, "top1": round(sum(got) / len(got), 6)})
+            top1 = [scores[run_id(run)] for run in group if run_id(run) in scores]
+            if len(top1) == len(group):
+                tried.append({"learning_rate": rate, "top1": round(sum(top1) / len(top1), 6)})
         if not tried:
-            raise UserError(
-                f"every tuning run of {backbone} at N = {size} failed", remedy="see their logs: bias-lab status FOLDER"
-            )
+            what = f"every tuning run of {values['backbone']} at N = {values['size']} failed"
+            raise UserError(what, remedy="read their logs: bias-lab status FOLDER")
         best = max(tried, key=lambda trial: (trial["top1"], -trial["learning_rate"]))
-        rows.append(
-            {
-                "dataset": dataset,
-                "backbone": backbone,
-                "recipe": recipe,
-                "regime": regime,
-                "size": size,
-                "intervention": intervention,
-                "learning_rate": best["learning_rate"],
-                "trials": tried,
-                **({"backbone_source": source} if source else {}),
-            }
-        )
+        fields = {name: value for name, value in values.items() if value or name not in _OR_ABSENT}
+        rows.append({**fields, "learning_rate": best["learning_rate"], "trials": tried})
     return rows
 
 
-def write(path: Path, rows: Iterable[Mapping[str, Any]], command: str) -> None:
-    """Add rows to a tuned.json; a row for the same cell and size takes the old one's place."""
-    old = ledger.read_json(path) if path.is_file() else {"rows": []}
-
-    def cell(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(
-            row.get(name, "")
-            for name in ("dataset", "backbone", "backbone_source", "recipe", "regime", "size", "intervention")
-        )
-
-    merged = {cell(row): row for row in [*old["rows"], *rows]}
-    ledger.write_json(path, {"command": command, "rows": [merged[key] for key in sorted(merged, key=str)]})
+def write(path: Path, rows: Iterable[Row], command: str) -> None:
+    """Add rows to a tuning table. A row replaces the old one of the same cell."""
+    old = ledger.read_json(path)["rows"] if path.is_file() else []
+    merged = {tuning.key(row): row for row in [*old, *rows]}
+    ledger.write_json(path, {"command": command, "rows": [merged[cell] for cell in sorted(merged, key=str)]})

@@ -1,6 +1,6 @@
-"""A user's own things, identified by their content: a backbone (`package.module:factory`), weights, a source.
+"""Identify a user's backbone (`package.module:factory`), weights file or folder of images by a hash of its content.
 
-A run holds the identity, FOLDER/places.json the place. The backbone's module is found without importing it.
+A run holds the hash, and FOLDER/places.json the path. The backbone's module is found without being imported.
 """
 
 import ast
@@ -14,10 +14,15 @@ from bias_lab import catalogue
 from bias_lab.errors import UserError, unknown
 
 
-def source(name: str, here: Path | None = None) -> str:
-    """Hash of the source file that defines `package.module:factory`: part of a run, so that an edit makes new runs.
+def source_of(backbone: str) -> str:
+    """Return the hash of an own backbone's source, empty for the lab's and timm's backbones."""
+    return source(backbone) if catalogue.is_own(backbone) else ""
 
-    Looks in the current folder (`here`), then where Python does. Raises UserError if it isn't there.
+
+def source(name: str, here: Path | None = None) -> str:
+    """Return the hash of the source file that defines `package.module:factory`, so that an edit makes new runs.
+
+    Search the folder `here` (the current one by default), then Python's path. Raises UserError if it is not found.
     """
     module, _, factory = name.partition(":")
     if not module or not factory or not all(part.isidentifier() for part in [*module.split("."), *factory.split(".")]):
@@ -26,7 +31,7 @@ def source(name: str, here: Path | None = None) -> str:
     if path is None:
         raise UserError(
             f"backbone '{name}': no module '{module}' in {here or Path.cwd()} or on Python's path",
-            remedy="run bias-lab in the folder that holds it, or install its package",
+            remedy="run bias-lab in the folder of the module, or install its package",
         )
     text = path.read_bytes()
     names = _names(text, path)
@@ -36,9 +41,9 @@ def source(name: str, here: Path | None = None) -> str:
 
 
 def weights(name: str) -> tuple[str, dict[str, str]]:
-    """A weights' name as a run holds it, and its place: `file:<hash>` and the path for a file, else name and nothing.
+    """Return weights as a run names them, and their place: `file:<hash>` and the path, or a timm name and {}.
 
-    Raises UserError for a file that isn't there.
+    Raises UserError for a file that does not exist.
     """
     path = Path(name)
     if path.suffix not in catalogue.WEIGHT_FILES and not path.exists():
@@ -50,19 +55,21 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     return f"file:{digest}", {"path": str(path.absolute())}
 
 
-def images(name: str, *, folder: Path, image_size: int | None) -> tuple[str, dict[str, Any]]:
-    """A pretraining's source as a run holds it, and its place: `folder:<fingerprint>` for a folder of images without
-    classes, else name and nothing. folder: the sweep's, where the index is kept.
+def images(name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
+    """Return a pretraining's source as a run names it, and its place.
+
+    A folder of images without classes gives `folder:<fingerprint>` and its place, every other source its name and {}.
+    folder: the sweep's, which keeps the index. skip_bad: leave out images that can't be read.
     """
     if not name or name in catalogue.SOURCES or name in catalogue.DATASETS or not Path(name).is_dir():
         return name, {}
     from bias_lab.data import unlabelled
 
-    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64)
+    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64, skip_bad=skip_bad)
 
 
 def _find(module: str, here: Path) -> Path | None:
-    """The module's file. Packages above it are walked through by path, not imported."""
+    """Return the module's file or None. Packages above it are searched by path, not imported."""
     top, *rest = module.split(".")
     local = [here / top] if (here / top).is_dir() or (here / f"{top}.py").is_file() else []
     places = local or _installed(top)
@@ -75,7 +82,7 @@ def _find(module: str, here: Path) -> Path | None:
 
 
 def _installed(top: str) -> list[Path]:
-    """Where a top-level module lies, as a path without suffix; `find_spec` of a name without dots imports nothing."""
+    """Return the paths of an installed top-level module, without suffix. `find_spec` of such a name imports nothing."""
     if top in sys.builtin_module_names:
         return []
     spec = importlib.util.find_spec(top)
@@ -87,11 +94,11 @@ def _installed(top: str) -> list[Path]:
 
 
 def _names(text: bytes, path: Path) -> set[str] | None:
-    """Names that the module binds at its top; None if a star import or a condition hides some."""
+    """Return the names that a module binds at its top level, or None if a star import or a condition hides some."""
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="mend the file") from error
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}", remedy="correct the file") from error
     names: set[str] = set()
     for node in tree.body:
         match node:

@@ -1,4 +1,4 @@
-"""An experiment and what the command line asks of it → the runs, in order. Pure but for reading files; no torch."""
+"""Make the plan of an experiment: its runs as the command line asks, in order. No torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
-from bias_lab.definition import Experiment, Run, label, read_experiment, run_id, to_json
+from bias_lab.definition import Experiment, Run, pretrains, run_id, to_json
 from bias_lab.errors import UserError, unknown
-from bias_lab.planning import checks, learning_rates, overrides, own
-from bias_lab.planning.checks import Facts
+from bias_lab.planning import checks, experiment_files, learning_rates, overrides, own
+from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.learning_rates import Rates
 
 FAMILIES = ("cnn", "transformer", "hybrid", "other")
@@ -18,18 +18,18 @@ FAMILIES = ("cnn", "transformer", "hybrid", "other")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """A user's own images as planning sees them: their identity and facts, and where they lie (for places.json)."""
+    """A user's own images: their identity, a summary, and their place (for places.json)."""
 
     dataset: str  # `folder:<fingerprint>`, `table:<fingerprint>`
-    facts: Facts
+    summary: DatasetSummary
     place: Mapping[str, Any]
     image_size: int = 64
-    notes: tuple[str, ...] = ()  # what was found in it, for the user
+    notes: tuple[str, ...] = ()  # lines for the user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the command line asks of an experiment; an empty one runs it as it stands."""
+    """What the command line asks of an experiment. An empty request runs it unchanged."""
 
     sizes: tuple[int, ...] | None = None
     draws: tuple[int, ...] | None = None
@@ -42,24 +42,25 @@ class Request:
     manifest_length: int = 0
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    typed: tuple[str, ...] = ()  # fields that a single run was given by hand, which other data must not undo
+    typed: tuple[str, ...] = ()  # fields of a single run that the user set, which other data must keep
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
-    tune: bool | None = None  # True: all; False: nobody; None: joined backbones
+    tune: bool | None = None  # tune all (True), nothing (False), or joined backbones (None)
     allow_overlap: bool = False
+    skip_bad: bool = False  # leave out unreadable images of a source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The runs of a sweep, in the order in which they are begun. While there are trials, some rates are open."""
+    """The runs of a sweep, in the order in which they are begun. With trials, some learning rates are open."""
 
     name: str
     profile: str
     question: str
     note: str
     runs: tuple[Run, ...]
-    trials: tuple[Run, ...]  # tuning runs that must finish before the rest is known
+    trials: tuple[Run, ...]  # tuning runs, which must finish before the open learning rates are known
     families: Mapping[str, str]  # of joined backbones
-    places: Mapping[str, Any]  # dataset or weights → where they lie
+    places: Mapping[str, Any]  # dataset or weights → where they are
     notes: tuple[str, ...]  # lines for the user
     warnings: tuple[str, ...]
     tuned: tuple[Mapping[str, Any], ...] = ()  # rows of the tuning table that gave these runs their rates
@@ -69,70 +70,84 @@ class Plan:
 
 
 def make(path: Path, profile: str, folder: Path, request: Request) -> Plan:
-    """The plan of an experiment file's profile. Learning rates come from FOLDER/tuned.json and the file's neighbour.
+    """Return the plan of one profile of an experiment file. folder: the sweep's.
 
-    Raises UserError for everything that the catalogue can refuse.
+    Learning rates come from FOLDER/tuned.json, then from the tuned.json beside the file or, without one, the package's.
+    Raises UserError for every mistake that the catalogue can find.
     """
-    experiment = read_experiment(path, profile)
-    tables = learning_rates.read(folder / ledger.TUNED, path.parent / ledger.TUNED)
-    return arrange(experiment, path.stem, profile, folder, request, tables)
+    path = experiment_files.find(path)
+    experiment = experiment_files.read(path, profile)
+    return arrange(experiment, path.stem, profile, folder, request, rates(folder, path.parent))
+
+
+def rates(folder: Path, beside: Path | None = None) -> Rates:
+    """Return the tuned learning rates of a sweep's folder, then those in `beside` or, without any, the package's."""
+    own_table = beside / ledger.TUNED if beside else None
+    shipped = own_table if own_table and own_table.is_file() else experiment_files.tuned()
+    return learning_rates.read(folder / ledger.TUNED, shipped)
 
 
 def arrange(experiment: Experiment, name: str, profile: str, folder: Path, request: Request, tables: Rates) -> Plan:
-    """The plan of an experiment, given tuned learning rates. folder: the sweep's, where earlier pretrainings lie."""
-    joined = {backbone: _source(backbone) for backbone in request.backbones}
+    """Return the plan of an experiment, given tuned learning rates. folder: the sweep's, with earlier pretrainings."""
+    checks.check_names(experiment.runs)
+    joined = {backbone: own.source_of(backbone) for backbone in request.backbones}
     if request.family and request.family not in FAMILIES:
         raise unknown("family", request.family, FAMILIES)
     if request.family and not joined:
-        raise UserError("--family says what a joined backbone is, and none joins", remedy="--backbone NAME")
-    runs, places = _identified(_reshaped(experiment.runs, request, joined), folder)
+        raise UserError("--family is typed, and no backbone joins", remedy="--backbone NAME")
+    runs, places = _identified(_requested(experiment.runs, request, joined), folder, skip_bad=request.skip_bad)
     data = request.data
-    facts = checks.known(runs, {data.dataset: data.facts} if data else {})
-    runs, notes = checks.fit_sizes(runs, _bounded(facts, request), typed=request.sizes is not None)
-    runs = _wanted(runs, experiment)
-    overlaps = checks.refuse(runs, facts, allow_overlap=request.allow_overlap, earlier=_pretrained(runs, folder))
-    warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, facts, tables)]
-    runs, trials, more = settle(runs, facts, tables, joined, tune=request.tune)
+    summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})
+    runs, notes = checks.fit_sizes(runs, _bounded(summaries, request), typed=request.sizes is not None)
+    runs = _needed(runs, experiment)
+    earlier = _pretrained(runs, folder)
+    overlaps = checks.check_runs(runs, summaries, allow_overlap=request.allow_overlap, earlier=earlier)
+    warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, summaries, tables)]
+    largest = {dataset: summary.largest_tuned for dataset, summary in summaries.items()}
+    runs, trials, borrowed = learning_rates.settle(runs, tables, largest, joined, tune=request.tune)
     used = learning_rates.used(runs, tables)
-    warned += checks.edges(used)
-    families = dict.fromkeys(joined, request.family or "other")  # a guest, also where its name is timm's
     return Plan(
         name=name,
         profile=profile,
         question=experiment.question,
         note=experiment.note,
-        runs=tuple(overrides.arrange(runs)),
+        runs=tuple(overrides.in_order(runs)),
         trials=tuple(trials),
-        families=families,
+        families=dict.fromkeys(joined, request.family or "other"),  # also of a joined backbone that the lab has
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
-        notes=(*(data.notes if data else ()), *notes, *more),
-        warnings=tuple(warned),
+        notes=(*(data.notes if data else ()), *notes, *borrowed),
+        warnings=(*warned, *checks.at_grid_edge(used)),
         tuned=tuple(used),
     )
 
 
-def _reshaped(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) -> list[Run]:
-    made = list(runs)
+def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) -> list[Run]:
+    """Return the runs with all overrides of the request."""
+    changed = list(runs)
     if request.image_size and not request.data:
-        made = overrides.rewrite(made, lambda run: replace(run, image_size=_side(run.dataset, request.image_size)))
+        changed = overrides.rewrite(
+            changed, lambda run: replace(run, image_size=_side(run.dataset, request.image_size))
+        )
     if request.data:
-        made = overrides.on_data(made, request.data.dataset, request.data.image_size, typed=request.typed)
+        changed = overrides.on_data(changed, request.data.dataset, request.data.image_size, typed=request.typed)
     if request.recipe:
-        made = overrides.with_recipe(made, request.recipe)
+        changed = overrides.with_recipe(changed, request.recipe)
     if request.fields:
-        made = overrides.with_fields(made, request.fields)
-    made = overrides.override(made, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
+        changed = overrides.with_fields(changed, request.fields)
+    changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
-        made = overrides.to_manifest(made, request.manifest)
-    return overrides.join(made, joined) if joined else made
+        changed = overrides.to_manifest(changed, request.manifest)
+    return overrides.join(changed, joined) if joined else changed
 
 
-def _identified(runs: Sequence[Run], folder: Path) -> tuple[list[Run], dict[str, Any]]:
-    """Weights and sources that an experiment names by their place take the hash of its content; and where they lie."""
+def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[list[Run], dict[str, Any]]:
+    """Return the runs with the hash of the content instead of the path of weights and sources, and the paths."""
     files = {run.weights for run in runs if run.weights and not run.weights.startswith("file:")}
     weights = {name: own.weights(name) for name in files}
-    looked_at = {run.source: run.image_size for run in runs if run.regime not in ("scratch", "weights")}
-    sources = {name: own.images(name, folder=folder, image_size=side) for name, side in looked_at.items()}
+    sides = {run.source: run.image_size for run in runs if catalogue.REGIMES[run.regime].module}
+    sources = {
+        name: own.images(name, folder=folder, image_size=side, skip_bad=skip_bad) for name, side in sides.items()
+    }
     named = [*weights.items(), *sources.items()]
     if all(identity == name for name, (identity, _) in named):
         return list(runs), {}
@@ -146,114 +161,49 @@ def _identified(runs: Sequence[Run], folder: Path) -> tuple[list[Run], dict[str,
 
 
 def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:
-    """The pretrainings of this folder that runs name."""
+    """Return run_id → the pretrainings that runs name and that the folder has."""
     named = {run.pretraining for run in runs if run.pretraining}
     known = [name for name in named if (ledger.run_folder(folder, name) / ledger.RUN).is_file()]
     return {name: ledger.read_run(folder, name) for name in known}
 
 
-def _bounded(facts: Mapping[str, Facts], request: Request) -> Mapping[str, Facts]:
-    """With a manifest, its length is the pool that sizes must fit."""
+def _bounded(summaries: Mapping[str, DatasetSummary], request: Request) -> Mapping[str, DatasetSummary]:
+    """Return the summaries that sizes must fit: with a manifest, a pool of its length with equal class counts."""
+
+    def shortened(summary: DatasetSummary) -> DatasetSummary:
+        share, rest = divmod(request.manifest_length, max(summary.classes, 1))
+        counts = tuple(share + (place < rest) for place in range(summary.classes))
+        return replace(summary, name=f"{summary.name} in the manifest", counts=counts)
+
     if not request.manifest_length:
-        return facts
-    return {
-        name: replace(
-            about, name=f"{about.name} in the manifest", counts=_shrunk(about.counts, request.manifest_length)
-        )
-        for name, about in facts.items()
-    }
-
-
-def _shrunk(counts: tuple[int, ...], total: int) -> tuple[int, ...]:
-    share, rest = divmod(total, max(len(counts), 1))
-    return tuple(share + (place < rest) for place in range(len(counts)))
+        return summaries
+    return {name: shortened(summary) for name, summary in summaries.items()}
 
 
 def _side(dataset: str, typed: int | None) -> int | None:
-    """The typed side, None if it is the dataset's own: one size, one run_id."""
+    """Return the typed side, or None if it is the dataset's own, so that one size has one run_id."""
     row = catalogue.DATASETS.get(dataset)
     return None if row and row.image_size == typed else typed
 
 
-def _wanted(runs: Sequence[Run], experiment: Experiment) -> list[Run]:
-    """Without pretrainings that nobody waits for any more; those that nobody ever named stand for themselves."""
+def _needed(runs: Sequence[Run], experiment: Experiment) -> list[Run]:
+    """Return the runs without pretrainings that no run names any more.
+
+    An experiment in which no run names a pretraining is about its pretrainings, so all of them stay.
+    """
     if not any(run.pretraining for run in experiment.runs):
         return list(runs)
-    waited = {run.pretraining for run in runs}
-    return [run for run in runs if run.task != "pretrain" or run_id(run) in waited]
+    named = {run.pretraining for run in runs}
+    return [run for run in runs if not pretrains(run) or run_id(run) in named]
 
 
-def _source(backbone: str) -> str:
-    return own.source(backbone) if catalogue.is_own(backbone) else ""
-
-
-# --- learning rates --------------------------------------------------------------------------------------------------
-
-
-def settle(
-    runs: Sequence[Run], facts: Mapping[str, Facts], tables: Rates, joined: Mapping[str, str], *, tune: bool | None
-) -> tuple[list[Run], list[Run], list[str]]:
-    """Runs with their learning rates, the trials that those still open need, and lines that say what was borrowed.
-
-    tune: True, every cell without a rate of its own dataset is tuned; None, joined backbones are; False, nobody is.
-    """
-    found: dict[tuple[Any, ...], float | None] = {}
-    borrowed: dict[str, dict[str, None]] = {}
-
-    def rate_of(run: Run) -> float | None:
-        key = (run.dataset, run.backbone, run.backbone_source, run.recipe, run.regime, run.intervention, run.size)
-        if key not in found:
-            row = tables.row(run, own_data=tune is True)
-            if row is not None:
-                found[key] = float(row["learning_rate"])
-            elif tune is True or (tune is None and run.backbone in joined):
-                found[key] = None  # to be tuned
-            elif tune is False:
-                found[key], whose = learning_rates.borrow(run, tables)
-                borrowed.setdefault(f"learning rate {found[key]:g}, {whose}", {})[
-                    f"{run.backbone} {cell_words(run)}"
-                ] = None
-            else:
-                found[key] = learning_rates.resolve(run, tables).learning_rate
-        return found[key]
-
-    open_runs: list[Run] = []
-
-    def change(run: Run) -> Run:
-        if not learning_rates.needs_rate(run):
-            return run
-        rate = rate_of(run)
-        if rate is None:
-            open_runs.append(run)
-            return run
-        return replace(run, learning_rate=rate)
-
-    settled = overrides.rewrite(runs, change)
-    by_dataset: dict[str, list[Run]] = {}
-    for run in open_runs:
-        by_dataset.setdefault(run.dataset, []).append(run)
-    trials = [
-        trial
-        for dataset, group in by_dataset.items()
-        for trial in learning_rates.trials(group, tables, largest=facts[dataset].largest_tuned)
-    ]
-    return settled, trials, [f"not tuned ({rate}): {', '.join(cells)}" for rate, cells in borrowed.items()]
-
-
-def cell_words(run: Run) -> str:
-    """`scratch`, `mae strong`: what a learning rate depends on beside the backbone."""
-    return " ".join(
-        part for part in (run.regime, run.recipe if run.recipe != "plain" else "", run.intervention) if part
-    )
-
-
-# --- what the folder keeps of it -------------------------------------------------------------------------------------
+# --- the sweep's folder ----------------------------------------------------------------------------------------------
 
 
 def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None:
-    """`experiment.json`: the plan, a run a line. Runs of earlier plans that are finished here stay listed.
+    """Write `experiment.json`: the plan, one line for each run, and the finished runs of earlier plans.
 
-    keep: those that were begun and are not finished stay too (a folder of single runs).
+    keep: runs of earlier plans that were begun stay too (a folder of single runs).
     """
     entries: list[dict[str, Any]] = [
         {
@@ -263,8 +213,8 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
         }
         for run in plan.all()
     ]
-    there = {entry["run_id"] for entry in entries}
-    entries += [{**entry, "earlier": True} for entry in _earlier(folder, keep=keep) if entry["run_id"] not in there]
+    planned = {entry["run_id"] for entry in entries}
+    entries += [{**entry, "earlier": True} for entry in _earlier(folder, keep=keep) if entry["run_id"] not in planned]
     head: dict[str, Any] = {
         "experiment": plan.name,
         "question": plan.question,
@@ -281,7 +231,7 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
 
 
 def write_places(plan: Plan, folder: Path) -> None:
-    """`places.json`: where the user's data and weights lie, which workers need and no run holds."""
+    """Write `places.json`: where the user's data and weights are. Workers need it, and no run holds it."""
     if plan.places:
         path = folder / ledger.PLACES
         old = ledger.read_json(path) if path.is_file() else {}
@@ -289,14 +239,10 @@ def write_places(plan: Plan, folder: Path) -> None:
 
 
 def _earlier(folder: Path, *, keep: bool) -> list[dict[str, Any]]:
+    """Return the entries of the plan in the folder whose runs have got far enough to stay listed."""
     path = folder / ledger.EXPERIMENT
     if not path.is_file():
         return []
     entries: list[dict[str, Any]] = ledger.read_json(path)["runs"]
     wanted = {"finished", "failed", "diverged", "started"} if keep else {"finished"}
     return [entry for entry in entries if ledger.state(folder, entry["run_id"]) in wanted]
-
-
-def open_rates(plan: Plan) -> list[str]:
-    """Runs whose learning rate is still open, in words (for a dry run)."""
-    return [label(run) for run in plan.runs if learning_rates.needs_rate(run)]

@@ -1,4 +1,4 @@
-"""One run from flags, for `bias-lab train`: its identity as flags, the rest by --set, or another run's definition."""
+"""Define one run for `bias-lab train`: from flags and --set, or like another run."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,60 +6,43 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue, ledger
-from bias_lab.definition import Experiment, Run, recipe, run_id
+from bias_lab.definition import DEFAULTS, Experiment, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError, unknown
-from bias_lab.execution import status
-from bias_lab.planning import overrides, own
+from bias_lab.planning import find_run, overrides, own
 
-MASKED = 0.6  # share that SimMIM hides where none is named, as in its paper; a run's own default is MAE's
-# flags of `bias-lab train` that are a run's fields
+# flags of `bias-lab train` that are fields of a run
 IDENTITY = "dataset backbone task size image_size draw seed regime protocol source".split()
+DATASET = "fashion_mnist_12k"  # if none is typed
+FIRST = {"regime": "mae", "source": catalogue.POOL}  # of a pretraining, if they are not typed
 
 
 def definition(
     typed: Mapping[str, Any], *, like: Run | None, recipe_name: str, fields: Mapping[str, Any], folder: Path
 ) -> tuple[tuple[Run, ...], dict[str, Any]]:
-    """The runs to carry out, a pretraining that it starts from first, and where a weights file lies (for places.json).
+    """Return the run as a tuple, and the places of its weights file and source (for places.json).
 
-    typed: flag → value, those that were typed. like: the run to start from. folder: where its pretraining is looked
-    for. Raises UserError for what is missing or does not fit together.
+    typed: flag → value of all flags that were typed. like: the run to start from. fields: of --set. folder: where the
+    pretraining is searched. Raises UserError for what is missing and for what does not fit together.
     """
-    identity = {name: typed[name] for name in IDENTITY if name in typed}
-    values: dict[str, Any] = {"dataset": "fashion_mnist_12k", **identity}
-    if like is None:
-        if "backbone" not in values:
-            raise UserError("bias-lab train: which backbone?", "for example --backbone vit_micro", "bias-lab backbones")
-        pretrains = values.get("task") == "pretrain"
-        if not pretrains and "size" not in values:
-            raise UserError("bias-lab train: how many labelled images?", "for example --size 1000")
-        run = Run(**({"regime": "mae", "source": "pool"} if pretrains else {}) | values)
-    else:
-        run = replace(like, **identity)
+    run = _identity(typed, like)
     if recipe_name:
         run = replace(run, **recipe(recipe_name))
-    run = replace(run, backbone_source=own.source(run.backbone) if catalogue.is_own(run.backbone) else "")
-    for name in fields:
-        if name in overrides.FLAGS:
-            flag = f"--{name.replace('_', '-')}"
-            raise UserError(f"--set {name}=… would change what is asked", remedy=f"use {flag}")
-    if "mask_ratio" in fields and (run.task != "pretrain" or run.regime not in ("mae", "simmim")):
-        raise UserError(
-            "--set mask_ratio=… is of a pretraining by mae or simmim", remedy="--task pretrain --regime mae"
-        )
-    if run.task == "pretrain" and run.regime == "simmim" and (like is None or like.regime != "simmim"):
-        run = replace(run, mask_ratio=MASKED)
-    run = overrides.changed(run, fields) if fields else run
+    run = replace(run, backbone_source=own.source_of(run.backbone))
+    run = _with_fields(run, like, fields)
     places: dict[str, Any] = {}
     if "source" in typed:
-        run, places = _from_folder(run, folder)
-    if "weights" in typed:
-        run, more = _from_weights(run, typed["weights"], regime_typed="regime" in typed)
-        places |= more
+        skip_bad = bool(typed.get("skip_bad_images"))
+        source, place = own.images(run.source, folder=folder, image_size=run.image_size, skip_bad=skip_bad)
+        run, places = replace(run, source=source), {source: place} if place else {}
+    weights = typed.get("weights")
+    if weights is not None:
+        name, place = own.weights(weights)
+        run = replace(run, weights=name, regime=typed.get("regime", "weights"), source=run.source or name)
+        places |= {name: place} if place else {}
     if "pretraining" in typed:
-        run = _from_pretraining(run, typed["pretraining"], folder, regime_typed="regime" in typed)
-    if run.regime not in catalogue.REGIMES:
-        raise unknown("regime", run.regime, catalogue.REGIMES)
-    if run.task == "classify" and run.regime not in ("scratch", "weights") and not run.pretraining:
+        run = _from_pretraining(run, typed, folder)
+    needs_pretraining = catalogue.REGIMES[run.regime].module and catalogue.TASKS[run.task].judged_on == "test"
+    if needs_pretraining and not run.pretraining:
         raise UserError(
             f"a run of regime '{run.regime}' starts from a pretraining",
             remedy=f"--pretraining RUN, made by: bias-lab train --task pretrain --regime {run.regime}",
@@ -67,42 +50,62 @@ def definition(
     return (run,), places
 
 
-def _from_weights(run: Run, name: str, *, regime_typed: bool) -> tuple[Run, dict[str, Any]]:
-    """The run with its starting weights: a timm name, or a file, whose content is part of the run."""
-    name, place = own.weights(name)
-    regime = run.regime if regime_typed else "weights"
-    return replace(run, weights=name, regime=regime, source=run.source or name), {name: place} if place else {}
+def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
+    """Return the run that the flags name, with every other field at its default or as in `like`."""
+    identity = {name: typed[name] for name in IDENTITY if name in typed}
+    for name, names in (("task", catalogue.TASKS), ("regime", catalogue.REGIMES)):
+        if name in identity and identity[name] not in names:
+            raise unknown(name, identity[name], names)
+    if like is not None:
+        return replace(like, **identity)
+    if "backbone" not in identity:
+        raise UserError(
+            "bias-lab train: no backbone is named", "for example --backbone vit_micro", "bias-lab backbones"
+        )
+    task = catalogue.TASKS[identity.get("task", DEFAULTS["task"])]
+    if task.labelled and "size" not in identity:
+        raise UserError("bias-lab train: no number of labelled images is named", "for example --size 1000")
+    return Run(**{"dataset": DATASET, **(FIRST if task.pretrains else {}), **identity})
 
 
-def _from_folder(run: Run, folder: Path) -> tuple[Run, dict[str, Any]]:
-    """The run with its source; of a folder of images without classes, the content is part of the run."""
-    identity, place = own.images(run.source, folder=folder, image_size=run.image_size)
-    return replace(run, source=identity), {identity: place} if place else {}
+def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
+    """Return the run with the fields of --set, and with the values that its regime has for fields of its own."""
+    own_fields = catalogue.REGIMES[run.regime].fields if pretrains(run) else {}
+    for name in fields:
+        if name in overrides.FLAGS:
+            raise UserError(f"--set {name}=… changes what the run is", remedy=f"use --{name.replace('_', '-')}")
+        regimes = [row.name for row in catalogue.REGIMES.values() if name in row.fields]
+        if regimes and name not in own_fields:
+            what = f"--set {name}=… is of a pretraining by {' or '.join(regimes)}"
+            raise UserError(what, remedy=f"--task pretrain --regime {regimes[0]}")
+    if like is None or like.regime != run.regime:
+        run = replace(run, **{name: value for name, value in own_fields.items() if value != DEFAULTS[name]})
+    return overrides.with_values(run, fields) if fields else run
 
 
-def _from_pretraining(run: Run, name: str, folder: Path, *, regime_typed: bool) -> Run:
-    where, full = status.find(name, folder)
-    before = ledger.read_run(where, full)
-    if before.task != "pretrain":
-        raise UserError(f"{full} is not a pretraining", f"its task is '{before.task}'")
-    if ledger.state(where, full) != "finished":
-        raise UserError(f"the pretraining {full} is not finished", remedy="run it again first")
+def _from_pretraining(run: Run, typed: Mapping[str, Any], folder: Path) -> Run:
+    """Return the run that starts from the typed pretraining. Raises UserError if that can't be used."""
+    where, name = find_run.find(typed["pretraining"], folder)
+    before = ledger.read_run(where, name)
+    if not pretrains(before):
+        raise UserError(f"{name} is not a pretraining", f"its task is '{before.task}'")
+    if ledger.state(where, name) != "finished":
+        raise UserError(f"the pretraining {name} is not finished", remedy="run it again first")
     if before.backbone != run.backbone:
-        raise UserError(f"the pretraining {full} is of {before.backbone}, not of {run.backbone}")
-    regime = run.regime if regime_typed else before.regime
-    return replace(run, pretraining=full, regime=regime, source=before.source)
+        raise UserError(f"the pretraining {name} is of {before.backbone}, not of {run.backbone}")
+    return replace(run, pretraining=name, regime=typed.get("regime", before.regime), source=before.source)
 
 
 def like(name: str, folder: Path | None) -> tuple[Run, tuple[Run, ...], dict[str, Any]]:
-    """A run that was made before, the pretraining that it names, and the places of its folder."""
-    where, full = status.find(name, folder)
-    told = status.definition(where, full)
-    before = (status.definition(where, told.pretraining),) if told.pretraining else ()
+    """Return the run of that id, the pretraining that it names (a tuple, perhaps empty), and its folder's places."""
+    where, full = find_run.find(name, folder)
+    run = find_run.definition(where, full)
+    before = (find_run.definition(where, run.pretraining),) if run.pretraining else ()
     path = where / ledger.PLACES
-    return told, before, ledger.read_json(path) if path.is_file() else {}
+    return run, before, ledger.read_json(path) if path.is_file() else {}
 
 
 def experiment(runs: tuple[Run, ...], before: tuple[Run, ...]) -> Experiment:
-    """A single run as an experiment, with the pretraining that it waits for."""
+    """Return single runs as an experiment, with those of the pretrainings `before` that they name."""
     named = {run.pretraining for run in runs}
     return Experiment(question="", runs=(*(run for run in before if run_id(run) in named), *runs))

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bias_lab.definition import DEFAULTS
 from bias_lab.errors import UserError
 from bias_lab.tracking.mapping import PROJECT, Study
 
@@ -56,7 +57,7 @@ def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: boo
 
 def _shortfall(keys: Sequence[str]) -> list[Panel]:
     """Return two panels a dataset: the shortfall from scratch with its interval, and all starts and backbones."""
-    bases = [key for key in keys if key.rpartition("shortfall/")[2] == "scratch"]
+    bases = [key for key in keys if key.rpartition("shortfall/")[2] == DEFAULTS["regime"]]
     panels = []
     for base in bases:
         about = base.removesuffix("shortfall/scratch").rstrip("/")

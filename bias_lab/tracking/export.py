@@ -96,7 +96,7 @@ def _write_run(
         job_type=mapping.job_type(str(row["task"]), str(row["protocol"])),
         config=schema.config_of(row),
     )
-    for step, values in _curves(here / ledger.METRICS):
+    for step, values in _curves(ledger.metrics_file(here)):
         run.log(values, step=step)
     shown = mapping.media(here, mapping.result_of(here))
     if shown:

@@ -1,47 +1,55 @@
-"""One run, from its definition to its result: all that a worker calls.
+"""Compute one run, from its definition to its result. A worker calls `execute`, and `preflight` before the first run.
 
-`execute` tells the story; its parts are files beside this one: `job` (prepare), `fit`, `measure`. `preflight` is what a
-worker asks before the first run.
+The steps are files beside this one: `prepare`, `fit`, and the task's `measure`.
 """
 
 import logging
+import platform
 import time
 from pathlib import Path
 
+import lightning
+import numpy as np
+import timm
 import torch
+from safetensors.torch import save as to_safetensors
+from torch import nn
 
-from bias_lab import ledger
+from bias_lab import __version__, ledger
 from bias_lab.definition import Run, Settings, run_id, steps, to_json
 from bias_lab.tracking import live
-from bias_lab.training import recording, results
+from bias_lab.training import recording
 from bias_lab.training.fit import fit
-from bias_lab.training.job import prepare, trains
-from bias_lab.training.measure import measure
+from bias_lab.training.hardware import device_name
+from bias_lab.training.job import trains
 from bias_lab.training.preflight import preflight
-from bias_lab.training.regimes import pretraining
+from bias_lab.training.prepare import prepare
 
 __all__ = ["execute", "preflight"]
 
-logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # banners of every Trainer, a hundred times a sweep
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # every Trainer prints a banner
 
 
 def execute(run: Run, folder: Path, settings: Settings) -> None:
-    """Train a run and leave `result.json` in its folder, as the last thing that happens.
+    """Compute a run and publish its files, `result.json` last. A finished run is left alone.
 
-    folder: the sweep's. A run that was interrupted goes on from its checkpoint and ends in the same bytes. Raises
-    Diverged for a loss that is no number, UserError for a user's mistake; what it raises, the caller records.
+    folder: the sweep's. An interrupted run goes on from its checkpoint and ends in the same bytes. Raise Diverged for a
+    loss that is not finite, UserError for a user's mistake. The caller records what is raised.
     """
     here = ledger.run_folder(folder, run_id(run))
-    here.mkdir(parents=True, exist_ok=True)
-    ledger.write_json(here / ledger.RUN, to_json(run))
-    attempts = ledger.begin_attempt(folder, run_id(run))
-    with recording.log_to(here / ledger.LOG), live.tracked(run, folder, settings) as wandb:
+    if ledger.finish_publishing(folder, run_id(run)):
+        return
+    with (
+        ledger.attempt(folder, run) as attempt,
+        recording.log_to(here / ledger.LOG),
+        live.tracked(run, folder, settings) as wandb,
+    ):
         began = time.perf_counter()
-        torch.set_num_threads(1)  # one thread a worker: the number of threads changes the order of sums
+        torch.set_num_threads(1)  # the number of threads changes the order of sums
         job = prepare(run, folder, settings)
-        rows = fit(job, here, wandb)
-        metrics = measure(job, here, rows)
-        results.save_weights(pretraining.bare(job.module.encoder, run), here / ledger.WEIGHTS)
+        rows = fit(job, attempt.folder, wandb)
+        metrics = job.task.measure(job, attempt.folder, rows)
+        save_weights(job.task.encoder(job.method), attempt.folder / ledger.WEIGHTS)
         result = {
             "run": to_json(run),
             "run_id": run_id(run),
@@ -51,19 +59,29 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
             "steps": steps(run) if trains(run) else 0,
             "samples_seen": steps(run) * run.batch_size if trains(run) else run.size,
             "seconds": round(time.perf_counter() - began, 3),
-            "attempts": attempts,
-            "device": results.device_name(job.device),
-            "versions": results.versions(),
+            "attempts": attempt.number,
+            "device": device_name(job.device),
+            "versions": versions(),
             "commit": ledger.commit(),
             "command": settings.command,
         }
-        ledger.write_json(here / ledger.RESULT, result)
-        live.conclude(wandb, result, here)
-        tidy(here)
+        attempt.publish(result)
+        live.conclude(wandb, ledger.read_json(here / ledger.RESULT), here)  # another attempt's, if that came first
 
 
-def tidy(here: Path) -> None:
-    """Remove what only an unfinished run needs, and the mark of an earlier failure."""
-    path = here / ledger.CHECKPOINT
-    for file in (path, recording.previous(path), here / ledger.FAILURE):
-        file.unlink(missing_ok=True)
+def save_weights(encoder: nn.Module, path: Path) -> None:
+    """Write a model's tensors by name, as safetensors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    ledger.write_bytes(path, to_safetensors(tensors))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the lab and of the libraries that can change a result."""
+    return {
+        "bias_lab": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }

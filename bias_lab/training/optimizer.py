@@ -1,4 +1,4 @@
-"""AdamW with the right parameter groups, warm-up and cosine per step, and a moving average of weights."""
+"""Make the optimizer: AdamW with parameter groups, warm-up and cosine by step, and a moving average of weights."""
 
 import math
 from typing import Any
@@ -12,9 +12,9 @@ _UNDECAYED = ("pos_embed", "cls_token", "mask_token", "dist_token", "relative_po
 
 
 def no_weight_decay_names(model: nn.Module) -> set[str]:
-    """Names that weight decay must not touch: norms, biases, position embeddings, class and mask tokens.
+    """Return the names of parameters without weight decay: norms, biases, position embeddings, class and mask tokens.
 
-    What a (sub)module names in its own `no_weight_decay()` is believed too, under its full name.
+    The names that a (sub)module's own `no_weight_decay()` returns are among them.
     """
     names = {
         name
@@ -29,27 +29,28 @@ def no_weight_decay_names(model: nn.Module) -> set[str]:
 
 
 def groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Parameter groups with and without weight decay; layer_decay below 1: one pair a layer, each with an `lr_scale`.
+    """Return parameter groups with and without weight decay.
 
-    layer_decay d gives a parameter k layers below the head the learning rate times d**k (timm's grouping).
+    A layer_decay d below 1 makes such a pair for each layer with an `lr_scale` (timm's grouping). A parameter k layers
+    below the head gets the learning rate times d**k.
     """
-    still = no_weight_decay_names(model)
+    excluded = no_weight_decay_names(model)
     if layer_decay != 1.0:
-        made: list[dict[str, Any]] = param_groups_layer_decay(
-            model, weight_decay=weight_decay, no_weight_decay_list=tuple(still), layer_decay=layer_decay
+        by_layer: list[dict[str, Any]] = param_groups_layer_decay(
+            model, weight_decay=weight_decay, no_weight_decay_list=tuple(excluded), layer_decay=layer_decay
         )
-        return made
+        return by_layer
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    decayed = [parameter for name, parameter in named if name not in still]
-    spared = [parameter for name, parameter in named if name in still]
-    both = [dict(params=decayed, weight_decay=weight_decay), dict(params=spared, weight_decay=0.0)]
+    decayed = [parameter for name, parameter in named if name not in excluded]
+    others = [parameter for name, parameter in named if name in excluded]
+    both = [dict(params=decayed, weight_decay=weight_decay), dict(params=others, weight_decay=0.0)]
     return [group for group in both if group["params"]]
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: float) -> float:
-    """Factor on the learning rate at a step (from 0): linear up over the warm-up's share, then half a cosine to 0.
+    """Return the factor on the learning rate at a step (from 0): a linear rise, then half a cosine towards 0.
 
-    The first step is never 0 and the last never quite 0, so that no step is wasted.
+    warmup: the rise's share of the steps. The factor is never 0, so no step is wasted.
     """
     rise = round(warmup * steps)
     if step < rise:
@@ -67,7 +68,7 @@ def configure(
     layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> dict[str, Any]:
-    """What `configure_optimizers` returns: AdamW over `groups`, `warmup_cosine` stepped at every step."""
+    """Return what Lightning's `configure_optimizers` must: AdamW over `groups`, with `warmup_cosine` at every step."""
     parameters = groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
     for group in parameters:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
@@ -79,5 +80,8 @@ def configure(
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model that follows it: average <- decay * average + (1 - decay) * weights, buffers too."""
+    """Return a copy of the model that `update_parameters` moves towards it, buffers too.
+
+    average <- decay * average + (1 - decay) * weights
+    """
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]

@@ -1,97 +1,103 @@
-"""What only torch or pixels can refuse, said by one worker before the first run."""
+"""Check before the first run what only torch or pixels can tell."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from lightning.pytorch import LightningModule
 
 from bias_lab.backbones import create
-from bias_lab.catalogue import BACKBONES
-from bias_lab.data import store, subsets
+from bias_lab.catalogue import BACKBONES, REGIMES, SUBSET, TASKS
+from bias_lab.data import store
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
-from bias_lab.training.hardware import multiplies_bf16
-from bias_lab.training.job import build_backbone, choose_device, module_of, open_images, ranking_of, source_of, start
+from bias_lab.training import prepare
+from bias_lab.training.hardware import choose_device, multiplies_bf16
+from bias_lab.training.job import task_of
 
 
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
-    """What only torch or pixels can refuse, before the first run: a backbone that can't be built, images not there.
+    """Raise UserError for a run that can't begin, and return warnings, a line each.
 
-    So are a device that is not there, weights that don't load, a source that shows test images. Builds each (backbone,
-    image size) once, with stochastic depth and without, and starts each pretraining and each set of weights once.
-    Returns warnings, a line each.
+    That is a device, backbone or images that are not there, weights that don't load, or a source that holds test
+    images. Each backbone is built once per image size, with stochastic depth and without. Each pretraining and each set
+    of weights is started once.
     """
     device = choose_device(settings.device)
     runs = list(runs)
     warnings: list[str] = []
     if any(run.precision == "bf16" for run in runs) and not multiplies_bf16(device):
-        warnings.append(
-            f"no unit of this {device.type} multiplies bf16: runs of that precision take longer, not shorter"
-        )
-    seen: set[tuple[Any, ...]] = set()
+        warnings.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
+    tried: set[tuple[Any, ...]] = set()
     opened: dict[tuple[str, int | None], store.Images] = {}
     for run in runs:
         where = (run.dataset, run.image_size)
         if where not in opened:
-            opened[where] = open_images(run.dataset, run, folder, settings)
+            opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
-        key = (run.backbone, *where, run.patch, run.window, run.stem)
-        built = (*key, run.drop_path > 0)
-        if built not in seen:
-            seen.add(built)
+        shape = (run.backbone, *where, run.patch, run.window, run.stem)
+        build = (*shape, run.drop_path > 0)
+        if build not in tried:
+            tried.add(build)
             warnings += try_building(run, images)
-        few = run.size if run.source == "subset" else 0
-        what = (run.task, run.regime, run.source, run.weights, run.mask_ratio, run.batch_size, few)
-        start_key = (*key, *what)
-        if start_key not in seen and (run.task == "pretrain" or run.weights):
-            seen.add(start_key)
+        start = (*shape, *start_key(run))
+        if start not in tried and (TASKS[run.task].pretrains or run.weights):
+            tried.add(start)
             warnings += try_starting(run, images, folder, settings)
     return list(dict.fromkeys(warnings))
 
 
+def start_key(run: Run) -> tuple[Any, ...]:
+    """Return what a run's start depends on beside its backbone and images."""
+    labelled = run.size if run.source == SUBSET else 0
+    own = tuple(getattr(run, name) for name in REGIMES[run.regime].fields)
+    return (run.task, run.regime, run.source, run.weights, run.batch_size, labelled, *own)
+
+
 def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
-    """Open a pretraining's source and take its method's first step on two grey images, or load a run's weights."""
+    """Load a run's weights, or open a pretraining's source and take its first step on two grey images."""
     size, channels = images.train.shape[1], images.train.shape[3]
     shape = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
-    if run.task != "pretrain":
-        start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
+    if not TASKS[run.task].pretrains:
+        prepare.load_start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
         return []
-    selection = subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking_of(run, folder))
-    source = source_of(run, images, selection, folder, settings)
-    classes = 0 if source is None else len(source.classes)
-    module: Any = module_of(run, create(run.backbone, classes=classes or None, **shape), classes)
+    selection = prepare.select_images(run, images, folder)
+    examples = prepare.open_examples(run, images, selection, folder, settings)
+    classes = len(examples.classes)
+    backbone = create(run.backbone, classes=classes or None, **shape)
+    module = cast(LightningModule, task_of(run).method(run, backbone))
     grey = torch.zeros(2, channels, size, size)
     with torch.no_grad():
         module.training_step((grey, torch.arange(2)) if classes else grey, 0)
-    if source is None or not source.shared_classes:
+    if not examples.shared_classes:
         return []
-    return [f"source {run.source} has class names of {run.dataset} too: {', '.join(source.shared_classes)}"]
+    return [f"source {run.source} has class names of {run.dataset} too: {', '.join(examples.shared_classes)}"]
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:
-    """Build a run's backbone and show it two grey images, for what only that can refuse. Returns warnings.
+    """Build a run's backbone and apply it to two grey images. Return warnings.
 
-    Raises UserError in one line: of anything that a guest may raise, and of what values the lab's own can't take.
+    Raise UserError in one line for any exception of a user's or timm's backbone, and for a ValueError of the lab's own.
     """
     size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
     mistakes: tuple[type[Exception], ...] = (ValueError,) if run.backbone in BACKBONES else (Exception,)
     doing = "built for"
     try:
-        backbone, drop_path = build_backbone(run, size, channels, classes)
+        backbone, drop_path = prepare.build_backbone(run, size, channels, classes)
         doing = "used on"
         with torch.no_grad():
-            given = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
+            shape = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
     except UserError:
         raise
     except mistakes as error:
-        said = next(iter(str(error).splitlines()), "")
+        first = next(iter(str(error).splitlines()), "")
         raise UserError(
-            f"{run.backbone} can't be {doing} {size}x{size} images: {type(error).__name__}: {said}",
+            f"{run.backbone} can't be {doing} {size}x{size} images: {type(error).__name__}: {first}",
             remedy="give it another --image-size, or leave it out",
         ) from error
-    if given != (2, classes):
-        raise UserError(f"{run.backbone} gives {given} for 2 images of {classes} classes", f"{(2, classes)}")
+    if shape != (2, classes):
+        raise UserError(f"{run.backbone} gives {shape} for 2 images of {classes} classes", f"{(2, classes)}")
     if drop_path == run.drop_path:
         return []
-    return [f"{run.backbone} has no stochastic depth: in recipe {run.recipe} it goes without"]
+    return [f"{run.backbone} can't have stochastic depth and runs without it in recipe {run.recipe}"]

@@ -1,8 +1,7 @@
-"""Global generators reseeded at every step from (seed, purpose, step), so that dropout and drop-path survive a resume.
+"""Reseed the global generators at every step, so that an interrupted run draws what it would have drawn (DESIGN 3.4).
 
-Draws of batches and augmentation don't come from here: they are keyed by sample in `data/`. What is left is what layers
-draw from torch's global generator, and pretrainings: MAE's and SimMIM's masks, DINO's views. Keyed by
-the step and never by what was drawn before, a run that was interrupted draws what it would have drawn (DESIGN 3.4).
+Batches and augmentation have keyed draws of their own in `data/`. Layers (dropout, drop-path) and pretrainings (masks
+of MAE and SimMIM, views of DINO) draw from torch's global generator, seeded by (seed, purpose, step).
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 def key(seed: int, purpose: str, step: int = 0) -> int:
-    """A 63-bit seed that is a pure function of its arguments, on every platform."""
+    """Return a 63-bit seed that is a pure function of its arguments on every platform."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

@@ -1,18 +1,14 @@
-"""What a run leaves while it trains: `metrics.jsonl`, its log, and checkpoints that a kill can't spoil."""
+"""Record a run while it trains: the rows of `metrics.jsonl`, and its log."""
 
 import contextlib
-import hashlib
-import io
 import json
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers.logger import Logger
 
@@ -20,14 +16,13 @@ from bias_lab import ledger
 from bias_lab.errors import Diverged
 
 ROWS = 20  # rows of metrics a run
-CHECKPOINT_SECONDS = 30.0
 
 
 class JsonLines(Logger):
-    """Append-only rows, one JSON object a line with its step and no clock time.
+    """Appends rows of metrics to a file, one JSON object a line with its step and no clock time.
 
-    On opening, a torn last line (a kill while it was written) goes, and rows of steps that are there already are not
-    written again, so that an interrupted run leaves the file of an uninterrupted one.
+    On opening it removes a torn last line, and it never writes a row twice. So an interrupted run leaves the file of an
+    uninterrupted one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,12 +48,11 @@ class JsonLines(Logger):
     def experiment(self) -> None:
         return None
 
-    def log_hyperparams(
-        self, params: Any, *args: Any, **kwargs: Any
-    ) -> None:  # Lightning's signature; run.json has them
-        return None
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:  # Lightning's signature
+        """Do nothing, since `run.json` holds them."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row, unless its step has one with the same names."""
         row = {"step": step, **metrics}
         if step is None or _row_key(row) in self.written:
             return
@@ -67,23 +61,24 @@ class JsonLines(Logger):
         self.written.add(_row_key(row))
 
     def rows(self) -> list[dict[str, float]]:
+        """Return all rows of the file."""
         return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.is_file() else []
 
 
 def _row_key(row: Mapping[str, Any]) -> tuple[int, str]:
-    """Which row it is: its step and what it tells (the training loss and the hold-out are rows of their own)."""
+    """Return the step and the names of a row. The training loss and the hold-out are rows of their own."""
     return int(row["step"]), ",".join(sorted(row))
 
 
 class Intervals(Callback):
-    """Means of what `training_step` returns, logged about 20 times a run, and the check that the loss is a number.
+    """Logs the means of what `training_step` returns about 20 times a run, and checks that the loss is finite.
 
-    `self.log` at each step would cost 1-2 ms, more than the optimizer; a list of tensors costs nothing.
+    `self.log` at each step would cost 1-2 ms, more than the optimizer. A list of tensors costs nothing.
     """
 
     def __init__(self, steps: int) -> None:
         self.every = max(1, steps // ROWS)
-        self.seen: dict[str, list[float]] = {}
+        self.values: dict[str, list[float]] = {}
         self.pending: list[dict[str, torch.Tensor]] = []
 
     def on_train_batch_end(
@@ -95,111 +90,65 @@ class Intervals(Callback):
         step = trainer.global_step
         if step % self.every == 0 or step == trainer.max_steps:
             self._drain(step)
-            row = {f"train/{name}": math.fsum(values) / len(values) for name, values in self.seen.items()}
+            row = {f"train/{name}": math.fsum(values) / len(values) for name, values in self.values.items()}
             row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-            self.seen = {}
+            self.values = {}
             log_row(trainer, row)
 
     def _drain(self, step: int) -> None:
-        """Read the pending tensors (on a GPU: the one wait of the interval)."""
+        """Read the pending tensors, which is the one time an interval waits for a GPU."""
         first = step - len(self.pending) + 1
         for offset, values in enumerate(self.pending):
             for name, tensor in values.items():
                 value = float(tensor)
                 if name == "loss" and not math.isfinite(value):
                     raise Diverged(f"the loss became {value} at step {first + offset}")
-                self.seen.setdefault(name, []).append(value)
+                self.values.setdefault(name, []).append(value)
         self.pending = []
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._drain(trainer.global_step)
-        checkpoint["bias_lab_intervals"] = self.seen
+        checkpoint["bias_lab_intervals"] = self.values
 
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.seen = checkpoint["bias_lab_intervals"]
-
-
-def log_row(trainer: Trainer, row: Mapping[str, float]) -> None:
-    """One row, at the trainer's step, to every logger of the run."""
-    for logger in trainer.loggers:
-        logger.log_metrics(dict(row), step=trainer.global_step)
+        self.values = checkpoint["bias_lab_intervals"]
 
 
 class Monitor(Callback):
-    """The hold-out's top-1 at intervals, logged as `holdout/top1`. It chooses nothing: the last weights count."""
+    """Logs a measurement at intervals under a name. It chooses nothing, since the last weights count."""
 
-    def __init__(self, measure: Callable[[LightningModule], float], *, every: int) -> None:
-        self.measure, self.every = measure, every
+    def __init__(self, name: str, measure: Callable[[LightningModule], float], *, every: int) -> None:
+        self.name, self.measure, self.every = name, measure, every
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every == 0 or trainer.global_step == trainer.max_steps:
-            log_row(trainer, {"holdout/top1": self.measure(module)})
+            log_row(trainer, {self.name: self.measure(module)})
 
 
-class Checkpoints(Callback):
-    """Saves to one path every half minute, so that a kill costs no more; when it saves changes no result."""
-
-    def __init__(self, path: Path, *, seconds: float = CHECKPOINT_SECONDS) -> None:
-        self.path, self.seconds = path, seconds
-        self.saved = time.monotonic()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step < trainer.max_steps and time.monotonic() - self.saved >= self.seconds:
-            trainer.save_checkpoint(self.path)
-            self.saved = time.monotonic()
+def log_row(trainer: Trainer, row: Mapping[str, float]) -> None:
+    """Log one row at the trainer's step to every logger of the run."""
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(row), step=trainer.global_step)
 
 
-class CheckedCheckpointIO(CheckpointIO):
-    """Checkpoints that are whole or not there: a BLAKE2b digest before the content, atomic replace, the last one kept.
+def slope(losses: list[float]) -> float | None:
+    """Return the relative change of the training loss over the last quarter of its rows, or None with fewer than 8.
 
-    Lightning's own writes through the system's temporary folder; across file systems a kill leaves a 0-byte target.
+    It is the mean of the last eighth against that of the eighth before. A loss that still falls by a tenth gives -0.1.
     """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        data = buffer.getvalue()
-        path = Path(path)
-        with ledger.replacing(path) as temporary:
-            temporary.write_bytes(hashlib.blake2b(data, digest_size=32).digest() + data)
-            if path.is_file():
-                path.replace(previous(path))
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        checkpoint = read_checkpoint(Path(path))
-        if checkpoint is None:
-            raise FileNotFoundError(f"no whole checkpoint at {path}")
-        return checkpoint
-
-    def remove_checkpoint(self, path: Any) -> None:
-        for file in (Path(path), previous(Path(path))):
-            file.unlink(missing_ok=True)
-
-
-def previous(path: Path) -> Path:
-    return path.with_name(f"previous.{path.name}")
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The checkpoint at the path, else the one before it, else None; a damaged one is never trusted."""
-    for file in (path, previous(path)):
-        if not file.is_file():
-            continue
-        data = file.read_bytes()
-        if hashlib.blake2b(data[32:], digest_size=32).digest() == data[:32]:
-            checkpoint: dict[str, Any] = torch.load(io.BytesIO(data[32:]), map_location="cpu", weights_only=False)
-            return checkpoint
-        logging.getLogger(__name__).warning("%s is damaged and was passed over", file.name)
-    return None
+    eighth = len(losses) // 8
+    if eighth < 1:
+        return None
+    last = sum(losses[-eighth:]) / eighth
+    before = sum(losses[-2 * eighth : -eighth]) / eighth
+    return (last - before) / max(abs(before), 1e-12)
 
 
 @contextlib.contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Python's logging and warnings go to the run's log while it is at work."""
+    """Send Python's logging and warnings to a run's log."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

@@ -1,8 +1,8 @@
-"""Weights from timm, a file or one of the lab's pretrainings into a backbone: what fits, and a list of what did not.
+"""Load weights from timm, a file or one of the lab's pretrainings into a backbone, and list what did not fit.
 
-A tensor goes where its name and shape say. Three kinds are made to fit: position embeddings (another grid), patch
-embeddings and first convolutions (another patch size or number of channels), and Swin's tables of relative positions
-(another window). The classifier is left as it is, since the target's classes are others.
+A tensor is loaded by name and shape. Three kinds are resampled: position embeddings (to another grid), patch embeddings
+and first convolutions (to another patch size or number of channels), and Swin's relative positions (to another window).
+The classifier is not loaded, since the target has other classes.
 """
 
 import math
@@ -15,9 +15,10 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from timm.layers.patch_embed import resample_patch_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from bias_lab.backbones.build import nearest
@@ -27,15 +28,16 @@ from bias_lab.errors import UserError, unknown
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which a .pth keeps the tensors
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 HUB = ("hf-hub:", "hf_hub:")  # how timm's names of models on the Hugging Face hub begin
-WANTED, AGAIN = "tensors by name, as torch.save(model.state_dict(), path) writes them", "download or write it again"
+TENSORS = "tensors by name, as torch.save(model.state_dict(), path) writes them"
+AGAIN = "download or write it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What became of a set of weights. Names, sorted.
+    """What became of a set of weights, as sorted names of tensors.
 
-    skipped: tensors of the source that found no place. missing: tensors of the model that kept their initial values.
-    mean, std: the normalisation the weights were trained with, per channel, in [0, 1]; empty if it isn't known.
+    skipped: of the source, without a place in the model. missing: of the model, which kept their initial values.
+    mean, std: the normalisation that the weights were trained with, per channel in [0, 1], empty if it isn't known.
     """
 
     name: str
@@ -58,59 +60,55 @@ class Weights:
 
 
 def load(model: nn.Module, source: str | Path, *, head: bool = False) -> Loaded:
-    """Put a source's weights into `model`, in place, and tell what was loaded, skipped and resampled.
+    """Load a source's weights into `model`, and return what was loaded, skipped and resampled.
 
     source: a .safetensors file, one that torch.save wrote (.pth, .pt, .bin, .ckpt), or a timm name with pretrained
-    weights. head: take the classifier's weights too, if their shape is the model's.
-    Raises UserError for a missing or corrupt file, one that holds code, an unknown name, or weights of which none fits.
+    weights. head: load the classifier's weights too, if their shape is the model's.
+    Raise UserError for a missing or corrupt file, one that holds code, an unknown name, or weights of which none fits.
     """
-    return fit(model, read(source), head=head)
-
-
-def fit(model: nn.Module, weights: Weights, *, head: bool = False) -> Loaded:
-    """`load`, of weights that are read already."""
-    given = unprefixed(weights.tensors, model)
+    weights = read(source)
+    given = without_prefix(weights.tensors, model)
     own = model.state_dict()
     left_out = () if head else classifier_prefixes(model)
     loaded: list[str] = []
     skipped: list[str] = []
     resampled: list[str] = []
-    fitted: dict[str, Tensor] = {}
+    chosen: dict[str, Tensor] = {}
     for name, tensor in sorted(given.items()):
         wanted = own.get(name)
-        made = None if wanted is None or name.startswith(left_out) else fitting(name, tensor, wanted, model)
-        if made is None:
+        new = None if wanted is None or name.startswith(left_out) else resample(name, tensor, wanted, model)
+        if new is None:
             skipped.append(name)
         else:
-            (loaded if made is tensor else resampled).append(name)
-            fitted[name] = made
-    if not fitted:
+            (loaded if new is tensor else resampled).append(name)
+            chosen[name] = new
+    if not chosen:
         raise UserError(
             f"none of the {len(given)} tensors of {weights.name} fits {type(model).__name__}",
             f"missing: {some(own, given)}; surplus: {some(given, own)}",
-            origin(given),
+            likely_origin(given),
         )
-    model.load_state_dict(fitted, strict=False)
+    model.load_state_dict(chosen, strict=False)
     return Loaded(
         name=weights.name,
         loaded=tuple(loaded),
         skipped=tuple(skipped),
         resampled=tuple(resampled),
-        missing=tuple(sorted(set(own) - set(fitted))),
+        missing=tuple(sorted(set(own) - set(chosen))),
         mean=weights.mean,
         std=weights.std,
     )
 
 
-def some(names: Iterable[str], beside: Container[str]) -> str:
-    """`a, b, c and 147 more`: the names that do not stand beside."""
-    found = [name for name in names if name not in beside]
-    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return ", ".join(found[:3]) + more if found else "none by name, all by shape"
+def some(names: Iterable[str], others: Container[str]) -> str:
+    """Return the names that are not among the others, as `a, b, c and 147 more`."""
+    left = [name for name in names if name not in others]
+    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+    return ", ".join(left[:3]) + more if left else "none by name, all by shape"
 
 
-def origin(tensors: Mapping[str, Tensor]) -> str:
-    """Whose weights they look like, as a way out."""
+def likely_origin(tensors: Mapping[str, Tensor]) -> str:
+    """Return whose weights they look like, for a message."""
     name = nearest(tensors)
     return f"they look like {name}'s" if name else "names and shapes must be those of timm's model of that architecture"
 
@@ -119,7 +117,7 @@ def origin(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read(source: str | Path) -> Weights:
-    """The tensors of a file or of a timm name. Raises UserError as `load` says."""
+    """Return the tensors of a file or of a timm name. Raise UserError as `load`."""
     path = Path(source)
     if path.suffix == ".safetensors":
         return read_safetensors(path)
@@ -129,57 +127,52 @@ def read(source: str | Path) -> Weights:
 
 
 def read_safetensors(path: Path) -> Weights:
-    """A .safetensors file. Its header may name the timm model (`timm_model`) whose normalisation it wants."""
-    present(path)
+    """Read a .safetensors file. Its header may name the timm model (`timm_model`) whose normalisation it needs."""
+    check_exists(path)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
             model = (file.metadata() or {}).get("timm_model", "")
     except SafetensorError as error:
-        raise UserError(
-            f"{path} is not a whole .safetensors file ({error})", remedy="download or write it again"
-        ) from error
+        raise UserError(f"{path} is not a whole .safetensors file ({error})", remedy=AGAIN) from error
     mean, std = normalisation(model)
     return Weights(name=path.name, tensors=tensors, mean=mean, std=std)
 
 
 def read_pickle(path: Path) -> Weights:
-    """A .pth, .pt or .bin file, read without running any code that it may carry."""
-    present(path)
+    """Read a .pth, .pt or .bin file without running code that it may hold."""
+    check_exists(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on the pickle's protocol: what can't be read raises anyway
+            warnings.simplefilter("ignore", UserWarning)  # on the pickle's protocol
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors, and unpickling it could run code"
             if "Weights only" in str(error)
             else f"{path} is not a whole PyTorch file ({error})",
-            WANTED,
+            TENSORS,
             "save it as .safetensors where you trust it",
         ) from error
-    except Exception as error:  # what isn't a pickle reads as one that may do anything wrong
+    except Exception as error:  # any other file raises whatever its bytes mean as a pickle
         first = str(error).split("\n", 1)[0]
-        raise UserError(
-            f"{path} is not a whole PyTorch file ({type(error).__name__}: {first})", remedy=AGAIN
-        ) from error
+        what = f"{path} is not a whole PyTorch file ({type(error).__name__}: {first})"
+        raise UserError(what, remedy=AGAIN) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}", WANTED)
+        raise UserError(f"{path} holds a {type(content).__name__}", TENSORS)
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(
-            f"{path} holds no tensors", "tensors by name, as torch.save(model.state_dict(), path) writes them"
-        )
+        raise UserError(f"{path} holds no tensors", TENSORS)
     return Weights(name=path.name, tensors=tensors)
 
 
 def read_timm(name: str) -> Weights:
-    """The pretrained weights of a timm name (with or without a tag), from timm's cache or its hub.
+    """Return the pretrained weights of a timm name (with or without a tag), from timm's cache or its hub.
 
-    A name that begins with `hf-hub:` is a repository's on that hub, whose models timm does not list.
+    A name that begins with `hf-hub:` is a repository on that hub, whose models timm does not list.
     """
     name = name.removeprefix("timm:")
     able = timm.list_models(pretrained=True)
@@ -188,80 +181,82 @@ def read_timm(name: str) -> Weights:
         raise unknown("weights", name, able, remedy="a file is given by its path, ending in .safetensors or .pth")
     try:
         model: Any = timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:  # what timm and the hub raise without a network or the file
+    except (OSError, RuntimeError, ValueError) as error:  # without a network or the file
         first = str(error).strip().split("\n", 1)[0]
         raise UserError(
             f"the weights '{name}' can't be fetched ({first})",
-            remedy="connect once, or give a file that you have with --weights PATH",
+            remedy="connect to the network once, or give a file with --weights PATH",
         ) from error
     config = model.pretrained_cfg
     mean, std = tuple(config.get("mean") or ()), tuple(config.get("std") or ())
     return Weights(name=name, tensors=model.state_dict(), mean=mean, std=std)
 
 
-def present(path: Path) -> None:
+def check_exists(path: Path) -> None:
+    """Raise UserError if there is no such file."""
     if not path.is_file():
         raise UserError(f"there is no weights file {path}", remedy="check the path")
 
 
 def normalisation(timm_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std, per channel in [0, 1], that a timm model's weights were trained with; empty if it isn't known."""
+    """Return the mean and std per channel in [0, 1] of a timm model's training, empty if they aren't known."""
     config = timm.get_pretrained_cfg(timm_name, allow_unregistered=True) if timm_name else None
     return (tuple(config.mean), tuple(config.std)) if config is not None else ((), ())
 
 
-def channels(found: Loaded, count: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """The weights' mean and std for images of `count` channels (grey: their averages); None if they aren't known."""
-    if not found.mean:
+def normalisation_for(loaded: Loaded, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the weights' mean and std for images of so many channels, or None if they aren't known.
+
+    Where the number of channels differs, each gets the average.
+    """
+    if not loaded.mean:
         return None
-    if len(found.mean) == count:
-        return found.mean, found.std
-    mean, std = sum(found.mean) / len(found.mean), sum(found.std) / len(found.std)
-    return (mean,) * count, (std,) * count
+    if len(loaded.mean) == channels:
+        return loaded.mean, loaded.std
+    mean, std = sum(loaded.mean) / len(loaded.mean), sum(loaded.std) / len(loaded.std)
+    return (mean,) * channels, (std,) * channels
 
 
-# --- fitting ---------------------------------------------------------------------------------------------------------
+# --- resampling ------------------------------------------------------------------------------------------------------
 
 
-def unprefixed(tensors: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-    """The tensors under the model's own names: without the prefix that a wrapper put before all it kept."""
+def without_prefix(tensors: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Return the tensors by the model's own names, without a prefix that a wrapper gave to all of them."""
     own = set(model.state_dict())
-    best, found = tensors, len(own & set(tensors))
+    candidates = [tensors]
     for prefix in PREFIXES:
-        stripped = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        if len(own & set(stripped)) > found:
-            best, found = stripped, len(own & set(stripped))
-    return best
+        candidates.append({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+    return max(candidates, key=lambda named: len(own & set(named)))
 
 
 def classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """What the names of the classifier's tensors begin with; empty if the model has none."""
+    """Return the beginnings of the classifier's tensors' names, empty if the model has none."""
     get = getattr(model, "get_classifier", None)
     heads = get() if callable(get) else None
     heads = heads if isinstance(heads, tuple) else (heads,)
     return tuple(f"{name}." for name, module in model.named_modules() if name and any(module is head for head in heads))
 
 
-def fitting(name: str, given: Tensor, wanted: Tensor, model: nn.Module) -> Tensor | None:
-    """`given` itself if its shape is right, resampled if that makes sense, None if it doesn't fit."""
+def resample(name: str, given: Tensor, wanted: Tensor, model: nn.Module) -> Tensor | None:
+    """Return `given` itself if its shape is right, resampled if that makes sense, None otherwise."""
     if given.shape == wanted.shape:
         return given
     if given.ndim != wanted.ndim:
         return None
     last = name.rsplit(".", 1)[-1]
     if last == "pos_embed" and given.ndim == 3:
-        return positions(given.float(), wanted, model)
+        return resample_positions(given.float(), wanted, model)
     if last == "relative_position_bias_table" and given.shape[1] == wanted.shape[1]:
-        return relative_positions(given.float(), wanted)
+        return resample_relative_positions(given.float(), wanted)
     if given.ndim == 4 and given.shape[0] == wanted.shape[0]:
-        return first_convolution(name, given.float(), wanted)
+        return resample_convolution(name, given.float(), wanted)
     return None
 
 
-def positions(given: Tensor, wanted: Tensor, model: Any) -> Tensor | None:
-    """Position embeddings (1, prefix + N, D) on another grid: bicubic, class token's kept. None if it can't be told.
+def resample_positions(given: Tensor, wanted: Tensor, model: Any) -> Tensor | None:
+    """Return position embeddings (1, prefix + N, D) on the model's grid, or None if the source's grid is not square.
 
-    The source's grid is square; the model's is its patch embedding's.
+    Those of class and register tokens are kept.
     """
     embed = getattr(model, "patch_embed", None)
     if embed is None or given.shape[2] != wanted.shape[2]:
@@ -274,27 +269,29 @@ def positions(given: Tensor, wanted: Tensor, model: Any) -> Tensor | None:
     if not old:
         return None
     n, side = old[0]
-    square = given[:, n:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, D, side, side)
-    resized = F.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)  # (1, D, rows, columns)
-    before = wanted[:, :prefix].clone()
-    before[:, : min(n, prefix)] = given[:, : min(n, prefix)]
-    return torch.cat([before, resized.flatten(2).transpose(1, 2)], dim=1)
+    patches = resample_abs_pos_embed(given[:, n:], [rows, columns], [side, side], num_prefix_tokens=0)  # (1, N, D)
+    tokens = wanted[:, :prefix].clone()
+    tokens[:, : min(n, prefix)] = given[:, : min(n, prefix)]
+    return torch.cat([tokens, patches], dim=1)
 
 
-def relative_positions(given: Tensor, wanted: Tensor) -> Tensor | None:
-    """Swin's table ((2w-1)², heads) for another window, bicubic."""
+def resample_relative_positions(given: Tensor, wanted: Tensor) -> Tensor | None:
+    """Return Swin's table ((2w-1)², heads) for another window, by timm. None if a window is not square."""
     old, new = math.isqrt(len(given)), math.isqrt(len(wanted))
     if old**2 != len(given) or new**2 != len(wanted):
         return None
-    square = given.T.reshape(1, -1, old, old)  # (1, heads, 2w-1, 2w-1)
-    return F.interpolate(square, size=(new, new), mode="bicubic").reshape(-1, new * new).T.contiguous()
+    window = ((new + 1) // 2, (new + 1) // 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # on timm's use of a tensor that is not contiguous
+        table: Tensor = resize_rel_pos_bias_table(given, window, tuple(wanted.shape))
+    return table
 
 
-def first_convolution(name: str, given: Tensor, wanted: Tensor) -> Tensor | None:
-    """A kernel (D, C, h, w) for another number of input channels or, in a patch embedding, another patch size.
+def resample_convolution(name: str, given: Tensor, wanted: Tensor) -> Tensor | None:
+    """Return a kernel (D, C, h, w) for other input channels or, in a patch embedding, another patch size.
 
-    Three channels become one by summing them, so that a grey image gives what its three equal channels gave. The patch
-    is resampled by the pseudo-inverse of resizing (Beyer et al. 2023, arXiv:2212.08013).
+    Three channels are summed into one, so that a grey image gives what its three equal channels gave. The patch is
+    resampled by the pseudo-inverse of resizing (Beyer et al. 2023, arXiv:2212.08013).
     """
     channels = wanted.shape[1]
     if given.shape[1] != channels:

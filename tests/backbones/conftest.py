@@ -1,4 +1,4 @@
-"""How a model of ours is held against its reference: one set of random weights, the same images, both directions."""
+"""Compare a model of ours with its reference, with the same random weights and the same images."""
 
 import re
 from collections.abc import Callable
@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-OUTPUTS = 1e-5  # of the tensor's largest value, at least 1
-GRADIENTS = 1e-4  # of the larger of a gradient's own largest value and 1e-3 of the model's
+OUTPUTS = 1e-5  # largest error of an output, over the larger of 1 and the tensor's largest value
+GRADIENTS = 1e-4  # largest error of a gradient, over the larger of its largest value and 1e-3 of the model's
 
 
 def randomise(model: nn.Module) -> None:
-    """Weights at which every part matters: a fresh model's biases are 0 and its norms do nothing."""
+    """Draw weights with which every part changes the output. In a fresh model biases are 0 and norms do nothing."""
     torch.manual_seed(0)
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if p.ndim > 1:  # variance kept from layer to layer, so that deep models neither explode nor die out
+            if p.ndim > 1:  # this std keeps the variance from layer to layer
                 p.normal_(std=(1 / max(p[0].numel(), 1)) ** 0.5)
             else:
                 p.normal_(mean=float(name.endswith("weight")), std=0.2)
@@ -34,9 +34,10 @@ def close(ours: Tensor, theirs: Tensor, what: str) -> None:
 
 
 def same_computation(ours: nn.Module, theirs: nn.Module, images: Tensor, vanishing: str = "") -> None:
-    """Strict state dicts both ways; logits and stages in evaluation; gradients in training with drop rates 0.
+    """Check that both models load each other's state dict, and give equal logits, stages and gradients.
 
-    vanishing: pattern of the parameters whose gradient is 0 in exact arithmetic, and rounding noise in float32.
+    Logits and stages are those of evaluation, gradients those of training with drop rates of 0. vanishing: a pattern of
+    the parameters whose gradient is 0 in exact arithmetic. In float32 it is rounding noise.
     """
     randomise(theirs)
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -55,7 +56,7 @@ def same_computation(ours: nn.Module, theirs: nn.Module, images: Tensor, vanishi
     ours.train()
     theirs.train()
     weights = torch.randn_like(theirs(images))
-    theirs.load_state_dict(ours.state_dict())  # the forward above moved the running statistics
+    theirs.load_state_dict(ours.state_dict())  # the forward pass above changed the running statistics
     for name, error in gradient_errors(ours, theirs, images, weights).items():
         assert error <= GRADIENTS or re.fullmatch(vanishing, name), f"gradient of {name}: off by {error:.1e}"
     for name, error in gradient_sizes(ours).items():
@@ -67,7 +68,7 @@ def same_computation(ours: nn.Module, theirs: nn.Module, images: Tensor, vanishi
 
 
 def gradient_errors(ours: nn.Module, theirs: nn.Module, images: Tensor, weights: Tensor) -> dict[str, float]:
-    """Each parameter's largest difference, over the larger of its own gradient and 1e-3 of the model's largest."""
+    """Return each gradient's largest difference, over the larger of its own largest value and 1e-3 of the model's."""
     for model in (ours, theirs):
         model.zero_grad()
         (model(images) * weights).sum().backward()
@@ -83,13 +84,13 @@ def gradient_errors(ours: nn.Module, theirs: nn.Module, images: Tensor, weights:
 
 
 def gradient_sizes(model: nn.Module) -> dict[str, float]:
-    """Each gradient's largest value, over the model's largest."""
+    """Return each gradient's largest value, over the model's largest."""
     sizes = {name: p.grad.abs().max().item() for name, p in model.named_parameters() if p.grad is not None}
     return {name: size / max(sizes.values()) for name, size in sizes.items()}
 
 
 def same_names(ours: nn.Module, theirs: nn.Module) -> None:
-    """Names, shapes and count of parameters."""
+    """Check that the names, the shapes and the number of parameters are equal."""
     assert {k: v.shape for k, v in ours.state_dict().items()} == {k: v.shape for k, v in theirs.state_dict().items()}
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
 
@@ -129,7 +130,10 @@ def _by_kind(model: nn.Module) -> dict[str, Tensor]:
 
 @pytest.fixture
 def same_start() -> Callable[[nn.Module, nn.Module], None]:
-    """Fresh parameters of one kind (name without indices, shape) have the reference's mean and spread."""
+    """Return a check that fresh parameters of one kind have the mean and standard deviation of the reference's.
+
+    Parameters of one kind have the same shape, and the same name without indices.
+    """
 
     def compare(ours: nn.Module, theirs: nn.Module) -> None:
         reference = _by_kind(theirs)
@@ -138,8 +142,8 @@ def same_start() -> Callable[[nn.Module, nn.Module], None]:
             sigma = expected.std(correction=0).item()
             mean_error = abs(values.mean().item() - expected.mean().item())
             assert mean_error <= 6 * sigma * (2 / n) ** 0.5 + 1e-12, f"{kind}: mean {values.mean():.3g}"
-            spread_error = abs(values.std(correction=0).item() - sigma)
-            assert spread_error <= 6 * sigma / n**0.5 + 1e-12, f"{kind}: std {values.std():.3g} for {sigma:.3g}"
+            std_error = abs(values.std(correction=0).item() - sigma)
+            assert std_error <= 6 * sigma / n**0.5 + 1e-12, f"{kind}: std {values.std():.3g} for {sigma:.3g}"
             assert (values.abs().max() - expected.abs().max()).abs() <= 2 * sigma + 1e-12, f"{kind}: tails"
 
     return compare

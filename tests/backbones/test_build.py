@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from bias_lab import catalogue
-from bias_lab.backbones import build, create
+from bias_lab.backbones import build, create, mobilevit, small, swin, vit
 from bias_lab.errors import UserError
 
-BIG = ("_small_", "_base_", "resnet50", "_384")  # 20 M parameters and more, or many tokens: seconds each
+BIG = ("_small_", "_base_", "resnet50", "_384")  # 20 M parameters and more, or many tokens, take seconds each
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow if any(part in name for part in BIG) else ())
     for name in catalogue.BACKBONES
@@ -30,7 +30,7 @@ def micro(name, **keywords):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_interface_that_every_backbone_answers(name):
-    """DESIGN 3.6, at 32 pixels; large ViTs with 64 tokens, not the 1,024 that they would choose."""
+    """The interface is that of DESIGN 3.6, at 32 pixels. Large ViTs get 64 tokens, not the 1,024 of their default."""
     torch.manual_seed(0)
     patch = 4 if catalogue.architecture(name) == "vit" and any(part in name for part in BIG) else None
     model, images = create(name, image_size=32, channels=3, classes=5, patch=patch).eval(), torch.randn(2, 3, 32, 32)
@@ -190,7 +190,7 @@ def test_weights_of_another_size_are_resampled_as_timm_does(name, other, tmp_pat
 
 
 def test_pretrained_weights_are_timms():
-    """No hub is asked: where a name's weights lie is timm's own configuration of that name."""
+    """A name has timm's own configuration, which says where its weights are. The test needs no hub."""
     ours = timm.create_model("bias_lab_swin_tiny_patch4_window7_224", img_size=64, window_size=4, num_classes=8)
     theirs = timm.get_pretrained_cfg("swin_tiny_patch4_window7_224")
     assert ours.pretrained_cfg["hf_hub_id"] == theirs.hf_hub_id
@@ -198,6 +198,12 @@ def test_pretrained_weights_are_timms():
 
 
 # --- names and settings ----------------------------------------------------------------------------------------------
+
+
+def test_every_model_of_the_lab_has_a_row_and_a_size():
+    sizes = {name for module in (vit, swin, mobilevit, small) for name in module.SIZES}
+    assert sizes == {name for name, row in catalogue.BACKBONES.items() if row.ours}
+    assert all(timm.is_model(f"bias_lab_{name}") for name in sizes)
 
 
 def test_a_labs_name_wins_and_timms_can_be_forced():
@@ -243,11 +249,11 @@ def test_without_classes_the_features_come_out():
 
 @pytest.mark.parametrize("name", [name for name in catalogue.BACKBONES if name.endswith(("_micro", "_mini"))])
 def test_stochastic_depth_reaches_every_backbone(name, randomise):
-    """The strong recipe sets it for all alike: none may take the number and drop nothing."""
+    """The strong recipe sets it for every backbone, so none may take the rate and drop nothing."""
     images = torch.randn(4, 1, 28, 28)
     for rate in (0.0, 0.9):
         model = micro(name, drop_path=rate).train()
-        randomise(model)  # a fresh residual branch may give 0
+        randomise(model)  # a fresh residual branch may be 0
         outputs = []
         for seed in (0, 1):
             torch.manual_seed(seed)
@@ -274,7 +280,11 @@ def test_any_timm_model_is_a_backbone():
         ("timm:resnet81", {}, "^unknown backbone 'resnet81'; did you mean 'resnet[0-9]+'"),
         ("vit_micro", dict(patch=5), "^patches of 5x5 don't fill a 28x28 image; patches of 4x4 do$"),
         ("vit_micro", dict(channels=0), "^0 channels"),
-        ("vit_micro", dict(classes=0), "^0 classes; 1 or more; None for an encoder without a classifier$"),
+        (
+            "vit_micro",
+            dict(classes=0),
+            "^0 classes are too few; 1 or more, or None for an encoder without a classifier$",
+        ),
         ("vit_micro", dict(classes=-1), "^-1 classes"),
         ("resnet_micro", dict(stem="opne"), "^unknown stem 'opne'; did you mean 'open'\\?$"),
         ("vgg11", dict(drop_path=0.1), "^vgg11 does not take drop_path_rate=0.1$"),
@@ -315,13 +325,13 @@ def test_an_own_backbone(tmp_path, monkeypatch):
     model = micro("my_models:changed", drop_path=0.1)
     assert len(model.blocks) == 2
     assert model.blocks[-1].drop_path.rate == 0.1
-    assert micro("my_models:resnet").eval()(torch.randn(1, 1, 28, 28)).shape == (1, 10)  # takes no img_size
+    assert micro("my_models:resnet").eval()(torch.randn(1, 1, 28, 28)).shape == (1, 10)  # it takes no img_size
     assert micro("my_models:changed", patch=7).patch_embed.patch_size == (7, 7)
     with pytest.raises(UserError, match="^my_models:thin does not take patch_size=7$"):
         micro("my_models:thin", patch=7)
     with pytest.raises(UserError, match="^unknown factory of my_models 'thing'; did you mean 'thin'"):
         micro("my_models:thing")
-    with pytest.raises(UserError, match="^my_models:wrong gave str; a factory returns a torch.nn.Module$"):
+    with pytest.raises(UserError, match="^the factory my_models:wrong returned a str; a torch.nn.Module is needed$"):
         micro("my_models:wrong")
 
 
@@ -332,10 +342,13 @@ def test_parameters_leave_the_classifier_out():
 
 
 def test_flops_of_a_vit_by_hand():
-    """Multiply-adds: patches; a block's projections, scores, mixture and MLP; the last block for one token alone."""
+    """Count multiply-adds of the patches, of a block's projections, scores, mixture and MLP, and of the head.
+
+    The last block computes one token alone.
+    """
     N, D, patches, values, depth = 50, 96, 49, 16, 4
     block = N * 12 * D * D + 2 * N * N * D
-    last = N * 2 * D * D + 10 * D * D + 2 * N * D  # keys and values of all, all else of the class token
+    last = N * 2 * D * D + 10 * D * D + 2 * N * D  # keys and values of all tokens, the rest of the class token
     expected = patches * values * D + (depth - 1) * block + last + D * 10
     model = micro("vit_micro").train()
     assert build.flops(model, 28, 1) == expected
@@ -361,7 +374,7 @@ PUBLISHED = [
 
 
 def two_steps(name, side, channels=3):
-    """Two optimizer steps on two images: losses and gradients are finite, every parameter has one, the head moves."""
+    """Do two optimizer steps on two images. Check that losses and gradients are finite and the head changes."""
     torch.manual_seed(0)
     model = create(name, image_size=side, channels=channels, classes=4, drop_path=0.1).train()
     before = model.get_classifier().weight.detach().clone()
@@ -397,7 +410,7 @@ def test_small_sizes_train(name, side):
 
 @pytest.mark.slow
 def test_inductor_computes_the_same():
-    """torch.compile as a user calls it, forward and backward; needs a C++ compiler, and a minute for one model."""
+    """torch.compile with its defaults, forward and backward. It needs a C++ compiler, and a minute for one model."""
     if shutil.which("g++") is None:
         pytest.skip("no C++ compiler for torch.compile's default backend")
     torch._dynamo.reset()
@@ -416,7 +429,7 @@ def test_inductor_computes_the_same():
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs"])
 def test_dropping_is_timms_draw_for_draw(name, randomise):
-    """Dropout before the classifier and stochastic depth in training: with the same seed, timm's logits."""
+    """With the same seed, dropout and stochastic depth in training give timm's logits."""
     small = dict(num_classes=4, drop_rate=0.3, drop_path_rate=0.5)
     small |= dict(img_size=64, depth=3) if "vit_tiny" in name else {}
     small |= dict(img_size=64, window_size=4, depths=(1, 2), num_heads=(3, 6)) if "swin" in name else {}
@@ -432,7 +445,7 @@ def test_dropping_is_timms_draw_for_draw(name, randomise):
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs"])
 def test_layer_decay_is_timms(name):
-    """Each parameter's learning rate and weight decay as timm's tool sets them for its own model."""
+    """timm's tool gives each parameter the learning rate and weight decay of timm's own model."""
     scales = []
     for prefix in ("bias_lab_", ""):
         model = timm.create_model(f"{prefix}{name}")

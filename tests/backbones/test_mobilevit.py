@@ -20,7 +20,7 @@ from bias_lab.backbones.mobilevit import (
 from bias_lab.errors import UserError
 
 VARIANTS = ["mobilevit_xxs", "mobilevit_xs", "mobilevit_s"]
-# what these add to a channel, the next batch norm takes away: their true gradient is 0, in float32 it is rounding alone
+# the next batch norm subtracts what these add to a channel, so their true gradient is 0, and rounding noise in float32
 VANISHING = r"stages\.[01]\.\d\.conv3_1x1\.bn\.bias|stages\.\d\.1\.norm\.bias"
 
 
@@ -46,7 +46,7 @@ def test_computes_what_timm_computes_at_full_size(name, same_computation):
 
 
 def test_gradients_in_double_precision(randomise, gradient_errors, gradient_sizes):
-    """Where float32 is too coarse to tell: every gradient is timm's, and those said to vanish do."""
+    """In double precision every gradient is timm's, and those of VANISHING are 0."""
     ours, theirs = (timm.create_model(n, num_classes=5).double() for n in ("bias_lab_mobilevit_xxs", "mobilevit_xxs"))
     randomise(theirs)
     ours.load_state_dict(theirs.state_dict())
@@ -67,12 +67,14 @@ def test_unfold_and_fold_are_inverse():
 
 def test_a_fold_of_another_patch_order_is_not_the_identity():
     x = torch.randn(1, 2, 4, 4)
-    planted = unfold(x, 2).reshape(2, 2, 4, 2).transpose(0, 1).reshape(4, 4, 2)  # rows and columns of places mixed up
+    planted = (
+        unfold(x, 2).reshape(2, 2, 4, 2).transpose(0, 1).reshape(4, 4, 2)
+    )  # rows and columns of places are swapped
     assert not torch.equal(fold(planted, 2, 4, 4), x)
 
 
 def test_the_walk_through_a_block():
-    """DESIGN 3.7: local, unfold, global, fold, fuse."""
+    """The steps of a block (local, unfold, global, fold, fuse) have the shapes of DESIGN 3.7."""
     block, x = MobileViTBlock(48, 64, 2, patch=2, drop_path=0.0).eval(), torch.randn(2, 48, 8, 8)
     local = convolve(block.conv_kxk(x), block.conv_1x1)
     assert local.shape == (2, 64, 8, 8)  # d > C
@@ -104,7 +106,7 @@ def test_a_pointwise_convolution_is_a_matrix_product():
 
 
 def used_norm(width: int) -> nn.BatchNorm2d:
-    """A batch norm that has seen images: nothing in it is 0 or 1."""
+    """Return a batch norm in evaluation, whose weights and statistics are neither 0 nor 1."""
     norm = nn.BatchNorm2d(width)
     with torch.no_grad():
         for values in (norm.weight, norm.running_var):
@@ -122,7 +124,7 @@ CONVOLUTIONS = {
 
 
 @pytest.mark.parametrize("keywords", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
-def test_a_norm_in_evaluation_is_the_convolutions_own_scale_and_bias(keywords):
+def test_a_norm_in_evaluation_is_the_convolutions_scale_and_bias(keywords):
     conv, norm = nn.Conv2d(6, 6, bias=False, **keywords), used_norm(6)
     x = torch.randn(2, 6, 5, 4, requires_grad=True)
     expected, y = norm(conv(x)), convolve(x, conv, norm)
@@ -137,16 +139,16 @@ def test_a_norm_in_evaluation_is_the_convolutions_own_scale_and_bias(keywords):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_what_someone_else_holds_is_not_written_over():
-    """The activation works in place where nothing but this block sees the map."""
+def test_a_map_that_others_hold_is_not_overwritten():
+    """The activation works in place only where no hook and no other module can hold the map."""
     block, x = ConvNormAct(5, 5, 1).eval(), torch.randn(2, 5, 3, 4)
     with torch.no_grad():
         expected = F.silu(block.bn(block.conv(x)))
         torch.testing.assert_close(block(x), expected)
         kept = []
-        handle = block.bn.register_forward_hook(lambda _module, _given, made: kept.append(made))
+        handle = block.bn.register_forward_hook(lambda _module, _given, out: kept.append(out))
         torch.testing.assert_close(block(x), expected)
-        assert kept[0].min() < -0.3, "what the norm gave, not what the activation made of it"
+        assert kept[0].min() < -0.3, "the norm's output, not that of the activation"
         handle.remove()
         block.conv, block.bn = nn.Identity(), nn.Identity()
         before = x.clone()
@@ -154,24 +156,31 @@ def test_what_someone_else_holds_is_not_written_over():
         assert torch.equal(x, before)
 
 
+def block_of(conv, norm):
+    """A `ConvNormAct` with these parts and without an activation."""
+    block = ConvNormAct(conv.in_channels, conv.out_channels, 1, act=False)
+    block.conv, block.bn = conv, norm
+    return block
+
+
 def test_a_norm_that_reads_its_input_is_called():
     conv, x = nn.Conv2d(5, 7, 1, bias=False), torch.randn(8, 5, 3, 4)
     for norm in (used_norm(7).train(), nn.BatchNorm2d(7, track_running_stats=False).eval(), nn.InstanceNorm2d(7)):
-        y = convolve(x, conv, norm)
+        y = block_of(conv, norm)(x)
         assert y.mean((0, 2, 3)).sub(norm.bias if norm.affine else 0).abs().max() < 1e-5
-    counted = used_norm(7).train()
-    convolve(x, conv, counted)
-    assert counted.num_batches_tracked == 1
+    norm = used_norm(7).train()
+    block_of(conv, norm)(x)
+    assert norm.num_batches_tracked == 1
 
 
-def test_a_norm_that_is_watched_or_has_no_weights_is_called():
-    conv, norm, seen = nn.Conv2d(5, 7, 1, bias=False), used_norm(7), []
-    expected = norm(conv(torch.ones(1, 5, 3, 4)))
+def test_a_norm_with_a_hook_or_without_weights_is_called():
+    conv, norm, x, seen = nn.Conv2d(5, 7, 1, bias=False), used_norm(7), torch.ones(1, 5, 3, 4), []
+    expected = norm(conv(x))
     norm.register_forward_hook(lambda *_: seen.append(1))
-    torch.testing.assert_close(convolve(torch.ones(1, 5, 3, 4), conv, norm), expected)
+    torch.testing.assert_close(block_of(conv, norm)(x), expected)
     assert seen == [1]
-    plain = nn.BatchNorm2d(7, affine=False).eval()
-    torch.testing.assert_close(convolve(torch.ones(1, 5, 3, 4), conv, plain), plain(conv(torch.ones(1, 5, 3, 4))))
+    weightless = nn.BatchNorm2d(7, affine=False).eval()
+    torch.testing.assert_close(block_of(conv, weightless)(x), weightless(conv(x)))
 
 
 def test_a_residual_stands_where_shapes_agree():
@@ -184,7 +193,7 @@ def test_widths_are_multiples_of_eight():
     assert [divisible(w) for w in (3, 8, 12, 27, 44, 100)] == [8, 8, 16, 32, 48, 104]
 
 
-def test_memory_format_of_the_input_means_nothing():
+def test_memory_format_of_the_input_changes_nothing():
     model, images = MobileViT(**SIZES["mobilevit_micro"]).eval(), torch.randn(2, 3, 28, 28)
     other = images.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -192,7 +201,7 @@ def test_memory_format_of_the_input_means_nothing():
         assert model.forward_features(images).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_fresh_weights_are_spread_as_timms(same_start):
+def test_fresh_weights_have_timms_distribution(same_start):
     same_start(*(timm.create_model(f"{prefix}mobilevit_xxs", num_classes=100) for prefix in ("bias_lab_", "")))
 
 
@@ -222,14 +231,14 @@ def test_a_new_head_with_a_pooling_that_is_none():
         timm.create_model("bias_lab_mobilevit_xxs", num_classes=2).reset_classifier(3, "token")
 
 
-def test_a_pointwise_convolution_that_is_watched_or_replaced_is_called():
+def test_a_pointwise_convolution_with_a_hook_or_replaced_is_called():
     model = timm.create_model("bias_lab_mobilevit_xxs", num_classes=2).eval()
     images = torch.randn(1, 3, 64, 64)
     before, seen = model(images), []
-    watched = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
-    handles = [m.register_forward_hook(lambda *_: seen.append(1)) for m in watched]
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    handles = [m.register_forward_hook(lambda *_: seen.append(1)) for m in convolutions]
     torch.testing.assert_close(model(images), before, atol=1e-5, rtol=1e-5)
-    assert len(seen) == len(watched) > 10
+    assert len(seen) == len(convolutions) > 10
     for handle in handles:
         handle.remove()
 

@@ -1,7 +1,7 @@
-"""Every shape comment of the room against the tensors themselves: the models run, line by line, under a trace.
+"""Check every shape comment of the room against the tensors: the models run line by line under a trace.
 
-A letter means one number within a function call (a local of that name, or what it first stood for); a primed one means
-whatever comes out. A line that makes a shape new to its function must say it.
+A letter stands for one number within a function call. It is the local of that name, or the size where the letter comes
+first. A primed letter stands for any size. A line that makes a shape that is new to its function needs a comment.
 """
 
 import ast
@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from bias_lab.backbones import mobilevit, shared, small, swin, vit, windows
+from bias_lab.backbones import fast_swin, mobilevit, shared, small, swin, vit, windows
 
-ROOM = (shared, vit, swin, windows, mobilevit, small)
+ROOM = (shared, vit, swin, fast_swin, windows, mobilevit, small)
 
 
 class Lines:
-    """A file's simple statements by line, and the shapes that their comments promise (several: any of them)."""
+    """A file's simple statements by line, and the shapes in their comments (of several, one must be true)."""
 
     def __init__(self, text: str) -> None:
         self.statements: dict[int, ast.stmt] = {}
@@ -45,7 +45,7 @@ def tensors(value: object) -> list[Tensor]:
 
 
 def results(statement: ast.stmt, frame: FrameType, returned: object) -> list[Tensor]:
-    """What a statement made: its targets' values, what it returned, or what it appended."""
+    """Return the tensors of a statement: its targets' values, what it returned, or what it appended."""
     if isinstance(statement, ast.Return):
         return tensors(returned)
     if isinstance(statement, ast.Expr):
@@ -57,7 +57,7 @@ def results(statement: ast.stmt, frame: FrameType, returned: object) -> list[Ten
 
 
 def fits(promise: str, shape: tuple[int, ...], letters: dict[str, int]) -> dict[str, int] | None:
-    """The letters after a shape met its promise, or None if it broke it."""
+    """Return the letters with those of a true comment added, or None if the shape contradicts the comment."""
     sides = [re.sub(r"(\d)([A-Za-z])", r"\1*\2", side.strip()) for side in promise.split(",")]
     if sides[0] == "...":  # (..., D)
         sides, shape = sides[1:], shape[1 - len(sides) :]
@@ -77,11 +77,11 @@ def fits(promise: str, shape: tuple[int, ...], letters: dict[str, int]) -> dict[
 
 
 class Trace:
-    """Follows the frames of some code and keeps what went wrong, and which promises were looked at."""
+    """Follows the frames of some code. It keeps the faults, and the statements whose comments were checked."""
 
     def __init__(self, files: dict[str, Lines]) -> None:
         self.files, self.faults, self.seen = files, set(), set()
-        self.at: dict[FrameType, int] = {}  # the line that a frame is about to leave
+        self.at: dict[FrameType, int] = {}  # the line that a frame executes
         self.letters: dict[FrameType, dict[str, int]] = {}
         self.shapes: dict[FrameType, set[tuple[int, ...]]] = {}
 
@@ -103,12 +103,15 @@ class Trace:
         return self
 
     def check(self, lines: Lines, statement: ast.stmt, frame: FrameType, returned: object) -> None:
-        made = results(statement, frame, returned)
+        values = results(statement, frame, returned)
         promises = lines.promises.get(statement)
         place = f"{Path(frame.f_code.co_filename).name}:{statement.lineno}"
-        letters, assigns = self.letters[frame], not isinstance(statement, ast.Return)  # what returns has a docstring
+        letters, assigns = (
+            self.letters[frame],
+            not isinstance(statement, ast.Return),
+        )  # a returned shape stands in the docstring
         letters |= {k: v for k, v in frame.f_locals.items() if type(v) is int}
-        for tensor in made:
+        for tensor in values:
             shape = tuple(tensor.shape)
             if promises is not None:
                 self.seen.add(statement)
@@ -132,17 +135,17 @@ def traced(files: dict[str, Lines]):
 
 
 def walk() -> None:
-    """Every way through the models: sizes in which no two letters are the same number by chance, where that can be."""
+    """Run every branch of the models, where possible at sizes at which no two letters are the same number."""
     images = torch.randn(3, 2, 24, 40)
     common = dict(in_chans=2, num_classes=7)
-    plain = dict(img_size=(24, 40), patch_size=8, embed_dim=20, depth=2, num_heads=5, **common)
+    shape = dict(img_size=(24, 40), patch_size=8, embed_dim=20, depth=2, num_heads=5, **common)
     for pool, token in (("token", True), ("avg", True), ("avg", False)):
-        model = vit.VisionTransformer(global_pool=pool, class_token=token, **plain)
+        model = vit.VisionTransformer(global_pool=pool, class_token=token, **shape)
         model.set_grad_checkpointing(pool == "avg")
         model(images).sum().backward()
         model.forward_intermediates(images)
         model.forward_head(model.forward_features(images), pre_logits=True)
-        model.patch_embed.proj = torch.nn.Sequential(model.patch_embed.proj)  # a stem of one's own is called
+        model.patch_embed.proj = torch.nn.Sequential(model.patch_embed.proj)  # a stem of another kind is called
         shared.attention_map(model.blocks[0].attn, model.embed(images))
     for patch, window in ((2, 4), (4, (3, 5)), (3, 5)):
         shape = dict(img_size=(24, 40), patch_size=patch, window_size=window, embed_dim=12, depths=(2, 2, 1))
@@ -154,20 +157,21 @@ def walk() -> None:
         model.forward_intermediates(images)
         model.forward_head(model.forward_features(images), pre_logits=True)
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-            patch.setattr(swin, "TOKENS", 1)  # a sample at a time
+            patch.setattr(fast_swin, "TOKENS", 1)  # a sample at a time
             model.eval()(images)
+        model.layers[0].blocks[0].register_forward_hook(lambda *_: None)  # the text, not the faster order
+        model(images)
     windows.window_reverse(windows.window_partition(torch.randn(3, 6, 8, 5), (3, 4)), (3, 4), 6, 8)
     windows.resample_table(torch.randn(25, 2), (3, 3), (4, 4))
     for side in (32, 24):
         model = mobilevit.MobileViT(**mobilevit.SIZES["mobilevit_micro"], **common)
         model(torch.randn(3, 2, side, side + 4))
-        model.eval()(torch.randn(3, 2, side, side + 4))  # norms are the convolutions' own now
+        model.eval()(torch.randn(3, 2, side, side + 4))  # the norms are folded into the convolutions
         model.set_grad_checkpointing()
         model.forward_intermediates(torch.randn(3, 2, side, side + 4))
-    model.final_conv.conv.register_forward_hook(lambda *_: None)  # a 1x1 that is watched is called
+    model.final_conv.conv.register_forward_hook(lambda *_: None)  # a 1x1 convolution with a hook is called
     model(torch.randn(3, 2, 32, 36))
-    make, size = small.SIZES["efficientvit_micro"]
-    make(**size, drop_path_rate=0.1, in_chans=1)(torch.randn(2, 1, 28, 28))
+    small.efficientvit(**small.SIZES["efficientvit_micro"], drop_path_rate=0.1, in_chans=1)(torch.randn(2, 1, 28, 28))
 
 
 def test_every_shape_comment_is_true_and_every_new_shape_has_one() -> None:
@@ -182,7 +186,7 @@ def test_every_shape_comment_is_true_and_every_new_shape_has_one() -> None:
 
 
 def faults_of(tmp_path: Path, body: str, *arguments: object) -> set[str]:
-    """What the trace says of a function `f` with this body."""
+    """Return the faults that the trace finds in a function `f` with this body."""
     path = tmp_path / "planted.py"
     path.write_text("def f(x):\n" + textwrap.indent(textwrap.dedent(body), "    "))
     module = ModuleType("planted")
@@ -207,8 +211,8 @@ def faults_of(tmp_path: Path, body: str, *arguments: object) -> set[str]:
     ids=["swapped", "reshaped", "rank", "multiple", "silent", "returned"],
 )
 def test_a_planted_comment_is_seen(tmp_path: Path, body: str, fault: str) -> None:
-    (found,) = faults_of(tmp_path, body, torch.randn(2, 5))
-    assert f"planted.py:{fault}" in found or fault in found
+    (report,) = faults_of(tmp_path, body, torch.randn(2, 5))
+    assert f"planted.py:{fault}" in report or fault in report
 
 
 def test_a_true_comment_passes(tmp_path: Path) -> None:

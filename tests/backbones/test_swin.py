@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from bias_lab.backbones import swin, windows
+from bias_lab.backbones import fast_swin, swin, windows
 from bias_lab.backbones.swin import PatchMerging, Stage, SwinTransformer
 from bias_lab.errors import UserError
 
@@ -47,7 +47,9 @@ def test_computes_what_timm_computes_at_full_size(name, same_computation):
         dict(img_size=(32, 48), patch_size=2, window_size=(4, 6)),
         dict(img_size=36, patch_size=2, window_size=4),  # 18: windows don't fill the map
         dict(img_size=(26, 38), patch_size=2, window_size=5),  # odd maps too: 13 x 19, then 7 x 10
-        dict(img_size=(16, 40), patch_size=4, window_size=7),  # shrunk in one direction, shifted in the other
+        dict(
+            img_size=(16, 40), patch_size=4, window_size=7
+        ),  # the window shrinks in one direction and shifts in the other
         dict(img_size=30, patch_size=4, window_size=3),  # the patches don't fill the image
         dict(img_size=16, patch_size=1, window_size=5, in_chans=1),
         dict(img_size=32, patch_size=4, window_size=4, num_classes=0),
@@ -63,33 +65,33 @@ def test_any_map_and_window(keywords, same_computation):
     same_computation(timm.create_model(f"bias_lab_{name}", **shape), timm.create_model(name, **shape), images)
 
 
-def official_block(block, x, map_size, window, shifted):
-    """The block as the paper's code computes it: shift, pad, partition, attend, reverse, shift back; (B, H, W, D)."""
-    (rows, columns), (down, right) = windows.window_and_shift(map_size, window, shifted)
-    H, W = map_size
-    y = block.norm1(x).roll((-down, -right), (1, 2))
-    y = nn.functional.pad(y, (0, 0, 0, -W % columns, 0, -H % rows))
-    padded = y.shape[1:3]
-    y = windows.window_partition(y, (rows, columns)).flatten(1, 2)
-    y = block.attn(y, windows.shift_mask(map_size, (rows, columns), (down, right)))
-    y = windows.window_reverse(y.unflatten(1, (rows, columns)), (rows, columns), *padded)[:, :H, :W]
-    x = x + y.roll((down, right), (1, 2))
-    return x + block.mlp(block.norm2(x))
+def as_text(model):
+    """Give a model's blocks a hook, so that the text of `swin.py` runs and not the faster order."""
+    for module in model.modules():
+        if isinstance(module, swin.Block):
+            module.register_forward_hook(lambda *_: None)
+    return model
 
 
 @pytest.mark.parametrize("map_size", [(8, 8), (6, 10), (3, 9)])
 def test_window_order_equals_the_official_order(map_size, randomise):
     stage = Stage(16, 2, map_size, False, (4, 4), [0.0] * 4, 2.0)
     randomise(stage)
-    x = torch.randn(2, *map_size, 16)
-    y = x
-    for i, block in enumerate(stage.blocks):
-        y = official_block(block, y, map_size, (4, 4), shifted=i % 2 == 1)
-    torch.testing.assert_close(stage(x), y, atol=1e-5, rtol=1e-5)
+    x, y = torch.randn(2, *map_size, 16), []
+    weight = torch.randn_like(x)
+    for each in (stage, as_text(stage)):
+        for p in each.parameters():
+            p.grad = None
+        y.append(each(x))
+        (y[-1] * weight).sum().backward()
+        y += [p.grad.clone() for p in each.parameters()]
+    fast, text = y[: len(y) // 2], y[len(y) // 2 :]
+    for one, other in zip(fast, text, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 def test_the_walk_of_swin_tiny():
-    """DESIGN 3.7: patch merging, the head."""
+    """Patch merging and the head have the shapes of DESIGN 3.7."""
     merging, x = PatchMerging(96), torch.randn(3, 3136, 96)
     map_ = x.reshape(3, 56, 56, 96)
     assert merging(map_).shape == (3, 28, 28, 192)
@@ -116,11 +118,11 @@ def test_unshifted_windows_commute_with_whole_window_shifts(randomise):
     stage = Stage(16, 2, (8, 8), False, (4, 4), [0.0], 2.0)
     randomise(stage)
     assert whole_window_shift_error(stage, 4) <= 1e-5
-    assert whole_window_shift_error(stage, 1) > 0.1  # a window is no convolution
+    assert whole_window_shift_error(stage, 1) > 0.1  # a window is not a convolution
 
 
 def test_a_circular_convolution_commutes_with_every_shift():
-    """The control: what the windows lack."""
+    """A control: the windows lack this equivariance."""
     conv, x = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(conv(x.roll((1, 2), (2, 3))), conv(x).roll((1, 2), (2, 3)))
 
@@ -130,7 +132,7 @@ PLANTED_SHAPE = dict(SMALL, img_size=32, patch_size=2, window_size=4)
 
 @pytest.mark.parametrize("error", ["transposed window", "mask off by one", "shared bias table", "late shift"])
 def test_a_planted_error_is_found(error, same_computation, monkeypatch):
-    """The comparison with timm would see what a slip of the pen does."""
+    """The comparison with timm notices a small error in the geometry or the weights."""
     if error == "transposed window":
         cut = windows.window_partition
         monkeypatch.setattr(windows, "window_partition", lambda x, w: cut(x, w).transpose(1, 2))
@@ -140,8 +142,8 @@ def test_a_planted_error_is_found(error, same_computation, monkeypatch):
             windows, "shift_mask", lambda size, w, s: mask(size, w, (s[0] + 1, s[1] + 1) if any(s) else s)
         )
     if error == "late shift":
-        order = windows.window_order
-        monkeypatch.setattr(windows, "window_order", lambda size, w, s: order(size, w, (s[0], 0)))
+        order = fast_swin.window_order
+        monkeypatch.setattr(fast_swin, "window_order", lambda size, w, s: order(size, w, (s[0], 0)))
     ours, theirs = (timm.create_model(f"{p}swin_tiny_patch4_window7_224", **PLANTED_SHAPE) for p in ("bias_lab_", ""))
     if error == "shared bias table":
         first, second = (block.attn for block in ours.layers[0].blocks)
@@ -154,7 +156,7 @@ def test_other_sizes_equal_timms():
     ours, theirs = (timm.create_model(f"{p}swin_tiny_patch4_window7_224", **PLANTED_SHAPE) for p in ("bias_lab_", ""))
     ours.load_state_dict(theirs.state_dict())
     changes = (
-        dict(img_size=(48, 64)),  # windows keep their share of the map: 6 x 8
+        dict(img_size=(48, 64)),  # windows keep their share of the map, here 6 x 8
         dict(img_size=(64, 64), window_size=(4, 4)),
         dict(patch_size=(4, 4)),
         dict(img_size=(40, 40)),
@@ -162,7 +164,7 @@ def test_other_sizes_equal_timms():
     for change in changes:
         ours.set_input_size(**change)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # timm's, about the speed of its own resampling
+            warnings.simplefilter("ignore")  # timm's, about the speed of its resampling
             theirs.set_input_size(**change)
         images = torch.randn(2, 3, *ours.patch_embed.img_size)
         torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-5, rtol=1e-5)
@@ -170,7 +172,7 @@ def test_other_sizes_equal_timms():
 
 
 def test_inference_and_training_agree(randomise):
-    """Two ways to the same attention: SDPA without gradients, plain products with them."""
+    """Attention uses SDPA without gradients, and is written out with them."""
     model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(2, 3, 32, 32)
     randomise(model)
     with torch.no_grad():
@@ -179,10 +181,12 @@ def test_inference_and_training_agree(randomise):
 
 
 def block_calls(model, images, monkeypatch):
-    """How many samples each call of a block was given, in one inference."""
+    """Return the logits of one inference, and the number of samples in each call of a block."""
     seen = []
-    whole = swin.Block.forward
-    monkeypatch.setattr(swin.Block, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1])
+    whole = fast_swin.run_block
+    monkeypatch.setattr(
+        fast_swin, "run_block", lambda block, x, padding: (seen.append(len(x)), whole(block, x, padding))[1]
+    )
     with torch.no_grad():
         return model(images), seen
 
@@ -191,48 +195,50 @@ def block_calls(model, images, monkeypatch):
 def test_inference_goes_a_few_samples_at_a_time_and_computes_the_same(size, first, randomise, monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE | dict(img_size=size)).eval(), torch.randn(5, 3, size, size)
     randomise(model)
-    expected = model(images)  # with gradients: the batch as one
+    expected = model(images)  # with gradients the whole batch goes at once
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(swin, "TOKENS", model.layers[0].map_size[0] ** 2 + 50)  # a thread
+    monkeypatch.setattr(fast_swin, "TOKENS", model.layers[0].map_size[0] ** 2 + 50)  # for each thread
     got, seen = block_calls(model, images, monkeypatch)
     assert seen[: len(first)] == first
-    assert seen[-1] == 5, "a later stage's few tokens go as one"
+    assert seen[-1] == 5, "the few tokens of a later stage go at once"
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_who_watches_a_part_sees_the_whole_batch(monkeypatch):
+def test_a_hook_sees_the_whole_batch_as_maps(monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(5, 3, 32, 32)
-    monkeypatch.setattr(swin, "TOKENS", 1)
+    monkeypatch.setattr(fast_swin, "TOKENS", 1)
     seen = []
-    model.layers[0].blocks[0].mlp.register_forward_hook(lambda module, given, made: seen.append(len(made)))
+    model.layers[0].blocks[0].mlp.register_forward_hook(lambda module, given, out: seen.append(out.shape))
     with torch.no_grad():
         model(images)
-    assert seen == [5]
+    assert seen == [(5, 16, 16, 16)]
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:FutureWarning")
 def test_a_traced_model_takes_another_batch(randomise, monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).eval(), torch.randn(5, 3, 32, 32)
     randomise(model)
-    monkeypatch.setattr(swin, "TOKENS", 1)
+    monkeypatch.setattr(fast_swin, "TOKENS", 1)
     with torch.no_grad():
         traced = torch.jit.trace(model, images[:2], check_trace=False)
         torch.testing.assert_close(traced(images), model(images), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("state", ["training", "gradients"])
-def test_a_batch_that_learns_goes_as_one(state, monkeypatch):
+def test_a_training_batch_goes_at_once(state, monkeypatch):
     model, images = SwinTransformer(**PLANTED_SHAPE).train(state == "training"), torch.randn(5, 3, 32, 32)
-    monkeypatch.setattr(swin, "TOKENS", 1)
+    monkeypatch.setattr(fast_swin, "TOKENS", 1)
     seen = []
-    whole = swin.Block.forward
-    monkeypatch.setattr(swin.Block, "forward", lambda self, x: (seen.append(len(x)), whole(self, x))[1])
+    whole = fast_swin.run_block
+    monkeypatch.setattr(
+        fast_swin, "run_block", lambda block, x, padding: (seen.append(len(x)), whole(block, x, padding))[1]
+    )
     with torch.set_grad_enabled(state == "gradients"):
         model(images)
     assert set(seen) == {5}
 
 
-def test_fresh_weights_are_spread_as_timms(same_start):
+def test_fresh_weights_have_timms_distribution(same_start):
     shape = dict(depths=(2, 2), num_heads=(3, 6), num_classes=100)
     same_start(*(timm.create_model(f"{p}swin_tiny_patch4_window7_224", **shape) for p in ("bias_lab_", "")))
 

@@ -3,7 +3,8 @@ import timm
 import torch
 from torch import nn
 
-from bias_lab.backbones.vit import SIZES, VisionTransformer, check_grid
+from bias_lab.backbones.shared import Attention, Block
+from bias_lab.backbones.vit import SIZES, VisionTransformer, attend_from_first, check_grid, first_token
 from bias_lab.errors import UserError
 
 VARIANTS = [
@@ -49,7 +50,7 @@ def test_computes_what_timm_computes_at_full_size(name, same_computation):
     ids=str,
 )
 def test_every_layout_of_published_weights(keywords, same_computation):
-    """AugReg has a class token and a head, DINO num_classes=0, MAE the mean and a norm called fc_norm."""
+    """AugReg has a class token and a head, DINO has num_classes=0, MAE has the mean and a norm called fc_norm."""
     shape = dict(img_size=32, patch_size=16, embed_dim=24, depth=2, num_heads=3) | keywords
     name = "vit_tiny_patch16_224"
     images = torch.randn(2, shape.get("in_chans", 3), 32, 32)
@@ -63,7 +64,7 @@ def small(**keywords):
 
 
 def test_the_walk_of_vit_base():
-    """DESIGN 3.7: an image, its tokens, the class token before them, the class at the end."""
+    """The image, its tokens, the class token and the logits have the shapes of DESIGN 3.7."""
     model = VisionTransformer(**SIZES["vit_base_patch16_224"] | dict(depth=1, num_classes=8)).eval()
     with torch.no_grad():
         images = torch.randn(3, 3, 224, 224)
@@ -82,7 +83,7 @@ def test_the_class_token_stands_first_and_has_a_position():
 
 
 def permuted(images, order, patch):
-    """The same patches in another order; images (B, C, H, W) of 4x4 patches."""
+    """Return images (B, C, H, W) whose patches are in another order."""
     B, C, H, W = images.shape
     patches = (
         images.reshape(B, C, H // patch, patch, W // patch, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)[:, order]
@@ -104,11 +105,25 @@ def test_without_positions_the_order_of_patches_means_nothing(positions, randomi
 
 
 def test_forward_is_head_of_features(randomise):
-    """The last block computes the class token alone in `forward`, and all tokens for whoever asks."""
+    """In `forward` the last block may compute the class token alone, in `forward_features` it computes all tokens."""
     for keywords in (dict(), dict(global_pool="avg"), dict(global_pool="avg", class_token=False), dict(depth=1)):
         model, images = small(**keywords).eval(), torch.randn(2, 3, 16, 16)
         randomise(model)
         torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
+
+
+@pytest.mark.parametrize(
+    ("module", "alone"),
+    [(Attention(24, 3), attend_from_first), (Block(24, 3), first_token)],
+    ids=["attention", "block"],
+)
+def test_the_class_token_alone_is_exact(module, alone):
+    x, weight = torch.randn(4, 9, 24), torch.randn(4, 1, 24)
+    outputs = module(x)[:, :1], alone(module, x)
+    torch.testing.assert_close(*outputs)
+    gradients = [torch.autograd.grad((y * weight).sum(), list(module.parameters())) for y in outputs]
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
 
 
 def test_a_hook_sees_all_tokens_of_the_last_block():
@@ -124,29 +139,29 @@ def test_a_hook_sees_all_tokens_of_the_last_block():
 
 
 class Mean(nn.Module):
-    """Mixes tokens."""
+    """Replaces each token by the mean of all."""
 
     def forward(self, x):
         return x.mean(1, keepdim=True).expand_as(x)
 
 
 class Adapted(nn.Linear):
-    """A linear layer with something added, as LoRA does."""
+    """A linear layer with an added term, as in LoRA, that mixes tokens."""
 
     def forward(self, x):
         return super().forward(x) + x.mean(1, keepdim=True).repeat(1, 1, 3)
 
 
 @pytest.mark.parametrize("place", ["attn", "mlp", "norm1", "norm2", "attn.qkv", "norm"])
-def test_a_part_of_ones_own_sees_all_tokens(place, randomise):
-    """Whoever replaces a part of the last block, or the norm, need not know that the head reads one token."""
+def test_a_replaced_part_sees_all_tokens(place, randomise):
+    """The last block computes all tokens if one of its parts, or the norm, was replaced."""
     model, images = small().eval(), torch.randn(2, 3, 16, 16)
     randomise(model)
-    block, own = model.blocks[-1], Mean()
+    block, other = model.blocks[-1], Mean()
     if place == "attn.qkv":
         block.attn.qkv = Adapted(24, 72)
     else:
-        setattr(model if place == "norm" else block, place, own)
+        setattr(model if place == "norm" else block, place, other)
     torch.testing.assert_close(model(images), model.forward_head(model.forward_features(images)))
 
 
@@ -168,7 +183,7 @@ def test_other_image_and_patch_sizes_equal_timms():
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch32_224"])
-def test_fresh_weights_are_spread_as_timms(name, same_start):
+def test_fresh_weights_have_timms_distribution(name, same_start):
     ours, theirs = (timm.create_model(f"{p}{name}", depth=2, num_classes=100) for p in ("bias_lab_", ""))
     same_start(ours, theirs)
 
@@ -183,7 +198,7 @@ def test_patches_that_do_not_fill_the_image():
 
 def test_an_image_of_another_size():
     with pytest.raises(
-        UserError, match="^images of 20x16 for a model built for 16x16; resize them, or call set_input_size$"
+        UserError, match="^images of 20x16 don't fit a model for 16x16; resize them, or call set_input_size$"
     ):
         small()(torch.randn(1, 3, 20, 16))
 
@@ -205,7 +220,7 @@ def test_values_that_no_vit_can_take(keywords, message):
 
 
 def test_dropping_samples_and_features():
-    """drop_rate is the classifier's dropout, drop_path_rate rises to the last block; both rest in evaluation."""
+    """drop_rate is the classifier's dropout. drop_path_rate rises to the last block. Evaluation has neither."""
     model, images = small(drop_rate=0.5, drop_path_rate=0.4), torch.randn(2, 3, 16, 16)
     assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 0.2, 0.4])
     assert model.head_drop.p == 0.5
@@ -216,5 +231,5 @@ def test_dropping_samples_and_features():
 def test_the_mini_size_is_the_published_one_of_2_8_million():
     """Lee et al. 2021, arXiv:2112.13492: 12 heads of 16, an MLP of twice the width."""
     model = timm.create_model("bias_lab_vit_mini", num_classes=100)
-    assert model.blocks[0].attn.heads == 12
+    assert model.blocks[0].attn.num_heads == 12
     assert 2.65e6 < sum(p.numel() for p in model.parameters()) < 2.85e6

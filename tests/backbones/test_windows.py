@@ -8,7 +8,6 @@ from bias_lab.backbones.windows import (
     resample_table,
     shift_mask,
     window_and_shift,
-    window_order,
     window_partition,
     window_reverse,
 )
@@ -40,14 +39,14 @@ def test_a_transposed_window_does_not_come_back():
 
 
 def test_nine_regions():
-    """8x8, windows of 4, shifted by 2: the last window sees four regions, the first one."""
+    """In an 8x8 map with windows of 4, shifted by 2, the last window has four regions and the first has one."""
     mask = shift_mask((8, 8), (4, 4), (2, 2))
     assert mask.shape == (4, 16, 16)
-    assert not mask[0].any()  # (0, -w) in both directions: one region
+    assert not mask[0].any()  # the slice (0, -w) in both directions is one region
     region = torch.empty(8, 8, dtype=torch.long)
-    edges = [(0, 4), (4, 6), (6, 8)]
-    for i, (top, bottom) in enumerate(edges):
-        for j, (left, right) in enumerate(edges):
+    slices = [(0, 4), (4, 6), (6, 8)]
+    for i, (top, bottom) in enumerate(slices):
+        for j, (left, right) in enumerate(slices):
             region[top:bottom, left:right] = 3 * i + j
     assert len(region.unique()) == 9
     for window, (top, left) in zip(mask, [(0, 0), (0, 4), (4, 0), (4, 4)], strict=True):
@@ -61,28 +60,13 @@ def test_no_shift_needs_no_mask():
 
 
 def test_mask_keeps_apart_what_the_roll_brought_together():
-    """From first principles: two tokens of a shifted window may mix only if they were near before the roll."""
+    """Two tokens of a shifted window may attend to each other only if they were near before the shift."""
     H, W, w, s = 12, 8, 4, 2
     rows, columns = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
     at = torch.stack([rows, columns], -1)[None].roll((-s, -s), (1, 2))  # where each token came from
     at = window_partition(at, w).flatten(1, 2)  # (G, A, 2)
     near = (at[:, :, None] - at[:, None, :]).abs().amax(-1) < w
     assert torch.equal(shift_mask((H, W), (w, w), (s, s)) == 0, near)
-
-
-@pytest.mark.parametrize(
-    ("size", "window", "shift"), [((8, 8), (4, 4), (2, 2)), ((7, 10), (4, 4), (2, 2)), ((6, 9), (3, 3), (0, 0))]
-)
-def test_window_order_is_shift_pad_partition(size, window, shift):
-    H, W = size
-    x = torch.randn(1, H, W, 3)
-    order, slots = window_order(size, window, shift)
-    shifted = x.roll((-shift[0], -shift[1]), (1, 2))
-    padded = torch.nn.functional.pad(shifted, (0, 0, 0, -W % window[1], 0, -H % window[0]))
-    expected = window_partition(padded, window).reshape(-1, 3)
-    ours = x.reshape(-1, 3)[order.clamp(min=0)] * (order >= 0).unsqueeze(1)
-    assert torch.equal(ours, expected)
-    assert torch.equal(ours[slots], x.reshape(-1, 3))
 
 
 def test_windows_shrink_to_the_map_and_then_do_not_shift():
@@ -93,7 +77,7 @@ def test_windows_shrink_to_the_map_and_then_do_not_shift():
 
 
 def test_relative_position_index_by_hand():
-    """A window of 2x2: 9 offsets, row by row; the diagonal is the offset 0, in the middle."""
+    """A window of 2x2 has 9 offsets, row by row. The diagonal is the offset 0, in the middle."""
     assert relative_position_index((2, 2)).tolist() == [[4, 3, 1, 0], [5, 4, 2, 1], [7, 6, 4, 3], [8, 7, 5, 4]]
 
 
@@ -101,7 +85,7 @@ def test_tables_are_resampled_as_timm_does():
     pos_embed_rel = pytest.importorskip("timm.layers.pos_embed_rel")
     table = torch.randn(13 * 13, 3)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about its own speed, once a program
+        warnings.simplefilter("ignore")  # about its speed
         theirs = pos_embed_rel.resize_rel_pos_bias_table(table, (4, 4), (49, 3))
     assert torch.equal(resample_table(table, (7, 7), (4, 4)), theirs)
     assert torch.equal(resample_table(table, (7, 7), (7, 7)), table)

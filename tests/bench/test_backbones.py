@@ -18,29 +18,9 @@ TINY = bench.Case(
 )
 
 
-def test_ratios_are_the_references_time_over_ours(monkeypatch):
-    """A scripted clock: the reference takes 3 s, ours 2 s, whoever goes first."""
-    clock = [0.0]
-    monkeypatch.setattr(bench.time, "thread_time", lambda: clock[0])
-
-    def takes(seconds):
-        def run():
-            clock[0] += seconds
-
-        return run
-
-    assert bench.interleaved(takes(3.0), takes(2.0), rounds=4) == pytest.approx([1.5] * 4)
-
-
-def test_each_round_times_both_and_turns_the_order():
-    seen = []
-    bench.interleaved(lambda: seen.append("reference"), lambda: seen.append("ours"), rounds=2)
-    assert seen == ["ours", "reference", "reference", "ours"] * 2  # the first two rounds warm up
-
-
 def test_a_row_holds_the_quartiles_of_all_processes_rounds():
     parts = [bench.process_row("a case", "train", "timm", ratios) for ratios in ([1.0, 1.3, 1.1], [1.6, 0.9, 1.2])]
-    row = bench.pooled(parts)
+    row = bench.pool(parts)
     low, middle, high = np.percentile([1.0, 1.3, 1.1, 1.6, 0.9, 1.2], [25, 50, 75])
     assert (row["low"], row["ratio"], row["high"]) == pytest.approx((low, middle, high), abs=5e-4)
     assert (row["case"], row["mode"], row["reference"], row["n"]) == ("a case", "train", "timm", 6)
@@ -56,16 +36,16 @@ def test_what_multiplies_bf16_is_read_from_the_processors_flags():
     assert bench.bf16_units("model name : amx\nflags : avx2 amx_tile avx512f") == bench.bf16_units("") == ""
 
 
-def test_a_row_says_where_it_was_measured(monkeypatch):
+def test_a_row_has_the_place_of_its_measurement(monkeypatch):
     monkeypatch.setattr(bench, "cpuinfo", lambda: INTEL)
     place = next(bench.measure(TINY, rounds=2))["machine"]
     assert place.startswith("Some CPU @ 2 GHz, ")
     assert f"torch {torch.__version__.split('+')[0]}, timm {bench.timm.__version__}" in place
-    assert bench.machine("")
+    assert bench.processor_and_versions("")
 
 
 @pytest.mark.parametrize(("info", "note"), [(INTEL, "amx_bf16"), ("", "no unit of this CPU")])
-def test_bf16_rows_say_what_the_processor_has(info, note, monkeypatch):
+def test_bf16_rows_note_the_units_of_the_processor(info, note, monkeypatch):
     monkeypatch.setattr(bench, "cpuinfo", lambda: info)
     rows = list(bench.halves(TINY, rounds=2))
     assert [(row["mode"], row["reference"]) for row in rows] == [
@@ -101,7 +81,7 @@ def test_a_micro_size_is_held_against_vit_micro_at_both_ends_of_its_range():
     assert small["parameters"] == sum(
         p.numel() for p in bench.create("vit_micro", image_size=28, channels=1, classes=10).parameters()
     )
-    assert 0.5 < np.median(small["ratios"]) < 2  # it is itself
+    assert 0.5 < np.median(small["ratios"]) < 2  # it is compared with itself
     assert len(bench.MICRO) == 7
 
 
@@ -140,7 +120,7 @@ def test_each_case_has_a_process_of_its_own_and_one_thread():
     before = dict(os.environ)
     first, second = (bench.alone(where_it_runs, case, 2, {"BIAS_LAB_CASE": case}) for case in ("a", "b"))
     assert dict(os.environ) == before
-    assert [row["told"] for row in first + second] == ["a", "b"]
+    assert [row["environment"] for row in first + second] == ["a", "b"]
     assert first[0]["process"] != second[0]["process"]
     assert [row["threads"] for row in first + second] == [1, 1]
     assert [(row["case"], row["rounds"]) for row in first + second] == [("a", 2), ("b", 2)]
@@ -148,7 +128,7 @@ def test_each_case_has_a_process_of_its_own_and_one_thread():
 
 def where_it_runs(case, *, rounds):
     threads = torch.get_num_threads()
-    yield dict(case=case, rounds=rounds, process=os.getpid(), threads=threads, told=os.environ["BIAS_LAB_CASE"])
+    yield dict(case=case, rounds=rounds, process=os.getpid(), threads=threads, environment=os.environ["BIAS_LAB_CASE"])
 
 
 def test_every_case_that_is_claimed_is_measured():

@@ -1,4 +1,4 @@
-"""The measurements of data run, and what they compare is equal work."""
+"""Check that the measurements run, and that they compare equal work."""
 
 import mmap
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ KEYS = {"case", "mode", "reference", "ratio", "low", "high", "n"}
 
 def test_building_gives_rates_parts_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_memory", lambda place, root: 300 / max(1.0, data.held(place, root, steps=1)))
-    rows = list(data.building(200, rounds=2))  # ten of each class: fewer can't be split
+    rows = list(data.building(200, rounds=2))  # ten images of each class, since fewer can't be split
     assert all(set(row) == KEYS and row["ratio"] > 0 for row in rows)
     assert [row["mode"] for row in rows] == ["decoding"] * 2 + ["part"] * 4 + ["memory"]
     assert rows[1]["ratio"] < rows[0]["ratio"]  # with the index it takes longer
@@ -32,7 +32,7 @@ def test_pages_of_a_store_are_not_the_processes_memory(tmp_path: Path) -> None:
     assert int(mapped[::4096].sum()) == 0  # every page is touched
     assert data.resident() - before < 32
     before = data.resident()
-    with mmap.mmap(-1, 64 * 2**20) as held:  # pages of its own: an array may get such as were freed and are counted
+    with mmap.mmap(-1, 64 * 2**20) as held:  # new pages; an array may get freed pages, which are counted already
         held.write(b"1" * len(held))
         assert data.resident() - before > 32
 
@@ -43,7 +43,7 @@ def test_every_cell_of_the_laptop_profile_has_its_share_measured() -> None:
 
     runs = run_path("experiments/small_data.py")["experiment"]("laptop").runs
     planned = {each if each[3] == "pretrain" else (*each[:4], "scratch", each[5]) for each in steps(runs)}
-    assert steps(data.cells()) == planned  # what a run starts from changes nothing in its step
+    assert steps(data.cells()) == planned  # a run's start changes nothing in its step
 
 
 def test_generated_jpegs_are_all_different(tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_generated_jpegs_are_all_different(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", data.CASES)
 def test_each_reference_makes_the_same_kind_of_batch(case: str) -> None:
-    """Normalised floats of the same shape and like moments, by every pipeline."""
+    """Every pipeline gives normalised floats of the same shape and a similar range."""
     side, _ = data.CASES[case]
     images = data.photographs(16, side)
-    for name, steps in data.references(case, side).items():
+    for name, steps in data.references(case).items():
         given = data.Image.fromarray(images[0]) if "PIL" in name else torch.from_numpy(images[0]).permute(2, 0, 1)
         x = data.transforms.Compose(steps)(given)
         assert x.shape == (3, side, side)

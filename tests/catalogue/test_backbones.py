@@ -1,4 +1,4 @@
-"""Backbones by name."""
+"""Test the table of backbones and architectures."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Datasets by name."""
+"""Test the table of datasets."""
 
 import pytest
 

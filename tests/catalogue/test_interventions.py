@@ -1,8 +1,10 @@
-"""Interventions by name, and the values that they take."""
+"""Test the names, values and words of interventions."""
+
+import doctest
 
 import pytest
 
-from bias_lab.catalogue import check_intervention, intervention
+from bias_lab.catalogue import INTERVENTIONS, check_intervention, intervention, intervention_words, interventions
 from bias_lab.errors import UserError
 
 
@@ -21,3 +23,12 @@ def test_patches_that_do_not_divide_the_image_are_refused_with_those_that_do() -
     check_intervention("permute_patches:4", 28)
     with pytest.raises(UserError, match="sides that do: 2, 4, 7, 14"):
         check_intervention("permute_patches:5", 28)
+
+
+def test_every_intervention_and_value_has_words_of_its_own() -> None:
+    texts = ["", *(f"{name}:{value}" for name in INTERVENTIONS for value in (0, 1)), "unheard_of:3"]
+    texts = [text for text in texts if not text.startswith(("permute_patches:0", "shuffle_patches:0"))]
+    assert len({intervention_words(text) for text in texts}) == len(texts)
+    assert intervention_words("permute_pixels") == "pixels permuted"
+    assert intervention_words("unheard_of:3") == "unheard of:3"
+    assert doctest.testmod(interventions).failed == 0

@@ -1,4 +1,4 @@
-"""The command line is an interface: this snapshot freezes it. A change here is a change for every user."""
+"""A snapshot of all words and flags. A change here is a change for every user."""
 
 from bias_lab.cli import flags, main
 
@@ -6,12 +6,13 @@ SNAPSHOT = """
 backbones WORD
 bench WHAT --out --quick
 datasets check NAME --data-root
+experiments
 report FOLDER --format
 show RUN --out
 status FOLDER
 subset DATASET --balanced --data-root --draw --out --sizes --skip-bad-images
-sweep EXPERIMENT --allow-overlap --backbone --data --data-root --device --draws --dry-run --family --image-size --manifest --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --tune --workers
-train --allow-overlap --backbone --data --data-root --dataset --device --draw --image-size --like --manifest --no-tune --no-wandb --out --pretraining --protocol --recipe --redo-changed --regime --retry-failed --seed --set --size --skip-bad-images --source --task --tune --weights --workers
+sweep EXPERIMENT --allow-overlap --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --manifest --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --tune --workers
+train --allow-overlap --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --no-tune --no-wandb --out --pretraining --protocol --recipe --redo-changed --regime --retry-failed --seed --set --size --skip-bad-images --source --task --tune --weights --workers
 tuned FOLDER --out
 wandb-dashboard FOLDER --dry-run --entity --project
 wandb-sync FOLDER --artifacts --entity --offline --project
@@ -19,7 +20,7 @@ wandb-sync FOLDER --artifacts --entity --offline --project
 
 
 def described() -> str:
-    """Every command with its words and flags, a line each."""
+    """Return each command with its words and flags, one line each."""
     parser, _ = flags.build(main.COMMANDS)
     (commands,) = (action for action in parser._actions if action.dest == "command")
     lines = []

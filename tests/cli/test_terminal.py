@@ -1,8 +1,9 @@
-"""What the terminal shows, to the character."""
+"""The exact text of tables, plans, folders and runs in the terminal."""
 
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from bias_lab.cli import terminal
@@ -18,70 +19,72 @@ def printed(width: int = 60) -> tuple[Console, io.StringIO]:
     return Console(file=out, width=width), out
 
 
-def test_figures_stand_right_words_left_and_only_the_last_column_is_cut() -> None:
-    console, out = printed(width=34)
-    terminal.table(console, ["name", "count", "about"], [["a long name", "7", "short"], ["b", "12,345", "words " * 9]])
-    lines = out.getvalue().splitlines()
-    assert lines == [
-        "name          count  about",
-        "───────────  ──────  ─────────────",
-        "a long name       7  short",
-        "b            12,345  words words …",
+def lines(out: io.StringIO) -> list[str]:
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [20, 35])
+def test_a_table_wraps_words_but_never_names_or_figures(width: int) -> None:
+    console, out = printed(width)
+    rows = [["a long name", "7", "short"], ["b", "12,345 1✗", "[words] " * 3]]
+    terminal.table(console, ["name", "count", "about"], rows)
+    assert lines(out)[2:] == [
+        "a long name          7  short",
+        "b            12,345 1✗  [words]",
+        "                        [words]",
+        "                        [words]",
     ]
+    assert lines(out)[0] == "name             count  about"
+    assert set(lines(out)[1]) == {"─"}
 
 
-def test_a_line_is_not_broken_nor_read_as_markup() -> None:
-    console, out = printed(width=20)
-    terminal.say(console, "go on with: bias-lab sweep [bold] --out results/a-long-name")
-    assert out.getvalue() == "go on with: bias-lab sweep [bold] --out results/a-long-name\n"
+def test_a_table_has_one_uncut_line_for_each_row_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal.table(terminal.console(), ["name", "about"], [["a", "words " * 30]])
+    assert capsys.readouterr().out.splitlines()[2].split() == ["a", *["words"] * 30]
 
 
-def test_a_plan_is_listed_with_its_notes_and_open_rates() -> None:
+def test_a_plan_is_listed_with_its_notes_and_open_learning_rates() -> None:
     console, out = printed()
     experiment = Experiment(question="?", runs=(ONE,))
     request = plan.Request(backbones=("resnet18",), sizes=(30,))
-    made = plan.arrange(experiment, "one", "laptop", Path("nowhere"), request, learning_rates.Rates())
-    terminal.plan(console, made, ["mnist is not here"])
-    lines = out.getvalue().splitlines()
-    assert lines[0] == "warning: fashion_mnist_12k: N = 30 is under 5 images a class; expect wide intervals"
-    assert lines[1] == "warning: mnist is not here"
-    assert lines[-3].endswith("  vit_micro scratch N=30 draw 0 seed 0  lr 0.001")
-    assert lines[-2] == "????????????  resnet18 scratch N=30 draw 0 seed 0  learning rate to be tuned"
-    assert lines[-1] == "6 runs, 96,000 images to be seen"  # four trials, one a rate of the grid
+    planned = plan.arrange(experiment, "one", "laptop", Path("nowhere"), request, learning_rates.Rates())
+    terminal.plan(console, planned, ["mnist is not here"])
+    assert lines(out)[0] == "warning: fashion_mnist_12k: N = 30 is under 5 images a class; expect wide intervals"
+    assert lines(out)[1] == "warning: mnist is not here"
+    assert lines(out)[-3].endswith("  vit_micro scratch N=30 draw 0 seed 0  lr 0.001")
+    assert lines(out)[-2] == "????????????  resnet18 scratch N=30 draw 0 seed 0  learning rate to be tuned"
+    assert lines(out)[-1] == "6 runs, 96,000 images to be seen"  # four trials, one a rate of the grid
 
 
-def test_a_folders_state(tmp_path: Path) -> None:
+def test_the_state_of_a_folder(tmp_path: Path) -> None:
     experiment = Experiment(question="Is it?", runs=grid(ONE, size=(100, 1000)))
-    made = plan.arrange(experiment, "one", "laptop", tmp_path, plan.Request(), learning_rates.Rates())
-    plan.write(made, tmp_path, "bias-lab sweep one.py")
+    planned = plan.arrange(experiment, "one", "laptop", tmp_path, plan.Request(), learning_rates.Rates())
+    plan.write(planned, tmp_path, "bias-lab sweep one.py")
     console, out = printed()
     terminal.folder(console, status.read(tmp_path))
-    lines = out.getvalue().splitlines()
-    assert lines == [
+    assert lines(out) == [
         "one, laptop: 0 of 2 finished, 2 missing",
         "Is it?",
         "                   N=100  N=1000",
-        "─────────────────  ─────  ──────",
+        "────────────────────────────────",
         "vit_micro scratch    0/1     0/1",
-        "go on with: bias-lab sweep one.py",
+        "to continue: bias-lab sweep one.py",
     ]
 
 
 def test_a_run(tmp_path: Path) -> None:
     console, out = printed()
-    told = {
-        "run_id": "abc",
-        "label": "vit N=1",
-        "state": "missing",
-        "fields": {"size": 100, "seed": 3},
-        "repeat": "again",
-    }
-    terminal.run(console, told)
-    assert out.getvalue().splitlines() == [
+    fields = {"size": 100, "seed": 3}
+    known = {"run_id": "abc", "label": "vit N=1", "state": "missing", "fields": fields, "repeat": "again"}
+    terminal.run(console, known)
+    assert lines(out) == [
         "abc  vit N=1  (missing)",
-        "definition (the rest is at its default)",
+        "definition (other fields have their defaults)",
         "  size  100",
         "  seed  3",
-        "repeat it",
+        "to repeat it",
         "  again",
     ]

@@ -1,4 +1,4 @@
-"""Fixtures made by code: folders of small pictures, and one of every kind of broken file."""
+"""Make fixtures: folders of small pictures, and a broken file of every kind."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def picture(number: int, *, side: int = 12, mode: str = "RGB") -> Image.Image:
-    """A small picture that no other number gives."""
+    """Return a small picture that is different for each number."""
     generator = np.random.default_rng(number)
     smooth = np.linspace(0, 120, side)[:, None, None] + generator.integers(0, 100, (1, side, 3))
     noise = generator.integers(0, 30, (side, side, 3))
@@ -22,7 +22,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def class_folders(root: Path, counts: dict[str, int], *, start: int = 0, mode: str = "RGB", side: int = 12) -> Path:
-    """One folder a class with that many PNGs, all different; numbers go on from `start`."""
+    """Write a folder of that many PNGs for each class. All are different; their numbers begin at `start`."""
     number = start
     for name, count in counts.items():
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def class_folders(root: Path, counts: dict[str, int], *, start: int = 0, mode: s
 
 
 def bomb() -> bytes:
-    """A PNG whose header says 30,000 x 30,000 pixels; a kilobyte on disk."""
+    """Return a PNG of a kilobyte whose header claims 30,000 x 30,000 pixels."""
     data = bytearray(encoded(picture(0)))
     data[16:24] = (30_000).to_bytes(4, "big") * 2
     import zlib
@@ -43,7 +43,7 @@ def bomb() -> bytes:
 
 
 def break_ten(folder: Path, outside: Path) -> dict[str, str]:
-    """Put one of each kind of bad file into a class folder; returns name → what the reason must contain."""
+    """Write a bad file of each kind into a class folder. Returns name → what the reason must contain."""
     good = encoded(picture(900, side=40), "JPEG")
     (folder / "truncated.jpg").write_bytes(good[: len(good) // 2])
     (folder / "empty.png").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Fixtures made by code: a small dataset of the user's, indexed, and its stores."""
+"""Make fixtures: a small dataset of the user, its index and its stores."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from tests.data.pictures_on_disk import class_folders
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> Index:
+def indexed(tmp_path: Path) -> Index:
     root = class_folders(tmp_path / "mine" / "train", {"a": 9, "b": 7}).parent
     class_folders(root / "test", {"a": 3, "b": 4}, start=100)
     class_folders(root / "val", {"a": 2, "b": 2}, start=200)
     return index(root, folder=tmp_path / "out", image_size=12)
 
 
-def opened(found: Index, tmp_path: Path, size: int | None = None) -> Images:
-    return open_images(found.identity, image_size=size, data_root=str(tmp_path / "root"), place=found.place)
+def opened(indexed: Index, tmp_path: Path, size: int | None = None) -> Images:
+    return open_images(indexed.identity, image_size=size, data_root=str(tmp_path / "root"), place=indexed.place)
 
 
 def files(tmp_path: Path, suffix: str) -> list[Path]:

@@ -1,7 +1,8 @@
-"""Augmentations: the distributions of torchvision's per-image transforms, drawn for each sample on its own."""
+"""Test augmentations against the distributions of torchvision, and that each sample has its own draws."""
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from torchvision import transforms as T
 
 from bias_lab.data import augment
 from bias_lab.data.augment import At
+from bias_lab.definition import FIELDS, Run
 
 SLOTS = np.arange(1500)
+GOLDEN_CROPS = [[2, 3, 24, 26], [2, 9, 25, 22], [0, 7, 24, 19], [0, 0, 18, 20]]  # top, left, height, width
+GOLDEN_ERASED = [([4, 16], [16, 22]), ([1, 12], [9, 14]), ([7, 18], [3, 13]), ([10, 13], [1, 7])]  # rows, columns
 
 
 def at(step: int = 0, count: int = len(SLOTS)) -> At:
@@ -21,7 +25,7 @@ def at(step: int = 0, count: int = len(SLOTS)) -> At:
 
 
 def picture(channels: int = 3, side: int = 16) -> Tensor:
-    """A smooth uint8 picture (side, side, channels) whose corners and channels all differ."""
+    """Return a smooth uint8 picture (side, side, channels) whose corners and channels all differ."""
     generator = torch.Generator().manual_seed(3)
     rough = torch.rand(1, channels, 4, 4, generator=generator) * 200 + 20
     smooth = torch.nn.functional.interpolate(rough, size=(side, side), mode="bilinear")
@@ -29,7 +33,7 @@ def picture(channels: int = 3, side: int = 16) -> Tensor:
 
 
 def summaries(x: Tensor) -> np.ndarray:
-    """(n, features) of images (n, H, W, C): moments of the whole and of its parts."""
+    """Return moments (n, features) of images (n, H, W, C), of the whole and of its parts."""
     x = x.double().reshape(len(x), x.shape[1], x.shape[2], -1)
     h, w = x.shape[1] // 2, x.shape[2] // 2
     parts = [x, x[:, :h], x[:, h:], x[:, :, :w], x[:, :, w:], x[..., :1], (x - x.mean((1, 2), keepdim=True)) ** 2]
@@ -37,7 +41,7 @@ def summaries(x: Tensor) -> np.ndarray:
 
 
 def same_distribution(ours: Tensor, theirs: Tensor) -> None:
-    """Moments within the noise of n draws, and a two-sample Kolmogorov-Smirnov test for each summary (Bonferroni)."""
+    """Compare moments within the noise of n draws, and each summary by a Kolmogorov-Smirnov test (Bonferroni)."""
     a, b = summaries(ours), summaries(theirs)
     noise = np.sqrt(a.var(0) / len(a) + b.var(0) / len(b)) + 1e-9
     assert (np.abs(a.mean(0) - b.mean(0)) < 4.5 * noise).all(), (a.mean(0), b.mean(0), noise)
@@ -85,8 +89,8 @@ def test_erasing_is_torchvisions() -> None:
 
 def test_resized_crops_are_torchvisions() -> None:
     x = picture(side=24)
-    made = augment.resized_crop(repeat(x), at(), 0.08)
-    same_distribution(made, per_image(T.RandomResizedCrop(24, scale=(0.08, 1.0), antialias=True), x))
+    cropped = augment.resized_crop(repeat(x), at(), 0.08)
+    same_distribution(cropped, per_image(T.RandomResizedCrop(24, scale=(0.08, 1.0), antialias=True), x))
 
 
 def test_a_long_image_falls_back_to_the_central_crop() -> None:
@@ -95,6 +99,25 @@ def test_a_long_image_falls_back_to_the_central_crop() -> None:
     assert (w == 5).all()
     assert (top == 0).all()
     assert (left == 47).all()
+
+
+def test_the_boxes_of_crops_and_erasing_are_the_same_on_every_machine() -> None:
+    """Other values would change the batches of finished runs."""
+    boxes = np.stack(augment.boxes(at(count=4), 28, 32, 0.3), axis=1)
+    assert boxes.tolist() == GOLDEN_CROPS
+    erased = augment.erase(torch.ones(4, 1, 20, 24), at(count=4), 1.0)[:, 0] == 0
+    corners = [
+        (mask.any(1).nonzero()[[0, -1], 0].tolist(), mask.any(0).nonzero()[[0, -1], 0].tolist()) for mask in erased
+    ]
+    assert corners == GOLDEN_ERASED
+
+
+def test_a_run_gets_the_augmentations_that_it_turns_on_and_no_others() -> None:
+    x = repeat(picture(), 8)
+    run = Run(dataset="x", backbone="x", size=8)
+    assert augment.apply(augment.LEVELS, x, at(count=8), run) is x
+    assert not torch.equal(augment.apply(augment.LEVELS, x, at(count=8), replace(run, colour_jitter=0.5)), x)
+    assert {*augment.LEVELS, *augment.NORMALISED} <= {*FIELDS}
 
 
 def test_a_planted_shift_of_distribution_is_caught() -> None:
@@ -114,19 +137,19 @@ def test_a_planted_shift_of_distribution_is_caught() -> None:
     ],
 )
 def test_every_draw_is_per_sample(change: Callable[[Tensor, At], Tensor]) -> None:
-    """One picture in 64 places gives many pictures, and what a place gets does not depend on its neighbours."""
+    """One picture in 64 places gives many pictures, and a place's result does not depend on its neighbours."""
     x = repeat(picture(), 64)
-    made = change(x, at(count=64))
-    assert len({view.numpy().tobytes() for view in made}) > 20
+    changed = change(x, at(count=64))
+    assert len({view.numpy().tobytes() for view in changed}) > 20
     alone = change(x[:1].clone(), At(7, 0, np.array([17])))
-    assert torch.equal(alone[0], made[17])
+    assert torch.equal(alone[0], changed[17])
 
 
 # --- mixing ----------------------------------------------------------------------------------------------------------
 
 
 def flat(count: int) -> tuple[Tensor, Tensor]:
-    """Images that are constant at their own number, so that a mixture can be read off, and their labels."""
+    """Return images that are constant at their own number, so that a mixture can be read off, and their labels."""
     return torch.arange(count).float().reshape(count, 1, 1, 1).expand(count, 1, 20, 20).clone(), torch.arange(count)
 
 
@@ -152,7 +175,7 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels() -> None:
 
 
 def test_cutmix_shares_are_torchvisions() -> None:
-    """torchvision draws one share a call: 600 calls on a batch of two against 600 places of one batch."""
+    """torchvision draws one share a call, so 600 calls on a batch of two are compared with 600 places of a batch."""
     from torchvision.transforms import v2
 
     torch.manual_seed(0)
@@ -167,7 +190,7 @@ def test_both_are_used_half_the_time_each() -> None:
     x, y = flat(1000)
     mixed, _ = augment.mix(x, y, at(count=1000), classes=1000, mixup=1.0, cutmix=1.0)
     constant = (mixed.amax((1, 2, 3)) == mixed.amin((1, 2, 3))).float().mean()
-    assert 0.45 < constant < 0.58  # mixed-up ones, and the few whose box is empty or whole
+    assert 0.45 < constant < 0.58  # those by Mixup, and the few whose box is empty or the whole image
 
 
 def test_a_partner_is_never_oneself_and_any_other_place() -> None:

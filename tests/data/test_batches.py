@@ -1,4 +1,4 @@
-"""Batches: a pure function of (seed, step), every draw per sample, and the same pixels as the textbook way."""
+"""Test that a batch is a pure function of (seed, step), with draws per sample and the pixels of the textbook."""
 
 import itertools
 from collections import Counter
@@ -102,19 +102,19 @@ def test_crops_equal_padding_slicing_and_flipping_by_hand(
 
 
 def test_a_store_that_fits_a_quarter_of_a_gpus_free_memory_lies_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice alone: no GPU is needed to see it. 100 images of 12 x 12 x 3 are 43,200 bytes."""
-    made: list[str] = []
+    """Only the choice is tested, without a GPU. 100 images of 12 x 12 x 3 are 43,200 bytes."""
+    used: list[str] = []
     for name in ("Crops", "DeviceCrops"):
-        monkeypatch.setattr(batches, name, lambda *_, name=name: made.append(name))
+        monkeypatch.setattr(batches, name, lambda *_, name=name: used.append(name))
     for free, device in ((4 * 43_200, "cuda"), (4 * 43_200 - 4, "cuda"), (10**12, "cpu")):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
-        batches.crops_of(images(100, 12), 2, torch.device(device))
-    assert made == ["DeviceCrops", "Crops", "Crops"]
+        batches.make_crops(images(100, 12), 2, torch.device(device))
+    assert used == ["DeviceCrops", "Crops", "Crops"]
 
 
 def test_batches_are_the_same_wherever_the_store_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     here = [x for x, _ in itertools.islice(make(**EVERYTHING), 3)]
-    monkeypatch.setattr(batches, "crops_of", DeviceCrops)
+    monkeypatch.setattr(batches, "make_crops", DeviceCrops)
     assert all(torch.equal(x, there) for x, (there, _) in zip(here, make(**EVERYTHING), strict=False))
 
 
@@ -127,7 +127,7 @@ def test_normalise_equals_torchvision_and_lies_in_channels_last() -> None:
 
 
 def test_flips_and_crops_are_drawn_for_each_image() -> None:
-    """One picture in all places of a batch: if a draw were shared, the views would be too few."""
+    """All places of a batch show one picture. If places shared a draw, there would be too few views."""
     some = np.broadcast_to(images(1, 12), (64, 12, 12, 3)).copy()
     run = Run(dataset="x", backbone="x", size=64, batch_size=64)
     x = Batches(some, None, run, classes=1, mean=MEAN, std=STD, steps=1).batch(0)

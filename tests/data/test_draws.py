@@ -1,4 +1,4 @@
-"""Draws: the same bits for ever, uniform, and independent of one another's order."""
+"""Test that draws stay the same bits, are uniform, and do not depend on their order."""
 
 import numpy as np
 from scipy import stats
@@ -7,7 +7,7 @@ from bias_lab.data import draws
 
 
 def test_golden_bits() -> None:
-    """Pins the hash: another value here means that every finished run would see other batches."""
+    """Another value here would mean that every finished run sees other batches."""
     golden = ["93e1b4f21b3499a1", "ce73ae9ac0ba7cea", "967503a86c9165fc"]
     assert [f"{b:016x}" for b in draws.bits(0, "flip", 3, np.arange(3))] == golden
     assert draws.permutation(8, 1, "order", 0).tolist() == [3, 4, 1, 6, 2, 0, 5, 7]

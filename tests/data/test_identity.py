@@ -1,4 +1,4 @@
-"""What an image and a dataset are: golden hashes, and everything that must and must not change them."""
+"""Test golden hashes of images and datasets, and what changes them."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
 
 def test_golden_hashes() -> None:
-    """Pins both for ever: published manifests and finished runs carry them."""
+    """Published manifests and finished runs hold both hashes."""
     assert content_hash(IMAGE) == "596d643f6ccba082fe665e1c4c1595a3"
     assert fingerprint([("train", "cat", "aa"), ("test", "dog", "bb")]) == "c8338938755cc219"
 

@@ -1,4 +1,4 @@
-"""Interventions: what each keeps and what it destroys; fixed ones equal for all images and runs."""
+"""Test what each intervention keeps and destroys, and that fixed ones are equal for all images and runs."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def at(step: int = 0) -> At:
 
 
 def sorted_pixels(x: Tensor) -> Tensor:
-    """Each image's pixels as a multiset: (B, H*W, C), sorted by the first channel (its values are all different)."""
+    """Return each image's pixels sorted by the first channel, whose values all differ: (B, H*W, C)."""
     flat = x.flatten(2).transpose(1, 2)
     return flat.gather(1, flat[..., :1].argsort(1).expand_as(flat))
 
@@ -88,7 +88,7 @@ def test_filters_split_an_image_in_two() -> None:
 
 @pytest.mark.parametrize(("cycles", "kept"), [(1, True), (2, True), (3, False), (6, False)])
 def test_the_cut_off_is_a_share_of_the_nyquist_frequency(cycles: int, kept: bool) -> None:
-    """Twelve pixels: the Nyquist frequency is 6 cycles an image, and 0.4 of it 2.4."""
+    """With twelve pixels, the Nyquist frequency is 6 cycles an image, and 0.4 of it is 2.4."""
     wave = torch.cos(2 * torch.pi * cycles * torch.arange(SIDE) / SIDE).expand(1, 1, SIDE, SIDE).contiguous()
     left = intervene(wave, "low_pass:0.4", At(0, 0, np.arange(1)))
     assert (float(left.abs().max()) > 0.9) == kept
@@ -105,7 +105,7 @@ def test_occlusion_hides_the_asked_share_at_places_of_its_own() -> None:
 def test_shift_moves_whole_images() -> None:
     x = images()
     moved = intervene(x, "shift:3", at())
-    found = 0
+    matches = 0
     for image, old in zip(moved, x, strict=True):
         for dy in range(-3, 4):
             for dx in range(-3, 4):
@@ -113,8 +113,8 @@ def test_shift_moves_whole_images() -> None:
                 new[:, max(dy, 0) : SIDE + min(dy, 0), max(dx, 0) : SIDE + min(dx, 0)] = old[
                     :, max(-dy, 0) : SIDE + min(-dy, 0), max(-dx, 0) : SIDE + min(-dx, 0)
                 ]
-                found += torch.equal(new, image)
-    assert found == B
+                matches += torch.equal(new, image)
+    assert matches == B
 
 
 def test_nothing_is_nothing() -> None:
@@ -158,5 +158,5 @@ def test_what_cannot_be_says_why(text: str, words: str) -> None:
 
 def test_the_picture_in_the_docs_is_what_is_drawn() -> None:
     with Image.open(Path(__file__).parents[2] / "docs" / "interventions.png") as committed:
-        same = np.asarray(committed)[30:, 180:] == np.asarray(sheet())[30:, 180:]  # the words' font may differ
-    assert same.mean() > 0.999  # a sum's last digit may round a pixel otherwise on another machine
+        same = np.asarray(committed)[30:, 180:] == np.asarray(sheet())[30:, 180:]  # the font of the words may differ
+    assert same.mean() > 0.999  # the last digit of a sum may round a pixel differently on another machine

@@ -1,4 +1,4 @@
-"""Moments of channels against floating point in double precision, and sums that lose nothing."""
+"""Test the moments of channels against double precision, and that the sums are exact."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def test_moments_are_those_of_floating_point(shape: tuple[int, ...]) -> None:
 
 
 def test_sums_are_exact_where_single_precision_would_round() -> None:
-    """White images: their squares add up beyond 2^24 as soon as more than 258 stand in one sum."""
+    """The squares of white images exceed 2^24 in a sum of more than 258."""
     white = np.full((5000, 3, 2, 1), 255, np.uint8)
     assert sums(white).ravel().tolist() == [255 * 30_000, 255**2 * 30_000]
     assert moments.moments(white) == ((1.0,), (0.0,))

@@ -1,4 +1,4 @@
-"""Every operation, image by image, against torchvision's own."""
+"""Test every operation against torchvision's, image by image."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from bias_lab.data import operations as op
 
 
 def photographs(channels: int, side: int = 24) -> torch.Tensor:
-    """Smooth pictures with noise, one of them flat and one with few levels: uint8 (8, side, side + 4, channels)."""
+    """Return smooth pictures with noise, one flat and one with few levels: uint8 (8, side, side + 4, channels)."""
     generator = torch.Generator().manual_seed(0)
     rough = torch.rand(8, channels, 5, 5, generator=generator) * 255
     smooth = torch.nn.functional.interpolate(rough, size=(side, side + 4), mode="bicubic").clamp(0, 255)
@@ -21,7 +21,7 @@ def photographs(channels: int, side: int = 24) -> torch.Tensor:
 
 
 def reference(image: torch.Tensor, kind: int, value: float) -> torch.Tensor:
-    """torchvision's result for one (C, H, W) image, as its TrivialAugmentWide would call it."""
+    """Return torchvision's result for one (C, H, W) image, called as in its TrivialAugmentWide."""
     nearest = InterpolationMode.NEAREST
     still = dict(angle=0.0, translate=[0, 0], scale=1.0, shear=[0.0, 0.0], interpolation=nearest)
     degrees = float(np.degrees(np.arctan(value)))
@@ -81,9 +81,9 @@ def test_equals_torchvision(kind: int, value: float, channels: int) -> None:
     theirs = torch.stack([reference(image.permute(2, 0, 1), kind, value) for image in x]).permute(0, 2, 3, 1)
     far = (ours.int() - theirs.int()).abs()
     if kind in (op.SHEAR_X, op.SHEAR_Y, op.ROTATE):
-        assert (far > 0).float().mean() < 0.01  # a coordinate halfway between two pixels may go either way
+        assert (far > 0).float().mean() < 0.01  # a coordinate halfway between two pixels may be rounded either way
     elif kind in (op.BRIGHTNESS, op.COLOUR, op.CONTRAST, op.SHARPNESS, op.AUTOCONTRAST):
-        assert far.max() <= 1  # a level on the edge of truncation
+        assert far.max() <= 1  # a level may be truncated differently
         assert (far > 0).float().mean() < 0.005
     else:
         assert far.max() == 0

@@ -1,4 +1,4 @@
-"""The user's own images: one message for all that is bad, a split that is drawn once, changes that are noticed."""
+"""Test the index of own images: one message for all bad files, one drawn split, and an error after changes."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import pytest
 
 from bias_lab import ledger
 from bias_lab.data import own_images
-from bias_lab.data.readers import decoding
 from bias_lab.data.own_images import index
+from bias_lab.data.readers import decoding
 from bias_lab.definition import Run, run_id, to_json
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import break_ten, class_folders, encoded, picture
@@ -23,20 +23,20 @@ from tests.data.pictures_on_disk import break_ten, class_folders, encoded, pictu
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """20 and 30 pictures in two class folders, without a split."""
+    """Return two class folders of 20 and 30 pictures, without a split."""
     return class_folders(tmp_path / "mine", {"cat": 20, "dog": 30})
 
 
 def test_an_index_says_what_planning_needs(here: Path, tmp_path: Path) -> None:
-    found = index(here, folder=tmp_path / "out", image_size=12)
-    assert found.identity == f"folder:{found.fingerprint}"
-    assert found.classes == ("cat", "dog")
-    assert found.class_counts == (15, 24)  # 20 % of each class, at least 5, are the test split
-    assert found.test_images == 11
-    assert found.pool == 39
-    assert found.channels == 3
-    assert json.loads(json.dumps(found.place)) == found.place
-    assert any("no test split was given: 11 images were drawn" in line for line in found.warnings)
+    indexed = index(here, folder=tmp_path / "out", image_size=12)
+    assert indexed.identity == f"folder:{indexed.fingerprint}"
+    assert indexed.classes == ("cat", "dog")
+    assert indexed.class_counts == (15, 24)  # 20 % of each class, at least 5, are the test split
+    assert indexed.test_images == 11
+    assert indexed.pool == 39
+    assert indexed.channels == 3
+    assert json.loads(json.dumps(indexed.place)) == indexed.place
+    assert any("no test split was given: 11 images were drawn" in line for line in indexed.warnings)
 
 
 def test_names_places_and_times_play_no_part_in_the_identity(here: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_second_look_decodes_only_what_is_new(here: Path, tmp_path: Path, monk
     index(here, folder=tmp_path / "out")
     assert seen == [50, 2]
     kept = tmp_path / "out" / "data" / "seen.parquet"
-    pd.read_parquet(kept).drop(columns="file").to_parquet(kept)  # as an earlier version wrote it
+    pd.read_parquet(kept).drop(columns="file").to_parquet(kept)  # an earlier version wrote it so
     index(here, folder=tmp_path / "out")
     assert seen == [50, 2, 51]
 
@@ -92,7 +92,7 @@ def test_a_readonly_folder_is_left_as_it_is(here: Path, tmp_path: Path) -> None:
 
 
 def split_of(folder: Path) -> dict[str, str]:
-    """Name → split, as the newest index of a sweep's folder has it."""
+    """Return name → split from the newest index in a sweep's folder."""
     newest = max(
         (p for p in (folder / "data").glob("*.parquet") if p.stem != "seen"), key=lambda p: p.stat().st_mtime_ns
     )
@@ -104,9 +104,9 @@ def test_a_drawn_split_is_never_redrawn_and_images_added_later_are_for_training(
     index(here, folder=tmp_path / "out")
     before = split_of(tmp_path / "out")
     class_folders(here, {"cat": 30, "dog": 10}, start=2000)
-    found = index(here, folder=tmp_path / "out")
+    indexed = index(here, folder=tmp_path / "out")
     after = split_of(tmp_path / "out")
-    assert found.test_images == 11
+    assert indexed.test_images == 11
     assert all(after[name] == split for name, split in before.items())
     assert all(after[name] == "train" for name in after.keys() - before.keys())
 
@@ -143,10 +143,10 @@ def test_images_in_two_splits_leave_the_pool_and_are_counted(tmp_path: Path) -> 
     class_folders(root / "test", {"a": 3, "b": 3}, start=100)
     shutil.copy(root / "test" / "a" / "0100.png", root / "train" / "b" / "same_as_a_test_image.png")
     shutil.copy(root / "train" / "a" / "0001.png", root / "test" / "a" / "same_as_a_training_image.png")
-    found = index(root, folder=tmp_path / "out")
-    assert found.class_counts == (7, 8)
-    assert any("2 images stand in two splits" in line for line in found.warnings)
-    assert any("more than one class" in line for line in found.warnings)
+    indexed = index(root, folder=tmp_path / "out")
+    assert indexed.class_counts == (7, 8)
+    assert any("2 images stand in two splits" in line for line in indexed.warnings)
+    assert any("more than one class" in line for line in indexed.warnings)
 
 
 def test_copies_within_a_class_stay_on_one_side_of_a_drawn_split(tmp_path: Path) -> None:
@@ -179,9 +179,12 @@ def test_ten_kinds_of_bad_file_are_all_named_in_one_message(here: Path, tmp_path
 def test_bad_files_can_be_left_out_and_are_named_all_the_same(here: Path, tmp_path: Path) -> None:
     clean = index(here, folder=tmp_path / "clean")
     break_ten(here / "cat", tmp_path / "outside.jpg")
-    found = index(here, folder=tmp_path / "out", skip_bad=True)
-    assert found.fingerprint == clean.fingerprint
-    assert any("10 of 60 images can't be read and are left out" in line and "cat/empty.png (empty file)" in line for line in found.warnings)
+    indexed = index(here, folder=tmp_path / "out", skip_bad=True)
+    assert indexed.fingerprint == clean.fingerprint
+    assert any(
+        "10 of 60 images can't be read and are left out" in line and "cat/empty.png (empty file)" in line
+        for line in indexed.warnings
+    )
 
 
 def test_more_bad_files_than_a_line_holds_are_listed_in_a_file(here: Path, tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ def test_a_mended_file_is_read_again(here: Path, tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel refuses nothing to root, whom tests may run as; so the refusal is planted."""
+    """Tests may run as root, who may read everything. Therefore the error is planted."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -231,16 +234,16 @@ def test_hidden_folders_and_files_are_ignored(here: Path, tmp_path: Path) -> Non
 def test_links_that_stay_inside_are_followed_and_circles_end(here: Path, tmp_path: Path) -> None:
     (here / "cat" / "linked.png").symlink_to(here / "dog" / "0020.png")
     (here / "cat" / "round").symlink_to(here / "cat")
-    found = index(here, folder=tmp_path / "out")
-    assert any("more than one class" in line for line in found.warnings)
+    indexed = index(here, folder=tmp_path / "out")
+    assert any("more than one class" in line for line in indexed.warnings)
 
 
 def test_files_that_are_no_images_by_name_are_left_out_and_counted(here: Path, tmp_path: Path) -> None:
     (here / "cat" / "notes.txt").write_text("hello", encoding="utf-8")
     (here / "loose.png").write_bytes(encoded(picture(1)))
     warnings = index(here, folder=tmp_path / "out").warnings
-    assert any("cat: left out 1 file without" in line for line in warnings)
-    assert any("left out 1 image beside the class folders" in line for line in warnings)
+    assert any("cat: 1 file without the ending of an image left out" in line for line in warnings)
+    assert any("1 image next to the class folders left out" in line for line in warnings)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +287,7 @@ def finish_a_run(folder: Path, dataset: str) -> None:
 def test_images_changed_under_a_finished_sweep_are_refused_with_what_changed(here: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     finish_a_run(out, index(here, folder=out).identity)
-    index(here, folder=out)  # unchanged: no objection
+    index(here, folder=out)  # nothing changed
     (here / "cat" / "0003.png").write_bytes(encoded(picture(777)))
     (here / "dog" / "new.png").write_bytes(encoded(picture(778)))
     with pytest.raises(UserError) as error:
@@ -341,9 +344,9 @@ def test_a_tables_own_split_is_kept_and_numbers_are_in_order(here: Path, tmp_pat
     rows["label"] = np.where(rows.label == "cat", 10, 9)
     rows["split"] = np.where(np.arange(len(rows)) % 3 == 0, "test", "train")
     rows.to_csv(tmp_path / "mine.csv", index=False)
-    found = index(tmp_path / "mine.csv", folder=tmp_path / "out")
-    assert found.classes == ("9", "10")
-    assert found.test_images == 17
+    indexed = index(tmp_path / "mine.csv", folder=tmp_path / "out")
+    assert indexed.classes == ("9", "10")
+    assert indexed.test_images == 17
 
 
 @pytest.mark.parametrize(
@@ -376,14 +379,14 @@ def test_hugging_faces_layout_with_class_names_in_the_metadata(here: Path, tmp_p
     data.mkdir()
     pq.write_table(table, data / "train-00000-of-00001.parquet", row_group_size=7)
     pq.write_table(table.slice(0, 5).append_column("x", pa.array(range(5))).select([0, 1]), data / "test.parquet")
-    found = index(data, folder=tmp_path / "out")
-    assert found.classes == ("dog", "cat")
-    assert found.class_counts == (30, 15)  # the five test images are copies of training images, which leave the pool
-    assert found.test_images == 5
+    indexed = index(data, folder=tmp_path / "out")
+    assert indexed.classes == ("dog", "cat")
+    assert indexed.class_counts == (30, 15)  # the five test images are copies of training images, which leave the pool
+    assert indexed.test_images == 5
 
 
 class OnTheHub:
-    """Stands in for one split of a hub dataset: all that is asked of it is to write itself down."""
+    """Stand in for one split of a hub dataset, of which only `to_parquet` is used."""
 
     def __init__(self, numbers: range) -> None:
         self.rows = [{"image": {"bytes": encoded(picture(k)), "path": None}, "label": k % 2} for k in numbers]
@@ -402,14 +405,14 @@ def test_a_dataset_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("BIAS_LAB_DATA", str(tmp_path / "root"))
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     for folder in ("a", "b"):
-        found = index(Path("hf:someone/toys"), folder=tmp_path / folder)
-        assert (found.class_counts, found.test_images) == ((5, 5), 4)
+        indexed = index(Path("hf:someone/toys"), folder=tmp_path / folder)
+        assert (indexed.class_counts, indexed.test_images) == ((5, 5), 4)
     assert asked == ["someone/toys"]
 
 
 def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class GenerationError(Exception):
-        """Of datasets' own errors, some derive from Exception alone."""
+        """Some errors of the package datasets derive from Exception alone."""
 
     class Lost(OnTheHub):
         def to_parquet(self, path: str) -> None:
@@ -428,7 +431,7 @@ def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=half))
     with pytest.raises(UserError, match=r"hf:someone/toys can't be fetched \(the second split is lost\)"):
         index(Path("hf:someone/toys"), folder=tmp_path / "out")
-    assert list((tmp_path / "root" / "hf").iterdir()) == []  # half a dataset would be taken for the whole next time
+    assert list((tmp_path / "root" / "hf").iterdir()) == []  # half a dataset would be taken for the whole one next time
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"pip install 'bias_lab\[hf\]'"):
         index(Path("hf:someone/toys"), folder=tmp_path / "out")

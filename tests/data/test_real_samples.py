@@ -1,4 +1,4 @@
-"""Real samples that lie beside the checkout, if they do: tables, loose and odd files, through a user's own door."""
+"""Test real samples next to the checkout, if there are any: tables, loose files and odd files."""
 
 import json
 import shutil
@@ -20,14 +20,14 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 CIFAR, TINY, PETS = REAL / "cifar10", REAL / "tiny_imagenet20", REAL / "pets3"
 
 
-def images_of(found: Index, tmp_path: Path) -> Images:
-    return open_images(found.identity, data_root=str(tmp_path / "root"), place=found.place)
+def images_of(indexed: Index, tmp_path: Path) -> Images:
+    return open_images(indexed.identity, data_root=str(tmp_path / "root"), place=indexed.place)
 
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="no sample of CIFAR-10 beside the checkout")
 def test_a_table_and_loose_files_of_cifar10_hold_the_same_pictures(tmp_path: Path) -> None:
-    """The table's images, packed as Hugging Face does, decode to the pixels of the PNGs, class by class."""
-    for split, rows in (("train", 1000), ("test", 200)):  # the first of each class stand in the first row group
+    """The images of a table in Hugging Face's layout have the pixels of the PNGs, class by class."""
+    for split, rows in (("train", 1000), ("test", 200)):  # the first row group holds the first images of each class
         table = pq.ParquetFile(CIFAR / f"{split}.parquet").read_row_group(0).slice(0, rows)
         (tmp_path / "table").mkdir(exist_ok=True)
         pq.write_table(table, tmp_path / "table" / f"{split}.parquet")
@@ -38,7 +38,7 @@ def test_a_table_and_loose_files_of_cifar10_hold_the_same_pictures(tmp_path: Pat
     assert (packed.pool, packed.test_images) == (1000, 200)
     assert loose.classes == tuple(
         "airplane automobile bird cat deer dog frog horse ship truck".split()
-    )  # the original labels' order
+    )  # in the order of the original labels
     one, many = images_of(loose, tmp_path), images_of(packed, tmp_path)
     there = {(int(label), image.tobytes()) for label, image in zip(many.train_labels, many.train, strict=True)}
     assert all((int(label), image.tobytes()) in there for label, image in zip(one.train_labels, one.train, strict=True))
@@ -53,17 +53,17 @@ def test_tiny_imagenet_as_a_folder_has_its_grey_files_in_colour(tmp_path: Path) 
         with zipfile.ZipFile(TINY / f"{split}.zip") as packed:
             for name in packed.namelist():
                 kind = str(Path(name).parent)
-                if name in grey or kept[kind] < 8:  # all grey ones, and a few of each class
+                if name in grey or kept[kind] < 8:  # all grey images, and a few of each class
                     kept[kind] += 1
                     packed.extract(name, root)
-    found = index(root, folder=tmp_path / "out", image_size=64)
-    assert len(found.classes) == 20
-    assert found.pool + found.test_images == sum(kept.values())
-    assert "val is the test split" in " ".join(found.warnings)
-    table = pd.read_parquet(found.place["index"])
+    indexed = index(root, folder=tmp_path / "out", image_size=64)
+    assert len(indexed.classes) == 20
+    assert indexed.pool + indexed.test_images == sum(kept.values())
+    assert "val is the test split" in " ".join(indexed.warnings)
+    table = pd.read_parquet(indexed.place["index"])
     assert set(table.name[table.grey]) == grey
     assert len(grey) == 65
-    images = images_of(found, tmp_path)
+    images = images_of(indexed, tmp_path)
     assert images.train.shape[1:] == (64, 64, 3)
     rows = np.flatnonzero(table[table.split == "train"].grey)
     assert (images.train[rows].min(-1) == images.train[rows].max(-1)).all()
@@ -76,11 +76,11 @@ def test_pets_of_mixed_sizes_with_a_gif_and_a_png_named_jpg(tmp_path: Path) -> N
         shutil.copytree(PETS / theirs / "images", root / ours)
     for odd in (PETS / "quirks").iterdir():
         shutil.copy(odd, root / "train" / "Abyssinian" / f"odd_{odd.name}")
-    found = index(root, folder=tmp_path / "out", image_size=48)
-    assert found.classes == ("Abyssinian", "Bengal", "american_bulldog")
-    assert found.class_counts == (62, 60, 60)
-    assert found.test_images == 60
-    assert images_of(found, tmp_path).train.shape == (182, 48, 48, 3)
+    indexed = index(root, folder=tmp_path / "out", image_size=48)
+    assert indexed.classes == ("Abyssinian", "Bengal", "american_bulldog")
+    assert indexed.class_counts == (62, 60, 60)
+    assert indexed.test_images == 60
+    assert images_of(indexed, tmp_path).train.shape == (182, 48, 48, 3)
 
 
 @pytest.mark.skipif(not CIFAR.is_dir(), reason="no sample of CIFAR-10 beside the checkout")

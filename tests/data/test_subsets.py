@@ -1,4 +1,4 @@
-"""Subsets: nested, within one image of proportional at every prefix, and the same everywhere."""
+"""Test that subsets are nested, proportional within one image at every prefix, and the same on every platform."""
 
 import hashlib
 import time
@@ -16,7 +16,7 @@ COUNTS = st.lists(st.integers(1, 60), min_size=2, max_size=12)
 
 
 def pool(counts: list[int]) -> np.ndarray:
-    """Labels of a pool with these class counts, shuffled so that index and class are unrelated."""
+    """Return labels of a pool with these class counts, shuffled so that index and class are unrelated."""
     labels = np.repeat(np.arange(len(counts)), counts)
     return np.random.default_rng(0).permutation(labels)
 
@@ -48,7 +48,7 @@ def test_balanced_prefixes_have_equal_counts_until_the_smallest_class_is_used_up
 
 @pytest.mark.parametrize("draw", range(4))
 def test_a_random_order_would_not_pass(draw: int) -> None:
-    """The law's planted error: an order by hash alone, without the quota method, leaves the bound on a large pool."""
+    """Plant an error: an order by hash alone, without the quota method, exceeds the bound on a large pool."""
     labels = np.repeat(np.arange(2), [200, 200])
     order = np.random.default_rng(draw).permutation(400)
     taken = np.cumsum(labels[order] == 0)
@@ -66,7 +66,7 @@ def test_selections_of_growing_size_are_nested_also_with_options() -> None:
 
 
 def test_golden_hash_of_the_order() -> None:
-    """Pins the order for ever: a published manifest must be what another version of the lab would draw."""
+    """Every version must draw the same order, since manifests are published."""
     labels = np.arange(1000) % 7
     digest = hashlib.sha256(subsets.order("ab14759e263048dc", labels, 3).astype("<i8").tobytes()).hexdigest()
     assert digest[:16] == "1616fbc52138b281"
@@ -79,7 +79,7 @@ def test_draw_fingerprint_and_zero_make_different_orders() -> None:
 
 
 def test_the_order_of_the_files_is_not_the_order_of_the_draw() -> None:
-    """Within a class the draw's order must be unrelated to the index, else draws would share their first images."""
+    """Within a class the order must not depend on the index, or else draws would share their first images."""
     labels = np.zeros(2000, np.int64)
     labels[1000:] = 1
     order = subsets.order("f", labels, 0)

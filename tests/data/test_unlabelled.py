@@ -1,4 +1,4 @@
-"""A folder of images without classes: found wherever they lie, identified by content, opened as a source."""
+"""Test that images without classes are found at any depth, identified by content, and opened for pretraining."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`bias-lab` with stand-ins for training and the report: `python -m tests.execution.drive …`, for tests of signals."""
+"""Run `bias-lab` with stand-ins for training and the report, to test signals: `python -m tests.execution.drive`."""
 
 import signal
 import sys
@@ -6,18 +6,18 @@ from pathlib import Path
 
 from bias_lab import ledger
 from bias_lab.cli import main
-from bias_lab.execution import local
+from bias_lab.execution import engine
 from bias_lab.report import report
 
 
 def page(folder: Path) -> Path:
-    """In place of the report: as atomic as it, without its figures."""
+    """Write an empty page in place of the report, which takes seconds."""
     ledger.write_bytes(folder / ledger.REPORT, b"<!doctype html>")
     return folder / ledger.REPORT
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts jobs in the background ignores it
-    local.EXECUTE = "tests.execution.fake_execute"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for jobs in the background
+    engine.EXECUTE = "tests.execution.fake_execute"
     report.write = page
     sys.exit(main.main())

@@ -1,6 +1,6 @@
-"""Stands in for `bias_lab.training.execute` in tests of the sweep: no torch, results that are a function of the run.
+"""A stand-in for `bias_lab.training.execute` without torch. Its results are a function of the run.
 
-What a run does is told by its weight decay, which means nothing here: see `execute`.
+The weight decay, which has no meaning here, says what a run does: see `execute`.
 """
 
 import os
@@ -14,8 +14,7 @@ from bias_lab.errors import Diverged, UserError
 from bias_lab.machine import KEEP_HEAP
 
 FAIL, DIVERGE, DIE, FULL, HELD, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
-GO = "go"  # the file in the sweep's folder for which a held run of seed 3 or more waits, so that no test races one
-
+GO = "go"  # held runs of seed 3 or more wait for this file in the sweep's folder
 
 METRICS = {"train_top1": 0.9, "loss": 1.0, "collapsed": False}
 FACTS = {
@@ -33,7 +32,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
     ledger.write_json(here / ledger.RUN, to_json(run))
     attempts = ledger.begin_attempt(folder, run_id(run))
     if run.pretraining:
-        assert ledger.state(folder, run.pretraining) == "finished", "began before its pretraining was there"
+        assert ledger.state(folder, run.pretraining) == "finished", "started before its pretraining had finished"
     if run.weight_decay == FAIL:
         raise ValueError("planted:\ntwo lines")
     if run.weight_decay == DIVERGE:
@@ -60,6 +59,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
             "weights": {},
             "facts": FACTS
             | {"code": ledger.code_hash(), "threads": os.environ["OMP_NUM_THREADS"]}
+            | {"gpu": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
             | {name: os.environ[name] for name in KEEP_HEAP},
             "steps": 1,
             "samples_seen": run.samples_seen,

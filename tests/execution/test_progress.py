@@ -1,4 +1,4 @@
-"""Time left, and what the terminal is told."""
+"""The estimate of the time left, and the lines in the terminal."""
 
 import io
 from dataclasses import replace
@@ -6,15 +6,20 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from bias_lab import schema
 from bias_lab.definition import Run, grid
-from bias_lab.execution.progress import Clock, Show, spoken
+from bias_lab.execution.progress import Clock, Display, duration
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=1000)
 OTHER = replace(ONE, backbone="swin_micro")
 
 
-class Hand:
-    """A clock that stands until it is set."""
+def labels(*runs: Run) -> dict[str, str]:
+    return schema.labels(runs)
+
+
+class SetTime:
+    """A time that stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -36,71 +41,71 @@ class Hand:
         (None, "time left not known yet"),
     ],
 )
-def test_durations_as_one_says_them(seconds: float | None, text: str) -> None:
-    assert spoken(seconds) == text
+def test_durations_as_text(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_time_left_is_unknown_until_a_run_has_finished() -> None:
-    clock = Clock([ONE, OTHER], 2, now=Hand())
+    clock = Clock([ONE, OTHER], 2, now=SetTime())
     clock.begin(ONE)
     assert clock.left() is None
 
 
-def test_time_left_goes_by_the_images_each_backbone_has_still_to_see() -> None:
-    hand = Hand()
+def test_time_left_depends_on_the_images_left_for_each_backbone() -> None:
+    now = SetTime()
     runs = [*grid(ONE, draw=(0, 1, 2)), replace(OTHER, budget=3.0)]
-    clock = Clock(runs, 1, now=hand)
+    clock = Clock(runs, 1, now=now)
     clock.begin(runs[0])
-    hand.time = 10
+    now.time = 10
     assert clock.end(runs[0], finished=True) == 10
-    assert clock.left() == 50  # 2 at 10 s; the other, of unknown cost, at the same 10 ms an image: 30 s
-    clock.learn(OTHER, 20)  # an earlier sweep's: 20 ms an image
+    assert clock.left() == 50  # two at 10 s, and 30 s for the other at the same 10 ms per image
+    clock.add(OTHER, 20)  # a run of an earlier sweep took 20 ms per image
     assert clock.left() == 80
     clock.begin(runs[1])
-    hand.time = 14
+    now.time = 14
     assert clock.left() == 76
 
 
-def test_a_run_that_takes_longer_than_foreseen_is_not_given_back() -> None:
-    hand = Hand()
-    clock = Clock([ONE], 1, now=hand)
-    clock.learn(ONE, 10)
+def test_time_left_is_never_negative() -> None:
+    now = SetTime()
+    clock = Clock([ONE], 1, now=now)
+    clock.add(ONE, 10)
     clock.begin(ONE)
-    hand.time = 100
+    now.time = 100
     assert clock.left() == 0
 
 
-def test_workers_share_what_is_left_but_no_more_than_are_busy() -> None:
+def test_time_left_is_shared_by_the_busy_workers() -> None:
     runs = list(grid(ONE, draw=(0, 1, 2, 3)))
-    clock = Clock(runs, 4, now=Hand())
-    clock.learn(ONE, 10)
-    assert clock.left() == 40  # nobody at work yet
+    clock = Clock(runs, 4, now=SetTime())
+    clock.add(ONE, 10)
+    assert clock.left() == 40  # no run has started
     clock.begin(runs[0])
     clock.begin(runs[1])
     assert clock.left() == 20
 
 
-def test_without_a_terminal_there_is_a_plain_line_a_run() -> None:
+def test_without_a_terminal_each_run_is_one_line() -> None:
     out = io.StringIO()
-    clock = Clock([ONE, OTHER], 1, now=Hand())
-    with Show(3, 1, clock, Console(file=out, width=40)) as show:
-        clock.learn(ONE, 10)
-        show.finished(ONE, clock.end(ONE, finished=True), 0.51234)
-        show.tick()
-        show.failed_run(OTHER, "ValueError: [planted]")
+    clock = Clock([ONE, OTHER], 1, now=SetTime())
+    with Display(labels(ONE, OTHER, replace(ONE, seed=1)), 1, clock, Console(file=out, width=40)) as display:
+        clock.add(ONE, 10)
+        display.run_finished(ONE, clock.end(ONE, finished=True), 0.51234)
+        display.tick()
+        display.run_failed(OTHER, "ValueError: [planted]")
     lines = out.getvalue().splitlines()
     assert lines == [
         "[2/3] vit_micro scratch N=100 draw 0 seed 0  top-1 0.512  0 s  (5 s left)",
         "[3/3] swin_micro scratch N=100 draw 0 seed 0  failed: ValueError: [planted]  (5 s left)",
     ]
-    assert show.counts() == "2/3 done · 0 running · 1 failed · 5 s left"
+    assert display.counts() == "2/3 done · 0 running · 1 failed · 5 s left"
 
 
 def test_at_a_terminal_there_is_a_bar() -> None:
     out = io.StringIO()
-    clock = Clock([ONE], 1, now=Hand())
-    with Show(1, 0, clock, Console(file=out, width=100, force_terminal=True)) as show:
-        show.finished(ONE, 3, None)
-        show.tick()
+    clock = Clock([ONE], 1, now=SetTime())
+    with Display(labels(ONE), 0, clock, Console(file=out, width=100, force_terminal=True)) as display:
+        display.run_finished(ONE, 3, None)
+        display.tick()
     assert "✓" in out.getvalue()
     assert "time left not known yet" in out.getvalue()

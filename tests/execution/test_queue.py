@@ -1,4 +1,4 @@
-"""The plan's order, and who waits for whom."""
+"""The order of runs, and waiting for a pretraining."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ BEFORE = replace(ONE, task="pretrain", regime="mae", source="pool", size=0)
 AFTER = replace(ONE, regime="mae", source="pool", pretraining=run_id(BEFORE))
 
 
-def test_runs_come_in_the_plans_order() -> None:
+def test_runs_are_taken_in_plan_order() -> None:
     runs = grid(ONE, draw=range(5))
     queue = Queue(runs)
     assert [queue.take() for _ in range(5)] == list(runs)
@@ -21,20 +21,20 @@ def test_runs_come_in_the_plans_order() -> None:
     assert not queue.open()
 
 
-def test_a_run_waits_for_its_own_pretraining_alone_and_then_comes_in_its_place() -> None:
+def test_a_run_waits_only_for_its_own_pretraining_and_keeps_its_place() -> None:
     last = replace(ONE, draw=9)
     queue = Queue([BEFORE, AFTER, ONE, last])
     assert [queue.take(), queue.take()] == [BEFORE, ONE]
     queue.done(BEFORE, finished=True)
-    assert queue.take() == AFTER  # before `last`, as planned
+    assert queue.take() == AFTER  # before `last`, as in the plan
     assert queue.take() == last
 
 
-def test_a_pretraining_that_was_there_before_is_not_waited_for() -> None:
+def test_a_run_whose_pretraining_is_finished_does_not_wait() -> None:
     assert Queue([AFTER], finished={run_id(BEFORE)}).take() == AFTER
 
 
-def test_what_waits_for_a_failed_pretraining_is_blocked_and_ends_the_queue() -> None:
+def test_a_run_whose_pretraining_failed_is_blocked_and_the_queue_ends() -> None:
     queue = Queue([BEFORE, AFTER])
     queue.done(queue.take() or ONE, finished=False)
     assert not queue.open()

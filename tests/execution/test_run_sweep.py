@@ -1,9 +1,7 @@
-"""A sweep from plan to end, by real worker processes that carry out a stand-in for training."""
+"""Sweeps from plan to end, with real worker processes that carry out a stand-in for training."""
 
 import io
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,9 @@ from rich.console import Console
 from bias_lab import ledger
 from bias_lab.definition import Settings, run_id
 from bias_lab.errors import UserError
-from bias_lab.execution import run_sweep as room
-from bias_lab.execution.run_sweep import Outcome, run_sweep
+from bias_lab.execution.run_sweep import Options, Outcome, run_sweep
 from bias_lab.planning import plan
-from bias_lab.planning.checks import Facts
+from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -25,23 +22,24 @@ SETTINGS = Settings(workers=2, device="cpu", command="the command")
 
 
 class Sweep:
-    """One experiment in one folder, swept as often as a test likes."""
+    """Run one experiment in one folder as often as a test asks."""
 
     def __init__(self, study: Path) -> None:
         self.study, self.folder, self.out = study, study.parent.parent / "out", ""
-        self.published: list[int] = []  # finished runs at each rewrite of the report
+        self.published: list[int] = []  # number of finished runs whenever the report was written
 
-    def __call__(self, *, retry_failed: bool = False, redo_changed: bool = False, **request: Any) -> Outcome:
+    def __call__(
+        self, *, engine: str = "local", retry_failed: bool = False, redo_changed: bool = False, **request: Any
+    ) -> Outcome:
         out = io.StringIO()
         try:
             return run_sweep(
                 lambda: plan.make(self.study, "smoke", self.folder, Request(**request)),
                 self.folder,
                 SETTINGS,
+                Options(engine=engine, retry_failed=retry_failed, redo_changed=redo_changed),
                 publish=self.publish,
                 console=Console(file=out, width=100),
-                retry_failed=retry_failed,
-                redo_changed=redo_changed,
             )
         finally:
             self.out = out.getvalue()
@@ -62,7 +60,7 @@ def test_all_runs_finish_and_a_second_sweep_starts_nothing(sweep: Sweep) -> None
     outcome = sweep()
     assert (outcome.finished, outcome.total, outcome.exit_code) == (8, 8, 0)
     before = sweep.results()
-    assert sweep.published[0] == 0  # the report exists before the first row
+    assert sweep.published[0] == 0  # the report was written before the first run ended
     again = sweep()
     assert again.finished == 8
     assert sweep.results() == before
@@ -71,9 +69,9 @@ def test_all_runs_finish_and_a_second_sweep_starts_nothing(sweep: Sweep) -> None
 
 def test_results_hold_the_command_and_the_plan_lists_them_all(sweep: Sweep) -> None:
     sweep()
-    told = ledger.read_json(sweep.folder / ledger.EXPERIMENT)
-    assert {entry["run_id"] for entry in told["runs"]} == set(sweep.results())
-    result = ledger.read_json(ledger.run_folder(sweep.folder, told["runs"][0]["run_id"]) / ledger.RESULT)
+    planned = ledger.read_json(sweep.folder / ledger.EXPERIMENT)
+    assert {entry["run_id"] for entry in planned["runs"]} == set(sweep.results())
+    result = ledger.read_json(ledger.run_folder(sweep.folder, planned["runs"][0]["run_id"]) / ledger.RESULT)
     assert result["command"] == "the command"
 
 
@@ -103,11 +101,11 @@ def test_a_joined_backbone_is_tuned_then_run_and_finished_runs_are_untouched(swe
 
 
 def test_tuning_all_on_own_data_runs_the_pretraining_that_its_trials_wait_for(sweep: Sweep) -> None:
-    facts = Facts(name="photos", counts=(90, 90), side=28)
-    data = Data(dataset="folder:abc", facts=facts, place={"path": "/photos"}, image_size=28)
+    summary = DatasetSummary(name="photos", counts=(90, 90), side=28)
+    data = Data(dataset="folder:abc", summary=summary, place={"path": "/photos"}, image_size=28)
     outcome = sweep(tune=True, data=data)
     assert (outcome.failures, outcome.blocked) == ((), ())
-    assert outcome.finished == outcome.total == 8  # trials have done their part and are not asked for again
+    assert outcome.finished == outcome.total == 8  # the trials are not part of the second plan
     rows = ledger.read_json(sweep.folder / ledger.TUNED)["rows"]
     assert {(row["regime"], row["recipe"]) for row in rows} == {
         ("scratch", "plain"),
@@ -117,7 +115,7 @@ def test_tuning_all_on_own_data_runs_the_pretraining_that_its_trials_wait_for(sw
     assert len(sweep.results()) == 8 + 3 * 4  # one size of the profile fits, three rates, four kinds of cells
 
 
-def test_a_failed_run_waits_for_retry_failed_and_a_diverged_one_for_ever(sweep: Sweep) -> None:
+def test_a_failed_run_is_repeated_with_retry_failed_and_a_diverged_one_never(sweep: Sweep) -> None:
     text = sweep.study.read_text()
     sweep.study.write_text(
         text.replace('+ grid(replace(ONE, **recipe("strong")))', "+ grid(ONE, weight_decay=(0.91, 0.92))")
@@ -125,19 +123,19 @@ def test_a_failed_run_waits_for_retry_failed_and_a_diverged_one_for_ever(sweep: 
     outcome = sweep()
     assert (outcome.exit_code, outcome.finished, outcome.total) == (1, 7, 9)
     assert [failure.reason for failure in outcome.failures] == ["error", "diverged"]
-    assert "ValueError: planted" in room.told(outcome.failures[0])
+    assert "ValueError: planted" in str(outcome.failures[0])
     failing, diverging = (run_id(failure.run) for failure in outcome.failures)
 
     def attempts(name: str) -> int:
         return ledger.attempts(sweep.folder, name)
 
-    assert sweep().exit_code == 1  # it stands
+    assert sweep().exit_code == 1  # the failure remains
     assert (attempts(failing), attempts(diverging)) == (1, 1)
     assert sweep(retry_failed=True).exit_code == 1
     assert (attempts(failing), attempts(diverging)) == (2, 1)
 
 
-def test_what_waits_for_a_failed_pretraining_is_told(sweep: Sweep) -> None:
+def test_runs_whose_pretraining_failed_are_blocked(sweep: Sweep) -> None:
     text = sweep.study.read_text()
     sweep.study.write_text(text.replace("learning_rate=2e-3)", "learning_rate=2e-3, weight_decay=0.91)"))
     outcome = sweep()
@@ -146,20 +144,22 @@ def test_what_waits_for_a_failed_pretraining_is_told(sweep: Sweep) -> None:
     assert outcome.exit_code == 1
 
 
-def test_runs_of_other_code_are_told_and_redone_when_asked(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_different_code_are_counted_and_repeated_with_redo_changed(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep()
     before = sweep.results()
     here = ledger.run_folder(sweep.folder, sorted(before)[0]) / ledger.RESULT
     ledger.write_json(here, ledger.read_json(here) | {"facts": {"code": "0123"}})
     sweep()
-    assert "1 finished run was made by other code of the lab than today's; --redo-changed" in sweep.out
+    assert "1 finished run came from different code of the lab; to repeat them, add --redo-changed" in sweep.out
     sweep(redo_changed=True)
     assert ledger.read_json(here)["facts"]["code"] == ledger.code_hash()
     after = sweep.results()
     assert [name for name in before if after[name] != before[name]] == [sorted(before)[0]]
 
 
-def test_a_refusal_leaves_nothing_in_runs(sweep: Sweep) -> None:
+def test_a_mistake_that_the_preflight_finds_leaves_nothing_in_runs(sweep: Sweep) -> None:
     with pytest.raises(UserError, match="did you mean 'resnet_micro'"):
         sweep(backbones=("refused_net",), tune=False)
     assert not (sweep.folder / "runs").exists()
@@ -176,30 +176,7 @@ def test_only_what_is_missing_is_run(sweep: Sweep) -> None:
     assert [name for name in before if after[name] != before[name]] == [lost]
 
 
-# --- the report beside the sweep -------------------------------------------------------------------------------------
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    while not condition():  # pytest's own limit ends what never comes true
-        time.sleep(0.01)
-
-
-def test_the_report_is_rewritten_seldom_and_never_twice_at_once() -> None:
-    calls: list[float] = []
-    now = [0.0]
-    with room._Publisher(lambda: calls.append(now[0]), now=lambda: now[0]) as publisher:
-        publisher.due()
-        wait(lambda: publisher.at_work is not None and publisher.at_work.done())
-        publisher.due()  # news at once: too soon
-        publisher.tick()
-        assert len(calls) == 1
-        now[0] = publisher.LEAST + 1
-        publisher.tick()
-        wait(lambda: len(calls) == 2)
-    assert calls == [0.0, publisher.LEAST + 1]
-
-
-def test_a_report_that_cannot_be_written_is_told_and_stops_no_run(sweep: Sweep) -> None:
+def test_a_report_that_cannot_be_written_is_printed_and_stops_no_run(sweep: Sweep) -> None:
     def publish() -> None:
         raise ValueError("planted")
 

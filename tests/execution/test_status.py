@@ -1,5 +1,6 @@
-"""A folder's state as the terminal shows it, and one run's."""
+"""The state of a folder and of one run, as the terminal shows them."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bias_lab.definition import Experiment, Run, grid, run_id, to_json
 from bias_lab.errors import UserError
 from bias_lab.execution import status
 from bias_lab.planning import learning_rates, plan
+from tests.execution import synthetic
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3)
 RUNS = (*grid(ONE, draw=(0, 1), size=(100, 1000)), replace(ONE, budget=3.0))
@@ -17,10 +19,10 @@ RUNS = (*grid(ONE, draw=(0, 1), size=(100, 1000)), replace(ONE, budget=3.0))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Five planned runs: one finished by today's code, one by other code, one failed, one diverged, one begun."""
+    """Write a folder of five runs: finished, finished with different code, failed, diverged, started."""
     experiment = Experiment(question="Is it?", runs=RUNS)
-    made = plan.arrange(experiment, "sound", "laptop", tmp_path, plan.Request(), learning_rates.Rates())
-    plan.write(made, tmp_path, "bias-lab sweep sound.py")
+    planned = plan.arrange(experiment, "sound", "laptop", tmp_path, plan.Request(), learning_rates.Rates())
+    plan.write(planned, tmp_path, "bias-lab sweep sound.py")
     for number, run in enumerate(RUNS):
         here = ledger.run_folder(tmp_path, run_id(run))
         ledger.write_json(here / ledger.RUN, to_json(run))
@@ -36,35 +38,35 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_headline_counts_every_state(folder: Path) -> None:
-    now = status.read(folder)
-    assert status.headline(now) == "sound, laptop: 2 of 5 finished, 1 interrupted, 1 failed, 1 diverged"
-    assert now.other_code == 1
+    current = status.read(folder)
+    assert status.headline(current) == "sound, laptop: 2 of 5 finished, 1 interrupted, 1 failed, 1 diverged"
+    assert current.other_code == 1
 
 
-def test_while_a_sweep_holds_the_folder_begun_runs_are_running(folder: Path) -> None:
+def test_started_runs_are_running_while_a_sweep_holds_the_folder(folder: Path) -> None:
     with ledger.claim(folder):
-        now = status.read(folder)
-    assert "1 running" in status.headline(now)
-    assert status.advice(now)[0] == "a sweep is at work on this folder"
+        current = status.read(folder)
+    assert "1 running" in status.headline(current)
+    assert status.advice(current)[0] == "a sweep is running on this folder"
     assert not status.read(folder).at_work
 
 
-def test_what_to_type_next(folder: Path) -> None:
+def test_the_advice_says_what_to_do_next(folder: Path) -> None:
     lines = status.advice(status.read(folder))
     assert lines == [
-        "go on with: bias-lab sweep sound.py",
-        "failed runs are tried again with --retry-failed",
-        "1 finished run was made by other code of the lab than today's; --redo-changed runs it again",
+        "to continue: bias-lab sweep sound.py",
+        "to try failed runs again, add --retry-failed",
+        "1 finished run came from different code of the lab; to repeat them, add --redo-changed",
     ]
 
 
-def test_the_table_has_a_row_a_kind_of_cell_and_a_column_a_size(folder: Path) -> None:
+def test_the_table_has_one_row_for_each_kind_of_cell_and_one_column_for_each_size(folder: Path) -> None:
     header, rows = status.table(status.read(folder))
     assert header == ["", "N=100", "N=1000"]
-    assert rows == [["vit_micro scratch", "1/2 1✗", "1/2 1✗"], ["vit_micro scratch 3x", "0/1", ""]]
+    assert rows == [["vit_micro scratch", "1/2 1✗", "1/2 1✗"], ["vit_micro scratch 3x budget", "0/1", ""]]
 
 
-def test_a_folder_that_is_not_there_or_no_sweeps(tmp_path: Path) -> None:
+def test_a_folder_that_is_absent_or_holds_no_sweep_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
         status.read(tmp_path / "absent")
     with pytest.raises(UserError, match=r"holds no sweep: experiment\.json is missing"):
@@ -74,42 +76,40 @@ def test_a_folder_that_is_not_there_or_no_sweeps(tmp_path: Path) -> None:
 # --- one run ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_found_by_id_by_its_beginning_and_by_its_folder(folder: Path) -> None:
-    name = run_id(RUNS[0])
-    assert status.find(name, folder) == (folder, name)
-    assert status.find(name[:9], folder) == (folder, name)
-    assert status.find(str(ledger.run_folder(folder, name)), None) == (folder, name)
-
-
-def test_without_a_folder_all_results_are_looked_through(folder: Path, tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    ledger.write_json(ledger.run_folder(results / "a", "abcd") / ledger.RUN, {})
-    ledger.write_json(ledger.run_folder(results / "b", "abef") / ledger.RUN, {})
-    assert status.find("abc", None, results) == (results / "a", "abcd")
-    with pytest.raises(UserError, match=r"'ab' is the beginning of 2 runs .*abcd, abef"):
-        status.find("ab", None, results)
-    with pytest.raises(UserError, match="unknown run 'abcx'; did you mean 'abcd'"):
-        status.find("abcx", None, results)
-
-
-def test_a_finished_runs_sections(folder: Path) -> None:
+def test_the_sections_of_a_finished_run(folder: Path) -> None:
     name = run_id(RUNS[0])
     sections = dict(status.sections(status.describe(folder, name)))
-    assert ("learning_rate", "0.001") in sections["definition (the rest is at its default)"]
+    assert ("learning_rate", "0.001") in sections["definition (other fields have their defaults)"]
     assert sections["result"] == [("top1", "0.5123")]
     assert ("seconds", "12.3") in sections["made by"]
-    assert sections["repeat it"] == [("", f"bias-lab train --like {folder}/runs/{name} --out {folder}-repeat")]
+    assert sections["to repeat it"] == [("", f"bias-lab train --like {folder}/runs/{name} --out {folder}-repeat")]
 
 
-def test_a_failed_runs_sections_end_with_its_log(folder: Path) -> None:
+def test_the_sections_of_a_failed_run_end_with_its_log(folder: Path) -> None:
     sections = dict(status.sections(status.describe(folder, run_id(RUNS[2]))))
     assert sections["failure"] == [("reason", "error"), ("exception", "why")]
     assert sections["end of its log"] == [("", "one"), ("", "two")]
 
 
-def test_a_planned_run_is_known_before_it_begins(folder: Path) -> None:
+def test_a_planned_run_can_be_described_before_it_starts(folder: Path) -> None:
     name = run_id(RUNS[4])
     (ledger.run_folder(folder, name) / ledger.RUN).unlink()
     assert status.describe(folder, name)["state"] == "missing"
-    with pytest.raises(UserError, match="left no definition"):
+    with pytest.raises(UserError, match="has no definition"):
         status.describe(folder, "0123")
+
+
+# --- many runs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_status_of_many_runs_is_read_in_little_time(tmp_path: Path) -> None:
+    """100,000 runs may take 10 s, so 10,000 may take 1 s of CPU time."""
+    synthetic.write(tmp_path, 10_000)
+    began = time.process_time()
+    current = status.read(tmp_path)
+    table = status.table(current)
+    assert time.process_time() - began < 1
+    assert status.headline(current) == "synthetic, full: 10000 of 10000 finished"
+    assert current.other_code == 0
+    assert table[1][0] == ["vit_micro scratch", *["500/500"] * 5]

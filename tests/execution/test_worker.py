@@ -1,4 +1,4 @@
-"""A worker's parts that need no process: what counts as a full disk, what a failure keeps."""
+"""Parts of a worker that need no process: full disks and records of failures."""
 
 import errno
 from pathlib import Path
@@ -25,7 +25,7 @@ def wrapped(inner: Exception) -> Exception:
         RuntimeError("I/O error: No space left on device (os error 28)"),
     ],
 )
-def test_a_full_disk_is_seen_however_it_is_wrapped(error: Exception) -> None:
+def test_a_full_disk_is_recognised_in_wrapped_exceptions(error: Exception) -> None:
     assert worker.disk_full(error)
 
 
@@ -34,7 +34,7 @@ def test_other_errors_are_not_a_full_disk() -> None:
     assert not worker.disk_full(wrapped(ValueError("x")))
 
 
-def test_a_failure_keeps_the_end_of_the_log_whatever_bytes_it_holds(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_end_of_a_log_with_invalid_bytes(tmp_path: Path) -> None:
     here = ledger.run_folder(tmp_path, "abc")
     here.mkdir(parents=True)
     (here / ledger.LOG).write_bytes(b"x" * 10_000 + b"\xff the end")
@@ -44,7 +44,7 @@ def test_a_failure_keeps_the_end_of_the_log_whatever_bytes_it_holds(tmp_path: Pa
     assert kept["log"].endswith("� the end")
 
 
-def test_what_goes_wrong_after_the_result_is_no_failure(tmp_path: Path) -> None:
+def test_an_error_after_the_result_is_no_failure(tmp_path: Path) -> None:
     here = ledger.run_folder(tmp_path, "abc")
     ledger.write_json(here / ledger.RESULT, {})
     assert worker.record_failure(tmp_path, "abc", "died", "why") == {"kind": "finished"}

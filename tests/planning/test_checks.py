@@ -1,4 +1,4 @@
-"""What planning refuses and warns of."""
+"""Test what planning refuses and what it warns of."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import checks
-from bias_lab.planning.checks import Facts
+from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.learning_rates import Rates
 
 ONE = Run(dataset="own", backbone="vit_micro", size=100)
@@ -22,7 +22,7 @@ SUBSETS: list[tuple[str, Any]] = [
     ("imbalance", 10.0),
     ("manifest", "ab"),
 ]
-POOL = {"own": Facts(name="photos", counts=(60, 40, 20), side=64)}
+POOL = {"own": DatasetSummary(name="photos", counts=(60, 40, 20), side=64)}
 
 
 def sized(*sizes: int) -> list[Run]:
@@ -49,7 +49,7 @@ def test_a_size_below_the_number_of_classes_is_refused() -> None:
 
 
 def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_works() -> None:
-    rare = {"own": Facts(name="photos", counts=(99, 1), side=64)}
+    rare = {"own": DatasetSummary(name="photos", counts=(99, 1), side=64)}
     with pytest.raises(UserError, match="size 3 leaves a class of photos without an image; 100 works"):
         checks.fit_sizes(sized(3), rare, typed=True)
 
@@ -66,16 +66,16 @@ def test_pretrainings_on_the_whole_pool_have_no_size_to_fit() -> None:
 
 def test_an_unknown_dataset_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'fashion_mnist_12k'"):
-        checks.known([replace(ONE, dataset="fashion_mnist_12")], {})
+        checks.summaries([replace(ONE, dataset="fashion_mnist_12")], {})
 
 
-def refuse(run: Run, *, made_from: tuple[str, ...] = (), allow: bool = False) -> list[str]:
-    return checks.refuse([run], {run.dataset: replace(POOL["own"], made_from=made_from)}, allow_overlap=allow)
+def check(run: Run, *, allow: bool = False) -> list[str]:
+    return checks.check_runs([run], {run.dataset: POOL["own"]}, allow_overlap=allow)
 
 
 def test_a_regime_that_a_backbone_cannot_take() -> None:
     with pytest.raises(UserError, match=r"resnet_micro can't take the regime 'mae': .*which can: .*vit_micro"):
-        refuse(replace(ONE, backbone="resnet_micro", regime="mae"))
+        check(replace(ONE, backbone="resnet_micro", regime="mae"))
 
 
 @pytest.mark.parametrize(
@@ -83,41 +83,44 @@ def test_a_regime_that_a_backbone_cannot_take() -> None:
 )
 def test_unknown_names_get_the_nearest(field: str, value: str, near: str) -> None:
     with pytest.raises(UserError, match=f"did you mean '{near}'"):
-        refuse(replace(ONE, **{field: value}))  # type: ignore[arg-type]
+        check(replace(ONE, **{field: value}))  # type: ignore[arg-type]
 
 
 def test_imagenet_weights_on_a_set_made_from_imagenet_are_refused_unless_allowed() -> None:
-    run = replace(ONE, regime="weights", weights="deit_tiny_patch16_224", source="deit_tiny_patch16_224")
-    file = replace(ONE, regime="weights", weights="file:0123456789abcdef")  # it does not say what it was trained on
+    small = replace(ONE, dataset="tiny_imagenet", regime="weights")
+    run = replace(small, weights="deit_tiny_patch16_224", source="deit_tiny_patch16_224")
+    file = replace(small, weights="file:0123456789abcdef")  # it does not say what it was trained on
     with pytest.raises(UserError, match="made from imagenet"):
-        refuse(file, made_from=("imagenet",))
+        check(file)
     with pytest.raises(UserError, match=r"made from imagenet.*--allow-overlap"):
-        refuse(run, made_from=("imagenet",))
-    (line,) = refuse(run, made_from=("imagenet",), allow=True)
-    assert line.startswith("deit_tiny_patch16_224 has seen images of photos: photos is made from imagenet")
-    assert refuse(run, made_from=("wikipedia",)) == []
+        check(run)
+    (line,) = check(run, allow=True)
+    assert line.startswith("deit_tiny_patch16_224 may hold test images of photos: tiny_imagenet is made from imagenet")
+    assert check(replace(run, dataset="cifar10")) == []
 
 
 def test_a_source_that_holds_the_targets_images_is_refused() -> None:
     run = replace(ONE, dataset="fashion_mnist_12k", regime="supervised", source="fashion_mnist_12k")
-    facts = checks.known([run], {})
-    with pytest.raises(UserError, match="has seen images of fashion_mnist_12k"):
-        checks.refuse([run], facts, allow_overlap=False)
+    summaries = checks.summaries([run], {})
+    with pytest.raises(
+        UserError, match="may hold test images of fashion_mnist_12k: fashion_mnist_12k is the target itself"
+    ):
+        checks.check_runs([run], summaries, allow_overlap=False)
 
 
 def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
     with pytest.raises(UserError, match="unknown source 'fractal'; did you mean 'fractals'"):
-        refuse(replace(ONE, regime="simmim", source="fractal"))
-    refuse(replace(BEFORE, regime="supervised", source="shapes:position=free"))
+        check(replace(ONE, regime="simmim", source="fractal"))
+    check(replace(BEFORE, regime="supervised", source="shapes:position=free"))
     with pytest.raises(UserError, match="unknown position of shapes 'loose'"):
-        refuse(replace(ONE, regime="supervised", source="shapes:position=loose"))
+        check(replace(ONE, regime="supervised", source="shapes:position=loose"))
 
 
 @pytest.mark.parametrize("regime", ["supervised", "formula"])
 def test_labels_of_the_target_are_no_source(regime: str) -> None:
     with pytest.raises(UserError, match=f"'{regime}' pretrains with labels, and source 'pool' is the target itself"):
-        refuse(replace(ONE, regime=regime, source="pool"))
-    refuse(replace(BEFORE, regime=regime, source="fractals"))
+        check(replace(ONE, regime=regime, source="pool"))
+    check(replace(BEFORE, regime=regime, source="fractals"))
 
 
 @pytest.mark.parametrize(
@@ -126,19 +129,19 @@ def test_labels_of_the_target_are_no_source(regime: str) -> None:
         (replace(ONE, regime="weights"), "vit_micro weights N=100 .* names no weights; .*--weights"),
         (replace(ONE, regime="mae", source="pool"), "vit_micro mae N=100 .* names no pretraining"),
         (replace(ONE, regime="mae", pretraining=run_id(BEFORE)), "names no source"),
-        (replace(ONE, weights="deit_tiny"), "weights 'deit_tiny' means nothing to the regime 'scratch'"),
-        (replace(ONE, source="pool"), "source 'pool' means nothing to the regime 'scratch'"),
-        (replace(ONE, pretraining="0123456789ab"), "pretraining '0123456789ab' means nothing to the regime 'scratch'"),
-        (replace(AFTER, weights="deit_tiny"), "weights 'deit_tiny' means nothing to the regime 'mae'"),
+        (replace(ONE, weights="deit_tiny"), "the regime 'scratch' does not use weights 'deit_tiny'"),
+        (replace(ONE, source="pool"), "the regime 'scratch' does not use source 'pool'"),
+        (replace(ONE, pretraining="0123456789ab"), "the regime 'scratch' does not use pretraining '0123456789ab'"),
+        (replace(AFTER, weights="deit_tiny"), "the regime 'mae' does not use weights 'deit_tiny'"),
         (replace(BEFORE, source=""), "vit_micro mae pool pretrain .* names no source; pool, subset, fractals"),
         (replace(BEFORE, regime="scratch", source=""), "the regime 'scratch' has no pretraining; supervised, mae"),
-        (replace(BEFORE, weights="deit_tiny"), "weights 'deit_tiny' means nothing to a pretraining"),
-        (replace(BEFORE, source="subset"), "a subset needs a size; .*source pool is all of them"),
+        (replace(BEFORE, weights="deit_tiny"), "a pretraining does not use weights 'deit_tiny'"),
+        (replace(BEFORE, source="subset"), "a subset needs a size; .*source pool is all images"),
     ],
 )
 def test_a_regime_and_what_it_starts_from_go_together(run: Run, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        refuse(run)
+        check(run)
 
 
 @pytest.mark.parametrize(
@@ -153,15 +156,15 @@ def test_a_regime_and_what_it_starts_from_go_together(run: Run, message: str) ->
     ],
 )
 def test_a_pretraining_that_is_not_what_the_row_says_is_refused(before: dict[str, Any], run: dict[str, Any]) -> None:
-    made = replace(BEFORE, **before)
-    after = replace(AFTER, pretraining=run_id(made), **run)
-    (field,) = [name for name in {**run, **before} if getattr(made, name) != getattr(after, name)]
-    message = rf"the pretraining {run_id(made)} has {field} '?{getattr(made, field)}'?, and vit_micro mae N="
-    facts = dict.fromkeys(("own", "mnist"), POOL["own"])
+    earlier = replace(BEFORE, **before)
+    after = replace(AFTER, pretraining=run_id(earlier), **run)
+    (field,) = [name for name in {**run, **before} if getattr(earlier, name) != getattr(after, name)]
+    message = rf"the pretraining {run_id(earlier)} has {field} '?{getattr(earlier, field)}'?, and vit_micro mae N="
+    summaries = dict.fromkeys(("own", "mnist"), POOL["own"])
     with pytest.raises(UserError, match=message):
-        checks.refuse([made, after], facts, allow_overlap=False)
+        checks.check_runs([earlier, after], summaries, allow_overlap=False)
     with pytest.raises(UserError, match=message):
-        checks.refuse([after], facts, allow_overlap=False, earlier={run_id(made): made})
+        checks.check_runs([after], summaries, allow_overlap=False, earlier={run_id(earlier): earlier})
 
 
 def test_a_pretraining_that_is_what_the_row_says_is_taken() -> None:
@@ -175,8 +178,8 @@ def test_a_pretraining_that_is_what_the_row_says_is_taken() -> None:
         (replace(subset, manifest="ab"), dict(source="subset", manifest="ab")),  # a manifest takes the draw's place
     ):
         after = replace(AFTER, pretraining=run_id(before), **changes)
-        facts = dict.fromkeys(("own", "mnist"), POOL["own"])
-        assert checks.refuse([before, after], facts, allow_overlap=False) == []
+        summaries = dict.fromkeys(("own", "mnist"), POOL["own"])
+        assert checks.check_runs([before, after], summaries, allow_overlap=False) == []
 
 
 @pytest.mark.parametrize(
@@ -190,8 +193,8 @@ def test_a_pretraining_that_is_what_the_row_says_is_taken() -> None:
 )
 def test_an_intervention_that_can_not_be_done_is_refused(intervention: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        refuse(replace(ONE, intervention=intervention))
-    refuse(replace(ONE, intervention="permute_patches:7", image_size=28))
+        check(replace(ONE, intervention=intervention))
+    check(replace(ONE, intervention="permute_patches:7", image_size=28))
 
 
 # --- warnings --------------------------------------------------------------------------------------------------------
@@ -204,34 +207,34 @@ def test_few_labels_a_class_are_warned_of_once() -> None:
 
 def test_a_patch_grid_under_four_by_four_is_warned_of() -> None:
     (line,) = checks.warnings([replace(ONE, patch=17), replace(ONE, patch=16)], POOL, Rates())
-    assert line.startswith("vit_micro: patch 17 makes 3x3 tokens of 64 px")
+    assert line.startswith("vit_micro: patch 17 cuts 64 px into 3x3 tokens")
     (line,) = checks.warnings([replace(ONE, image_size=58), replace(ONE, image_size=56)], POOL, Rates())
-    assert line.startswith("vit_micro: patch 29 makes 2x2 tokens of 58 px")  # nothing between 2 and 29 divides 58
+    assert line.startswith("vit_micro: patch 29 cuts 58 px into 2x2 tokens")  # nothing between 2 and 29 divides 58
 
 
 def test_a_rate_outside_of_the_tuned_range_is_warned_of() -> None:
     known = Rates(rows=[{"backbone": "vit_micro", "trials": [{"learning_rate": 1e-3}, {"learning_rate": 3e-3}]}])
     runs = [replace(ONE, learning_rate=rate) for rate in (1e-3, 3e-3, 4e-3)]
     assert checks.warnings(runs, POOL, known) == [
-        "vit_micro: learning rate 0.004 is outside of the tuned range, 0.001 to 0.003"
+        "vit_micro: learning rate 0.004 is outside the tuned range, 0.001 to 0.003"
     ]
 
 
-def test_a_chosen_rate_at_the_edge_of_its_grid_is_told() -> None:
+def test_a_chosen_rate_at_the_edge_of_its_grid_is_reported() -> None:
     def row(backbone: str, size: int, chosen: float, **more: str) -> dict[str, object]:
         trials = [{"learning_rate": rate, "top1": 0.5} for rate in (1e-3, 3e-3, 1e-2)]
         cell = {"backbone": backbone, "regime": "scratch", "recipe": "plain", "size": size, **more}
         return {**cell, "learning_rate": chosen, "trials": trials}
 
     rows = [row("vit_micro", 100, 3e-3), row("resnet_micro", 100, 1e-2), row("resnet_micro", 3000, 1e-2)]
-    assert checks.edges(rows) == [
-        "the largest learning rate that was tried won, and a better one may lie beyond: "
+    assert checks.at_grid_edge(rows) == [
+        "tuning chose the largest learning rate of the grid, so a better one may lie beyond: "
         "resnet_micro scratch at N = 100 and 3000"
     ]
-    (line,) = checks.edges([row("vit_micro", 100, 1e-3, recipe="strong", intervention="permute_pixels")])
-    assert line.startswith("the smallest")
+    (line,) = checks.at_grid_edge([row("vit_micro", 100, 1e-3, recipe="strong", intervention="permute_pixels")])
+    assert line.startswith("tuning chose the smallest")
     assert line.endswith("vit_micro scratch strong permute_pixels at N = 100")
-    assert checks.edges([{**row("vit_micro", 100, 1e-3), "trials": []}]) == []
+    assert checks.at_grid_edge([{**row("vit_micro", 100, 1e-3), "trials": []}]) == []
 
 
 def test_datasets_that_are_not_at_hand_are_told_sources_too(tmp_path: Path) -> None:
@@ -244,9 +247,9 @@ def test_datasets_that_are_not_at_hand_are_told_sources_too(tmp_path: Path) -> N
 
 def test_a_slip_in_a_joined_backbones_name_is_told() -> None:
     (line,) = checks.misspelt(["resnet_mirco", "resnet18", "convnext_tiny", "my.module:resnet_mirco"])
-    assert line.startswith("resnet_mirco is no backbone of the lab's (did you mean 'resnet_micro'?)")
+    assert line.startswith("resnet_mirco is not one of the lab's backbones (did you mean 'resnet_micro'?)")
 
 
 def test_the_hold_out_is_what_tuning_must_leave_alone() -> None:
     assert POOL["own"].largest_tuned == 96  # 120 less a fifth
-    assert Facts(name="big", counts=(50_000,), side=32).largest_tuned == 49_000
+    assert DatasetSummary(name="big", counts=(50_000,), side=32).largest_tuned == 49_000

@@ -1,4 +1,4 @@
-"""Tuned learning rates: looked up, borrowed, tried and chosen."""
+"""Test that tuned learning rates are looked up, borrowed, tried and chosen."""
 
 import math
 from dataclasses import replace
@@ -21,9 +21,9 @@ def row(size: int, rate: float, **changes: object) -> dict[str, object]:
 
 
 def table(*rows: dict[str, object]) -> Rates:
-    made = Rates()
-    made.add({"rows": list(rows)}, Path("tuned.json"))
-    return made
+    rates = Rates()
+    rates.add({"rows": list(rows)}, Path("tuned.json"))
+    return rates
 
 
 def rate(run: Run, known: Rates) -> float | None:
@@ -35,7 +35,7 @@ def test_the_nearest_size_is_nearest_in_log() -> None:
     between = math.sqrt(100 * 3000)  # 548
     assert rate(replace(ONE, size=int(between) - 1), known) == 1e-3
     assert rate(replace(ONE, size=int(between) + 2), known) == 3e-3
-    assert rate(replace(ONE, size=1550), known) == 3e-3  # the middle of 100 and 3000 in plain numbers: not what counts
+    assert rate(replace(ONE, size=1550), known) == 3e-3  # the middle of 100 and 3000 without the log
 
 
 def test_the_runs_own_dataset_comes_before_a_nearer_size_of_another() -> None:
@@ -94,33 +94,33 @@ TRIED = [{"learning_rate": value, "top1": 0.5} for value in (3e-4, 1e-3)]
 def test_trials_are_the_others_grid_and_sizes_on_draws_that_no_sweep_uses() -> None:
     known = table(row(100, 1e-3, trials=TRIED), row(3000, 1e-3, trials=TRIED))
     mine = [replace(ONE, backbone="mine:net", size=size, samples_seen=size * 10) for size in (100, 300, 1000, 3000)]
-    made = learning_rates.trials([*mine, replace(mine[0], budget=3.0)], known, largest=9000)
-    assert [(run.size, run.learning_rate, run.samples_seen) for run in made] == [
+    trials = learning_rates.trials([*mine, replace(mine[0], budget=3.0)], known, largest=9000)
+    assert [(run.size, run.learning_rate, run.samples_seen) for run in trials] == [
         (100, 3e-4, 1000),
         (100, 1e-3, 1000),
         (3000, 3e-4, 30_000),
         (3000, 1e-3, 30_000),
     ]
-    assert {(run.task, run.draw >= 1000, run.seed >= 1000, run.budget) for run in made} == {("tune", True, True, 1.0)}
+    assert {(run.task, run.draw >= 1000, run.seed >= 1000, run.budget) for run in trials} == {("tune", True, True, 1.0)}
 
 
 def test_without_a_table_the_plans_own_ends_are_tuned_and_the_hold_out_left_alone() -> None:
-    made = learning_rates.trials([replace(ONE, size=size) for size in (50, 200, 1000)], Rates(), largest=800)
-    assert {run.size for run in made} == {50, 800}
-    assert {run.learning_rate for run in made} == set(learning_rates.GRID)
+    trials = learning_rates.trials([replace(ONE, size=size) for size in (50, 200, 1000)], Rates(), largest=800)
+    assert {run.size for run in trials} == {50, 800}
+    assert {run.learning_rate for run in trials} == set(learning_rates.GRID)
 
 
 def test_sizes_that_another_dataset_was_tuned_at_do_not_count() -> None:
     known = table(row(100, 1e-3, trials=TRIED), row(3000, 1e-3, trials=TRIED))
     cells = [replace(ONE, dataset="cifar10", size=size) for size in (500, 2000, 50_000)]
-    made = learning_rates.trials(cells, known, largest=49_000)
-    assert {run.size for run in made} == {500, 49_000}
-    assert {run.learning_rate for run in made} == {3e-4, 1e-3}  # the grid is everybody's
+    trials = learning_rates.trials(cells, known, largest=49_000)
+    assert {run.size for run in trials} == {500, 49_000}
+    assert {run.learning_rate for run in trials} == {3e-4, 1e-3}  # the grid is the same for all
 
 
 def scored(run: Run, by_rate: dict[float, float]) -> tuple[list[Run], dict[str, float]]:
     runs = [replace(run, task="tune", learning_rate=value) for value in by_rate]
-    return runs, {run_id(made): score for made, score in zip(runs, by_rate.values(), strict=True)}
+    return runs, {run_id(trial): score for trial, score in zip(runs, by_rate.values(), strict=True)}
 
 
 def test_the_best_on_the_hold_out_is_chosen_and_a_tie_goes_to_the_smaller_rate() -> None:
@@ -154,19 +154,19 @@ def test_what_was_written_is_read_and_a_second_choice_replaces_the_first(tmp_pat
     assert len(known.rows) == 2
     assert rate(ONE, known) == 3e-3
     assert known.grid() == (1e-3, 3e-3)
-    assert known.spread("vit_micro") == (1e-3, 3e-3)
+    assert known.tried("vit_micro") == (1e-3, 3e-3)
     assert known.sizes(ONE) == [100, 3000]
     assert ledger.read_json(path)["command"] == "third"
 
 
 def test_what_was_tuned_under_an_intervention_is_no_size_of_a_run_without() -> None:
-    """A guest gets as many trials as the lab's own: none at a size where only permuted images were tuned."""
+    """A joined backbone has no trials at a size where only permuted images were tuned."""
     known = table(row(100, 1e-3), row(3000, 3e-3), row(1000, 1e-3, intervention="permute_pixels"))
-    guest = replace(ONE, backbone="my:net")
-    assert known.sizes(guest) == [100, 3000]
-    assert known.sizes(replace(guest, intervention="permute_pixels")) == [1000]
-    assert known.sizes(replace(guest, intervention="low_pass=4")) == [100, 3000]
-    assert known.sizes(replace(guest, regime="mae")) == [100, 3000]
+    joined = replace(ONE, backbone="my:net")
+    assert known.sizes(joined) == [100, 3000]
+    assert known.sizes(replace(joined, intervention="permute_pixels")) == [1000]
+    assert known.sizes(replace(joined, intervention="low_pass=4")) == [100, 3000]
+    assert known.sizes(replace(joined, regime="mae")) == [100, 3000]
 
 
 def test_the_rows_that_gave_their_rates_are_kept_once() -> None:

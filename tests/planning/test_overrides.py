@@ -1,4 +1,4 @@
-"""Overrides of an experiment's runs, and the renaming of the pretrainings that they name."""
+"""Test overrides of an experiment's runs, and the new ids of the pretrainings that they name."""
 
 from dataclasses import replace
 
@@ -155,14 +155,14 @@ def test_a_product_of_draws_and_seeds_stays_a_product() -> None:
 
 def test_a_new_size_takes_its_budget_from_the_nearest_in_log() -> None:
     runs = [ONE, replace(ONE, size=10_000, samples_seen=9000)]
-    made = overrides.override(runs, sizes=(90, 1001))
-    assert [(run.size, run.samples_seen) for run in made] == [(90, 640), (1001, 9000)]
+    changed = overrides.override(runs, sizes=(90, 1001))
+    assert [(run.size, run.samples_seen) for run in changed] == [(90, 640), (1001, 9000)]
 
 
 def test_every_cell_gets_the_typed_sizes_and_the_order_is_the_experiments() -> None:
     runs = [*grid(ONE, backbone=("vit_micro", "resnet_micro")), replace(ONE, budget=3.0)]
-    made = overrides.override(runs, sizes=(20, 50))
-    assert [(run.backbone, run.budget, run.size) for run in made] == [
+    changed = overrides.override(runs, sizes=(20, 50))
+    assert [(run.backbone, run.budget, run.size) for run in changed] == [
         ("vit_micro", 1, 20),
         ("vit_micro", 1, 50),
         ("resnet_micro", 1, 20),
@@ -175,9 +175,9 @@ def test_every_cell_gets_the_typed_sizes_and_the_order_is_the_experiments() -> N
 def test_a_shared_pretraining_stays_shared() -> None:
     before = pretraining()
     runs = [before, *(after(before, draw=k, seed=k) for k in range(2))]
-    made = overrides.override(runs, seeds=(5, 6))
-    assert [run for run in made if run.task == "pretrain"] == [before]
-    assert {run.pretraining for run in made if run.task == "classify"} == {run_id(before)}
+    changed = overrides.override(runs, seeds=(5, 6))
+    assert [run for run in changed if run.task == "pretrain"] == [before]
+    assert {run.pretraining for run in changed if run.task == "classify"} == {run_id(before)}
 
 
 def test_one_pretraining_a_seed_follows_the_seeds() -> None:
@@ -189,18 +189,18 @@ def test_one_pretraining_a_seed_follows_the_seeds() -> None:
 
 def test_a_pretraining_on_the_subset_follows_the_size() -> None:
     before = replace(pretraining(), source="subset", size=100)
-    made = overrides.override([before, after(before)], sizes=(50,))
-    assert [run.size for run in made] == [50, 50]
-    assert made[1].pretraining == run_id(made[0])
+    changed = overrides.override([before, after(before)], sizes=(50,))
+    assert [run.size for run in changed] == [50, 50]
+    assert changed[1].pretraining == run_id(changed[0])
 
 
 def test_a_manifest_is_one_draw_and_replicates_become_seeds() -> None:
-    made = overrides.to_manifest([replace(ONE, draw=k) for k in range(3)], "abcd")
-    assert pairs_of(made) == [(0, 0), (0, 1), (0, 2)]
-    assert {run.manifest for run in made} == {"abcd"}
+    changed = overrides.to_manifest([replace(ONE, draw=k) for k in range(3)], "abcd")
+    assert pairs_of(changed) == [(0, 0), (0, 1), (0, 2)]
+    assert {run.manifest for run in changed} == {"abcd"}
 
 
 def test_a_pretraining_is_never_after_those_that_wait_for_it() -> None:
     before = pretraining()
-    assert overrides.arrange([ONE, after(before), before]) == [ONE, before, after(before)]
-    assert overrides.arrange([before, ONE, after(before)]) == [before, ONE, after(before)]
+    assert overrides.in_order([ONE, after(before), before]) == [ONE, before, after(before)]
+    assert overrides.in_order([before, ONE, after(before)]) == [before, ONE, after(before)]

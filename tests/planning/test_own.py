@@ -1,4 +1,4 @@
-"""A user's own backbone is found and hashed without being imported."""
+"""Test that a user's own backbone is found and hashed without being imported."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From an experiment file and a request to a plan, and what the folder keeps of it."""
+"""Test the plan of an experiment and a request, and what the folder keeps of it."""
 
 import json
 import time
@@ -14,12 +14,15 @@ from bias_lab import ledger
 from bias_lab.definition import Experiment, Run, grid, run_id
 from bias_lab.errors import UserError
 from bias_lab.execution import status
-from bias_lab.planning import learning_rates, plan
-from bias_lab.planning.checks import Facts
+from bias_lab.planning import experiment_files, learning_rates, plan
+from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Plan, Request
 
 PHOTOS = Data(
-    dataset="folder:abc", facts=Facts(name="photos", counts=(60, 60), side=48), place={"path": "/photos"}, image_size=48
+    dataset="folder:abc",
+    summary=DatasetSummary(name="photos", counts=(60, 60), side=48),
+    place={"path": "/photos"},
+    image_size=48,
 )
 
 
@@ -28,9 +31,9 @@ def make(study: Path, tmp_path: Path, profile: str = "smoke", **request: Any) ->
 
 
 def test_learning_rates_come_from_the_file_beside_the_experiment(study: Path, tmp_path: Path) -> None:
-    made = make(study, tmp_path, "laptop")
-    found = {(run.backbone, run.regime, run.recipe, run.size): run.learning_rate for run in made.runs}
-    assert found == {
+    sweep = make(study, tmp_path, "laptop")
+    rates = {(run.backbone, run.regime, run.recipe, run.size): run.learning_rate for run in sweep.runs}
+    assert rates == {
         ("vit_micro", "scratch", "plain", 100): 1e-3,
         ("vit_micro", "scratch", "plain", 1000): 3e-4,  # nearer to 3000 than to 100 in log N
         ("resnet_micro", "scratch", "plain", 100): 3e-3,
@@ -66,13 +69,13 @@ def test_a_file_that_does_not_parse_is_a_line(study: Path, tmp_path: Path) -> No
 
 
 def test_a_joined_backbone_is_tuned_first_like_the_others(study: Path, tmp_path: Path) -> None:
-    made = make(study, tmp_path, backbones=("resnet18",))
-    assert Counter(run.task for run in made.trials) == {"tune": 9}  # plain at 2 sizes and strong at 1, by 3 rates
-    assert {run.backbone for run in made.trials} == {"resnet18"}
-    assert {run.learning_rate for run in made.trials} == {3e-4, 1e-3, 3e-3}
-    mine = [run for run in made.runs if run.backbone == "resnet18"]
+    sweep = make(study, tmp_path, backbones=("resnet18",))
+    assert Counter(run.task for run in sweep.trials) == {"tune": 9}  # plain at 2 sizes and strong at 1, by 3 rates
+    assert {run.backbone for run in sweep.trials} == {"resnet18"}
+    assert {run.learning_rate for run in sweep.trials} == {3e-4, 1e-3, 3e-3}
+    mine = [run for run in sweep.runs if run.backbone == "resnet18"]
     assert [run.learning_rate for run in mine] == [None] * 3
-    assert made.families == {"resnet18": "other"}
+    assert sweep.families == {"resnet18": "other"}
 
 
 def test_after_its_trials_the_plan_is_complete(study: Path, tmp_path: Path) -> None:
@@ -86,29 +89,43 @@ def test_after_its_trials_the_plan_is_complete(study: Path, tmp_path: Path) -> N
 
 
 def test_without_tuning_it_borrows_and_says_so(study: Path, tmp_path: Path) -> None:
-    made = make(study, tmp_path, backbones=("resnet18",), tune=False)
-    assert made.trials == ()
-    assert {run.learning_rate for run in made.runs if run.backbone == "resnet18"} == {3e-3}
-    assert any("not tuned (learning rate 0.003, resnet_micro's at N = 100)" in line for line in made.notes)
+    sweep = make(study, tmp_path, backbones=("resnet18",), tune=False)
+    assert sweep.trials == ()
+    assert {run.learning_rate for run in sweep.runs if run.backbone == "resnet18"} == {3e-3}
+    assert any("not tuned (learning rate 0.003, resnet_micro's at N = 100)" in line for line in sweep.notes)
 
 
-def test_without_a_table_the_way_out_is_named(study: Path, tmp_path: Path) -> None:
+def test_without_a_table_beside_the_file_the_packages_rates_are_used(study: Path, tmp_path: Path) -> None:
     (study.parent / ledger.TUNED).unlink()
+    shipped = learning_rates.read(experiment_files.tuned())
+    runs = make(study, tmp_path).runs
+    expected = {shipped.row(run)["learning_rate"] for run in runs if run.backbone == "resnet_micro"}
+    assert {run.learning_rate for run in runs if run.backbone == "resnet_micro"} == expected
+
+
+def test_single_runs_have_the_packages_rates_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan.rates(tmp_path).rows == learning_rates.read(experiment_files.tuned()).rows != []
+
+
+def test_without_any_table_the_remedy_is_named(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (study.parent / ledger.TUNED).unlink()
+    monkeypatch.setattr(experiment_files, "tuned", lambda: tmp_path / "nowhere.json")
     with pytest.raises(UserError, match=r"experiments/tuning\.py.*--tune.*--no-tune"):
         make(study, tmp_path)
 
 
 def test_tuning_all_tunes_what_the_dataset_has_no_rates_for(study: Path, tmp_path: Path) -> None:
     assert make(study, tmp_path, tune=True).trials == ()
-    made = make(study, tmp_path, tune=True, data=PHOTOS)
-    assert {(run.backbone, run.regime, run.recipe) for run in made.trials} == {
+    sweep = make(study, tmp_path, tune=True, data=PHOTOS)
+    assert {(run.backbone, run.regime, run.recipe) for run in sweep.trials} == {
         ("vit_micro", "scratch", "plain"),
         ("resnet_micro", "scratch", "plain"),
         ("vit_micro", "mae", "plain"),
         ("vit_micro", "scratch", "strong"),
     }
-    named = {run.pretraining for run in made.trials if run.regime == "mae"}
-    assert named == {run_id(run) for run in made.runs if run.task == "pretrain"}
+    named = {run.pretraining for run in sweep.trials if run.regime == "mae"}
+    assert named == {run_id(run) for run in sweep.runs if run.task == "pretrain"}
 
 
 def test_an_unknown_family_gets_the_nearest(study: Path, tmp_path: Path) -> None:
@@ -120,11 +137,11 @@ def test_an_unknown_family_gets_the_nearest(study: Path, tmp_path: Path) -> None
 
 
 def test_own_data_take_the_place_of_the_experiments(study: Path, tmp_path: Path) -> None:
-    made = make(study, tmp_path, "laptop", data=PHOTOS)
-    assert {(run.dataset, run.image_size) for run in made.runs} == {("folder:abc", 48)}
-    assert {run.size for run in made.runs} == {0, 100}
-    assert "left out: size 1000 exceeds the 120 training images of photos" in made.notes
-    plan.write_places(made, tmp_path / "out")
+    sweep = make(study, tmp_path, "laptop", data=PHOTOS)
+    assert {(run.dataset, run.image_size) for run in sweep.runs} == {("folder:abc", 48)}
+    assert {run.size for run in sweep.runs} == {0, 100}
+    assert "left out: size 1000 exceeds the 120 training images of photos" in sweep.notes
+    plan.write_places(sweep, tmp_path / "out")
     assert ledger.read_json(tmp_path / "out" / ledger.PLACES) == {"folder:abc": {"path": "/photos"}}
 
 
@@ -133,9 +150,9 @@ def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path:
     file.write_bytes(b"one")
     one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3, regime="weights")
     experiment = Experiment(question="?", runs=(replace(one, weights=str(file)), replace(one, weights="deit_tiny")))
-    made = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
-    assert [run.weights[:5] for run in made.runs] == ["file:", "deit_"]
-    assert made.places == {made.runs[0].weights: {"path": str(file)}}
+    sweep = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    assert [run.weights[:5] for run in sweep.runs] == ["file:", "deit_"]
+    assert sweep.places == {sweep.runs[0].weights: {"path": str(file)}}
     file.unlink()
     with pytest.raises(UserError, match="no weights file"):
         plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
@@ -149,14 +166,28 @@ def test_a_folder_that_an_experiment_names_as_source_is_known_by_content(tmp_pat
     one = Run(dataset="cifar10", backbone="vit_mini", size=100, learning_rate=1e-3, regime="mae", source=str(photos))
     before = replace(one, task="pretrain", size=0)
     study = Experiment(question="?", runs=(before, replace(one, pretraining=run_id(before))))
-    made = plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
-    (source,) = {run.source for run in made.runs}
+    sweep = plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    (source,) = {run.source for run in sweep.runs}
     assert source.startswith("folder:")
-    assert made.places[source]["path"] == str(photos)
-    assert made.runs[1].pretraining == run_id(made.runs[0])
+    assert sweep.places[source]["path"] == str(photos)
+    assert sweep.runs[1].pretraining == run_id(sweep.runs[0])
     unknown = Experiment(question="?", runs=(replace(before, source=str(tmp_path / "photo")),))
     with pytest.raises(UserError, match="unknown source"):
         plan.arrange(unknown, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+
+
+def test_bad_images_of_a_source_are_left_out_on_request(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for k in range(3):
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(photos / f"{k}.png")
+    (photos / "bad.png").write_bytes(b"no image")
+    before = Run(dataset="cifar10", backbone="vit_mini", task="pretrain", regime="mae", source=str(photos))
+    study = Experiment(question="?", runs=(before,))
+    with pytest.raises(UserError, match=r"bad\.png"):
+        plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    accepted = plan.arrange(study, "one", "laptop", tmp_path, Request(skip_bad=True), learning_rates.Rates())
+    assert accepted.runs[0].source.startswith("folder:")
 
 
 def test_the_datasets_own_side_typed_is_no_other_run(study: Path, tmp_path: Path) -> None:
@@ -166,9 +197,9 @@ def test_the_datasets_own_side_typed_is_no_other_run(study: Path, tmp_path: Path
 
 
 def test_a_manifest_bounds_the_sizes(study: Path, tmp_path: Path) -> None:
-    made = make(study, tmp_path, "laptop", manifest="beef", manifest_length=500)
-    assert {run.size for run in made.runs} == {0, 100}
-    assert {(run.draw, run.seed) for run in made.runs if run.task == "classify"} == {(0, 0), (0, 1)}
+    sweep = make(study, tmp_path, "laptop", manifest="beef", manifest_length=500)
+    assert {run.size for run in sweep.runs} == {0, 100}
+    assert {(run.draw, run.seed) for run in sweep.runs if run.task == "classify"} == {(0, 0), (0, 1)}
 
 
 def test_a_pretraining_that_nobody_waits_for_any_more_goes(study: Path, tmp_path: Path) -> None:
@@ -176,8 +207,8 @@ def test_a_pretraining_that_nobody_waits_for_any_more_goes(study: Path, tmp_path
     before = replace(one, task="pretrain", regime="mae", source="pool", size=0)
     after = replace(one, regime="mae", source="pool", pretraining=run_id(before))
     experiment = Experiment(question="?", runs=(before, after, replace(one, size=100)))
-    made = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
-    assert [run.size for run in made.runs] == [100]
+    sweep = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    assert [run.size for run in sweep.runs] == [100]
     alone = plan.arrange(
         Experiment(question="?", runs=(before,)), "one", "laptop", tmp_path, Request(), learning_rates.Rates()
     )
@@ -189,14 +220,14 @@ def test_a_pretraining_that_nobody_waits_for_any_more_goes(study: Path, tmp_path
 
 def test_the_plan_is_written_a_run_a_line(study: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    made = make(study, tmp_path)
-    plan.write(made, folder, "the command")
+    sweep = make(study, tmp_path)
+    plan.write(sweep, folder, "the command")
     text = (folder / ledger.EXPERIMENT).read_text()
-    told = json.loads(text)
-    assert (told["experiment"], told["profile"], told["command"]) == ("sound", "smoke", "the command")
-    assert [entry["run_id"] for entry in told["runs"]] == [run_id(run) for run in made.runs]
-    assert told["runs"][1]["family"] == "cnn"
-    assert sum(line.startswith('{"family"') for line in text.splitlines()) == len(made.runs)
+    written = json.loads(text)
+    assert (written["experiment"], written["profile"], written["command"]) == ("sound", "smoke", "the command")
+    assert [entry["run_id"] for entry in written["runs"]] == [run_id(run) for run in sweep.runs]
+    assert written["runs"][1]["family"] == "cnn"
+    assert sum(line.startswith('{"family"') for line in text.splitlines()) == len(sweep.runs)
 
 
 def test_finished_runs_of_an_earlier_plan_stay_listed(study: Path, tmp_path: Path) -> None:
@@ -219,31 +250,33 @@ def big(seeds: int) -> tuple[Run, ...]:
 
 
 def planned(runs: tuple[Run, ...]) -> tuple[Plan, float]:
-    """The plan of a big experiment, and the CPU seconds that it took."""
+    """Return the plan of a big experiment, and the CPU seconds that planning took."""
     known = learning_rates.Rates()
     for name in ("vit_micro", "resnet_micro"):
         row = {"dataset": runs[0].dataset, "backbone": name, "recipe": "plain", "regime": "scratch", "size": 100}
         known.add({"rows": [{**row, "learning_rate": 1e-3}]}, Path("tuned.json"))
     began = time.process_time()
-    made = plan.arrange(Experiment(question="?", runs=runs), "big", "full", Path("nowhere"), Request(), known)
-    return made, time.process_time() - began
+    sweep = plan.arrange(Experiment(question="?", runs=runs), "big", "full", Path("nowhere"), Request(), known)
+    return sweep, time.process_time() - began
 
 
 def test_planning_costs_under_a_millisecond_a_run() -> None:
     runs = big(10)
-    made, took = planned(runs)
-    assert len(made.runs) == len(runs) == 10_000
-    assert made.runs[0] == replace(runs[0], learning_rate=1e-3)
+    sweep, took = planned(runs)
+    assert len(sweep.runs) == len(runs) == 10_000
+    assert sweep.runs[0] == replace(runs[0], learning_rate=1e-3)
     assert took < 10, f"{took:.1f} s of CPU for 10,000 runs"  # 0.7 on an idle core; a busy one is not ten times slower
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_runs_are_planned_written_and_told_in_under_a_minute_each(tmp_path: Path) -> None:
-    made, took = planned(big(100))
+def test_a_hundred_thousand_runs_are_planned_in_under_five_seconds_and_counted_in_under_ten(tmp_path: Path) -> None:
+    sweep, took = planned(big(100))
     began = time.process_time()
-    plan.write(made, tmp_path, "")
+    plan.write(sweep, tmp_path, "")
     wrote = time.process_time() - began
     began = time.process_time()
     assert status.headline(status.read(tmp_path)) == "big, full: 0 of 100000 finished, 100000 missing"
-    told = time.process_time() - began
-    assert max(took, wrote, told) < 60, f"planned {took:.1f} s, written {wrote:.1f} s, told {told:.1f} s of CPU"
+    counted = time.process_time() - began
+    seconds = f"planned in {took:.1f} s, written in {wrote:.1f} s, counted in {counted:.1f} s of CPU"
+    assert took < 5, seconds
+    assert max(wrote, counted) < 10, seconds

@@ -1,4 +1,4 @@
-"""What was typed, as planning takes it."""
+"""Test the request that planning gets from a command line."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ HERE = "fashion_mnist_12k"
 def test_the_settings_hold_what_cannot_change_a_result(tmp_path: Path) -> None:
     typed = flags.parse(["sweep", "e.py", "--workers", "3", "--device", "cpu", "--no-wandb"], main.COMMANDS)
     typed.typed = "bias-lab sweep e.py"
-    made = request.settings(typed, "e")
-    assert made == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
+    settings = request.settings(typed, "e")
+    assert settings == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
 
 
 def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:
@@ -27,8 +27,16 @@ def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:
 
 def test_zero_is_a_value_and_what_is_typed_twice_counts_once(tmp_path: Path) -> None:
     words = ["sweep", "e.py", "--draws", "0", "--seeds", "0,0", "--backbone", "a", "--backbone", "a", "--no-tune"]
-    made = request.request(flags.parse(words, main.COMMANDS), tmp_path)
-    assert (made.draws, made.seeds, made.backbones, made.tune) == ((0,), (0,), ("a",), False)
+    asked = request.request(flags.parse(words, main.COMMANDS), tmp_path)
+    assert (asked.draws, asked.seeds, asked.backbones, asked.tune) == ((0,), (0,), ("a",), False)
+
+
+def test_bad_images_may_be_skipped_in_a_sweep_and_in_a_single_run(tmp_path: Path) -> None:
+    sweep, train = (
+        flags.parse([*words, "--skip-bad-images"], main.COMMANDS) for words in (["sweep", "e.py"], ["train"])
+    )
+    assert request.request(sweep, tmp_path).skip_bad
+    assert request.single(train, tmp_path, [], {}).skip_bad
 
 
 def test_a_manifest_is_of_one_dataset(tmp_path: Path) -> None:
@@ -52,6 +60,6 @@ def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
         request.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
 
 
-def test_a_single_runs_typed_fields_are_told_to_planning(tmp_path: Path) -> None:
+def test_a_single_runs_request_names_its_typed_fields(tmp_path: Path) -> None:
     typed = flags.parse(["train", "--set", "patch=16", "--set", "mixup=0.2"], main.COMMANDS)
     assert request.single(typed, tmp_path, [], {}).typed == ("patch", "mixup")

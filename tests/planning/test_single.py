@@ -1,4 +1,4 @@
-"""One run from flags."""
+"""Test the definition of one run from flags."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +28,9 @@ def test_identity_from_flags_and_the_rest_from_set(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="which backbone"):
+    with pytest.raises(UserError, match="no backbone is named; for example --backbone"):
         make(tmp_path, size=100)
-    with pytest.raises(UserError, match="how many labelled images"):
+    with pytest.raises(UserError, match="no number of labelled images is named"):
         make(tmp_path, backbone="vit_micro")
 
 
@@ -71,13 +71,13 @@ def test_a_pretraining_is_named_by_id_and_gives_regime_and_source(tmp_path: Path
 def test_a_pretraining_of_other_images_is_refused_when_planned(
     before: dict[str, Any], typed: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    made = replace(BEFORE, **before)
-    here = ledger.run_folder(tmp_path, run_id(made))
-    ledger.write_json(here / ledger.RUN, to_json(made))
+    pretraining = replace(BEFORE, **before)
+    here = ledger.run_folder(tmp_path, run_id(pretraining))
+    ledger.write_json(here / ledger.RUN, to_json(pretraining))
     ledger.write_json(here / ledger.RESULT, {})
-    run = make(tmp_path, backbone="vit_micro", size=100, pretraining=run_id(made), **typed)
+    run = make(tmp_path, backbone="vit_micro", size=100, pretraining=run_id(pretraining), **typed)
     study = single.experiment((replace(run, learning_rate=1e-3),), ())
-    with pytest.raises(UserError, match=f"the pretraining {run_id(made)} {message}"):
+    with pytest.raises(UserError, match=f"the pretraining {run_id(pretraining)} {message}"):
         plan.arrange(study, "train", "single runs", tmp_path, plan.Request(), learning_rates.Rates())
 
 
@@ -85,9 +85,9 @@ def test_simmim_hides_what_its_paper_does_unless_told(tmp_path: Path) -> None:
     typed = dict(backbone="resnet_micro", task="pretrain", regime="simmim")
     run = make(tmp_path, **typed)
     assert (run.mask_ratio, run.recipe) == (0.6, "plain")
-    told = make(tmp_path, **typed, fields={"mask_ratio": 0.75})
-    assert (told.mask_ratio, told.recipe) == (0.75, "plain+mask_ratio=0.75")
-    assert make(tmp_path, like=told) == told
+    typed_share = make(tmp_path, **typed, fields={"mask_ratio": 0.75})
+    assert (typed_share.mask_ratio, typed_share.recipe) == (0.75, "plain+mask_ratio=0.75")
+    assert make(tmp_path, like=typed_share) == typed_share
     assert make(tmp_path, like=BEFORE, regime="simmim").mask_ratio == 0.6
     assert make(tmp_path, backbone="vit_micro", task="pretrain").mask_ratio == 0.75  # MAE's
 
@@ -95,7 +95,7 @@ def test_simmim_hides_what_its_paper_does_unless_told(tmp_path: Path) -> None:
 def test_a_labelled_run_hides_nothing_and_has_no_source_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="mask_ratio=… is of a pretraining by mae or simmim"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"mask_ratio": 0.3})
-    with pytest.raises(UserError, match="--set source=… would change what is asked; use --source$"):
+    with pytest.raises(UserError, match="--set source=… changes what the run is; use --source$"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"source": "cifar10"})
 
 
@@ -127,11 +127,11 @@ def test_weights_by_name_and_by_file(tmp_path: Path) -> None:
 
 def test_a_run_that_waits_for_a_pretraining_brings_it_along(tmp_path: Path) -> None:
     run = replace(BEFORE, task="classify", size=100, pretraining=run_id(BEFORE), learning_rate=1e-3)
-    for made in (BEFORE, run):
-        ledger.write_json(ledger.run_folder(tmp_path, run_id(made)) / ledger.RUN, to_json(made))
-    told, before, places = single.like(run_id(run), tmp_path)
-    assert (told, before, places) == (run, (BEFORE,), {})
-    assert single.experiment((told,), before).runs == (BEFORE, run)
+    for one in (BEFORE, run):
+        ledger.write_json(ledger.run_folder(tmp_path, run_id(one)) / ledger.RUN, to_json(one))
+    again, before, places = single.like(run_id(run), tmp_path)
+    assert (again, before, places) == (run, (BEFORE,), {})
+    assert single.experiment((again,), before).runs == (BEFORE, run)
     scratch = replace(run, pretraining="", regime="scratch")
     assert single.experiment((scratch,), before).runs == (scratch,)
 
@@ -145,6 +145,11 @@ def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> 
     (run,), places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert run.source.startswith("folder:")
     assert places[run.source]["path"] == str(photos)
+    (photos / "bad.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"bad\.png"):
+        make(tmp_path, **typed)
+    assert make(tmp_path, **typed, skip_bad_images=True).source == run.source
+    (photos / "bad.png").unlink()
     pool = tmp_path / "pool"
     photos.rename(pool)
     with pytest.MonkeyPatch.context() as patch:

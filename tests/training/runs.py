@@ -1,4 +1,4 @@
-"""One small run for the tests of this room: its definition, how it is carried out, how it is killed on its way."""
+"""Define a small run for the tests of this room, compute it, and interrupt it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from bias_lab import ledger
 from bias_lab.definition import Run, Settings, run_id
-from bias_lab.training import recording
+from bias_lab.training import checkpoints
 from bias_lab.training.execute import execute
 
 RUN = Run(
@@ -22,11 +22,13 @@ QUIET = Settings(wandb=False, device="cpu", experiment="test", command="pytest")
 
 
 def finished(run: Run, folder: Path, settings: Settings = QUIET) -> dict[str, Any]:
+    """Compute a run and return its result."""
     execute(run, folder, settings)
     return ledger.read_json(ledger.run_folder(folder, run_id(run)) / ledger.RESULT)
 
 
 def same_bytes(one: Path, other: Path, run: Run) -> None:
+    """Assert that two folders hold the same bytes of a run."""
     a, b = ledger.run_folder(one, run_id(run)), ledger.run_folder(other, run_id(run))
     for name in (ledger.METRICS, ledger.WEIGHTS, ledger.PREDICTIONS):
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
@@ -38,10 +40,10 @@ class KilledError(Exception):
 
 
 def interrupted(run: Run, folder: Path, monkeypatch, at: int, *, settings: Settings = QUIET) -> None:
-    """Execute until step `at`, with a checkpoint three steps before, then die."""
+    """Compute a run until step `at`, with a checkpoint three steps before, and raise there."""
     saved = at - 3
 
-    class Dying(recording.Checkpoints):
+    class Dying(checkpoints.Checkpoints):
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
             if trainer.global_step == saved:
                 trainer.save_checkpoint(self.path)
@@ -49,6 +51,6 @@ def interrupted(run: Run, folder: Path, monkeypatch, at: int, *, settings: Setti
                 raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(recording, "Checkpoints", Dying)
+        patch.setattr(checkpoints, "Checkpoints", Dying)
         with pytest.raises(KilledError):
             execute(run, folder, settings)

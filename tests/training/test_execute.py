@@ -1,4 +1,4 @@
-"""A run from its definition to its result: what it leaves, that it is the same bytes each time, what is shared."""
+"""A run from its definition to its result: the files it leaves, and that they are the same bytes each time."""
 
 import json
 import os
@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from bias_lab import ledger
 from bias_lab.backbones import create
 from bias_lab.definition import run_id, steps
+from bias_lab.training import execute as module
 from bias_lab.training.execute import execute
+from bias_lab.training.tasks.classification import Classification
 from tests.tracking import offline
-from tests.training.runs import QUIET, RUN, finished, same_bytes
+from tests.training.runs import QUIET, RUN, KilledError, finished, same_bytes
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_metrics_hold_no_times(done) -> None:
 
 
 def test_the_same_run_twice_is_the_same_bytes(done, tmp_path: Path) -> None:
-    torch.rand(17)  # what was drawn before does not matter
+    torch.rand(17)  # earlier draws do not matter
     finished(RUN, tmp_path)
     same_bytes(done[0], tmp_path, RUN)
 
@@ -89,14 +92,55 @@ def test_an_offline_wandb_run_lies_in_the_sweeps_folder(tmp_path: Path, monkeypa
     assert len(runs) == 1
     assert runs[0].endswith(run_id(RUN))
     result = ledger.read_json(ledger.run_folder(tmp_path, run_id(RUN)) / ledger.RESULT)
-    told = offline.runs(tmp_path)[run_id(RUN)][0]  # it ends after the test images were read, and knows of them
-    assert told.summary["top1"] == pytest.approx(result["metrics"]["top1"])
-    assert {"train/loss", "lr", "per_class"} <= told.keys
+    recorded = offline.runs(tmp_path)[run_id(RUN)][0]  # it ends after the test images were read
+    assert recorded.summary["top1"] == pytest.approx(result["metrics"]["top1"])
+    assert {"train/loss", "lr", "per_class"} <= recorded.keys
 
 
-def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write anywhere")
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         execute(RUN, tmp_path, QUIET)
+
+
+def test_a_finished_run_is_left_alone(done, monkeypatch) -> None:
+    folder, result = done
+    monkeypatch.setattr(module, "prepare", lambda *given: pytest.fail("a finished run was computed again"))
+    assert finished(RUN, folder) == result
+
+
+def test_of_two_workers_on_one_run_the_first_counts_and_both_end_well(tmp_path: Path, monkeypatch) -> None:
+    measure = Classification.measure
+
+    def while_another_finishes(*given: Any) -> dict[str, Any]:
+        monkeypatch.setattr(Classification, "measure", measure)
+        execute(RUN, tmp_path, replace(QUIET, command="the other"))
+        return measure(*given)
+
+    monkeypatch.setattr(Classification, "measure", while_another_finishes)
+    result = finished(RUN, tmp_path)
+    assert (result["command"], result["attempts"]) == ("the other", 2)
+    assert ledger.attempts(tmp_path, run_id(RUN)) == 2
+    assert not [path for path in ledger.run_folder(tmp_path, run_id(RUN)).iterdir() if path.is_dir()]
+
+
+def test_a_run_that_was_killed_while_it_was_published_is_finished_without_training(tmp_path: Path, monkeypatch) -> None:
+    def killed(here: Path) -> None:
+        if (here / ledger.COMMITTED).is_dir():
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "_finish_publishing", killed)
+        with pytest.raises(KilledError):
+            execute(RUN, tmp_path, QUIET)
+    assert ledger.state(tmp_path, run_id(RUN)) == "started"
+    monkeypatch.setattr(module, "prepare", lambda *given: pytest.fail("it was computed again"))
+    assert finished(RUN, tmp_path)["attempts"] == 1
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 3)
+    module.save_weights(layer, tmp_path / "w.safetensors")
+    torch.testing.assert_close(load_file(tmp_path / "w.safetensors"), dict(layer.state_dict()))

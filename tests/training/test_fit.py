@@ -1,25 +1,28 @@
-"""Training: a kill changes no byte, a resume's batches are those that were due, a loss that is no number ends it."""
+"""Training: a kill changes no byte, a resumed run goes on with the batches that were due, and NaN ends a run."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from bias_lab import ledger
 from bias_lab.definition import run_id
 from bias_lab.errors import Diverged
-from bias_lab.training.classification import Classifier
 from bias_lab.training.execute import execute
 from bias_lab.training.fit import fit
+from bias_lab.training.job import Examples
+from bias_lab.training.protocols.finetune import Classifier
 from tests.training.runs import QUIET, RUN, finished, interrupted, same_bytes
 
 
 @pytest.mark.parametrize("at", [4, 13])
 def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, monkeypatch, at: int) -> None:
-    run = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, monitor=4)  # everything that draws or carries a state
+    run = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, monitor=4)  # all that draws or has a state
     finished(run, tmp_path / "whole")
     interrupted(run, tmp_path / "cut", monkeypatch, at)
     assert ledger.state(tmp_path / "cut", run_id(run)) == "started"
@@ -33,11 +36,11 @@ def test_batches_after_a_resume_are_those_that_were_due(tmp_path: Path, monkeypa
     where = "whole"
     step = Classifier.training_step
 
-    def watched(self, batch, batch_idx):
+    def recorded(self, batch, batch_idx):
         seen[where].append(batch[0].clone())
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Classifier, "training_step", watched)
+    monkeypatch.setattr(Classifier, "training_step", recorded)
     finished(RUN, tmp_path / "whole")
     where = "cut"
     interrupted(RUN, tmp_path / "cut", monkeypatch, 9)
@@ -72,9 +75,33 @@ def test_bf16_trains_clipped_and_resumes_like_fp32(tmp_path: Path, monkeypatch: 
 
 def test_a_frozen_encoder_and_its_probe_are_taken_to_the_device(tmp_path: Path) -> None:
     moved: list[object] = []
-    module = SimpleNamespace(to=moved.append, learn=lambda batches: moved.append("learned"))
+    method = SimpleNamespace(to=moved.append, learn=lambda batches, classes: moved.append("learned"))
     second = torch.device("cuda", 1)
     run = replace(RUN, protocol="knn")
-    job = SimpleNamespace(run=run, module=module, device=second, labelled=tuple, eval_loader=lambda *given: given)
+    job = SimpleNamespace(
+        run=run,
+        method=method,
+        device=second,
+        classes=2,
+        examples=Examples(np.zeros(0), None, tuple("ab")),
+        eval_loader=lambda *given: given,
+    )
     assert fit(job, tmp_path, None) == []  # type: ignore[arg-type]
     assert moved == [second, "learned", second]
+
+
+def test_a_run_that_an_older_version_began_ends_in_the_same_bytes(tmp_path: Path, monkeypatch) -> None:
+    finished(RUN, tmp_path / "whole")
+    interrupted(RUN, tmp_path / "cut", monkeypatch, 9)
+    here = ledger.run_folder(tmp_path / "cut", run_id(RUN))
+    (attempt,) = here.glob(f"{ledger.ATTEMPT}*")
+    for name in (ledger.METRICS, ledger.CHECKPOINT):  # as older versions left them
+        (attempt / name).rename(here / name)
+    shutil.rmtree(attempt)
+    seen: list[int] = []
+    step = Classifier.training_step
+    monkeypatch.setattr(Classifier, "training_step", lambda *given: seen.append(1) or step(*given))
+    finished(RUN, tmp_path / "cut")
+    assert len(seen) == 14  # from the checkpoint at step 6
+    same_bytes(tmp_path / "whole", tmp_path / "cut", RUN)
+    assert not (here / ledger.CHECKPOINT).exists()

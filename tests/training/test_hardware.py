@@ -1,8 +1,9 @@
-"""What a processor is known by, and whether bf16 pays on it."""
+"""The device of a run, and whether it multiplies bf16."""
 
 import pytest
 import torch
 
+from bias_lab.errors import UserError
 from bias_lab.training import hardware
 
 INTEL = "model name\t: Some CPU\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile\n"
@@ -27,3 +28,11 @@ def test_what_linux_tells_is_read_and_nothing_elsewhere(monkeypatch: pytest.Monk
     assert hardware.cpuinfo() == INTEL
     monkeypatch.setattr(hardware, "Path", lambda _: tmp_path / "nowhere")
     assert hardware.cpuinfo() == ""
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is there")
+    with pytest.raises(UserError, match="cuda:3"):
+        hardware.choose_device("cuda:3")
+    assert hardware.choose_device("auto") == torch.device("cpu")

@@ -1,76 +1,61 @@
-"""A run made concrete: where its weights come from, what tuning may look at, which device."""
-
-from dataclasses import replace
-from pathlib import Path
+"""The catalogue's rows name objects that have the interfaces of their kind."""
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from lightning.pytorch import LightningModule
+from torch import nn
 
-from bias_lab import ledger
-from bias_lab.definition import run_id
+from bias_lab.backbones import create
+from bias_lab.catalogue import PROTOCOLS, REGIMES, TASKS
+from bias_lab.definition import Run
 from bias_lab.errors import UserError
-from bias_lab.training.execute import execute
-from bias_lab.training.job import choose_device, prepare
-from tests.training.runs import QUIET, RUN, finished
-from tests.training.tiny import tiny
+from bias_lab.training import job
+
+RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=20, learning_rate=1e-3)
 
 
-def test_a_size_that_reaches_into_the_holdout_cannot_be_tuned(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="reaches into the hold-out"):
-        execute(replace(RUN, task="tune", size=9500, samples_seen=8), tmp_path, QUIET)
+def backbone() -> nn.Module:
+    return create("vit_micro", image_size=28, channels=1, classes=4)
 
 
-def test_pretraining_is_shared_and_its_encoder_is_the_start(tmp_path: Path) -> None:
-    before = replace(
-        RUN,
-        backbone="vit_micro",
-        task="pretrain",
-        regime="mae",
-        source="pool",
-        size=0,
-        samples_seen=4 * 16,
-        batch_size=16,
-    )
-    result = finished(before, tmp_path)
-    assert result["metrics"]["loss"] > 0
-    assert not (ledger.run_folder(tmp_path, run_id(before)) / ledger.PREDICTIONS).exists()
-    after = replace(RUN, backbone="vit_micro", regime="mae", source="pool", pretraining=run_id(before), samples_seen=8)
-    started = finished(after, tmp_path)["weights"]
-    assert started["name"] == run_id(before)
-    assert "blocks.0.attn.qkv.weight" in started["loaded"]
-    assert not [name for name in started["skipped"] if not name.startswith("head")]
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_of_the_catalogue_has_the_interface(name: str) -> None:
+    task = job.load(TASKS[name].module)(TASKS[name])
+    assert task.row.name == name
+    for part in ("examples", "method", "callbacks", "measure", "encoder"):
+        assert callable(getattr(task, part)), part
 
 
-def test_weights_from_a_file_start_a_run_and_bring_their_normalisation(tmp_path: Path) -> None:
-    run = replace(RUN, regime="weights", weights="file:0", source="file:0", samples_seen=8)
-    path = tmp_path / "colour.safetensors"
-    tensors = {**tiny(num_classes=5, in_chans=3).state_dict(), "gate": torch.ones(3)}
-    save_file(tensors, path, metadata={"timm_model": "tf_efficientnet_lite0"})  # whose mean and std are 0.5
-    ledger.write_json(tmp_path / ledger.PLACES, {"file:0": {"path": str(path)}})
-    result = finished(run, tmp_path)
-    assert result["weights"] == {
-        "name": "file:0",
-        "loaded": ["conv.bias"],
-        "resampled": ["conv.weight"],  # three channels' sum for the grey images
-        "skipped": ["gate", "head.bias", "head.weight"],
-    }
-    assert (result["facts"]["mean"], result["facts"]["std"]) == ([0.5], [0.5])
-    job = prepare(run, tmp_path, QUIET)
-    torch.testing.assert_close(job.module.backbone.conv.weight, tensors["conv.weight"].sum(1, keepdim=True))
-    shown = next(iter(job.eval_loader(*job.labelled())))[0]
-    assert (shown.min(), shown.max()) == (-1, pytest.approx(1))  # black and white
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_s_method_trains_or_can_be_fitted(name: str) -> None:
+    kind = job.load(PROTOCOLS[name].module)
+    assert issubclass(kind, LightningModule) == PROTOCOLS[name].trains
+    method = kind.from_run(RUN, backbone())
+    if not PROTOCOLS[name].trains:
+        method.learn([(torch.randn(8, 1, 28, 28), torch.arange(8) % 4)], classes=4)
+    assert isinstance(method.encoder, nn.Module)
+    with torch.no_grad():
+        assert method.trained.eval()(torch.randn(2, 1, 28, 28)).shape == (2, 4)
 
 
-def test_a_pretraining_that_is_not_finished_is_named(tmp_path: Path) -> None:
-    run = replace(RUN, backbone="vit_micro", regime="mae", source="pool", pretraining="0123456789ab")
-    with pytest.raises(UserError, match="0123456789ab is not finished"):
-        execute(run, tmp_path, QUIET)
+@pytest.mark.parametrize("name", [name for name, row in REGIMES.items() if row.module])
+def test_a_regime_s_method_shows_the_pictures_that_its_row_lists(name: str) -> None:
+    row = REGIMES[name]
+    method = job.load(row.module).from_run(RUN, backbone())
+    images = torch.randn(4, 1, 28, 28)
+    batch = (images, torch.arange(4)) if row.labels else images
+    assert method.training_step(batch, 0).ndim == 0
+    assert isinstance(method.encoder, nn.Module)
+    assert isinstance(method.diagnostics(), dict)
+    if row.pictures:
+        assert set(method.eval().pictures(images)) <= set(row.pictures)
 
 
-def test_device_that_is_not_there() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("a GPU is there")
-    with pytest.raises(UserError, match="cuda:3"):
-        choose_device("cuda:3")
-    assert choose_device("auto") == torch.device("cpu")
+def test_a_frozen_backbone_needs_timm_s_interface() -> None:
+    for name in ("linear_probe", "knn"):
+        with pytest.raises(UserError, match=f"Linear can't be evaluated by protocol '{name}': it has no forward_feat"):
+            job.load(PROTOCOLS[name].module).from_run(Run(**_fields(name)), nn.Linear(1, 1))
+
+
+def _fields(protocol: str) -> dict[str, object]:
+    return dict(dataset="fashion_mnist_12k", backbone="vit_micro", size=20, protocol=protocol)

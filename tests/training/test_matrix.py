@@ -1,4 +1,4 @@
-"""Every cell of the matrix backbone x regime that claims to work trains 30 steps; its loss falls to a stated share."""
+"""Every backbone trains 30 steps under every regime that it can take, and its loss falls to a stated share."""
 
 import importlib
 from pathlib import Path
@@ -18,10 +18,10 @@ STEPS, SIDE, CLASSES = 30, 16, 4
 BATCH = dict(dino=8)  # six views of each
 MICRO = [name for name in BACKBONES if name.endswith("_micro")]
 LEARNS = [name for name, regime in REGIMES.items() if regime.module]
-CLASSIFIER = REGIMES["supervised"].module  # what learns from labels after the regime `weights`
+CLASSIFIER = REGIMES["supervised"].module  # trains after the regime `weights`
 FALLS_TO = dict(
     supervised=0.5, weights=0.5, formula=0.5, mae=0.7, simmim=0.92, dino=0.85
-)  # of the first steps' loss, at most
+)  # the largest share of the first steps' loss
 
 
 def possible(backbone: str, regime: str) -> bool:
@@ -33,7 +33,7 @@ CELLS = [(backbone, regime) for backbone in MICRO for regime in LEARNS]
 
 
 def smooth_images(count: int) -> tuple[Tensor, Tensor]:
-    """A batch that can be learnt: (B, 1, H, W) of few waves, four classes by their mean."""
+    """Return a batch that can be learnt, (B, 1, H, W) of few waves with four classes by their mean."""
     generator = torch.Generator().manual_seed(1)
     labels = torch.arange(count) % CLASSES
     coarse = torch.randn(count, 1, 3, 3, generator=generator) + labels[:, None, None, None]
@@ -42,7 +42,7 @@ def smooth_images(count: int) -> tuple[Tensor, Tensor]:
 
 
 def losses(backbone: str, regime: str, weights: Path | None = None) -> list[float]:
-    """30 steps of a cell at a constant learning rate, as its module is made for a run of 1,000."""
+    """Return the losses of 30 steps of a cell. Its run has 1,000 steps, so that the learning rate hardly changes."""
     labelled, count = REGIMES[regime].labels or regime == "weights", BATCH.get(regime, 16)
     run = Run(
         dataset="fashion_mnist_12k",
@@ -51,17 +51,18 @@ def losses(backbone: str, regime: str, weights: Path | None = None) -> list[floa
         regime=regime,
         learning_rate=2e-3,
         warmup=0.0,
+        samples_seen=32 * 1000,
         mask_ratio=0.6,
     )
     torch.manual_seed(0)
     model = create(backbone, image_size=SIDE, channels=1, classes=CLASSES if labelled else None)
     if weights is not None:
-        found = load(model, weights)
-        assert set(found.skipped) == set(found.missing)  # the classifier's alone
-        assert len(found.skipped) == 2
-        assert not found.resampled
+        outcome = load(model, weights)
+        assert set(outcome.skipped) == set(outcome.missing)  # the classifier's alone
+        assert len(outcome.skipped) == 2
+        assert not outcome.resampled
     where, _, name = (REGIMES[regime].module or CLASSIFIER).partition(":")
-    module = getattr(importlib.import_module(where), name).from_run(run, model, steps=1000)
+    module = getattr(importlib.import_module(where), name).from_run(run, model)
     optimizer = module.configure_optimizers()["optimizer"]
     images, labels = smooth_images(count)
     seen = []

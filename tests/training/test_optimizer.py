@@ -1,4 +1,4 @@
-"""Parameter groups, the schedule's values, and the moving average, against what the definitions say."""
+"""Parameter groups, the schedule's values, and the moving average, against their definitions."""
 
 import math
 
@@ -47,15 +47,17 @@ def test_a_wrapped_model_keeps_its_exceptions() -> None:
 def test_every_parameter_is_in_exactly_one_group() -> None:
     model = vit()
     for layer_decay in (1.0, 0.75):
-        made = optimizer.groups(model, weight_decay=0.05, layer_decay=layer_decay)
-        ids = [id(parameter) for group in made for parameter in group["params"]]
+        groups = optimizer.groups(model, weight_decay=0.05, layer_decay=layer_decay)
+        ids = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(ids) == sorted(id(parameter) for parameter in model.parameters())
 
 
 def test_layer_decay_lowers_the_rate_from_the_head_down() -> None:
     model = vit()
-    made = optimizer.configure(model, learning_rate=1e-3, weight_decay=0.05, steps=10, warmup=0.0, layer_decay=0.5)
-    rate = {id(p): group["initial_lr"] for group in made["optimizer"].param_groups for p in group["params"]}
+    configured = optimizer.configure(
+        model, learning_rate=1e-3, weight_decay=0.05, steps=10, warmup=0.0, layer_decay=0.5
+    )
+    rate = {id(p): group["initial_lr"] for group in configured["optimizer"].param_groups for p in group["params"]}
     names = dict(model.named_parameters())
     rates = [
         rate[id(names[n])] for n in ("head.weight", "blocks.1.attn.qkv.weight", "blocks.0.attn.qkv.weight", "pos_embed")
@@ -76,22 +78,22 @@ def test_schedule_without_warm_up_starts_at_the_top() -> None:
 
 def test_rate_of_each_step_as_the_optimizer_sees_it() -> None:
     layer = nn.Linear(2, 2)
-    made = optimizer.configure(layer, learning_rate=0.1, weight_decay=0.0, steps=4, warmup=0.5)
+    configured = optimizer.configure(layer, learning_rate=0.1, weight_decay=0.0, steps=4, warmup=0.5)
     seen = []
     for _ in range(4):
-        seen.append(made["optimizer"].param_groups[0]["lr"])
-        made["optimizer"].step()
-        made["lr_scheduler"]["scheduler"].step()
+        seen.append(configured["optimizer"].param_groups[0]["lr"])
+        configured["optimizer"].step()
+        configured["lr_scheduler"]["scheduler"].step()
     assert seen == pytest.approx([0.05, 0.1, 0.1, 0.05])
 
 
 def test_decay_moves_weights_and_spares_biases() -> None:
     layer = nn.Linear(3, 3)
     before = layer.weight.detach().clone(), layer.bias.detach().clone()
-    made = optimizer.configure(layer, learning_rate=0.1, weight_decay=0.5, steps=2, warmup=0.0)
+    configured = optimizer.configure(layer, learning_rate=0.1, weight_decay=0.5, steps=2, warmup=0.0)
     for parameter in layer.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    made["optimizer"].step()
+    configured["optimizer"].step()
     torch.testing.assert_close(layer.weight.detach(), before[0] * (1 - 0.1 * 0.5))  # AdamW, algorithm 2 with g = 0
     torch.testing.assert_close(layer.bias.detach(), before[1])
 

@@ -1,4 +1,4 @@
-"""What one worker refuses before the first run; pretrainings' sources are refused in `test_pretraining.py`."""
+"""Checks before the first run. Those of a pretraining's source are in `tasks/test_pretraining.py`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,36 +22,36 @@ def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "said"),
+    ("name", "message"),
     [
         ("narrow", r"can't be used on 28x28 images: RuntimeError: mat1 and mat2 .*; give it another --image-size"),
         ("maps", r"gives \(2, 10, 28, 28\) for 2 images of 10 classes"),
     ],
 )
-def test_preflight_refuses_what_can_be_built_and_not_used(tmp_path: Path, mine: str, said: str) -> None:
-    with pytest.raises(UserError, match=said) as raised:
-        preflight([replace(RUN, backbone=f"tests.training.tiny:{mine}")], tmp_path, QUIET)
+def test_preflight_refuses_what_can_be_built_and_not_used(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        preflight([replace(RUN, backbone=f"tests.training.tiny:{name}")], tmp_path, QUIET)
     assert "\n" not in str(raised.value)
 
 
 def test_a_guest_without_stochastic_depth_joins_a_recipe_that_has_some(tmp_path: Path) -> None:
-    """And is told to, though the same backbone was tried without before."""
+    """The warning comes although the same backbone was built without it before."""
     guest = replace(RUN, backbone="tests.training.tiny:shallow")
     strong = dict(drop_path=0.1, recipe="strong")
     runs = [guest, replace(guest, **strong), replace(guest, **strong, seed=1), replace(RUN, **strong)]
     assert preflight(runs, tmp_path, QUIET) == [
-        f"{guest.backbone} has no stochastic depth: in recipe strong it goes without"
+        f"{guest.backbone} can't have stochastic depth and runs without it in recipe strong"
     ]
     assert [finished(run, tmp_path)["facts"]["drop_path"] for run in runs] == [0.0, 0.0, 0.0, 0.1]
 
 
 @pytest.mark.parametrize("units", [True, False])
-def test_bf16_is_told_where_it_does_not_pay(tmp_path: Path, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_says_where_bf16_is_slower(tmp_path: Path, units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "multiplies_bf16", lambda _: units)
     half = replace(RUN, precision="bf16")
     assert preflight([RUN], tmp_path, QUIET) == []
-    assert [line.split(":")[0] for line in preflight([half], tmp_path, QUIET)] == (
-        [] if units else ["no unit of this cpu multiplies bf16"]
+    assert [line.split(",")[0] for line in preflight([half], tmp_path, QUIET)] == (
+        [] if units else ["this cpu has no unit that multiplies bf16"]
     )
 
 
@@ -61,7 +61,7 @@ def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that fit one patch may not fit another: every patch, window and stem is started, and once."""
+    """Weights that fit one patch may not fit another, so every patch, window and stem is started once."""
     started: list[Run] = []
 
     def try_starting(run: Run, *_: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reseeding: the same key, the same draws; another seed, purpose or step, others; a golden value pins the key."""
+"""Reseeding with the same key gives the same draws, and a golden value pins the key."""
 
 import torch
 
@@ -6,7 +6,7 @@ from bias_lab.training.randomness import key, reseed
 
 
 def test_key_is_pinned() -> None:
-    assert key(0, "step", 0) == 7316601067076945981  # a change would move every finished run
+    assert key(0, "step", 0) == 7316601067076945981  # a change would change every run
 
 
 def test_keys_differ_by_seed_purpose_and_step() -> None:

@@ -1,4 +1,4 @@
-"""Rows that survive a kill, checkpoints that are whole or passed over, and W&B that neither hangs nor asks."""
+"""Rows that survive a kill, the check of the loss, and the log."""
 
 import json
 import logging
@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from bias_lab.errors import Diverged
-from bias_lab.tracking import export as export
 from bias_lab.training import recording
 
 
 class FakeTrainer:
-    """As much of a trainer as the callbacks read."""
+    """The part of a trainer that the callbacks read."""
 
     def __init__(self, max_steps: int) -> None:
         self.max_steps, self.global_step = max_steps, 0
@@ -85,27 +84,6 @@ def test_rows_are_appended_once_and_a_torn_line_goes(tmp_path: Path) -> None:
     assert again.rows() == [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_checkpoint_comes_back_and_goes(tmp_path: Path) -> None:
-    io, path = recording.CheckedCheckpointIO(), tmp_path / "checkpoint.ckpt"
-    io.save_checkpoint({"global_step": 3, "x": torch.arange(3)}, path)
-    assert io.load_checkpoint(path)["global_step"] == 3
-    io.remove_checkpoint(path)
-    assert recording.read_checkpoint(path) is None
-    with pytest.raises(FileNotFoundError):
-        io.load_checkpoint(path)
-
-
-@pytest.mark.parametrize("damage", [lambda d: d[:100], lambda d: b"", lambda d: d[:-1] + bytes([d[-1] ^ 1])])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage) -> None:
-    io, path = recording.CheckedCheckpointIO(), tmp_path / "checkpoint.ckpt"
-    io.save_checkpoint({"global_step": 1}, path)
-    io.save_checkpoint({"global_step": 2}, path)
-    path.write_bytes(damage(path.read_bytes()))
-    found = recording.read_checkpoint(path)
-    assert found is not None
-    assert found["global_step"] == 1
-
-
 def test_log_takes_warnings_and_gives_them_back(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     with recording.log_to(path), warnings.catch_warnings():
@@ -115,3 +93,9 @@ def test_log_takes_warnings_and_gives_them_back(tmp_path: Path) -> None:
     before = path.read_text()
     logging.getLogger("x").info("after")
     assert path.read_text() == before
+
+
+def test_slope_tells_a_falling_loss_from_a_flat_one() -> None:
+    assert recording.slope([1.0] * 16) == 0.0
+    assert recording.slope([16.0 - k for k in range(16)]) == pytest.approx((1.5 - 3.5) / 3.5)
+    assert recording.slope([1.0] * 7) is None

@@ -1,6 +1,7 @@
-"""Weights from files and names: what fits is loaded exactly, what does not is named, and bad files get one line."""
+"""Weights from files and names are loaded exactly where they fit and listed where not. Bad files get one line."""
 
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from timm import create_model
 from timm.layers import resample_abs_pos_embed
+from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from bias_lab.backbones import create
@@ -34,16 +36,16 @@ def saved(model: nn.Module, path: Path) -> Path:
 def test_the_same_model_is_filled_but_for_its_classifier(tmp_path: Path) -> None:
     source, target = vit(), vit()
     before = target.head.weight.clone()
-    found = weights.load(target, saved(source, tmp_path / "a.safetensors"))
-    assert found.skipped == found.missing == ("head.bias", "head.weight")
-    assert found.resampled == ()
-    assert set(found.loaded) | set(found.skipped) == set(source.state_dict())
+    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
+    assert outcome.skipped == outcome.missing == ("head.bias", "head.weight")
+    assert outcome.resampled == ()
+    assert set(outcome.loaded) | set(outcome.skipped) == set(source.state_dict())
     assert torch.equal(target.head.weight, before)
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(target.eval().forward_features(images), source.eval().forward_features(images))
 
 
-def test_the_classifier_too_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_classifier_is_loaded_on_request(tmp_path: Path) -> None:
     source, target = vit(), vit()
     assert weights.load(target, saved(source, tmp_path / "a.safetensors"), head=True).missing == ()
     assert torch.equal(target.head.weight, source.head.weight)
@@ -51,8 +53,8 @@ def test_the_classifier_too_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_position_embeddings_are_resampled_to_the_grid_and_the_class_token_s_is_kept(tmp_path: Path) -> None:
     source, target = vit(), vit(img_size=(24, 32))
-    found = weights.load(target, saved(source, tmp_path / "a.safetensors"))
-    assert found.resampled == ("pos_embed",)
+    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
+    assert outcome.resampled == ("pos_embed",)
     expected = resample_abs_pos_embed(source.pos_embed.detach(), [6, 8], num_prefix_tokens=1)
     torch.testing.assert_close(target.pos_embed.detach(), expected)
     torch.testing.assert_close(target.pos_embed[:, 0], source.pos_embed[:, 0])
@@ -60,8 +62,8 @@ def test_position_embeddings_are_resampled_to_the_grid_and_the_class_token_s_is_
 
 def test_a_model_without_class_token_takes_the_patches_positions(tmp_path: Path) -> None:
     source, target = vit(), vit(class_token=False, global_pool="avg")
-    found = weights.load(target, saved(source, tmp_path / "a.safetensors"))
-    assert "cls_token" in found.skipped
+    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
+    assert "cls_token" in outcome.skipped
     torch.testing.assert_close(target.pos_embed, source.pos_embed[:, 1:])
 
 
@@ -75,7 +77,7 @@ def test_grey_images_get_the_sum_of_three_channels_and_another_patch_is_resample
     )
     larger = vit(patch_size=8)
     assert weights.load(larger, path).resampled == ("patch_embed.proj.weight", "pos_embed")
-    one = torch.randn(5, 3, 4, 4)  # a patch enlarged twice gives what it gave: the criterion of FlexiViT
+    one = torch.randn(5, 3, 4, 4)  # an enlarged patch gives the same as before, which is FlexiViT's criterion
     enlarged = nn.functional.interpolate(one, size=(8, 8), mode="bicubic", antialias=True)
     torch.testing.assert_close(larger.patch_embed.proj(enlarged), source.patch_embed.proj(one), atol=1e-5, rtol=1e-4)
 
@@ -84,11 +86,16 @@ def test_swin_s_relative_positions_take_another_window(tmp_path: Path) -> None:
     sizes = dict(img_size=32, patch_size=2, in_chans=3, embed_dim=16, depths=(2,), num_heads=(2,), num_classes=0)
     source = create_model("swin_tiny_patch4_window7_224", window_size=4, **sizes)
     target = create_model("swin_tiny_patch4_window7_224", window_size=8, **sizes)
-    found = weights.load(target, saved(source, tmp_path / "a.safetensors"))
+    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
     name = "layers.0.blocks.0.attn.relative_position_bias_table"
-    assert name in found.resampled
+    assert name in outcome.resampled
     old, new = source.state_dict()[name].reshape(7, 7, 2), target.state_dict()[name].reshape(15, 15, 2)
-    torch.testing.assert_close(new[7, 7], old[3, 3])  # the offset 0 stays the offset 0
+    torch.testing.assert_close(new[7, 7], old[3, 3])  # the offset 0 keeps its value
+    theirs = create_model("swin_tiny_patch4_window7_224", window_size=8, **sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # timm's, of a tensor that is not contiguous
+        expected = checkpoint_filter_fn(dict(source.state_dict()), theirs)[name]
+    torch.testing.assert_close(new.reshape(-1, 2), expected)
 
 
 def test_a_modified_vit_takes_what_fits_of_a_plain_one_s(tmp_path: Path) -> None:
@@ -98,9 +105,9 @@ def test_a_modified_vit_takes_what_fits_of_a_plain_one_s(tmp_path: Path) -> None
             self.blocks = vit().blocks
             self.gate = nn.Parameter(torch.ones(3))
 
-    found = weights.load(Modified(), saved(vit(), tmp_path / "a.safetensors"))
-    assert found.missing == ("gate",)
-    assert set(found.loaded) == {name for name in vit().state_dict() if name.startswith("blocks.")}
+    outcome = weights.load(Modified(), saved(vit(), tmp_path / "a.safetensors"))
+    assert outcome.missing == ("gate",)
+    assert set(outcome.loaded) == {name for name in vit().state_dict() if name.startswith("blocks.")}
 
 
 @pytest.mark.parametrize("wrapper", ["", "state_dict", "model"])
@@ -109,8 +116,8 @@ def test_a_pth_may_be_wrapped_and_prefixed(tmp_path: Path, wrapper: str, prefix:
     tensors = {prefix + name: tensor for name, tensor in vit().state_dict().items()}
     path = tmp_path / "a.pth"
     torch.save({wrapper: tensors, "epoch": 3} if wrapper else tensors, path)
-    found = weights.load(vit(), path)
-    assert len(found.loaded) == len(tensors) - 2
+    outcome = weights.load(vit(), path)
+    assert len(outcome.loaded) == len(tensors) - 2
 
 
 def test_weights_of_which_none_fits_are_an_error_that_shows_both_sides(tmp_path: Path) -> None:
@@ -119,7 +126,7 @@ def test_weights_of_which_none_fits_are_an_error_that_shows_both_sides(tmp_path:
         weights.load(vit(), path)
 
 
-def test_weights_of_another_architecture_are_told_by_their_keys_and_the_nearest_name(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_named_by_their_keys_and_the_nearest_name(tmp_path: Path) -> None:
     path = saved(create("swin_micro", image_size=28, channels=3, classes=10), tmp_path / "a.safetensors")
     message = r"missing: cls_token, pos_embed, .* more; surplus: .* more; they look like swin_micro's$"
     with pytest.raises(UserError, match=message):
@@ -131,7 +138,7 @@ class Harmful:
         return Path.touch, (Path("harm"),)
 
 
-DAMAGED = {  # each goes wrong in its own way while it is read
+DAMAGED = {  # each raises another exception when it is read
     "stop": b".",
     "header": b"\x80\x02.",
     "letters": b"a" * 100,
@@ -204,18 +211,20 @@ def test_a_name_on_the_hub_is_fetched_and_brings_its_normalisation(
         return model
 
     monkeypatch.setattr(weights.timm, "create_model", hub)
-    found = weights.load(vit(), f"{prefix}timm/deit_tiny_patch16_224.fb_in1k")
-    assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert found.skipped == ("head.bias", "head.weight")
+    outcome = weights.load(vit(), f"{prefix}timm/deit_tiny_patch16_224.fb_in1k")
+    assert (outcome.mean, outcome.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert outcome.skipped == ("head.bias", "head.weight")
 
 
 def test_grey_images_get_the_average_normalisation() -> None:
     known = weights.Loaded(
         name="", loaded=(), skipped=(), resampled=(), missing=(), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)
     )
-    assert weights.channels(known, 3) == (known.mean, known.std)
-    assert weights.channels(known, 1) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
-    assert weights.channels(weights.Loaded(name="", loaded=(), skipped=(), resampled=(), missing=()), 3) is None
+    assert weights.normalisation_for(known, 3) == (known.mean, known.std)
+    assert weights.normalisation_for(known, 1) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
+    assert (
+        weights.normalisation_for(weights.Loaded(name="", loaded=(), skipped=(), resampled=(), missing=()), 3) is None
+    )
 
 
 def logits(model: nn.Module) -> Tensor:
@@ -227,9 +236,9 @@ def logits(model: nn.Module) -> Tensor:
 def test_deit_s_real_weights_fit_our_vit_strictly_and_give_timm_s_logits() -> None:
     ours = VisionTransformer(**SIZES["vit_tiny_patch16_224"])
     theirs = create_model("deit_tiny_patch16_224")
-    found = weights.load(ours, DEIT, head=True)
-    assert found.skipped == found.missing == found.resampled == ()
-    assert found.mean == (0.485, 0.456, 0.406)  # DeiT's own, though vit_tiny_patch16_224 has 0.5 in timm
+    outcome = weights.load(ours, DEIT, head=True)
+    assert outcome.skipped == outcome.missing == outcome.resampled == ()
+    assert outcome.mean == (0.485, 0.456, 0.406)  # DeiT's own, though vit_tiny_patch16_224 has 0.5 in timm
     theirs.load_state_dict(weights.read(DEIT).tensors, strict=True)
     torch.testing.assert_close(logits(ours), logits(theirs), atol=1e-4, rtol=0)
 
@@ -237,14 +246,14 @@ def test_deit_s_real_weights_fit_our_vit_strictly_and_give_timm_s_logits() -> No
 @needs_files
 def test_efficientnet_s_real_weights_fit_with_another_head_and_bring_their_normalisation() -> None:
     model = create_model("tf_efficientnet_lite0", num_classes=8)
-    found = weights.load(model, LITE)
-    assert found.skipped == found.missing == ("classifier.bias", "classifier.weight")
-    assert found.mean == found.std == (0.5, 0.5, 0.5)
+    outcome = weights.load(model, LITE)
+    assert outcome.skipped == outcome.missing == ("classifier.bias", "classifier.weight")
+    assert outcome.mean == outcome.std == (0.5, 0.5, 0.5)
 
 
 @needs_files
 def test_real_weights_at_64_px_resample_their_positions() -> None:
     model = VisionTransformer(**(SIZES["deit_tiny_patch16_224"] | dict(img_size=64, num_classes=8)))
-    found = weights.load(model, DEIT)
-    assert found.resampled == ("pos_embed",)
+    outcome = weights.load(model, DEIT)
+    assert outcome.resampled == ("pos_embed",)
     assert model.pos_embed.shape == (1, 17, 192)

@@ -1,11 +1,11 @@
-"""Backbones of one's own, small enough for tests: callables with timm's keyword arguments."""
+"""Backbones of a user, small enough for tests, as callables with timm's keyword arguments."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Tiny(nn.Module):
-    """One strided convolution, dropout, a linear head; (B, C, H, W) -> (B, K)."""
+    """A strided convolution, dropout and a linear head, (B, C, H, W) -> (B, K)."""
 
     def __init__(self, num_classes: int, in_chans: int, drop: float) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ def tiny(*, num_classes: int = 1000, in_chans: int = 3, drop_path_rate: float = 
 
 
 class Exploding(Tiny):
-    """Its fifth forward in training gives no numbers."""
+    """A backbone whose fifth forward in training returns NaN."""
 
     def __init__(self, num_classes: int, in_chans: int, drop: float) -> None:
         super().__init__(num_classes, in_chans, drop)
@@ -42,17 +42,17 @@ def exploding(*, num_classes: int = 1000, in_chans: int = 3, **kwargs: object) -
 
 
 def shallow(*, num_classes: int = 1000, in_chans: int = 3) -> nn.Module:
-    """Has no stochastic depth, and no keyword for it."""
+    """Return a backbone without stochastic depth or a keyword for it."""
     return Tiny(num_classes, in_chans, 0.0)
 
 
 def narrow(**keywords: int) -> nn.Module:
-    """Its classifier does not fit what comes before it."""
+    """Return a backbone whose classifier has the wrong input width."""
     model = Tiny(keywords["num_classes"], keywords["in_chans"], 0.0)
     model.head = nn.Linear(9, keywords["num_classes"])
     return model
 
 
 def maps(**keywords: int) -> nn.Module:
-    """Gives classes at every pixel."""
+    """Return a backbone with an output at every pixel."""
     return nn.Conv2d(keywords["in_chans"], keywords["num_classes"], 1)

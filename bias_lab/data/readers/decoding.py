@@ -29,7 +29,7 @@ from bias_lab.data.readers import image_file
 from bias_lab.errors import UserError, plural
 
 ALONE = 1500  # images; one process decodes them sooner than others start
-TOGETHER = 64  # images that are decoded, written and reported at once
+TOGETHER = 128  # images that are decoded, written and reported at once
 TICK = 0.2  # seconds after which a waiting thread sees a Ctrl-C that the system gave to another thread
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the environment of a decoding process
 
@@ -271,15 +271,17 @@ def _in_processes(parts: Iterator[Part], workers: int, advance: Callable[[int], 
                     wait((future,), TICK)
                 results.append(future.result())
                 advance(count)
-        except BrokenProcessPool:
-            pool.shutdown()  # it terminates the others
-            codes = {process.pid: process.exitcode for process in processes}
-            died = [pid for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)] or list(codes)
-            raise RuntimeError(f"decoding process {died[0]} ended early, with exit code {codes[died[0]]}") from None
-        except BaseException:
-            for process in processes:
-                process.kill()
+        except BaseException as error:
+            if not isinstance(error, BrokenProcessPool):  # in that case the pool terminates them
+                for process in processes:
+                    process.kill()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                dead = min(processes, key=lambda each: each.exitcode in (None, 0, -signal.SIGTERM), default=None)
+                which = f"process {dead.pid}, with exit code {dead.exitcode}" if dead else "it did not start"
+                raise RuntimeError(f"a decoding process ended early: {which}") from None
+            if isinstance(error, BrokenPipeError):
+                raise RuntimeError("a decoding process ended early: it did not start") from None
             raise
 
 
@@ -320,7 +322,7 @@ def _end_with_parent() -> None:
 def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Show a progress bar for long work on a terminal. Yields the function that advances it by a number of images."""
     if total < ALONE or not sys.stderr.isatty():
-        yield lambda count: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import Progress

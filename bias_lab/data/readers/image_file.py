@@ -24,7 +24,16 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = frozenset(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm .pbm".split())
 MOST_PIXELS = 89_478_485  # Pillow's own limit for a decompression bomb: a quarter of a gigabyte in RGB
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)  # Pillow's errors
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+)  # Pillow's errors
 
 
 class Unreadable(Exception):

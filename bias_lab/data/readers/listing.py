@@ -1,4 +1,4 @@
-"""What lies where: a folder of class folders, or a table, as a list of images. Nothing is decoded."""
+"""List the images of a folder of class folders or of a table. Nothing is decoded."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from bias_lab.data.readers.pixel_store import data_root
 from bias_lab.errors import UserError, plural
 from bias_lab.ledger import replacing
 
-SPLITS = {  # a folder's or table's word → train, val, test
+SPLITS = {  # the word in a folder or table → train, val or test
     "train": "train",
     "training": "train",
     "val": "val",
@@ -28,22 +28,22 @@ SPLITS = {  # a folder's or table's word → train, val, test
 }
 
 
-HUB = "hf:"  # before the name of a dataset of the Hugging Face hub
+HUB = "hf:"  # the prefix of a dataset of the Hugging Face hub
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image of the user's: where it is, what it shows, and the split that they gave it (empty: none)."""
+    """Describe one image of the user: its place, its class, and its split (empty: none was given)."""
 
     reference: Reference
     split: str
     label: str
-    name: str  # path relative to the dataset, or table and row, as messages call it
+    name: str  # the path relative to the dataset, or table and row, for messages
 
 
 @dataclass(slots=True)
 class Listing:
-    """A dataset before decoding. bad: name → reason, for what can be refused without decoding."""
+    """Describe a dataset before decoding. bad: name → reason, for files that are refused without decoding."""
 
     kind: str  # folder or table
     items: list[Item] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Listing:
 
 
 def listing(path: Path) -> Listing:
-    """The images of a folder or a table. Raises UserError if there are none, if it is neither, or can't be read."""
+    """Return the images of a folder or a table. Raises UserError if there are none, or if it cannot be read."""
     try:
         return _listing(Path(path))
     except PermissionError as error:
@@ -65,99 +65,100 @@ def _listing(path: Path) -> Listing:
         return _table(_from_hub(str(path).removeprefix(HUB)))
     if not path.exists():
         near = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-        there = f"{path.parent} holds: {', '.join(sorted(near)[:8])}" if near else ""
+        others = f"{path.parent} holds: {', '.join(sorted(near)[:8])}" if near else ""
         raise UserError(
-            f"there is no {path}", there, "--data takes a folder of class folders, a CSV or parquet file, or hf:NAME"
+            f"there is no {path}", others, "--data takes a folder of class folders, a CSV or parquet file, or hf:NAME"
         )
     if path.is_file():
         return _table([path])
-    found = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    tables = [p for p in found if p.suffix == ".parquet" and p.is_file()]
-    folders = [p for p in found if p.is_dir()]
+    entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    tables = [p for p in entries if p.suffix == ".parquet" and p.is_file()]
+    folders = [p for p in entries if p.is_dir()]
     if tables and (not folders or any(_word(p) == "train" for p in tables)):
-        made = _table(tables)
-        made.warnings += [f"beside the tables: left out the folder {p.name}" for p in folders]
-        return made
-    return _folder(path, found)
+        listed = _table(tables)
+        listed.warnings += [f"the folder {p.name} next to the tables is left out" for p in folders]
+        return listed
+    return _folder(path, entries)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
-def _folder(root: Path, found: list[Path]) -> Listing:
-    folders = [p for p in found if p.is_dir()]
+def _folder(root: Path, entries: list[Path]) -> Listing:
+    folders = [p for p in entries if p.is_dir()]
     if not folders:
-        raise UserError(f"{root} holds no class folders", "one folder a class, with its images", _what_is_there(found))
+        raise UserError(f"{root} holds no class folders", "one folder a class, with its images", _loose(entries))
     splits: dict[str, Path] = {}
     for part in folders:
         split = SPLITS.get(part.name.lower(), "")
         if split in splits:
             raise UserError(
-                f"{root} has {splits[split].name}/ and {part.name}/ for '{split}'", remedy="keep one of them"
+                f"{root} has {splits[split].name}/ and {part.name}/ for the split '{split}'", remedy="keep one of them"
             )
         if split:
             splits[split] = part
-    made = Listing("folder")
+    listed = Listing("folder")
     real = root.resolve()
     if "train" in splits:
         if others := [p.name for p in folders if p not in splits.values()]:
-            made.warnings.append(f"beside {splits['train'].name}/: left out {', '.join(others)}")
+            listed.warnings.append(f"next to {splits['train'].name}/, these are left out: {', '.join(others)}")
         for split, part in splits.items():
             inner = sorted(p for p in part.iterdir() if not p.name.startswith("."))
-            _classes(made, real, root, [p for p in inner if p.is_dir()], split, part)
+            _classes(listed, real, root, [p for p in inner if p.is_dir()], split, part)
     elif splits:
         raise UserError(
             f"{root} has {' and '.join(p.name + '/' for p in splits.values())} and no train/",
             remedy="put the images to train on into train/, one folder a class",
         )
     else:
-        loose = [p for p in found if p.is_file() and p.suffix.lower() in EXTENSIONS]
+        loose = [p for p in entries if p.is_file() and p.suffix.lower() in EXTENSIONS]
         if loose:
             named = loose[0].name + (", …" if len(loose) > 1 else "")
-            made.warnings.append(f"left out {plural(len(loose), 'image')} beside the class folders: {named}")
-        _classes(made, real, root, folders, "", root)
-    made.classes = sorted({item.label for item in made.items})
-    return made
+            listed.warnings.append(f"{plural(len(loose), 'image')} next to the class folders left out: {named}")
+        _classes(listed, real, root, folders, "", root)
+    listed.classes = sorted({item.label for item in listed.items})
+    return listed
 
 
-def _what_is_there(found: list[Path]) -> str:
-    images = sum(p.suffix.lower() in EXTENSIONS for p in found)
+def _loose(entries: list[Path]) -> str:
+    images = sum(p.suffix.lower() in EXTENSIONS for p in entries)
     return f"it holds {plural(images, 'loose image')}" if images else ""
 
 
-def _classes(made: Listing, real: Path, root: Path, folders: list[Path], split: str, part: Path) -> None:
+def _classes(listed: Listing, real: Path, root: Path, folders: list[Path], split: str, part: Path) -> None:
+    """Add the images of the class folders. real: the dataset's folder without links."""
     if not folders:
         raise UserError(f"{part} holds no class folders", "one folder a class, with its images")
     for folder in folders:
         if not folder.resolve().is_relative_to(real):
-            made.bad[str(folder.relative_to(root))] = "a link out of the folder"
+            listed.bad[str(folder.relative_to(root))] = "a link out of the folder"
             continue
         inside, label = str(folder.relative_to(root)), sys.intern(folder.name)
-        before, other = len(made.items) + len(made.bad), 0
+        before, other = len(listed.items) + len(listed.bad), 0
         for file, linked in _files(str(folder), frozenset({folder.resolve()})):
             name = inside + file[len(str(folder)) :]
-            if os.path.splitext(file)[1].lower() not in EXTENSIONS:  # noqa: PTH122 - a Path a file costs more than all else
+            if os.path.splitext(file)[1].lower() not in EXTENSIONS:  # noqa: PTH122 - a Path for each file is slow
                 other += 1
             elif linked and not Path(file).resolve().is_relative_to(real):
-                made.bad[name] = "a link out of the folder"
+                listed.bad[name] = "a link out of the folder"
             else:
-                made.items.append(Item(Reference(file), split, label, name))
+                listed.items.append(Item(Reference(file), split, label, name))
         if other:
-            what = f"{plural(other, 'file')} without an image's ending"
-            made.warnings.append(f"{folder.relative_to(root)}: left out {what}")
-        if len(made.items) + len(made.bad) == before:
+            what = f"{plural(other, 'file')} without the ending of an image left out"
+            listed.warnings.append(f"{folder.relative_to(root)}: {what}")
+        if len(listed.items) + len(listed.bad) == before:
             raise UserError(f"class folder {folder.relative_to(root)} holds no images", remedy="fill or remove it")
 
 
 def _files(folder: str, above: frozenset[Path], linked: bool = False) -> Iterator[tuple[str, bool]]:
-    """All files under a folder in sorted order, and whether a link led there, hidden ones left out.
+    """Yield all files under a folder in sorted order, and whether a link led there. Hidden ones are left out.
 
-    Links are followed, but never in a circle. A folder that is called like an image is given as if it were one, so that
-    it is reported.
+    Links are followed, but never in a circle. A folder that is named like an image is yielded too, so that it is
+    reported.
     """
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
+    with os.scandir(folder) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         link = linked or entry.is_symlink()
@@ -173,7 +174,7 @@ def _files(folder: str, above: frozenset[Path], linked: bool = False) -> Iterato
 
 
 def _table(files: list[Path]) -> Listing:
-    made = Listing("table")
+    listed = Listing("table")
     labels: set[Any] = set()
     rows: list[tuple[Reference, str, Any, str]] = []
     names: list[str] | None = None
@@ -189,21 +190,21 @@ def _table(files: list[Path]) -> Listing:
         whole = "" if len(files) == 1 else _split_of(file)
         rows += [(reference, split or whole, label, name) for reference, split, label, name in part]
     labels = {label for _, _, label, _ in rows}
-    order = sorted(labels, key=lambda label: (isinstance(label, str), label))  # numbers by size, names by letters
+    order = sorted(labels, key=lambda label: (isinstance(label, str), label))  # numbers by size, names alphabetically
     if names is not None and all(isinstance(label, int) and 0 <= label < len(names) for label in order):
         called = {label: names[label] for label in order}
     else:
         called = {label: str(label) for label in order}
-    made.classes = [called[label] for label in order]
-    made.items = [Item(reference, split, called[label], name) for reference, split, label, name in rows]
-    given = {item.split for item in made.items}
+    listed.classes = [called[label] for label in order]
+    listed.items = [Item(reference, split, called[label], name) for reference, split, label, name in rows]
+    given = {item.split for item in listed.items}
     if "train" not in given and given != {""}:
         raise UserError(f"{files[0]} has the splits {', '.join(sorted(given))} and no 'train'")
-    return made
+    return listed
 
 
 def _from_hub(name: str) -> list[Path]:
-    """A dataset of the Hugging Face hub as parquet files in the data root, a split each; fetched once."""
+    """Return a dataset of the Hugging Face hub as parquet files in the data root, one a split. It is fetched once."""
     folder = data_root(None) / "hf" / name.replace("/", "--")
     if files := sorted(folder.glob("*.parquet")):
         return files
@@ -214,22 +215,24 @@ def _from_hub(name: str) -> list[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            whole = Path(temporary) / "whole"  # takes its place with all splits or, interrupted, not at all
+            whole = Path(temporary) / "whole"  # moved to its place when it holds all splits
             for split, part in datasets.load_dataset(name).items():
                 with replacing(whole / f"{split}.parquet") as file:
                     part.to_parquet(str(file))
             whole.replace(folder)
-    except Exception as error:  # some of its own errors derive from nothing narrower
+    except Exception as error:  # some of its errors have no narrower class
         why = " ".join(str(error).split())[:160]
-        raise UserError(f"{HUB}{name} can't be fetched ({why})", f"put its parquet files into {folder}") from error
+        raise UserError(
+            f"{HUB}{name} can't be fetched ({why})", remedy=f"put its parquet files into {folder}"
+        ) from error
     return sorted(folder.glob("*.parquet"))
 
 
 def _split_of(file: Path) -> str:
-    """The split that a parquet file's name begins with: train.parquet, train-00000-of-00002.parquet."""
+    """Return the split that a parquet file's name begins with: train.parquet, train-00000-of-00002.parquet."""
     split = _word(file)
     if not split:
-        raise UserError(f"{file} beside other tables: its name says no split", "train…, val… or test…")
+        raise UserError(f"{file} is one of several tables, and its name has no split", "train…, val… or test…")
     return split
 
 
@@ -261,7 +264,7 @@ def _text(file: Path) -> list[tuple[Reference, str, Any, str]]:
 
 
 def lines_of(file: Path) -> list[str]:
-    """A text file's lines, each with its end. Raises UserError if it is not UTF-8."""
+    """Return a text file's lines, each with its end. Raises UserError if it is not UTF-8."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             return list(lines)
@@ -274,15 +277,18 @@ def _all_integers(labels: Iterable[str | None]) -> bool:
 
 
 def _parquet(file: Path) -> tuple[list[tuple[Reference, str, Any, str]], list[str] | None]:
-    """A table of paths, or Hugging Face's layout: a column of {bytes, path} and a column of class numbers."""
+    """Read a table of paths, or Hugging Face's layout: a column of {bytes, path} and a column of class numbers.
+
+    Returns a row for each image (reference, split, label, name), and the class names if the table has them.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        source = pq.ParquetFile(file)
+        table = pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file} is no parquet file: {error}") from error
-    schema = source.schema_arrow
+        raise UserError(f"{file} is not a parquet file: {error}") from error
+    schema = table.schema_arrow
     labels = [name for name in ("label", "labels", "fine_label", "class") if name in schema.names]
     packed = [f.name for f in schema if pa.types.is_struct(f.type) and "bytes" in {inner.name for inner in f.type}]
     packed += [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
@@ -290,9 +296,9 @@ def _parquet(file: Path) -> tuple[list[tuple[Reference, str, Any, str]], list[st
         raise UserError(f"{file} has the columns {', '.join(schema.names)}", "path or image, label and perhaps split")
     wanted = [labels[0], *(["split"] if "split" in schema.names else []), *([] if packed else ["path"])]
     rows: list[tuple[Reference, str, Any, str]] = []
-    for group in range(source.num_row_groups):
+    for group in range(table.num_row_groups):
         try:
-            part = source.read_row_group(group, columns=wanted).to_pydict()
+            part = table.read_row_group(group, columns=wanted).to_pydict()
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{file} is damaged: {error}") from error
         for row, label in enumerate(part[labels[0]]):
@@ -307,7 +313,7 @@ def _parquet(file: Path) -> tuple[list[tuple[Reference, str, Any, str]], list[st
 
 
 def _names(schema: Any, column: str) -> list[str] | None:
-    """Class names that Hugging Face's datasets leaves in the file's metadata."""
+    """Return the class names that Hugging Face's datasets keeps in the file's metadata."""
     text = (schema.metadata or {}).get(b"huggingface")
     if text is None:
         return None

@@ -1,9 +1,8 @@
-"""A subset as a file that can be published: made, read, and held against the images before anything trains. No torch.
+"""Write a subset as a file that can be published, read one, and check it against the images. No torch.
 
-Ours is a parquet file with a row an image, in order, so that every prefix is a subset: `index, label, rank,
-content_hash`, with how it was made in the file's metadata. Another's may also be a plain list of `filename label`
-lines, as published small-data benchmarks use. What counts is the content: an image is found by its hash, wherever it
-stands.
+Our manifest is a parquet file with a row for each image, in order, so that every prefix is a subset. Its columns are
+`index, label, rank, content_hash`, and the file's metadata says how it was made. A list of `filename label` lines, as
+published small-data benchmarks use, can be read too. An image is found by its content hash, wherever it lies.
 """
 
 import hashlib
@@ -18,9 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bias_lab import __version__, catalogue, ledger
+from bias_lab import __version__, ledger
 from bias_lab.data import subsets
-from bias_lab.data.identity import content_hash
 from bias_lab.data.readers import named
 from bias_lab.data.readers.listing import lines_of
 from bias_lab.errors import UserError
@@ -30,7 +28,7 @@ COLUMNS = ("index", "label", "rank", "content_hash")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """The training images of a dataset as manifests see them. names: relative paths, empty for arrays."""
+    """Hold what manifests need of a dataset's training images. names: relative paths, empty for arrays."""
 
     dataset: str
     fingerprint: str
@@ -42,7 +40,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A manifest that fits the images. place: for FOLDER/places.json, under the key `manifest:<digest>`."""
+    """Describe a checked manifest. place: values for FOLDER/places.json, under the key `manifest:<digest>`."""
 
     digest: str
     length: int
@@ -50,30 +48,25 @@ class Used:
 
 
 def pool(dataset: str, *, place: dict[str, Any] | None = None, data_root: str | None = None) -> Pool:
-    """The pool of a catalogue dataset, or of the user's own (place: as `sources.index` gave it)."""
+    """Return the pool of a dataset by name, or of the user's own images (place: from `own_images.index`)."""
     if place is not None:
         table = pd.read_parquet(place["index"])
         part = table[table.split == "train"]
         classes = tuple(place["classes"])
         labels = part.label.to_numpy(np.int64)
         return Pool(dataset, place["fingerprint"], classes, labels, list(part.hash), list(part.name))
-    if dataset == "fashion_mnist_12k":
-        images = named.embedded(dataset)
-        hashes = [content_hash(image) for image in images.train]
-        return Pool(dataset, images.fingerprint, images.classes, images.train_labels, hashes, [])
-    catalogue.dataset(dataset)
     raw = named.reader(dataset, data_root)[1]()
-    pictures, labels = raw.splits["train"]
-    names = [] if isinstance(pictures, np.ndarray) else [str(path) for path in pictures]
-    hashes = named.hashes_of(dataset, pictures)
-    images = named.open_named(dataset, data_root=data_root)
-    return Pool(dataset, images.fingerprint, tuple(raw.classes), labels, hashes, names)
+    images, labels = raw.splits["train"]
+    names = [] if isinstance(images, np.ndarray) else [str(path) for path in images]
+    hashes = named.hashes_of(dataset, images)
+    fingerprint = named.open_named(dataset, data_root=data_root).fingerprint
+    return Pool(dataset, fingerprint, tuple(raw.classes), labels, hashes, names)
 
 
 def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False) -> None:
     """Write one draw's order up to the largest size.
 
-    Raises UserError if a size exceeds the pool, misses a class, or can't be balanced though it is to be.
+    Raises UserError if a size exceeds the pool, leaves out a class, or cannot be balanced although `balanced` is set.
     """
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
     for size in sizes:
@@ -106,24 +99,27 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    made = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata({"bias_lab": json.dumps(about)})
+    rows = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata({"bias_lab": json.dumps(about)})
     with ledger.replacing(path) as temporary:
-        pq.write_table(made, temporary)
+        pq.write_table(rows, temporary)
 
 
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A manifest's rows in order, and how it was made (empty for a plain list, whose rows are `name, label`)."""
+    """Return a manifest's rows in order, and how it was made. A text list gives `name, label` and an empty dict.
+
+    Raises UserError if the file is absent, damaged or of another format.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():
         raise UserError(f"there is no manifest {path}", remedy="bias-lab subset DATASET --sizes 100,1000 --out FILE")
     if Path(path).suffix != ".parquet":
-        return _plain(Path(path)), {}
+        return _text(Path(path)), {}
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no parquet file: {error}") from error
+        raise UserError(f"{path} is not a parquet file: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.schema.names]:
         raise UserError(f"{path} has no column {missing[0]}", f"a manifest has {', '.join(COLUMNS)}")
     text = (table.schema.metadata or {}).get(b"bias_lab", b"{}")
@@ -131,8 +127,8 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return rows, json.loads(text)
 
 
-def _plain(path: Path) -> pd.DataFrame:
-    """A list of `filename label`, separated by blanks, a tab or a comma; empty lines and # comments are left out."""
+def _text(path: Path) -> pd.DataFrame:
+    """Read a list of `filename label`, separated by blanks, a tab or a comma, without empty lines and # comments."""
     rows = []
     for number, line in enumerate(lines_of(path), 1):
         text = line.strip()
@@ -148,9 +144,10 @@ def _plain(path: Path) -> pd.DataFrame:
 
 
 def use(path: Path, images: Pool, *, folder: Path) -> Used:
-    """Hold a manifest against the images; its order, in our numbering, is kept in the sweep's folder.
+    """Check a manifest against the images, and write its order, in our numbering, into the sweep's folder.
 
-    Raises UserError if an image of it is not in the pool (or is in the test split), has another label, or stands twice.
+    Raises UserError if one of its images is not in the pool (or is in the test split), has another label, or is named
+    twice.
     """
     rows, about = read(path)
     order = _by_content(path, rows, images) if about or "content_hash" in rows else _by_name(path, rows, images)
@@ -166,12 +163,13 @@ def use(path: Path, images: Pool, *, folder: Path) -> Used:
 
 
 def ranking(place: dict[str, Any]) -> NDArray[np.int64]:
-    """The order that `use` kept: what `subsets.select` takes in place of a draw's."""
+    """Return the order that `use` wrote. `subsets.select` takes it instead of a draw's."""
     order: NDArray[np.int64] = np.load(place["ranking"])
     return order
 
 
 def _by_content(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
+    """Return the index of each row's image, found by its content hash."""
     where: dict[str, list[int]] = defaultdict(list)
     for index, mark in enumerate(images.hashes):
         where[mark].append(index)
@@ -183,30 +181,28 @@ def _by_content(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
         if not places:
             absent += 1
             continue
-        fits = [place for place in places if images.labels[place] == label]
-        if not fits:
+        matching = [place for place in places if images.labels[place] == label]
+        if not matching:
             raise UserError(
                 f"{path}: image {mark} has label {label}, in {images.dataset} it has {images.labels[places[0]]}",
-                remedy="are the classes numbered alike?",
+                remedy="check that the classes are numbered alike",
             )
-        order.append(
-            index if index in fits else fits[0]
-        )  # the same picture twice: the one it stood for, if that is there
+        order.append(index if index in matching else matching[0])  # of two equal images, its own if possible
         taken.add(order[-1])
     if absent:
         raise UserError(
             f"{path}: {absent} of its {len(rows)} images are not in the pool of {images.dataset}",
-            remedy="was it made from other images, or from a test split?",
+            remedy="check whether it was made from other images, or from a test split",
         )
     return order
 
 
 def _by_name(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
-    """A plain list: names are relative paths, or, for datasets without files, indices."""
-    of = _name_index(images)
+    """Return the index of each row's image. Names are relative paths, or indices for a dataset without files."""
+    numbers = _name_index(images)
     order = []
     for name, label in zip(rows["name"], rows["label"], strict=True):
-        index = of.get(str(Path(name).with_suffix("")).lstrip("./"))
+        index = numbers.get(str(Path(name).with_suffix("")).lstrip("./"))
         if index is None:
             raise UserError(f"{path}: '{name}' is not in the pool of {images.dataset}")
         number = images.classes.index(label) if label in images.classes else int(label) if label.isdigit() else -1
@@ -217,13 +213,13 @@ def _by_name(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
 
 
 def _name_index(images: Pool) -> dict[str, int]:
-    """Every tail of an image's path that no other image has → its index (a list may leave leading folders out)."""
+    """Map every tail of an image's path that no other image has to its index. A list may leave out leading folders."""
     if not images.names:
         return {str(index): index for index in range(len(images.labels))}
-    found: dict[str, int] = {}
+    tails: dict[str, int] = {}
     for index, name in enumerate(images.names):
         parts = Path(name).with_suffix("").parts
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
-            found[tail] = -1 if tail in found else index
-    return {tail: index for tail, index in found.items() if index >= 0}
+            tails[tail] = -1 if tail in tails else index
+    return {tail: index for tail, index in tails.items() if index >= 0}

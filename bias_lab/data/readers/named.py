@@ -84,7 +84,11 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     leaks = sum(mark in both for mark in hashes["train"])
     twice = len(hashes["train"]) - len(set(hashes["train"]))
     pixels = raw.splits["train"][0]
-    mean, std = moments(pixels) if isinstance(pixels, np.ndarray) else _moments_of_files(name, data_root)
+    if isinstance(pixels, np.ndarray):
+        mean, std = moments(pixels)
+    else:
+        images = open_named(name, data_root=data_root)
+        mean, std = images.mean, images.std
     return [
         f"{row.classes} classes, {row.pool:,} training and {test:,} test images: as the catalogue says",
         verified,
@@ -109,11 +113,6 @@ def _verified(row: Dataset, data_root: str | None) -> str:
     if row.sha256 or row.is_verified:
         return "checksums: as published"
     return f"checksums: none are known here for {row.name}; its files are counted and read, not verified"
-
-
-def _moments_of_files(name: str, data_root: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    images = open_named(name, data_root=data_root)
-    return images.mean, images.std
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -154,9 +153,7 @@ def _decode(name: str, images: ImagesOrFiles, target: Target) -> Decoded:
             given = np.ascontiguousarray(images[start : start + 4096])
             part = _resized(given, target.side[0], target.channels)
             file.write(part.data)
-            decoded.rows += (
-                hashes_of(name, part) if part is not given else decoded.contents[start : start + len(part)]
-            )
+            decoded.rows += hashes_of(name, part) if part is not given else decoded.contents[start : start + len(part)]
             decoded.sums += sums(part[: max(0, target.summed - start)])
     return decoded
 
@@ -254,7 +251,7 @@ def embedded(name: str) -> Images:
     )
 
 
-def read_embedded(row: Dataset, folder: Path, side: int) -> Published:
+def read_embedded(row: Dataset, _folder: Path, _side: int) -> Published:
     """Read the packaged dataset."""
     images = embedded(row.name)
     splits = {"train": (images.train, images.train_labels), "test": (images.test, images.test_labels)}

@@ -112,8 +112,8 @@ def open_or_build(folder: Path, key: str, content: Callable[[], Content]) -> Ima
 def _build(folder: Path, key: str, content: Content) -> None:
     count = sum(len(labels) for labels in content.labels.values())
     H, W, C = content.shape
-    for left in folder.glob(f".{key}.*.tmp"):  # a builder was killed; the lock is held, so none is at work
-        left.unlink()
+    for temporary in folder.glob(f".{key}.*.tmp"):  # a builder was killed; the lock is held, so none is at work
+        temporary.unlink()
     labels = b"".join(np.asarray(content.labels.get(split, ())).astype("<i8").tobytes() for split in SPLITS)
     with ledger.replacing(folder / f"{key}.u8") as temporary:
         os.truncate(temporary, count * H * W * C)

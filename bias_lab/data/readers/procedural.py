@@ -1,21 +1,23 @@
-"""Shapes drawn from (seed, index): pictures whose class is made of a cue that we choose, so the right answer is known.
+"""Draw shapes from (seed, index): images whose class depends on a cue that we choose, so that the answer is known.
 
-What a backbone brings along shows when the cue is known: whether it goes by shape or by texture, wherever the figure
-stands or only where it was seen, by its parts or by their arrangement, in coarse structure or in fine. No files, any
-side and count, with masks. A dataset's name says the factors: `shapes:cue=conflict,position=free`.
+With a known cue, an experiment shows what a backbone uses: shape or texture, the figure at any place or only where it
+was seen, parts or their arrangement, coarse or fine structure. The images need no files, come at any side and count,
+and have masks. A dataset's name holds the factors: `shapes:cue=conflict,position=free`.
 
-cue          class is given by …
-  shape      the figure: disc, square, triangle, cross; its texture is drawn without regard to the class
-  texture    the direction of the stripes: across, rising, upright, falling; the figure is drawn without regard
-  agree      both, figure k with stripes k: to train on, before a test on `conflict`
+cue          the class is …
+  shape      the figure: disc, square, triangle, cross; its texture does not depend on the class
+  texture    the direction of the stripes: across, rising, upright, falling; the figure does not depend on the class
+  agree      both, figure k with stripes k, for training before a test on `conflict`
   conflict   the figure; the stripes are always those of another class (Geirhos et al. 2019, arXiv:1811.12231)
-  local      the form of four small parts, strewn one a quarter, whatever `position`
-  global     how the four parts stand: row, column, square, diamond; their form is drawn without regard
+  local      the form of four small parts, one in each quarter, whatever `position`
+  global     the arrangement of the four parts: row, column, square, diamond; their form does not depend on the class
 position     fixed: in the centre · free: anywhere that it fits
 band         all · low, high: the cue is kept below or above a quarter of the Nyquist frequency
 
-A flip turns rising stripes into falling ones: where texture is the cue, train with flip=False.
-docs/procedural.png shows all; `python -m bias_lab.data.readers.procedural docs/procedural.png` draws it.
+A flip turns rising stripes into falling ones. If texture is the cue, train with flip=False. If the drawing changes,
+raise the version in the catalogue's row, so that old stores are not used.
+
+docs/procedural.png shows all factors. `python -m bias_lab.data.readers.procedural docs/procedural.png` draws it.
 """
 
 import sys
@@ -32,11 +34,11 @@ from bias_lab.data import draws
 
 CLASSES = 4
 RADIUS = 0.25  # of a figure, as a share of the side
-PART = 0.1  # of a part, strewn
-ARRANGED = 0.085  # of a part in an arrangement, so that four in a row stay apart and fit wherever they stand
-ROOM = 0.07  # how far from the centre an arrangement stands, at most, where its position is free
+PART = 0.1  # of a part in its quarter
+ARRANGED = 0.085  # of a part in an arrangement, so that four in a row stay apart and fit anywhere
+ROOM = 0.07  # the largest distance of an arrangement from the centre if its position is free
 NOISE = 24  # levels, peak to peak
-TEST = 2**40  # the index of the first test image: no training image reaches it
+TEST = 2**40  # the index of the first test image, which no training image reaches
 BAND = 0.25  # of the Nyquist frequency
 
 _ROW = np.array([[0, -1.5], [0, -0.5], [0, 0.5], [0, 1.5]])
@@ -52,7 +54,7 @@ ARRANGEMENTS = np.stack(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """Pictures and what they are made of. shape, texture: the class that each cue speaks for, (n,)."""
+    """Hold images and their cues. shape, texture: the class that each cue stands for, (n,)."""
 
     images: NDArray[np.uint8]  # (n, side, side, 1)
     labels: NDArray[np.int64]
@@ -70,7 +72,7 @@ def shapes(
     band: str = "all",
     seed: int = 0,
 ) -> Drawn:
-    """Draw the pictures of these indices: a pure function of (seed, index) and the factors. Labels take turns."""
+    """Draw the images of these indices, a pure function of (seed, index) and the factors. Labels take turns."""
     label = index % CLASSES
     other = (label + 1 + draws.integers(CLASSES - 1, seed, "other class", index)) % CLASSES
     unrelated = draws.integers(CLASSES, seed, "unrelated class", index)
@@ -81,8 +83,8 @@ def shapes(
     else:
         masks = _figures(index, side, shape, position, seed)
     stripes = _stripes(index, side, texture, band, seed)
-    plain = cue in ("local", "global")
-    light = np.where(masks, 70.0 if plain else 70.0 * stripes, -35.0)  # levels from the middle grey
+    has_stripes = cue not in ("local", "global")
+    light = np.where(masks, 70.0 * stripes if has_stripes else 70.0, -35.0)  # levels from the middle grey
     if band != "all":
         light = _band(light, band)
     noise = (draws.uniform(seed, "noise", index[:, None], np.arange(side * side)) - 0.5) * NOISE
@@ -91,7 +93,7 @@ def shapes(
 
 
 def dataset(name: str, side: int) -> tuple[dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]], tuple[str, ...]]:
-    """The splits of a dataset's name, and its classes. Raises UserError for a factor or value that is not there."""
+    """Return the splits of a dataset by name, and its classes. Raises UserError for an unknown factor or value."""
     factors = catalogue.shapes(name)
     row = catalogue.dataset(name)
     splits = {}
@@ -112,7 +114,7 @@ def dataset(name: str, side: int) -> tuple[dict[str, tuple[NDArray[np.uint8], ND
 
 
 def _inside(y: NDArray[np.float64], x: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether (y, x), in radii from a form's middle, lies in it: forms of about equal area."""
+    """Return whether (y, x), in radii from a form's middle, lies in it. The forms have about equal areas."""
     disc = y**2 + x**2 < 0.81
     square = np.maximum(np.abs(y), np.abs(x)) < 0.8
     triangle = (y < 0.85) & (np.abs(x) < (y + 1.25) * 0.58)
@@ -121,7 +123,7 @@ def _inside(y: NDArray[np.float64], x: NDArray[np.float64], kind: NDArray[np.int
 
 
 def _place(index: NDArray[np.int64], room: float, position: str, seed: int, purpose: str) -> NDArray[np.float64]:
-    """(n, 2) middles as shares of the side: the centre, or anywhere up to `room` from it."""
+    """Return (n, 2) middles as shares of the side: the centre, or anywhere up to `room` from it."""
     if position == "fixed":
         return np.full((len(index), 2), 0.5)
     return 0.5 + room * (2 * draws.uniform(seed, purpose, index[:, None], np.arange(2)) - 1)
@@ -149,15 +151,15 @@ def _parts(
     position: str,
     seed: int,
 ) -> NDArray[np.bool_]:
-    """Four parts of one form: in the class's arrangement, or, where that is not the cue, strewn one a quarter."""
+    """Draw four parts of one form in the class's arrangement. Without an arrangement, each lies in its own quarter."""
     y, x = _pixels(side)
     masks = np.zeros((len(index), side, side), bool)
     whole = _place(index, ROOM, position, seed, "place")
     radius = PART if arrangement is None else ARRANGED
-    strewn = np.array([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
+    quarters = np.array([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
     for part in range(4):
         if arrangement is None:
-            middle = strewn[part] + 0.12 * (2 * draws.uniform(seed, f"part {part}", index[:, None], np.arange(2)) - 1)
+            middle = quarters[part] + 0.12 * (2 * draws.uniform(seed, f"part {part}", index[:, None], np.arange(2)) - 1)
         else:
             middle = whole + ARRANGEMENTS[arrangement, part]
         dy, dx = (y - middle[:, 0, None, None]) / radius, (x - middle[:, 1, None, None]) / radius
@@ -168,9 +170,9 @@ def _parts(
 def _stripes(
     index: NDArray[np.int64], side: int, texture: NDArray[np.int64], band: str, seed: int
 ) -> NDArray[np.float64]:
-    """Waves from -1 to 1 in the class's direction, at random phase; coarse in the low band, fine in the high."""
+    """Return waves from -1 to 1 in the class's direction, with a random phase. They are coarse in the low band."""
     y, x = _pixels(side)
-    coarse = 3.0 if side >= 24 else side / 12  # below the band's edge, which lies at side / 8
+    coarse = 3.0 if side >= 24 else side / 12  # below the limit of the band, which is side / 8
     cycles = {"low": coarse, "all": side / 6, "high": side / 4}[band]
     angle = texture[:, None, None] * np.pi / CLASSES
     phase = 2 * np.pi * draws.uniform(seed, "phase", index)[:, None, None]
@@ -178,7 +180,7 @@ def _stripes(
 
 
 def _band(light: NDArray[np.float64], band: str) -> NDArray[np.float64]:
-    """Keep the frequencies below or above the band's edge, by distance from zero."""
+    """Keep the frequencies below or above the limit of the band, by their distance from zero."""
     side = light.shape[-1]
     down, across = np.fft.fftfreq(side)[:, None] * 2, np.fft.rfftfreq(side) * 2
     low = np.hypot(down, across) <= BAND
@@ -189,7 +191,7 @@ def _band(light: NDArray[np.float64], band: str) -> NDArray[np.float64]:
 
 
 def sheet(side: int = 48, count: int = 12) -> Image.Image:
-    """A picture of all factors: a row each, named, the four classes taking turns from left to right."""
+    """Return a picture with a named row for each factor. The four classes take turns from left to right."""
     rows = [{"cue": cue} for cue in catalogue.SHAPES["cue"]]
     rows += [{"cue": cue, "position": "free"} for cue in ("shape", "global")]
     rows += [{"cue": cue, "band": band} for band in ("low", "high") for cue in ("shape", "texture")]
@@ -201,7 +203,7 @@ def sheet(side: int = 48, count: int = 12) -> Image.Image:
 def table(
     rows: Sequence[str], columns: Sequence[str], images: Sequence[NDArray[np.uint8]], *, scale: int
 ) -> Image.Image:
-    """Pictures (a row's: (n, side, side, 1)) side by side with gaps, their rows and columns named."""
+    """Return images (each row: (n, side, side, 1)) side by side with gaps and named rows and columns."""
     side, left, top, gap = images[0].shape[1] * scale, 170, 24, 4
     whole = Image.new("L", (left + len(columns) * (side + gap), top + len(rows) * (side + gap)), 255)
     text, font = ImageDraw.Draw(whole), ImageFont.load_default(13)

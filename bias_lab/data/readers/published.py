@@ -32,7 +32,7 @@ class Published:
 class Reader(Protocol):
     """Read a dataset. row: its row of the catalogue. folder: its files. side: in pixels, for images that are drawn."""
 
-    def __call__(self, row: Dataset, folder: Path, side: int) -> Published: ...
+    def __call__(self, row: Dataset, folder: Path, side: int, /) -> Published: ...
 
 
 def _labels(values: Any) -> NDArray[np.int64]:
@@ -47,12 +47,12 @@ def unpacked(folder: Path, name: str) -> bytes:
     return file.read_bytes() if file.is_file() else gzip.decompress(packed.read_bytes())
 
 
-def read_shapes(row: Dataset, folder: Path, side: int) -> Published:
+def read_shapes(row: Dataset, _folder: Path, side: int) -> Published:
     """Draw the procedural dataset. There are no files."""
     return Published(*procedural.dataset(row.name, side))
 
 
-def read_idx(row: Dataset, folder: Path, side: int) -> Published:
+def read_idx(row: Dataset, folder: Path, _side: int) -> Published:
     """Read MNIST's format: four idx files, packed or not."""
 
     def part(prefix: str, kind: str, header: int) -> NDArray[np.uint8]:
@@ -65,7 +65,7 @@ def read_idx(row: Dataset, folder: Path, side: int) -> Published:
     return Published(splits, row.class_names)
 
 
-def read_cifar(row: Dataset, folder: Path, side: int) -> Published:
+def read_cifar(row: Dataset, folder: Path, _side: int) -> Published:
     """Read CIFAR-10 or CIFAR-100."""
     import torchvision.datasets
 
@@ -74,14 +74,14 @@ def read_cifar(row: Dataset, folder: Path, side: int) -> Published:
     return Published({k: (d.data, _labels(d.targets)) for k, d in (("train", train), ("test", test))}, train.classes)
 
 
-def read_svhn(row: Dataset, folder: Path, side: int) -> Published:
+def read_svhn(row: Dataset, folder: Path, _side: int) -> Published:
     """Read SVHN."""
     from torchvision.datasets import SVHN
 
     return _planes({split: SVHN(str(folder), split=split) for split in ("train", "test")}, row.class_names)
 
 
-def read_stl10(row: Dataset, folder: Path, side: int) -> Published:
+def read_stl10(row: Dataset, folder: Path, _side: int) -> Published:
     """Read STL-10, with its images without labels."""
     from torchvision.datasets import STL10
 
@@ -95,7 +95,7 @@ def _planes(opened: Mapping[str, Any], classes: Sequence[str]) -> Published:
     return Published({k: (d.data.transpose(0, 2, 3, 1), _labels(d.labels)) for k, d in opened.items()}, classes)
 
 
-def read_eurosat(row: Dataset, folder: Path, side: int) -> Published:
+def read_eurosat(_row: Dataset, folder: Path, _side: int) -> Published:
     """Read EuroSAT. No split was published, so 20 % of each class, by hash order, are the test split."""
     names = sorted(p.name for p in (folder / "2750").iterdir() if p.is_dir())
     paths = [path for name in names for path in sorted((folder / "2750" / name).glob("*.jpg"))]
@@ -107,7 +107,7 @@ def read_eurosat(row: Dataset, folder: Path, side: int) -> Published:
     return Published({split: ([paths[i] for i in rows], labels[rows]) for split, rows in parts.items()}, names)
 
 
-def read_flowers(row: Dataset, folder: Path, side: int) -> Published:
+def read_flowers(row: Dataset, folder: Path, _side: int) -> Published:
     """Read Flowers102. The small training and validation splits together are the pool, 20 images a class."""
     from torchvision.datasets import Flowers102
 
@@ -117,7 +117,7 @@ def read_flowers(row: Dataset, folder: Path, side: int) -> Published:
     return Published({"train": pool, "test": (test._image_files, _labels(test._labels))}, classes)
 
 
-def read_pets(row: Dataset, folder: Path, side: int) -> Published:
+def read_pets(_row: Dataset, folder: Path, _side: int) -> Published:
     """Read Oxford-IIIT Pet."""
     from torchvision.datasets import OxfordIIITPet
 
@@ -126,7 +126,7 @@ def read_pets(row: Dataset, folder: Path, side: int) -> Published:
     return Published({k: (d._images, _labels(d._labels)) for k, d in opened.items()}, opened["train"].classes)
 
 
-def read_imagenette(row: Dataset, folder: Path, side: int) -> Published:
+def read_imagenette(row: Dataset, folder: Path, _side: int) -> Published:
     """Read Imagenette of 160 px. Its validation split is the test split."""
     from torchvision.datasets import Imagenette
 
@@ -135,12 +135,14 @@ def read_imagenette(row: Dataset, folder: Path, side: int) -> Published:
         split: Imagenette(str(folder.parent), split=theirs, size=f"{row.image_size}px")
         for split, theirs in names.items()
     }
-    splits = {k: ([Path(path) for path, _ in d._samples], _labels([c for _, c in d._samples])) for k, d in opened.items()}
+    splits = {
+        k: ([Path(path) for path, _ in d._samples], _labels([c for _, c in d._samples])) for k, d in opened.items()
+    }
     return Published(splits, [names[0] for names in opened["train"].classes])
 
 
-def read_tiny_imagenet(row: Dataset, folder: Path, side: int) -> Published:
-    """Read Tiny ImageNet as published. Its validation split, in val/images with val_annotations.txt, is the test split."""
+def read_tiny_imagenet(_row: Dataset, folder: Path, _side: int) -> Published:
+    """Read Tiny ImageNet. Its validation split, in val/images with val_annotations.txt, is the test split."""
     wnids = sorted(p.name for p in (folder / "train").iterdir() if p.is_dir())
     train = [path for wnid in wnids for path in sorted((folder / "train" / wnid).rglob("*.JPEG"))]
     number = {wnid: k for k, wnid in enumerate(wnids)}

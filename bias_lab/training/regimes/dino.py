@@ -1,8 +1,8 @@
-"""Self-distillation without labels: a student agrees with a slow copy of itself (Caron et al. 2021, arXiv:2104.14294).
+"""Self-distillation without labels: a student learns from its own moving average (Caron et al. 2021, arXiv:2104.14294).
 
-Each image is seen through several crops. The teacher, a moving average of the student, sees the two large ones; the
-student sees all, and learns to give the teacher's distribution over prototypes for every crop but the teacher's own.
-Centering and a low temperature of the teacher keep the two from agreeing on one and the same answer to everything.
+Each image gives several crops. The teacher, a moving average of the student, gets the two large ones. The student gets
+all, and learns the teacher's distribution over prototypes for every crop but the one that the teacher got. Centering
+and a low temperature of the teacher prevent collapse, which is one output for all images.
 """
 
 import copy
@@ -15,27 +15,36 @@ from lightning.pytorch import LightningModule
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from bias_lab.backbones.shared import attention_map
 from bias_lab.catalogue import DATASETS
-from bias_lab.definition import Run
+from bias_lab.definition import Run, steps
 from bias_lab.training import optimizer
-from bias_lab.training.regimes.shared import COLLAPSED, Picture, feature_map, picture_grid, require, spread, vit_tokens
+from bias_lab.training.job import Picture
+from bias_lab.training.regimes.features import (
+    COLLAPSED,
+    check_parts,
+    feature_map,
+    feature_std,
+    picture_grid,
+    vit_tokens,
+)
 
-LEARNING_RATE = 2.5e-4  # for batches of 128, where a run names none: the paper's 5e-4 a 256; 1e-3 soon collapses
-LARGE = 96  # pixels; from there on a run gets the paper's sizes
+LEARNING_RATE = 2.5e-4  # where a run has none, for batches of 128 (the paper has 5e-4 for 256); 1e-3 soon collapses
+LARGE = 96  # pixels; a run at this size or above gets the paper's sizes
 PAPER: dict[str, Any] = dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996)
-STUDENT_TEMPERATURE, TEACHER_TEMPERATURES = 0.1, (0.04, 0.07)  # the teacher's rises from the first to the second
-TEACHER_WARMUP, FROZEN = 0.3, 0.01  # shares of the steps: of that rise, and of still prototypes
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURES = 0.1, (0.04, 0.07)  # the teacher's rises
+TEACHER_WARMUP, FROZEN = 0.3, 0.01  # shares of the steps in which the temperature rises, and prototypes are fixed
 CENTER_MOMENTUM = 0.9
 LARGE_AREA, SMALL_AREA = (0.4, 1.0), (0.05, 0.4)  # a crop's share of the image's area
-INFORMATION = 0.01  # nats; a teacher that tells less than this about the image has collapsed
+INFORMATION = 0.01  # nats; a teacher whose output has less mutual information with the image has collapsed
 
 
 def dino_loss(
     student: Tensor, teacher: Tensor, center: Tensor, *, student_temperature: float, teacher_temperature: float
 ) -> Tensor:
-    """Cross-entropy of the student's views against the teacher's, mean over pairs of different views. A scalar, nats.
+    """Return the cross-entropy of the student against the teacher in nats, mean over pairs of different views.
 
-    student: (V, B, K), the first two the views that the teacher saw, in its order. teacher: (2, B, K). center: (K,).
+    student: (V, B, K), the first two of them the teacher's views in its order. teacher: (2, B, K). center: (K,).
     No gradient reaches the teacher.
     """
     target = ((teacher.detach() - center) / teacher_temperature).softmax(-1)  # (2, B, K)
@@ -46,7 +55,7 @@ def dino_loss(
 
 
 class Head(nn.Module):
-    """Projection onto prototypes, (B, D) -> (B, K): three layers, a unit vector, and unit prototypes."""
+    """Projects features (B, D) onto prototypes (B, K): three layers, a unit vector, and unit prototypes."""
 
     def __init__(self, width: int, *, hidden: int, bottleneck: int, prototypes: int) -> None:
         super().__init__()
@@ -61,20 +70,22 @@ class Head(nn.Module):
         nn.init.normal_(self.prototypes)
 
     def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
-        """frozen: the prototypes get no gradient. Weight-normalised with gain 1, as the official `norm_last_layer`."""
+        """Return the projection, weight-normalised with gain 1 as by the official `norm_last_layer`.
+
+        frozen: the prototypes get no gradient.
+        """
         x = F.normalize(self.layers(x), dim=1)  # (B, bottleneck)
         prototypes = self.prototypes.detach() if frozen else self.prototypes
         return F.linear(x, F.normalize(prototypes, dim=1))  # (B, K)
 
 
 class DINO(LightningModule):
-    """Any backbone learns from images alone, (B, C, H, W), by agreeing with its own moving average across crops.
+    """Trains any backbone on images (B, C, H, W) without labels, by agreement with its moving average across crops.
 
-    The defaults are for small images and short trainings; `PAPER` holds the paper's sizes. momentum: the teacher's,
-    which rises to 1 by a cosine. The encoder that counts is the teacher's, as in the paper. Left out of it, at all
-    sizes, `PAPER` too: blur and solarisation, which leave little of 28 pixels, and the jitter of saturation and hue,
-    which grey images don't have (one set of views serves all); and the rise of weight decay from 0.04 to 0.4, since a
-    run has one `weight_decay`, as in all other regimes. Crops, flips, brightness, contrast and loss of colour are used.
+    The defaults are for small images and short trainings, and `PAPER` holds the paper's sizes. momentum: the teacher's,
+    which rises to 1 by a cosine. The encoder is the teacher's, as in the paper. Views are made by crops, flips,
+    brightness, contrast and loss of colour. The paper also uses blur and solarisation, which leave little of 28 pixels,
+    jitter of saturation and hue, which grey images don't have, and a rising weight decay, where a run has one value.
     """
 
     center: Tensor
@@ -98,7 +109,7 @@ class DINO(LightningModule):
         steps: int = 1_500,
     ) -> None:
         super().__init__()
-        require(backbone, "dino", ("forward_features", "forward_head", "head_hidden_size"))
+        check_parts(backbone, "dino", ("forward_features", "forward_head", "head_hidden_size"))
         known: Any = backbone
         width = int(known.head_hidden_size)
         self.student = backbone
@@ -115,8 +126,11 @@ class DINO(LightningModule):
             self.register_buffer(name, torch.tensor(float("nan")))
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module, *, steps: int) -> Self:
-        """As the run says; at 96 px and more with the paper's sizes. Without a learning rate it gets LEARNING_RATE."""
+    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
+        """Return the module that a run's fields describe, with the paper's sizes from 96 px on.
+
+        A run without a learning rate gets LEARNING_RATE.
+        """
         own = DATASETS[run.dataset].image_size if run.dataset in DATASETS else 0
         side = own if run.image_size is None else run.image_size
         return cls(
@@ -124,7 +138,7 @@ class DINO(LightningModule):
             learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
-            steps=steps,
+            steps=steps(run),
             **(PAPER if side >= LARGE else {}),
         )
 
@@ -143,29 +157,29 @@ class DINO(LightningModule):
             small = local_size(self.student, size)
             views.append(torch.cat([view(images, small, SMALL_AREA) for _ in range(self.local_views)]))
         frozen = step < FROZEN * steps
-        said = torch.cat([self.student_head(features(self.student, v), frozen=frozen) for v in views])  # (V*B, K)
+        student = torch.cat([self.student_head(features(self.student, v), frozen=frozen) for v in views])  # (V*B, K)
         with torch.no_grad():
-            seen = features(self.teacher, large)  # (2B, D)
-            taught = self.teacher_head(seen).unflatten(0, (2, -1))  # (2, B, K)
-        mean = taught.mean((0, 1)).to(self.center)  # (K,)
-        if not step:  # the paper's begins at 0, and a short training would spend its first steps getting here
+            teacher_features = features(self.teacher, large)  # (2B, D)
+            teacher = self.teacher_head(teacher_features).unflatten(0, (2, -1))  # (2, B, K)
+        mean = teacher.mean((0, 1)).to(self.center)  # (K,)
+        if not step:  # the paper's begins at 0, from where a short training would spend its first steps
             self.center.copy_(mean)
         temperature = teacher_temperature(step, steps)
         loss = dino_loss(
-            said.reshape(-1, len(images), said.shape[-1]),
-            taught,
+            student.reshape(-1, len(images), student.shape[-1]),
+            teacher,
             self.center,
             student_temperature=STUDENT_TEMPERATURE,
             teacher_temperature=temperature,
         )
-        self.watch(seen, taught, temperature)
+        self.record_diagnostics(teacher_features, teacher, temperature)
         self.center.lerp_(mean, 1 - CENTER_MOMENTUM)
         self.step += 1
         return loss
 
     @torch.no_grad()
     def update_ema(self, step: int, steps: int) -> None:
-        """The teacher moves towards the student as the last step left it; its buffers (batch norm's) are its own."""
+        """Move the teacher's parameters towards the student's. Its buffers (batch norm's) are its own."""
         momentum = 1 - (1 - self.momentum) * (math.cos(math.pi * step / steps) + 1) / 2
         pairs = ((self.teacher, self.student), (self.teacher_head, self.student_head))
         for teacher, student in pairs:
@@ -173,14 +187,14 @@ class DINO(LightningModule):
                 slow.lerp_(fast, 1 - momentum)
 
     @torch.no_grad()
-    def watch(self, seen: Tensor, taught: Tensor, temperature: float) -> None:
-        """What tells collapse: how features differ, and what the teacher's answer tells about the image, in nats.
+    def record_diagnostics(self, teacher_features: Tensor, teacher: Tensor, temperature: float) -> None:
+        """Keep what tells collapse: the features' standard deviation, and entropies of the teacher's output in nats.
 
-        information: the entropy of its mean answer minus its mean answer's entropy. It is 0 both when every answer is
-        uniform and when every image gets the same one, the two ways to collapse that the paper names (section 5.3).
+        information: the entropy of the mean output minus the mean entropy of the outputs. It is 0 if every output is
+        uniform, and if every image has the same output. These are the two collapses that the paper names (section 5.3).
         """
-        p = ((taught - self.center) / temperature).softmax(-1).flatten(0, 1).float()  # (2B, K)
-        self.feature_std.copy_(spread(seen))
+        p = ((teacher - self.center) / temperature).softmax(-1).flatten(0, 1).float()  # (2B, K)
+        self.feature_std.copy_(feature_std(teacher_features))
         self.entropy.copy_(torch.special.entr(p).sum(-1).mean())
         self.information.copy_(torch.special.entr(p.mean(0)).sum() - self.entropy)
 
@@ -188,22 +202,22 @@ class DINO(LightningModule):
         return optimizer.configure(self, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:
-        """The last step's `feature_std`, the teacher's entropy and information in nats, and whether it collapsed."""
+        """Return the last step's `feature_std`, the teacher's entropies in nats, and whether it collapsed."""
         if not bool(self.step):
             return {}
-        spread_, information = float(self.feature_std), float(self.information)
+        std, information = float(self.feature_std), float(self.information)
         return {
-            "feature_std": spread_,
+            "feature_std": std,
             "teacher_entropy": float(self.entropy),
             "teacher_information": information,
-            "collapsed": spread_ < COLLAPSED or information < INFORMATION,
+            "collapsed": std < COLLAPSED or information < INFORMATION,
         }
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
-        """`attention` of the teacher's class token in the last block, or `features`, the last map's norm; 8 images."""
+        """Return `attention` of the teacher's class token in its last block, or `features`, its last map's norm."""
         images = images[:8]
-        weight = attention(self.teacher, images)  # (B, h, w), or None where there is no such attention
+        weight = attention(self.teacher, images)  # (B, h, w)
         name = "features" if weight is None else "attention"
         if weight is None:
             weight = feature_map(self.teacher, forward_features(self.teacher, images)).norm(dim=1)
@@ -218,11 +232,11 @@ class DINO(LightningModule):
 
 
 def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
-    """One random crop of each image, (B, C, size, size): its share of the area, shape, place, flip and light.
+    """Draw one crop of each image, (B, C, size, size), with random area, shape, place, flip and light.
 
-    area: the smallest and largest share. Draws come from the global generator, on the CPU, whatever the device. They
-    are an exception to the lab's rule: a function of (seed, step), the batch size and the place within the batch, not
-    of the sample, since a view's are drawn for the whole batch at once.
+    area: the smallest and largest share of the image's area. Draws come from the global generator on the CPU. Unlike
+    other draws of the lab they are not keyed by sample but by (seed, step) and the place within the batch, since those
+    of a whole batch are drawn at once.
     """
     B, C = images.shape[:2]
     u = torch.rand(8, B)
@@ -245,7 +259,7 @@ def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
 
 
 def local_size(backbone: nn.Module, size: int) -> int:
-    """Side of a local crop: about half the image where the backbone takes another size, else the image's own.
+    """Return the side of a local crop: about half the image if the backbone takes another size, else the image's own.
 
     A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin only its own.
     """
@@ -259,7 +273,7 @@ def local_size(backbone: nn.Module, size: int) -> int:
 
 
 def teacher_temperature(step: int, steps: int) -> float:
-    """It rises linearly over the first part of the training."""
+    """Return the teacher's temperature at a step, which rises linearly over the first part of the training."""
     low, high = TEACHER_TEMPERATURES
     return low + (high - low) * min(1.0, step / max(1.0, TEACHER_WARMUP * steps))
 
@@ -268,12 +282,12 @@ def teacher_temperature(step: int, steps: int) -> float:
 
 
 def features(backbone: Any, images: Tensor) -> Tensor:
-    """What a classifier would read, (B, D), of images of any size that `local_size` gives."""
+    """Return a classifier's input (B, D) for images of any size that `local_size` gives."""
     return backbone.forward_head(forward_features(backbone, images), pre_logits=True)  # type: ignore[no-any-return]
 
 
 def forward_features(backbone: Any, images: Tensor) -> Tensor:
-    """The backbone's `forward_features`; a plain ViT's positions are resampled where the images have another size."""
+    """Return the backbone's `forward_features`, with a plain ViT's positions resampled to the images' size."""
     embed = getattr(backbone, "patch_embed", None)
     if embed is None or tuple(images.shape[-2:]) == tuple(embed.img_size):
         return backbone.forward_features(images)  # type: ignore[no-any-return]
@@ -286,23 +300,20 @@ def forward_features(backbone: Any, images: Tensor) -> Tensor:
 
 
 def attention(backbone: Any, images: Tensor) -> Tensor | None:
-    """How the last block's class token attends to the patches, mean over heads: (B, h, w); None if it is no plain ViT.
+    """Return the attention (B, h, w) of the last block's class token, mean over heads, or None if it is no plain ViT.
 
-    Without a class token: how all patches attend, on average.
+    Without a class token it is the mean over all patches' attention.
     """
     if getattr(backbone, "pos_embed", None) is None or not hasattr(backbone.blocks[-1].attn, "qkv"):
         return None
     layer = backbone.blocks[-1].attn
-    caught: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda *called: caught.append(called[1][0]))  # (module, what it was given)
+    inputs: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda *call: inputs.append(call[1][0]))
     try:
         backbone.forward_features(images)
     finally:
         handle.remove()
-    B, N, D = caught[0].shape
-    heads = getattr(layer, "heads", None) or layer.num_heads
-    q, k, _ = layer.qkv(caught[0]).reshape(B, N, 3, heads, D // heads).permute(2, 0, 3, 1, 4)  # each (B, h, N, d)
-    weight: Tensor = (q @ k.transpose(-2, -1) * (D // heads) ** -0.5).softmax(-1).mean(1)  # (B, N, N)
+    weight = attention_map(layer, inputs[0]).mean(1)  # (B, N, N)
     rows, columns = backbone.patch_embed.grid_size
     query = weight[:, 0] if backbone.cls_token is not None else weight.mean(1)  # (B, N)
-    return query[:, -rows * columns :].reshape(B, rows, columns)
+    return query[:, -rows * columns :].reshape(-1, rows, columns)

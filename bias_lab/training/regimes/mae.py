@@ -1,8 +1,8 @@
-"""Masked autoencoding: hide most patches, encode the rest, paint the hidden ones (He et al. 2022, arXiv:2111.06377).
+"""Masked autoencoding: reconstruct hidden patches from visible ones (He et al. 2022, arXiv:2111.06377).
 
-The three steps are three methods: `mask` draws which patches are hidden, `encode` runs the backbone on the visible ones
-alone (which is why it must be a plain ViT, and why it is fast), `decode` puts mask tokens in the gaps and paints every
-patch with a small transformer that is thrown away afterwards.
+The three steps are three methods. `mask` draws which patches are hidden. `encode` applies the backbone to the visible
+ones alone, which is fast and needs a plain ViT. `decode` puts mask tokens in the gaps and reconstructs every patch with
+a small transformer, which is dropped afterwards.
 """
 
 from typing import Any, Self
@@ -12,27 +12,19 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from bias_lab.backbones.shared import Block
-from bias_lab.definition import Run
+from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
-from bias_lab.training.regimes.shared import (
-    Picture,
-    feature_diagnostics,
-    masked_count,
-    picture_grid,
-    random_mask,
-    require,
-    sine_cosine,
-    spread,
-    vit_tokens,
-)
+from bias_lab.training.job import Picture
+from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
+from bias_lab.training.regimes.masking import masked_count, random_mask, sine_cosine
 
-LEARNING_RATE = 1.5e-3  # for small images and batches of 128, where a run names none; the paper has 1.5e-4 a 256
+LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128; the paper has 1.5e-4 for 256
 BETAS = (0.9, 0.95)  # the paper's
 
 
 def patches(images: Tensor, patch: int) -> Tensor:
-    """(B, N, P²·C) from (B, C, H, W); a patch's values in (row, column, channel) order, as in the official code."""
+    """Return patches (B, N, P²·C) of images (B, C, H, W), values in (row, column, channel) order as in MAE's code."""
     B, C, H, W = images.shape
     h, w = H // patch, W // patch
     x = images.reshape(B, C, h, patch, w, patch)  # (B, C, h, P, w, P)
@@ -40,17 +32,17 @@ def patches(images: Tensor, patch: int) -> Tensor:
 
 
 def unpatches(values: Tensor, patch: int, rows: int, columns: int) -> Tensor:
-    """(B, C, H, W) from (B, N, P²·C): the inverse of `patches`."""
+    """Return images (B, C, H, W) from patches (B, N, P²·C), the inverse of `patches`."""
     B = values.shape[0]
     x = values.reshape(B, rows, columns, patch, patch, -1)  # (B, h, w, P, P, C)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(B, -1, rows * patch, columns * patch)  # (B, C, H, W)
 
 
 def mae_loss(predicted: Tensor, images: Tensor, mask: Tensor, *, patch: int) -> Tensor:
-    """Mean squared error on the masked patches, each target patch normalised by its own mean and variance. A scalar.
+    """Return the mean squared error on the masked patches, a scalar, which is 0 if nothing is masked.
 
-    predicted: (B, N, P²·C). images: (B, C, H, W). mask: (B, N), 1 is masked. 0 if nothing is masked.
-    The variance is the unbiased one and gets 1e-6, as in the official code.
+    predicted: (B, N, P²·C). images: (B, C, H, W). mask: (B, N), 1 is masked. Each target patch is normalised by its own
+    mean and unbiased variance plus 1e-6, as in the official code.
     """
     target = patches(images, patch)  # (B, N, P²·C)
     mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)  # (B, N, 1)
@@ -59,17 +51,17 @@ def mae_loss(predicted: Tensor, images: Tensor, mask: Tensor, *, patch: int) -> 
     return (error * mask).sum() / mask.sum().clamp(min=1)
 
 
-def visible_places(mask: Tensor, visible: int) -> Tensor:
-    """(B, V): which patches are visible, in reading order."""
+def visible_indices(mask: Tensor, visible: int) -> Tensor:
+    """Return the indices (B, V) of visible patches, in reading order."""
     return mask.argsort(dim=1, stable=True)[:, :visible]
 
 
 class MAE(LightningModule):
-    """A plain ViT learns from images alone, (B, C, H, W), by painting the patches it was not shown.
+    """Trains a plain ViT on images (B, C, H, W) without labels, by reconstructing hidden patches.
 
     backbone: a ViT with timm's parts (patch_embed, pos_embed, blocks, norm, and cls_token or reg_token where it has
-    them). decoder_width: None is half the encoder's, in steps of 32. Two decoder blocks suffice at 28-96 px and keep
-    the step cheap; the paper's decoder for 224 px has a width of 512 and a depth of 8.
+    them). decoder_width: None is half the encoder's, in steps of 32. Two decoder blocks suffice at 28-96 px and make
+    the step cheap. The paper's decoder for 224 px has a width of 512 and a depth of 8.
     Raises UserError for a backbone without those parts, or a mask ratio outside [0, 1).
     """
 
@@ -89,7 +81,7 @@ class MAE(LightningModule):
         steps: int = 1_500,
     ) -> None:
         super().__init__()
-        check(backbone, mask_ratio)
+        check_backbone(backbone, mask_ratio)
         encoder: Any = backbone
         self.encoder = encoder
         self.mask_ratio = mask_ratio
@@ -106,12 +98,12 @@ class MAE(LightningModule):
         self.blocks = nn.Sequential(*(Block(narrow, narrow // 16) for _ in range(decoder_depth)))
         self.norm = nn.LayerNorm(narrow)
         self.reconstruct = nn.Linear(narrow, self.patch**2 * int(encoder.in_chans))
-        self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer, so that it survives a resume
+        self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer survives a resume
         self.reset()
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module, *, steps: int) -> Self:
-        """As the run says; a run without a learning rate gets LEARNING_RATE."""
+    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
+        """Return the module that a run's fields describe, with LEARNING_RATE if the run has none."""
         rate = LEARNING_RATE if run.learning_rate is None else run.learning_rate
         return cls(
             backbone,
@@ -119,14 +111,14 @@ class MAE(LightningModule):
             learning_rate=rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
-            steps=steps,
+            steps=steps(run),
         )
 
     def reset(self) -> None:
-        """The paper's beginning: Xavier for linear layers, 0.02 for the mask token, sines and cosines for positions.
+        """Initialise as the paper: Xavier for linear layers, 0.02 for the mask token, sines and cosines for positions.
 
-        The encoder's positions stay trainable, unlike the paper's; starting them from the fixed ones spares a short
-        pretraining the discovery of what lies beside what.
+        Unlike the paper's, the encoder's positions stay trainable. Starting from the fixed ones saves a short
+        pretraining the time to learn which patches are neighbours.
         """
         nn.init.normal_(self.mask_token, std=0.02)
         for module in (self.embed, self.reconstruct, *self.blocks.modules()):
@@ -138,31 +130,31 @@ class MAE(LightningModule):
             self.encoder.pos_embed[:, -N:] = sine_cosine(*self.grid, self.encoder.pos_embed.shape[-1])
 
     def mask(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """(B, N), 1 is masked; each image has a mask of its own."""
+        """Draw a mask (B, N) for each image, where 1 is masked."""
         return random_mask(batch, self.grid[0] * self.grid[1], self.mask_ratio, generator=generator)
 
     def encode(self, images: Tensor, mask: Tensor) -> Tensor:
-        """The backbone on the visible patches alone: (B, prefix + V, D), prefix being class and register tokens."""
+        """Return the backbone's tokens (B, prefix + V, D) of visible patches, after class and register tokens."""
         vit = self.encoder
         hidden = unpatches(mask[:, :, None].expand(-1, -1, self.patch**2), self.patch, *self.grid)  # (B, 1, H, W)
-        images = images * (1 - hidden)  # a stem of someone's own may look beyond its patch; plain patches don't
+        images = images * (1 - hidden)  # a user's stem may overlap neighbouring patches
         x: Tensor = vit.patch_embed(images)  # (B, h, w, D) from ours, (B, N, D) from timm's
         x = x.flatten(1, -2)  # (B, N, D)
         N, D = x.shape[1:]
         x = x + vit.pos_embed[:, -N:]
-        at = visible_places(mask, N - masked_count(N, self.mask_ratio))  # (B, V)
-        x = x.gather(1, at[:, :, None].expand(-1, -1, D))  # (B, V, D)
+        visible = visible_indices(mask, N - masked_count(N, self.mask_ratio))  # (B, V)
+        x = x.gather(1, visible[:, :, None].expand(-1, -1, D))  # (B, V, D)
         x = vit_tokens(vit, x, vit.pos_embed[:, :-N])  # (B, prefix + V, D)
-        return vit.fc_norm(x) if hasattr(vit, "fc_norm") else x  # where a ViT that pools has its last norm
+        return vit.fc_norm(x) if hasattr(vit, "fc_norm") else x  # the last norm of a ViT that pools
 
     def decode(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Every patch's painting, (B, N, P²·C), from the visible ones' tokens."""
+        """Return the reconstruction of every patch, (B, N, P²·C), from the tokens of visible ones."""
         B, N = mask.shape
         V = N - masked_count(N, self.mask_ratio)
         x: Tensor = self.embed(tokens)  # (B, prefix + V, E)
-        prefix, seen = x[:, :-V], x[:, -V:]
-        at = visible_places(mask, V)[:, :, None].expand_as(seen)  # (B, V, E)
-        x = self.mask_token.to(seen.dtype).expand(B, N, -1).scatter(1, at, seen) + self.positions  # (B, N, E)
+        prefix, visible = x[:, :-V], x[:, -V:]
+        places = visible_indices(mask, V)[:, :, None].expand_as(visible)  # (B, V, E)
+        x = self.mask_token.to(visible.dtype).expand(B, N, -1).scatter(1, places, visible) + self.positions  # (B, N, E)
         x = self.blocks(torch.cat([prefix, x], dim=1))  # (B, prefix + N, E)
         x = self.reconstruct(self.norm(x[:, -N:]))  # (B, N, P²·C)
         return x
@@ -170,35 +162,35 @@ class MAE(LightningModule):
     def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
         mask = self.mask(len(images)).to(images.device)
         tokens = self.encode(images, mask)
-        self.feature_std.copy_(spread(tokens.mean(1)))
+        self.feature_std.copy_(feature_std(tokens.mean(1)))
         return mae_loss(self.decode(tokens, mask), images, mask, patch=self.patch)
 
     def configure_optimizers(self) -> Any:
         return optimizer.configure(self, betas=BETAS, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:
-        """The spread of the last step's features, and whether they have collapsed."""
-        return feature_diagnostics(self.feature_std)
+        """Return the last step's `feature_std` and whether the features have collapsed."""
+        return collapse_diagnostics(self.feature_std)
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
-        """`reconstruction`: the originals, what the encoder saw, and the gaps painted; up to 8 images."""
+        """Return `reconstruction` of up to 8 images: the originals, the visible patches, the reconstruction."""
         images = images[:8]
         mask = self.mask(len(images), torch.Generator().manual_seed(0)).to(images.device)
         predicted = self.decode(self.encode(images, mask), mask)  # (B, N, P²·C)
         target = patches(images, self.patch)
         mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
-        predicted = predicted * (variance + 1e-6).sqrt() + mean  # a patch is painted up to its mean and contrast
+        predicted = predicted * (variance + 1e-6).sqrt() + mean  # with the original's mean and contrast
         hidden = mask[:, :, None]
-        seen = target * (1 - hidden) + hidden * target.mean((1, 2), keepdim=True)
-        painted = target * (1 - hidden) + hidden * predicted
-        rows = [images, *(unpatches(x, self.patch, *self.grid) for x in (seen, painted))]
+        visible = target * (1 - hidden) + hidden * target.mean((1, 2), keepdim=True)
+        complete = target * (1 - hidden) + hidden * predicted
+        rows = [images, *(unpatches(x, self.patch, *self.grid) for x in (visible, complete))]
         return {"reconstruction": picture_grid(rows, like=images)}
 
 
-def check(backbone: nn.Module, mask_ratio: float) -> None:
-    """Raises UserError unless the backbone is a plain ViT with absolute positions, and the ratio in [0, 1)."""
+def check_backbone(backbone: nn.Module, mask_ratio: float) -> None:
+    """Raise UserError unless the backbone is a plain ViT with absolute positions and the ratio is in [0, 1)."""
     if not 0 <= mask_ratio < 1:
         raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.75 is MAE's own")
     why = "its encoder sees visible patches alone, which needs a plain ViT with position embeddings"
-    require(backbone, "mae", ("patch_embed", "pos_embed", "blocks", "norm"), why)
+    check_parts(backbone, "mae", ("patch_embed", "pos_embed", "blocks", "norm"), why)

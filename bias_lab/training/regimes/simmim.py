@@ -1,8 +1,8 @@
-"""Masked image modelling with one linear layer for a decoder (Xie et al. 2022, SimMIM, arXiv:2111.09886).
+"""Masked image modelling with a linear decoder (Xie et al. 2022, SimMIM, arXiv:2111.09886).
 
-Squares of the image are hidden behind a learnt mask token, the backbone sees all places, and a 1x1 convolution on its
-last map paints the pixels; an L1 loss on the hidden ones. A transformer gets the token in place of its patches'
-embeddings, as in the paper. What has no patches (a CNN, MobileViT) gets a learnt pixel in place of the hidden ones.
+Squares of the image are replaced by a learnt mask token. A 1x1 convolution on the backbone's last map reconstructs the
+pixels, with an L1 loss on the hidden ones. In a transformer the token replaces patch embeddings, as in the paper. In a
+backbone without patches (a CNN, MobileViT) a learnt pixel replaces the hidden pixels.
 """
 
 from typing import Any, Self
@@ -12,24 +12,18 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from bias_lab.definition import Run
+from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
-from bias_lab.training.regimes.shared import (
-    Picture,
-    feature_diagnostics,
-    feature_map,
-    picture_grid,
-    random_mask,
-    require,
-    spread,
-)
+from bias_lab.training.job import Picture
+from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_map, feature_std, picture_grid
+from bias_lab.training.regimes.masking import random_mask
 
-LEARNING_RATE = 1e-3  # for small images and batches of 128, where a run names none
+LEARNING_RATE = 1e-3  # where a run has none, for small images and batches of 128
 
 
 def simmim_loss(predicted: Tensor, images: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute error over the values of masked pixels, a scalar; 0 if nothing is masked.
+    """Return the mean absolute error over the values of masked pixels, a scalar, which is 0 if nothing is masked.
 
     predicted, images: (B, C, H, W). mask: (B, 1, H, W), 1 is masked.
     """
@@ -38,9 +32,10 @@ def simmim_loss(predicted: Tensor, images: Tensor, mask: Tensor) -> Tensor:
 
 
 def mask_unit(image_size: int, patch: int) -> int:
-    """Side of the squares that are hidden, in pixels, where none is given: the paper's 32 at 224 px, in proportion.
+    """Return the side of the hidden squares in pixels, in proportion to the paper's 32 at 224 px.
 
-    The smallest multiple of the patch that divides the image and is at least a seventh of it.
+    It is the smallest multiple of the patch that divides the image and is at least a seventh of it.
+    Raise UserError if there is none.
     """
     fitting = [u for u in range(patch, image_size + 1, patch) if image_size % u == 0 and u * 7 >= image_size]
     if not fitting:
@@ -49,10 +44,10 @@ def mask_unit(image_size: int, patch: int) -> int:
 
 
 class SimMIM(LightningModule):
-    """Any backbone learns from images alone, (B, C, H, W), by painting squares that are hidden from it.
+    """Trains any backbone on images (B, C, H, W) without labels, by reconstructing hidden squares.
 
-    unit: side of a square in pixels, a multiple of the patch; None: `mask_unit`. It does not depend on the patch size
-    otherwise, so that backbones with other patches get the same task. 0.6 and a unit of 32 at 224 px are the paper's.
+    unit: side of a square in pixels, a multiple of the patch. None is `mask_unit`, so that backbones with different
+    patches get the same task. A ratio of 0.6 and a unit of 32 at 224 px are the paper's.
     Raises UserError for a mask ratio outside [0, 1), or squares that don't fit.
     """
 
@@ -72,35 +67,35 @@ class SimMIM(LightningModule):
         super().__init__()
         if not 0 <= mask_ratio < 1:
             raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.6 is SimMIM's own")
-        require(backbone, "simmim", ("forward_features", "feature_info", "num_features"))
+        check_parts(backbone, "simmim", ("forward_features", "feature_info", "num_features"))
         encoder: Any = backbone
         self.encoder = encoder
         self.mask_ratio, self.unit = mask_ratio, unit
         self.schedule: dict[str, Any] = dict(
             learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
         )
-        self.patch, width = token_place(backbone)
+        self.patch, width = token_shape(backbone)
         self.mask_token = nn.Parameter(torch.zeros(width))
         if self.patch is not None:
             nn.init.trunc_normal_(self.mask_token, std=0.02)  # a pixel's stays 0, the mean of normalised images
         self.stride = int(encoder.feature_info[-1]["reduction"])
         self.reconstruct = nn.Conv2d(encoder.num_features, self.stride**2 * channels_of(backbone), kernel_size=1)
-        self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer, so that it survives a resume
+        self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer survives a resume
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module, *, steps: int) -> Self:
-        """As the run says; a run without a learning rate gets LEARNING_RATE."""
+    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
+        """Return the module that a run's fields describe, with LEARNING_RATE if the run has none."""
         return cls(
             backbone,
             mask_ratio=run.mask_ratio,
             learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
-            steps=steps,
+            steps=steps(run),
         )
 
     def mask(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
-        """(B, 1, H, W), 1 is masked: whole squares, the same number in every image, each image drawn for itself."""
+        """Draw a mask (B, 1, H, W) of whole squares, where 1 is masked, with the same number in every image."""
         unit = self.unit or mask_unit(height, self.patch or 1)
         if height % unit or width % unit or unit % (self.patch or 1):
             raise UserError(
@@ -113,29 +108,27 @@ class SimMIM(LightningModule):
         return squares.repeat_interleave(unit, 2).repeat_interleave(unit, 3)  # (B, 1, H, W)
 
     def encode(self, images: Tensor, mask: Tensor) -> Tensor:
-        """The backbone's last map, (B, D, h, w), of images whose masked squares it does not see."""
+        """Return the backbone's last map (B, D, h, w) of images without their masked squares."""
         if self.patch is None:
             hidden = mask * self.mask_token[:, None, None].to(images.dtype)  # (B, C, H, W)
             features = self.encoder.forward_features(images * (1 - mask) + hidden)
         else:
             covered = mask[:, 0, :: self.patch, :: self.patch]  # (B, h, w), a patch's one value
-            handle = self.encoder.patch_embed.register_forward_hook(
-                lambda *called: self.hide(called[-1], covered)  # (module, what it was given, what it made)
-            )
+            handle = self.encoder.patch_embed.register_forward_hook(lambda *call: self.hide(call[-1], covered))
             try:
-                # a stem of someone's own may look beyond its patch, into what is hidden beside it; plain patches don't
+                # a user's stem may overlap neighbouring patches, so their pixels are hidden too
                 features = self.encoder.forward_features(images * (1 - mask))
             finally:
-                handle.remove()  # the encoder leaves as it came
+                handle.remove()
         return feature_map(self.encoder, features)
 
     def hide(self, embedded: Tensor, covered: Tensor) -> Tensor:
-        """The mask token in place of covered patches. embedded: (B, h, w, D) or (B, N, D). covered: (B, h, w)."""
+        """Return embeddings, (B, h, w, D) or (B, N, D), with the mask token where `covered` (B, h, w) is 1."""
         weight = covered.reshape(*embedded.shape[:-1], 1).to(embedded.dtype)
         return embedded * (1 - weight) + self.mask_token.to(embedded.dtype) * weight
 
     def decode(self, features: Tensor, height: int, width: int) -> Tensor:
-        """Pixels (B, C, H, W) from the map (B, D, h, w); where the backbone rounded up, what lies over is cut off."""
+        """Return pixels (B, C, H, W) from the map (B, D, h, w), without the margin of a backbone that rounds up."""
         pixels = F.pixel_shuffle(self.reconstruct(features), self.stride)  # (B, C, h*stride, w*stride)
         if pixels.shape[2] < height or pixels.shape[3] < width:
             pixels = F.interpolate(pixels, size=(height, width), mode="bilinear")
@@ -145,39 +138,40 @@ class SimMIM(LightningModule):
         B, _, H, W = images.shape
         mask = self.mask(B, H, W).to(images.device)
         features = self.encode(images, mask)  # (B, D, h, w)
-        self.feature_std.copy_(spread(features.mean((2, 3))))
+        self.feature_std.copy_(feature_std(features.mean((2, 3))))
         return simmim_loss(self.decode(features, H, W), images, mask)
 
     def configure_optimizers(self) -> Any:
         return optimizer.configure(self, **self.schedule)
 
     def diagnostics(self) -> dict[str, float | bool]:
-        """The spread of the last step's features, and whether they have collapsed."""
-        return feature_diagnostics(self.feature_std)
+        """Return the last step's `feature_std` and whether the features have collapsed."""
+        return collapse_diagnostics(self.feature_std)
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
-        """`reconstruction`: the originals, what the backbone saw, and the gaps painted; up to 8 images."""
+        """Return `reconstruction` of up to 8 images: the originals, the visible pixels, the reconstruction."""
         images = images[:8]
         B, _, H, W = images.shape
         mask = self.mask(B, H, W, torch.Generator().manual_seed(0)).to(images.device)
-        painted = self.decode(self.encode(images, mask), H, W)
-        seen = images * (1 - mask) + images.mean((2, 3), keepdim=True) * mask
-        return {"reconstruction": picture_grid([images, seen, images * (1 - mask) + painted * mask], like=images)}
+        predicted = self.decode(self.encode(images, mask), H, W)
+        visible = images * (1 - mask) + images.mean((2, 3), keepdim=True) * mask
+        complete = images * (1 - mask) + predicted * mask
+        return {"reconstruction": picture_grid([images, visible, complete], like=images)}
 
 
-def token_place(backbone: Any) -> tuple[int | None, int]:
-    """(patch, D) of a transformer whose patches' embeddings can be replaced; (None, C) of what has no patches."""
+def token_shape(backbone: Any) -> tuple[int | None, int]:
+    """Return the patch and width (P, D) of a transformer's embeddings, or (None, C) of a backbone without patches."""
     embed: Any = getattr(backbone, "patch_embed", None)
     if getattr(embed, "patch_size", None) is None:
         return None, channels_of(backbone)
-    width = getattr(embed.proj, "out_channels", None) or backbone.embed_dim  # a stem of several layers has no one width
+    width = getattr(embed.proj, "out_channels", None) or backbone.embed_dim  # a stem may have several layers
     return int(embed.patch_size[0]), int(width)
 
 
 def channels_of(backbone: nn.Module) -> int:
-    """Channels of the input: those of the first convolution. Raises UserError if there is none."""
+    """Return the input channels of the first convolution. Raise UserError if there is none."""
     first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
-        raise UserError(f"{type(backbone).__name__} has no convolution that would tell its input's channels")
+        raise UserError(f"{type(backbone).__name__} has no convolution, so its input's channels are unknown")
     return first.in_channels

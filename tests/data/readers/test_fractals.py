@@ -1,4 +1,4 @@
-"""Fractals: a pure function of their arguments, classes that differ more than their images do."""
+"""Test that fractals are a pure function of their arguments, and that classes differ more than their images."""
 
 import hashlib
 
@@ -13,7 +13,7 @@ def test_shapes_labels_and_range() -> None:
     assert labels.tolist() == [0, 1, 2] * 4
     assert np.array_equal(images[..., 0], images[..., 2])
     assert (images.reshape(12, -1).max(1) == 255).all()
-    assert ((images > 0).reshape(12, -1).mean(1) > 0.02).all()  # none is a dot
+    assert ((images > 0).reshape(12, -1).mean(1) > 0.02).all()  # no image is a dot
 
 
 def test_the_same_everywhere_and_whatever_else_is_drawn() -> None:
@@ -21,7 +21,7 @@ def test_the_same_everywhere_and_whatever_else_is_drawn() -> None:
     more, _ = fractals(3, 5, 16, 1)
     assert np.array_equal(more[:6], images)
     assert not np.array_equal(fractals(3, 2, 16, 1, seed=1)[0], images)
-    coarse = (images > 0).astype(np.uint8)  # hits and none, which rounding of a logarithm can't change
+    coarse = (images > 0).astype(np.uint8)  # pixels with hits and without, which rounding cannot change
     assert hashlib.sha256(coarse.tobytes()).hexdigest()[:12] == "1240889c7af1"
 
 
@@ -39,11 +39,11 @@ def test_images_of_a_class_are_more_alike_than_those_of_others() -> None:
     same = labels[:, None] == labels[None]
     inside = distance[same & ~np.eye(60, dtype=bool)].mean()
     assert inside < 0.85 * distance[~same].mean()
-    assert inside > 0  # and not copies
+    assert inside > 0  # they are no copies
 
 
 def test_the_attractor_fills_the_frame_unstretched() -> None:
     line = np.stack([np.linspace(0, 8, 50), np.zeros(50)], axis=1)[None]
     picture = draw(line, 10)[0]
-    assert (picture.any(0)).all()  # from edge to edge
-    assert picture.any(1).sum() == 1  # and one row high
+    assert (picture.any(0)).all()  # it reaches from edge to edge
+    assert picture.any(1).sum() == 1  # it is one row high

@@ -26,9 +26,9 @@ def test_grey_has_one_channel_and_grey_with_alpha_too() -> None:
 
 def test_cmyk_jpegs_become_rgb() -> None:
     image = picture(5, side=16)
-    made = pixels(read(encoded(image.convert("CMYK"), "JPEG", quality=95)))
-    assert made.shape == (16, 16, 3)
-    assert np.abs(made.astype(int) - np.asarray(image)).mean() < 12
+    resized = pixels(read(encoded(image.convert("CMYK"), "JPEG", quality=95)))
+    assert resized.shape == (16, 16, 3)
+    assert np.abs(resized.astype(int) - np.asarray(image)).mean() < 12
 
 
 def test_sixteen_bits_keep_their_upper_eight() -> None:
@@ -110,16 +110,16 @@ def test_resize_leaves_an_image_of_that_size_alone() -> None:
 def test_resize_scales_the_shorter_side_and_takes_the_centre() -> None:
     wide = Image.new("RGB", (60, 20), "red")
     wide.paste("blue", (20, 0, 40, 20))
-    made = resize(wide, 10, 3)
-    assert made.shape == (10, 10, 3)
-    assert made[5, 5].tolist() == [0, 0, 255]
+    resized = resize(wide, 10, 3)
+    assert resized.shape == (10, 10, 3)
+    assert resized[5, 5].tolist() == [0, 0, 255]
     assert resize(wide.rotate(90, expand=True), 10, 3).shape == (10, 10, 3)
 
 
 def test_resize_gives_grey_three_channels_where_asked() -> None:
-    made = resize(picture(1, mode="L"), 8, 3)
-    assert made.shape == (8, 8, 3)
-    assert np.array_equal(made[..., 0], made[..., 2])
+    resized = resize(picture(1, mode="L"), 8, 3)
+    assert resized.shape == (8, 8, 3)
+    assert np.array_equal(resized[..., 0], resized[..., 2])
     assert resize(picture(1, mode="L"), 8, 1).shape == (8, 8, 1)
 
 

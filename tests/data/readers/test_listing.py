@@ -1,4 +1,4 @@
-"""What lies where: splits by the names of folders and tables, sorted classes, nothing decoded."""
+"""Test that splits follow the names of folders and tables, that classes are sorted, and that nothing is decoded."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from bias_lab.errors import UserError
 
 
 def touch(root: Path, *names: str) -> Path:
-    """Files without content: a listing looks at names alone."""
+    """Create empty files, since a listing reads names alone."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"")
@@ -19,36 +19,38 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def test_class_folders_are_classes_in_sorted_order_and_files_too(tmp_path: Path) -> None:
-    made = listing(touch(tmp_path, "b/2.png", "b/10.png", "a/deep/er/1.JPG", "C/x.webp"))
-    assert (made.kind, made.classes) == ("folder", ["C", "a", "b"])
-    assert [item.name for item in made.items] == ["C/x.webp", "a/deep/er/1.JPG", "b/10.png", "b/2.png"]
-    assert {item.split for item in made.items} == {""}
+    listed = listing(touch(tmp_path, "b/2.png", "b/10.png", "a/deep/er/1.JPG", "C/x.webp"))
+    assert (listed.kind, listed.classes) == ("folder", ["C", "a", "b"])
+    assert [item.name for item in listed.items] == ["C/x.webp", "a/deep/er/1.JPG", "b/10.png", "b/2.png"]
+    assert {item.split for item in listed.items} == {""}
 
 
 @pytest.mark.parametrize(("word", "split"), SPLITS.items())
 def test_a_splits_folder_may_be_called_by_any_of_its_words(tmp_path: Path, word: str, split: str) -> None:
     train = word.title() if split == "train" else "train"
-    made = listing(touch(tmp_path, f"{train}/a/1.png", f"{train}/b/2.png", f"{word.title()}/a/3.png"))
-    assert {item.split for item in made.items} == {"train", split}
+    listed = listing(touch(tmp_path, f"{train}/a/1.png", f"{train}/b/2.png", f"{word.title()}/a/3.png"))
+    assert {item.split for item in listed.items} == {"train", split}
 
 
 @pytest.mark.parametrize("two", [("train", "training"), ("val", "Val")])
 def test_two_folders_for_one_split_are_refused(tmp_path: Path, two: tuple[str, str]) -> None:
     touch(tmp_path, "train/a/1.png", *(f"{name}/b/2.png" for name in two))
     first, second = sorted(two)
-    with pytest.raises(UserError, match=f"has {first}/ and {second}/ for '{SPLITS[two[0]]}'; keep one of them"):
+    with pytest.raises(
+        UserError, match=f"has {first}/ and {second}/ for the split '{SPLITS[two[0]]}'; keep one of them"
+    ):
         listing(tmp_path)
 
 
 def test_folders_beside_the_splits_are_left_out_and_named(tmp_path: Path) -> None:
-    made = listing(touch(tmp_path, "train/a/1.png", "test/a/2.png", "masks/a/3.png"))
-    assert len(made.items) == 2
-    assert made.warnings == ["beside train/: left out masks"]
+    listed = listing(touch(tmp_path, "train/a/1.png", "test/a/2.png", "masks/a/3.png"))
+    assert len(listed.items) == 2
+    assert listed.warnings == ["next to train/, these are left out: masks"]
 
 
 def test_a_folder_called_like_an_image_is_listed_as_one_so_that_it_is_refused(tmp_path: Path) -> None:
-    made = listing(touch(tmp_path, "a/1.png", "b/odd.png/inside.png"))
-    assert [item.name for item in made.items] == ["a/1.png", "b/odd.png"]
+    listed = listing(touch(tmp_path, "a/1.png", "b/odd.png/inside.png"))
+    assert [item.name for item in listed.items] == ["a/1.png", "b/odd.png"]
 
 
 def test_tables_named_by_their_splits_win_over_folders_beside_them(tmp_path: Path) -> None:
@@ -57,17 +59,17 @@ def test_tables_named_by_their_splits_win_over_folders_beside_them(tmp_path: Pat
     rows.to_parquet(tmp_path / "train-00001-of-00002.parquet")
     rows.to_parquet(tmp_path / "validation.parquet")
     touch(tmp_path, "sample/a/1.png")
-    made = listing(tmp_path)
-    assert [item.split for item in made.items] == ["train"] * 4 + ["val"] * 2
-    assert made.classes == ["0", "1"]
-    assert made.warnings == ["beside the tables: left out the folder sample"]
+    listed = listing(tmp_path)
+    assert [item.split for item in listed.items] == ["train"] * 4 + ["val"] * 2
+    assert listed.classes == ["0", "1"]
+    assert listed.warnings == ["the folder sample next to the tables is left out"]
 
 
 def test_a_table_whose_name_says_no_split_is_refused_beside_others(tmp_path: Path) -> None:
     rows = pd.DataFrame({"path": ["x.png"], "label": [1]})
     for name in ("train", "more"):
         rows.to_parquet(tmp_path / f"{name}.parquet")
-    with pytest.raises(UserError, match="its name says no split"):
+    with pytest.raises(UserError, match="its name has no split"):
         listing(tmp_path)
 
 
@@ -76,7 +78,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a folder nor a table"):
         listing(tmp_path / "images.zip")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match="no parquet file"):
+    with pytest.raises(UserError, match="not a parquet file"):
         listing(tmp_path / "broken.parquet")
 
 
@@ -87,12 +89,12 @@ def test_a_table_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_called_like_a_table_is_a_folder(tmp_path: Path) -> None:
-    made = listing(touch(tmp_path, "train.parquet/1.png", "other/2.png"))
-    assert made.classes == ["other", "train.parquet"]
+    listed = listing(touch(tmp_path, "train.parquet/1.png", "other/2.png"))
+    assert listed.classes == ["other", "train.parquet"]
 
 
 def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
-    """Its end, where a table says what it holds, is whole; the labels are not."""
+    """The end of the file, which describes the table, is intact, but the labels are damaged."""
     pd.DataFrame({"path": [f"{k}.png" for k in range(3000)], "label": range(3000)}).to_parquet(tmp_path / "t.parquet")
     whole = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(whole[:4] + b"\xff" * (len(whole) - 4000) + whole[len(whole) - 3996 :])
@@ -101,7 +103,7 @@ def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel refuses nothing to root, whom tests may run as; so the refusal is planted."""
+    """Tests may run as root, who may read everything. Therefore the error is planted."""
     touch(tmp_path, "a/1.png", "b/2.png")
     scan = os.scandir
 

@@ -1,4 +1,4 @@
-"""Manifests: what is published can be used by someone else, and what does not fit is refused."""
+"""Test that a published manifest can be used by someone else, and that one that does not match is refused."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from bias_lab.data import subsets
+from bias_lab.data.own_images import index
 from bias_lab.data.readers import manifests
 from bias_lab.data.readers.manifests import Pool, pool, ranking, read, use, write
-from bias_lab.data.own_images import index
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import class_folders
 
 
 def images(*, shuffled: int | None = None) -> Pool:
-    """Forty images of four unequal classes; shuffled: the same ones in another order."""
+    """Return forty images of four unequal classes. shuffled: the same images in another order."""
     labels = np.repeat(np.arange(4), [16, 12, 8, 4])
     hashes = [f"{k:032x}" for k in range(40)]
     order = np.arange(40) if shuffled is None else np.random.default_rng(shuffled).permutation(40)
@@ -88,7 +88,7 @@ def test_what_is_no_manifest_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no manifest"):
         read(tmp_path / "m.parquet")
     (tmp_path / "m.parquet").write_bytes(b"hello")
-    with pytest.raises(UserError, match="no parquet file"):
+    with pytest.raises(UserError, match="not a parquet file"):
         read(tmp_path / "m.parquet")
     pd.DataFrame({"index": [1]}).to_parquet(tmp_path / "m.parquet")
     with pytest.raises(UserError, match="no column label"):
@@ -123,8 +123,8 @@ def test_balanced_manifests_have_equal_counts(tmp_path: Path) -> None:
 
 def test_a_plain_list_of_a_users_folder(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "mine", {"cat": 10, "dog": 10})
-    found = index(root, folder=tmp_path / "out")
-    mine = pool(found.identity, place=found.place)
+    indexed = index(root, folder=tmp_path / "out")
+    mine = pool(indexed.identity, place=indexed.place)
     lines = [f"cat/{Path(mine.names[0]).name} cat", "", "# by name, by number, by path", f"{mine.names[-1]}\t1"]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
     assert ranking(use(tmp_path / "list.txt", mine, folder=tmp_path / "out").place).tolist() == [
@@ -148,5 +148,9 @@ def test_a_plain_list_of_indices_and_no_test_image(tmp_path: Path) -> None:
 
 
 def test_the_embedded_datasets_pool() -> None:
-    found = pool("fashion_mnist_12k")
-    assert (found.dataset, len(found.hashes), found.fingerprint) == ("fashion_mnist_12k", 10_000, "ab14759e263048dc")
+    indexed = pool("fashion_mnist_12k")
+    assert (indexed.dataset, len(indexed.hashes), indexed.fingerprint) == (
+        "fashion_mnist_12k",
+        10_000,
+        "ab14759e263048dc",
+    )

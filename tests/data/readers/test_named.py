@@ -1,4 +1,4 @@
-"""Datasets by name: the embedded one is what its script made; torchvision's are read where they lie."""
+"""Test the packaged dataset against its script, and datasets by name that are absent, damaged or complete."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def test_the_embedded_datasets_fingerprint_is_its_content() -> None:
         ("test", images.classes[c], content_hash(x)) for x, c in zip(images.test, images.test_labels, strict=True)
     ]
     assert fingerprint(triples) == images.fingerprint == "ab14759e263048dc"
-    assert not {t[2] for t in triples[:10_000]} & {t[2] for t in triples[10_000:]}  # no test image in the pool
+    assert not {t[2] for t in triples[:10_000]} & {t[2] for t in triples[10_000:]}  # no test image is in the pool
 
 
 def test_the_packed_file_is_small_and_comes_with_licence_and_source() -> None:
@@ -68,16 +68,16 @@ def test_a_damaged_package_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
 def test_the_script_makes_the_same_images_again(tmp_path: Path) -> None:
-    """Copied elsewhere, so that a test never writes into the package; the packer may differ, its content not."""
+    """The script runs from a copy, so that no test writes into the package. Another packer may give other bytes."""
     from bias_lab.data.embedded import make
 
     copy = tmp_path / "make.py"
     copy.write_text(Path(make.__file__).read_text(encoding="utf-8"), encoding="utf-8")
     subprocess.run([sys.executable, str(copy)], check=True, capture_output=True)
-    made = json.loads((tmp_path / "fashion_mnist_12k.json").read_text(encoding="utf-8"))
+    again = json.loads((tmp_path / "fashion_mnist_12k.json").read_text(encoding="utf-8"))
     ours = json.loads(files("bias_lab.data.embedded").joinpath("fashion_mnist_12k.json").read_text(encoding="utf-8"))
-    assert made["raw_sha256"] == ours["raw_sha256"]
-    assert made["fingerprint"] == ours["fingerprint"]
+    assert again["raw_sha256"] == ours["raw_sha256"]
+    assert again["fingerprint"] == ours["fingerprint"]
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
@@ -89,7 +89,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 
 
 def test_a_damaged_dataset_is_named_with_the_way_out(tmp_path: Path) -> None:
-    make_cifar10(tmp_path)  # its checksums are not the published ones
+    make_cifar10(tmp_path)  # its checksums differ from the published ones
     with pytest.raises(UserError, match=r"cifar10: .*corrupted.*fetch cifar-10-python.tar.gz"):
         named.check("cifar10", data_root=str(tmp_path))
 
@@ -104,7 +104,7 @@ def test_an_empty_folder_that_a_failed_download_left_does_not_hide_the_dataset(t
 
 @pytest.fixture
 def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """MNIST of eight training and four test images, for which the catalogue and the checksums hold. Three are one."""
+    """Make an MNIST of eight training and four test images that matches the catalogue. Three images are equal."""
     pixels, _ = make_mnist(tmp_path)
     pixels[[3, 8]] = pixels[1]
     folder = tmp_path / "MNIST" / "raw"
@@ -142,11 +142,11 @@ def test_a_dataset_without_known_checksums_is_not_said_to_have_right_ones(
     make_tiny_imagenet(tmp_path)
     row = replace(catalogue.DATASETS["tiny_imagenet"], classes=2, class_counts=(4, 4), test_images=4)
     monkeypatch.setitem(catalogue.DATASETS, "tiny_imagenet", row)
-    said = named.check("tiny_imagenet", data_root=str(tmp_path))
-    assert said[1] == "checksums: none are known here for tiny_imagenet; its files are counted and read, not verified"
+    lines = named.check("tiny_imagenet", data_root=str(tmp_path))
+    assert lines[1] == "checksums: none are known here for tiny_imagenet; its files are counted and read, not verified"
     images = open_images("tiny_imagenet", data_root=str(tmp_path))
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (images.mean, images.std))
-    assert said[4] == f"64 px, 3 channels; of the training images: mean {mean}, standard deviation {std}"
+    assert lines[4] == f"64 px, 3 channels; of the training images: mean {mean}, standard deviation {std}"
 
 
 def test_fashion_mnists_checksums_are_those_that_the_embedded_dataset_was_made_from() -> None:
@@ -169,7 +169,9 @@ def test_an_absent_dataset_says_in_one_line_what_to_fetch_and_where_to_put_it(
         open_images(name, data_root=str(tmp_path))
     message = str(error.value)
     assert f"{name} is not in {tmp_path}" in message
-    assert ("tried many mirrors" in message) == ("got: <no network>)" in message)  # all of it, or none
+    assert ("tried many mirrors" in message) == (
+        "got: <no network>)" in message
+    )  # the whole reason is shown, or nothing of it
     assert "fetch " in message
     assert str(tmp_path / row.places[0]) in message
     assert "--data-root or BIAS_LAB_DATA" in message

@@ -1,4 +1,4 @@
-"""Stores on disk: built once, whole or not at all, and never trusted when they are not what was written."""
+"""Test that a store is built once, completely or not at all, and that a changed one is never opened."""
 
 import json
 import os
@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 from bias_lab.data import store
-from bias_lab.data.readers import pixel_store
 from bias_lab.data.own_images import Index, index
+from bias_lab.data.readers import pixel_store
 from bias_lab.data.store import open_images
 from tests.data.pictures_on_disk import class_folders
-from tests.data.stores_on_disk import files, found, opened
+from tests.data.stores_on_disk import files, indexed, opened
 
-assert found  # a fixture
+assert indexed  # a fixture
 
 
-def test_a_second_opening_decodes_nothing(found: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = opened(found, tmp_path)
+def test_a_second_opening_decodes_nothing(indexed: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(indexed, tmp_path)
     monkeypatch.setattr(store, "decode_all", lambda *_: pytest.fail("decoded again"))
     monkeypatch.setattr(pixel_store, "content_hash", lambda *_: pytest.fail("read it all again"))
-    shutil.rmtree(Path(found.place["path"]))  # nor does it need the files
-    again = opened(found, tmp_path)
+    shutil.rmtree(Path(indexed.place["path"]))  # the files are not needed
+    again = opened(indexed, tmp_path)
     assert np.array_equal(again.train, first.train)
     assert isinstance(again.train, np.memmap)
     assert not again.train.flags.writeable
@@ -38,8 +38,8 @@ def test_a_second_opening_decodes_nothing(found: Index, tmp_path: Path, monkeypa
         *("header of bytes", "header {}", "header []", "header without checksum", "note of bytes"),
     ],
 )
-def test_a_store_that_is_not_whole_is_built_again(found: Index, tmp_path: Path, damage: str) -> None:
-    before = np.array(opened(found, tmp_path).train)
+def test_a_store_that_is_not_whole_is_built_again(indexed: Index, tmp_path: Path, damage: str) -> None:
+    before = np.array(opened(indexed, tmp_path).train)
     (data,), (header,) = files(tmp_path, ".u8"), files(tmp_path, ".json")
     raw = bytearray(data.read_bytes())
     if damage == "truncated":
@@ -62,16 +62,16 @@ def test_a_store_that_is_not_whole_is_built_again(found: Index, tmp_path: Path, 
         files(tmp_path, ".checked")[0].write_bytes(b"\xff")
     else:
         (header if damage == "header gone" else data).unlink()
-    os.utime(data if data.exists() else header, (2e9, 2e9))  # a later time, however coarse the clock
-    assert np.array_equal(opened(found, tmp_path).train, before)
+    os.utime(data if data.exists() else header, (2e9, 2e9))  # a later time, even with a coarse clock
+    assert np.array_equal(opened(indexed, tmp_path).train, before)
 
 
 def test_a_data_root_that_cannot_be_written_is_no_fault(
-    found: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    indexed: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     (tmp_path / "root").write_text("a file where a folder should be", encoding="utf-8")
-    assert len(opened(found, tmp_path).train) == 16
+    assert len(opened(indexed, tmp_path).train) == 16
     assert list((tmp_path / "home").rglob("*.u8"))
 
 
@@ -85,7 +85,7 @@ def test_the_data_root_is_what_is_given_else_the_environments_else_the_cache(mon
 
 # --- several processes -----------------------------------------------------------------------------------------------
 
-# Neither takes the lock before both have found that there is no store.
+# Neither takes the lock before both have indexed that there is no store.
 OPEN = """
 import json, pathlib, sys, time
 from bias_lab.data import store
@@ -109,34 +109,34 @@ print(int(images.train.astype(int).sum()))
 """
 
 
-def start(found: Index, tmp_path: Path, name: str) -> "subprocess.Popen[str]":
-    (tmp_path / "place.json").write_text(json.dumps(found.place), encoding="utf-8")
+def start(indexed: Index, tmp_path: Path, name: str) -> "subprocess.Popen[str]":
+    (tmp_path / "place.json").write_text(json.dumps(indexed.place), encoding="utf-8")
     command = [sys.executable, "-c", OPEN, str(tmp_path / "place.json"), str(tmp_path / "root"), name]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def test_two_processes_at_once_build_it_once(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "mine", {"a": 40, "b": 40}, side=40)
-    found = index(root, folder=tmp_path / "out", image_size=32)
-    both = [start(found, tmp_path, name) for name in ("one", "other")]
-    said = [process.communicate(timeout=120)[0].split() for process in both]
+    indexed = index(root, folder=tmp_path / "out", image_size=32)
+    both = [start(indexed, tmp_path, name) for name in ("one", "other")]
+    outputs = [process.communicate(timeout=120)[0].split() for process in both]
     assert len(files(tmp_path, ".u8")) == 1
-    total = str(int(opened(found, tmp_path).train.astype(int).sum()))
-    assert sorted(said) == [[total], ["built", total]]
+    total = str(int(opened(indexed, tmp_path).train.astype(int).sum()))
+    assert sorted(outputs) == [[total], ["built", total]]
 
 
-def test_what_a_killed_builder_left_is_cleared_away(found: Index, tmp_path: Path) -> None:
-    opened(found, tmp_path)
+def test_what_a_killed_builder_left_is_cleared_away(indexed: Index, tmp_path: Path) -> None:
+    opened(indexed, tmp_path)
     (data,), (header,) = files(tmp_path, ".u8"), files(tmp_path, ".json")
     left = data.with_name(f".{data.name}.abc.tmp")
     left.write_bytes(b"half")
     header.unlink()
-    opened(found, tmp_path)
+    opened(indexed, tmp_path)
     assert not left.exists()
 
 
-# Builders, forked from one process, count the steps of their build, each before and after. The first goes to the end
-# and writes its steps down; each further one kills itself at a step that is chosen from those.
+# Builders are forked from one process and count the steps of their build, each before and after. The first one runs to
+# the end and writes its steps to a file. Each further one kills itself at one of these steps.
 BUILDERS = """
 import json, os, pathlib, signal, sys, threading
 import pandas
@@ -146,7 +146,7 @@ from bias_lab.data.readers import decoding, image_file, pixel_store
 place, kills = json.loads(pathlib.Path(sys.argv[1]).read_text()), int(sys.argv[3])
 decoding.ALONE = int(sys.argv[4])
 system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
-ours = {image_file.pixels: "image", decoding.wait: "wait", pixel_store.of_sums: "moments", pixel_store.content_hash: "sum"}
+ours = {image_file.pixels: "image", decoding.Future.result: "part", pixel_store.of_sums: "moments"}
 named = {function.__code__: name for function, name in ours.items()}
 steps, one_at_a_time = [], threading.Lock()
 
@@ -191,26 +191,30 @@ print(json.dumps({"steps": steps_of_one, "moments": moments}))
 def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
     tmp_path: Path, alone: int, kills: int
 ) -> None:
-    """Builders are killed at steps spread over the build, around every rename; the next opening is always right."""
+    """Builders are killed at steps all over the build, around every rename. The next opening is always right."""
     root = class_folders(tmp_path / "mine", {"a": 60, "b": 60}, side=24)
-    found = index(root, folder=tmp_path / "out", image_size=24)
-    (tmp_path / "place.json").write_text(json.dumps(found.place), encoding="utf-8")
+    indexed = index(root, folder=tmp_path / "out", image_size=24)
+    (tmp_path / "place.json").write_text(json.dumps(indexed.place), encoding="utf-8")
     arguments = [str(tmp_path / "place.json"), str(tmp_path / "root"), str(kills), str(alone)]
-    made = subprocess.run([sys.executable, "-c", BUILDERS, *arguments], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    told = json.loads(made.stdout)
-    assert len(told["moments"]) == kills
-    renames = [k for k, name in enumerate(told["steps"], 1) if name == "replace"]
-    assert len(renames) == 6, told  # of the pixels, the header, the note that both were checked; before and after each
-    whole = opened(found, tmp_path)
-    for moment in told["moments"]:
-        folder, where = f"root-{moment}", f"step {moment}, {told['steps'][moment - 1]}"
-        left = pixel_store._open(tmp_path / folder / "stores", pixel_store.key_of(found.fingerprint, 24, 3, *found.classes))
+    done = subprocess.run([sys.executable, "-c", BUILDERS, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert len(report["moments"]) == kills
+    renames = [k for k, name in enumerate(report["steps"], 1) if name == "replace"]
+    assert len(renames) == 6, (
+        report
+    )  # before and after that of the pixels, of the header and of the note that both were checked
+    whole = opened(indexed, tmp_path)
+    for moment in report["moments"]:
+        folder, where = f"root-{moment}", f"step {moment}, {report['steps'][moment - 1]}"
+        left = pixel_store._open(
+            tmp_path / folder / "stores", pixel_store.key_of(indexed.fingerprint, 24, 3, *indexed.classes)
+        )
         assert (left is not None) == (moment >= renames[3]), where
-        again = open_images(found.identity, data_root=str(tmp_path / folder), place=found.place)
+        again = open_images(indexed.identity, data_root=str(tmp_path / folder), place=indexed.place)
         for images in (again, *([left] if left else [])):
             assert np.array_equal(images.train, whole.train), where
             assert np.array_equal(images.test, whole.test), where
             assert np.array_equal(images.train_labels, whole.train_labels), where
-        if left is None:  # the next builder clears away what this one left
+        if left is None:  # the next builder removes the remains of this one
             assert not list((tmp_path / folder / "stores").glob(".*.tmp")), where

@@ -1,4 +1,4 @@
-"""Procedural pictures: the cue says the class, everything else does not, and each is a function of (seed, index)."""
+"""Test that the cue alone determines the class, and that an image is a function of (seed, index)."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_classes_take_turns(cue: str) -> None:
 def test_each_cue_speaks_for_the_class_and_the_others_do_not() -> None:
     shape, texture = shapes(INDEX, 16, cue="shape"), shapes(INDEX, 16, cue="texture")
     assert share(shape.shape, shape.labels) == 1
-    assert 0.15 < share(shape.texture, shape.labels) < 0.35  # a quarter, by chance
+    assert 0.15 < share(shape.texture, shape.labels) < 0.35  # a quarter agrees by chance
     assert share(texture.texture, texture.labels) == 1
     assert 0.15 < share(texture.shape, texture.labels) < 0.35
 
@@ -49,7 +49,7 @@ def test_agreeing_cues_agree_and_conflicting_ones_never() -> None:
 
 
 def middle(masks: np.ndarray) -> np.ndarray:
-    """(n, 2): the masks' centres of mass."""
+    """Return the masks' centres of mass, (n, 2)."""
     side = masks.shape[-1]
     at = np.arange(side)
     total = masks.sum((1, 2))
@@ -62,7 +62,7 @@ def test_a_free_figure_stands_anywhere_and_a_fixed_one_in_the_centre() -> None:
     assert middle(free.masks).std(0).min() > 2
     edge = free.masks.copy()
     edge[:, 1:-1, 1:-1] = False
-    assert not edge.any()  # it always fits
+    assert not edge.any()  # the figure always fits
 
 
 def test_forms_have_about_equal_area_so_that_area_is_no_cue() -> None:
@@ -82,7 +82,7 @@ def test_local_form_and_global_arrangement_are_independent() -> None:
 
 @pytest.mark.parametrize("cue", ["shape", "texture"])
 def test_bands_hold_their_frequencies(cue: str) -> None:
-    """Energy of the pictures' mean-free part below a quarter of the Nyquist frequency, noise aside."""
+    """Return the energy of the mean-free images below a quarter of the Nyquist frequency, without the noise."""
 
     def low_share(band: str) -> float:
         x = shapes(INDEX[:80], 32, cue=cue, band=band).images[..., 0].astype(float)
@@ -95,7 +95,7 @@ def test_bands_hold_their_frequencies(cue: str) -> None:
 
 
 def direction(drawn: Drawn) -> np.ndarray:
-    """The class that the stripes' direction speaks for: across which the coarse part of the figure changes most."""
+    """Return the class of the stripes' direction, in which the coarse part of the figure changes most."""
     pictures = drawn.images[..., 0].astype(float)
     down, across = np.gradient(ndimage.gaussian_filter(pictures, (0, 1, 1)), axis=(1, 2))
     twice, apart = 2 * down * across * drawn.masks, (down**2 - across**2) * drawn.masks
@@ -144,13 +144,13 @@ def test_the_picture_in_the_docs_is_what_is_drawn() -> None:
     from PIL import Image
 
     with Image.open(Path(__file__).parents[3] / "docs" / "procedural.png") as committed:
-        same = np.asarray(committed)[30:, 180:] == np.asarray(sheet())[30:, 180:]  # the words' font may differ
-    assert same.mean() > 0.999  # a sine's last digit may round a pixel otherwise on another machine
+        same = np.asarray(committed)[30:, 180:] == np.asarray(sheet())[30:, 180:]  # the font of the words may differ
+    assert same.mean() > 0.999  # the last digit of a sine may round a pixel differently on another machine
 
 
 @pytest.mark.parametrize("cue", ["shape", "texture", "agree", "conflict", "local", "global"])
 def test_wherever_a_figure_stands_it_is_whole(cue: str) -> None:
-    """No figure is cut by the picture's edge; and an arrangement's four parts stay apart."""
+    """No figure is cut by the image's edge, and the four parts of an arrangement do not touch."""
     masks = shapes(np.arange(120), 128, cue=cue, position="free").masks
     assert not masks[:, [0, -1]].any()
     assert not masks[:, :, [0, -1]].any()

@@ -1,4 +1,4 @@
-"""Datasets in the formats they are published in, made small: every reader gives their pixels, labels and classes."""
+"""Test that every reader gives the pixels, labels and classes of a small dataset in its published format."""
 
 import errno
 import gzip
@@ -70,7 +70,7 @@ def make_tiny_imagenet(root: Path) -> Made:
             path = folder / "val" / "images" / f"val_{k}.JPEG"
             lines.append(f"{path.name}\t{wnid}\t0\t0\t63\t63")
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path, "PNG")  # its content, not its name, is what counts
+        Image.fromarray(image).save(path, "PNG")  # the content decides, not the name
     (folder / "val" / "val_annotations.txt").write_text("\n".join(lines), encoding="utf-8")
     order = [k for k in range(8) if labels[k] == 0] + [k for k in range(8) if labels[k] == 1] + [8, 9, 10, 11]
     return pixels[order], [labels[k] for k in order]
@@ -92,7 +92,7 @@ def make_stl10(root: Path) -> Made:
 
 def save(image: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path, "PNG")  # its content, not its name, is what counts
+    Image.fromarray(image).save(path, "PNG")  # the content decides, not the name
     return path
 
 
@@ -146,7 +146,7 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
 
 @pytest.fixture
 def any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small files cannot have the published ones' checksums."""
+    """Accept any checksum, since small files cannot have the published ones."""
     import torchvision.datasets as known
 
     for module in (known.cifar, known.svhn, known.stl10, known.flowers102):
@@ -162,7 +162,7 @@ def test_a_dataset_that_the_user_has_is_read_where_it_lies(name: str, tmp_path: 
     assert np.array_equal(np.concatenate([images.train, images.test]), pixels)
     assert [*images.train_labels, *images.test_labels] == labels
     assert images.train.shape[1] == catalogue.dataset(name).image_size
-    with pytest.raises(UserError, match="the catalogue says"):  # it is not whole
+    with pytest.raises(UserError, match="the catalogue says"):  # it is incomplete
         named.check(name, data_root=str(tmp_path))
 
 
@@ -178,7 +178,7 @@ def test_unlabelled_images_come_without_labels(tmp_path: Path) -> None:
 def test_binary_cifar10_has_the_classes_of_a_folder_in_the_same_order(tmp_path: Path) -> None:
     make_cifar10(tmp_path)
     classes = open_images("cifar10", data_root=str(tmp_path)).classes
-    assert list(classes) == sorted(classes)  # as folders of these names would be numbered
+    assert list(classes) == sorted(classes)  # as folders of these names are numbered
 
 
 def test_eurosats_split_is_stratified_and_the_same_for_everyone(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "damage", "words"),
-    [  # a folder that holds something else than the dataset, or a part of it
+    [  # the folder holds something else, or a part of the dataset
         ("mnist", lambda root: cut(root / "MNIST/raw/train-labels-idx1-ubyte.gz"), "ended before"),
         ("mnist", lambda root: cut(root / "MNIST/raw/train-images-idx3-ubyte"), "reshape"),
         ("eurosat", lambda root: (root / "eurosat" / "other").mkdir(parents=True), "No such file or directory: .*2750"),

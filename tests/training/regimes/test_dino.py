@@ -1,4 +1,4 @@
-"""DINO: the loss against einsum and loops written from the paper, who gets gradient, schedules, planted collapse."""
+"""DINO: the loss against loops written from the paper, the gradients, the schedules, and planted collapse."""
 
 import math
 
@@ -33,7 +33,7 @@ def softmax(x: Array) -> Array:
 
 
 def loss_by_hand(student: Array, teacher: Array, center: Array, ts: float, tt: float) -> float:
-    """Algorithm 1 of the paper with multi-crop, a pair of views after the other."""
+    """Return the loss of the paper's algorithm 1 with multi-crop, by a loop over pairs of views."""
     pairs = []
     for t in range(2):
         for v in range(len(student)):
@@ -51,10 +51,10 @@ def example() -> tuple[Array, Array, Array]:
 
 def test_the_loss_is_the_paper_s() -> None:
     student, teacher, center = example()
-    found = dino_loss(
+    result = dino_loss(
         *map(torch.from_numpy, (student, teacher, center)), student_temperature=0.1, teacher_temperature=0.04
     )
-    assert found.item() == pytest.approx(loss_by_hand(student, teacher, center, 0.1, 0.04), abs=1e-6)
+    assert result.item() == pytest.approx(loss_by_hand(student, teacher, center, 0.1, 0.04), abs=1e-6)
 
 
 @pytest.mark.parametrize("error", ["itself too", "no center", "center on the student", "one temperature"])
@@ -81,55 +81,55 @@ def test_a_view_is_never_compared_with_itself() -> None:
     teacher = torch.stack([torch.full((4, 7), 0.0), torch.randn(4, 7)])
     loss = dino_loss(student, teacher, torch.zeros(7), student_temperature=1.0, teacher_temperature=1.0)
     loss.backward()
-    # the teacher's first view is uniform; it pulls the student's second towards uniform, and the first not at all
+    # the teacher's uniform first view pulls the student's second towards uniform, and not its first
     expected = (student[1].softmax(-1) - 1 / 7) / (4 * 2)
     torch.testing.assert_close(student.grad[1], expected.detach())
 
 
 def test_gradient_reaches_the_student_and_never_the_teacher() -> None:
-    made = method(steps=20)
-    made.step += 1  # past the frozen steps
-    made.training_step(torch.randn(4, 1, SIDE, SIDE), 0).backward()
-    for name, parameter in made.named_parameters():
+    module = method(steps=20)
+    module.step += 1  # after the frozen steps
+    module.training_step(torch.randn(4, 1, SIDE, SIDE), 0).backward()
+    for name, parameter in module.named_parameters():
         if name.startswith("teacher"):
             assert not parameter.requires_grad
             assert parameter.grad is None
         else:
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
-    optimised = {id(p) for group in made.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
-    assert optimised == {id(p) for p in made.parameters() if p.requires_grad}
+    optimised = {id(p) for group in module.configure_optimizers()["optimizer"].param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in module.parameters() if p.requires_grad}
 
 
 def test_prototypes_keep_still_at_first() -> None:
-    made = method(steps=200)  # one in a hundred: 2 steps
+    module = method(steps=200)  # one in a hundred, which is 2 steps
     for step in range(4):
-        made.zero_grad()
-        made.training_step(torch.randn(4, 1, SIDE, SIDE), step).backward()
-        assert (made.student_head.prototypes.grad is None) == (step < 2)
+        module.zero_grad()
+        module.training_step(torch.randn(4, 1, SIDE, SIDE), step).backward()
+        assert (module.student_head.prototypes.grad is None) == (step < 2)
 
 
 def test_the_teacher_follows_by_its_momentum() -> None:
-    made = method(momentum=0.9, steps=10)
-    slow = made.teacher_head.prototypes.clone()
+    module = method(momentum=0.9, steps=10)
+    slow = module.teacher_head.prototypes.clone()
     with torch.no_grad():
-        made.student_head.prototypes.add_(1)
-    made.update_ema(0, 10)
-    torch.testing.assert_close(made.teacher_head.prototypes, slow + 0.1)
-    made.update_ema(5, 10)  # half way: the momentum has risen half of the way to 1
-    torch.testing.assert_close(made.teacher_head.prototypes, slow + 0.1 + 0.9 * 0.05)
-    before = made.teacher_head.prototypes.clone()
-    made.update_ema(10, 10)
-    torch.testing.assert_close(made.teacher_head.prototypes, before)
+        module.student_head.prototypes.add_(1)
+    module.update_ema(0, 10)
+    torch.testing.assert_close(module.teacher_head.prototypes, slow + 0.1)
+    module.update_ema(5, 10)  # after half of the steps the momentum has risen half of the way to 1
+    torch.testing.assert_close(module.teacher_head.prototypes, slow + 0.1 + 0.9 * 0.05)
+    before = module.teacher_head.prototypes.clone()
+    module.update_ema(10, 10)
+    torch.testing.assert_close(module.teacher_head.prototypes, before)
 
 
-def test_the_center_is_the_moving_average_of_what_the_teacher_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = method(local_views=0)
-    said = []
-    monkeypatch.setattr(made, "watch", lambda seen, taught, temperature: said.append(taught.mean((0, 1))))
+def test_the_center_is_the_moving_average_of_the_teacher_s_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = method(local_views=0)
+    means = []
+    monkeypatch.setattr(module, "record_diagnostics", lambda features, teacher, _: means.append(teacher.mean((0, 1))))
     for step in range(2):
-        made.training_step(torch.randn(4, 1, SIDE, SIDE), step)
-    torch.testing.assert_close(made.center, 0.9 * said[0] + 0.1 * said[1])  # it begins where the first batch lies
+        module.training_step(torch.randn(4, 1, SIDE, SIDE), step)
+    torch.testing.assert_close(module.center, 0.9 * means[0] + 0.1 * means[1])  # it begins at the first batch's
 
 
 def test_the_teacher_s_temperature_rises_and_stays() -> None:
@@ -143,7 +143,7 @@ def test_the_head_gives_cosines_of_unit_vectors() -> None:
     expected = unit @ nn.functional.normalize(head.prototypes, dim=1).T
     torch.testing.assert_close(head(x), expected)
     with torch.no_grad():
-        head.prototypes.mul_(7)  # their length means nothing
+        head.prototypes.mul_(7)  # their length does not matter
     torch.testing.assert_close(head(x), expected)
 
 
@@ -153,19 +153,19 @@ def test_a_crop_of_the_whole_image_is_the_image_or_its_mirror(monkeypatch: pytes
         draws = torch.full((8, 1), 0.5)
         draws[2], draws[5] = 1 - flip, 0.9  # no change of light
         monkeypatch.setattr(dino.torch, "rand", lambda *size, draws=draws: draws if size == (8, 1) else torch.ones(1))
-        found = view(images, 8, (1.0, 1.0))
-        torch.testing.assert_close(found, images if flip > 0.5 else images.flip(3), atol=1e-5, rtol=1e-4)
+        result = view(images, 8, (1.0, 1.0))
+        torch.testing.assert_close(result, images if flip > 0.5 else images.flip(3), atol=1e-5, rtol=1e-4)
 
 
 def test_crops_have_their_share_of_the_area_and_stay_inside() -> None:
     torch.manual_seed(0)
     rows = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
-    places = torch.stack([rows, rows.T])[None].expand(500, -1, -1, -1)  # each pixel says where it was, (500, 2, 64, 64)
+    places = torch.stack([rows, rows.T])[None].expand(500, -1, -1, -1)  # each pixel holds its place, (500, 2, 64, 64)
     torch.manual_seed(1)
     u = torch.rand(8, 500)
     torch.manual_seed(1)
-    made = view(places, 32, (0.05, 0.4))
-    still = made[u[5] >= 0.8]  # those without a change of light
+    module = view(places, 32, (0.05, 0.4))
+    still = module[u[5] >= 0.8]  # those without a change of light
     spans = still.amax((2, 3)) - still.amin((2, 3))  # (n, 2): height and width
     share = spans.prod(1)
     assert 0.03 < share.min() < share.max() < 0.42
@@ -188,8 +188,8 @@ def test_each_image_of_a_batch_is_cropped_for_itself() -> None:
 def test_local_crops_are_half_the_image_where_the_backbone_can(name: str, side: int, local: int) -> None:
     backbone = small(name, side)
     assert local_size(backbone, side) == local
-    made = features(backbone.eval(), torch.randn(2, 1, local, local))
-    assert made.shape == (2, backbone.head_hidden_size)
+    module = features(backbone.eval(), torch.randn(2, 1, local, local))
+    assert module.shape == (2, backbone.head_hidden_size)
 
 
 def test_at_its_own_size_a_vit_is_itself() -> None:
@@ -200,43 +200,43 @@ def test_at_its_own_size_a_vit_is_itself() -> None:
 
 @pytest.mark.parametrize("kind", ["one answer", "uniform"])
 def test_a_planted_collapse_is_named(kind: str) -> None:
-    made = method(local_views=0)
-    last = made.teacher_head.layers[-1]
+    module = method(local_views=0)
+    last = module.teacher_head.layers[-1]
     nn.init.zeros_(last.weight)
     with torch.no_grad():
-        last.bias.copy_(torch.randn(8))  # whatever the image, one vector
+        last.bias.copy_(torch.randn(8))  # one vector for all images
         if kind == "uniform":
-            made.teacher_head.prototypes.copy_(torch.ones_like(made.teacher_head.prototypes))
-    made.training_step(torch.randn(8, 1, SIDE, SIDE), 0)
-    said = made.diagnostics()
-    assert said["collapsed"] is True
-    assert said["teacher_information"] == pytest.approx(0, abs=1e-4)
-    assert said["teacher_entropy"] == pytest.approx(math.log(32), abs=1e-4) if kind == "uniform" else True
+            module.teacher_head.prototypes.copy_(torch.ones_like(module.teacher_head.prototypes))
+    module.training_step(torch.randn(8, 1, SIDE, SIDE), 0)
+    diagnostics = module.diagnostics()
+    assert diagnostics["collapsed"] is True
+    assert diagnostics["teacher_information"] == pytest.approx(0, abs=1e-4)
+    assert diagnostics["teacher_entropy"] == pytest.approx(math.log(32), abs=1e-4) if kind == "uniform" else True
 
 
 def test_a_healthy_teacher_is_not_called_collapsed() -> None:
-    made = method()
-    assert made.diagnostics() == {}
-    made.training_step(torch.randn(16, 1, SIDE, SIDE), 0)
-    said = made.diagnostics()
-    assert said["collapsed"] is False
-    assert 0 < said["teacher_information"] < math.log(32)
+    module = method()
+    assert module.diagnostics() == {}
+    module.training_step(torch.randn(16, 1, SIDE, SIDE), 0)
+    diagnostics = module.diagnostics()
+    assert diagnostics["collapsed"] is False
+    assert 0 < diagnostics["teacher_information"] < math.log(32)
 
 
 def test_batch_norm_of_the_teacher_is_its_own() -> None:
-    made = method("resnet_micro")
-    before = made.teacher.bn1.running_mean.clone()
-    made.training_step(torch.randn(4, 1, SIDE, SIDE) + 3, 0)
-    assert not torch.equal(made.teacher.bn1.running_mean, before)
+    module = method("resnet_micro")
+    before = module.teacher.bn1.running_mean.clone()
+    module.training_step(torch.randn(4, 1, SIDE, SIDE) + 3, 0)
+    assert not torch.equal(module.teacher.bn1.running_mean, before)
 
 
 def test_from_run_takes_small_sizes_or_the_paper_s() -> None:
     run = Run(dataset="d", backbone="resnet_micro", task="pretrain", regime="dino", learning_rate=2e-3)
-    made = DINO.from_run(run, small("resnet_micro"), steps=5)
-    assert made.center.shape == (1024,)
-    assert made.configure_optimizers()["optimizer"].defaults["lr"] == 2e-3
+    module = DINO.from_run(run, small("resnet_micro"))
+    assert module.center.shape == (1024,)
+    assert module.configure_optimizers()["optimizer"].defaults["lr"] == 2e-3
     assert dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996) == PAPER
-    small("resnet_micro").load_state_dict(made.encoder.state_dict(), strict=True)
+    small("resnet_micro").load_state_dict(module.encoder.state_dict(), strict=True)
 
 
 @pytest.mark.parametrize(
@@ -248,15 +248,15 @@ def test_the_paper_s_sizes_from_96_px_on_the_dataset_s_own_too(
 ) -> None:
     monkeypatch.setattr(dino, "PAPER", dict(prototypes=77))
     run = Run(dataset=dataset, image_size=image_size, backbone="resnet_micro", task="pretrain", regime="dino")
-    assert (DINO.from_run(run, small("resnet_micro"), steps=5).center.shape == (77,)) == papers
+    assert (DINO.from_run(run, small("resnet_micro")).center.shape == (77,)) == papers
 
 
 @pytest.mark.parametrize(("name", "expected"), [("vit_micro", "attention"), ("resnet_micro", "features")])
 def test_pictures(name: str, expected: str) -> None:
-    made = method(name).eval()
+    module = method(name).eval()
     images = torch.randn(9, 1, SIDE, SIDE)
     state = torch.get_rng_state()
-    pictures = made.pictures(images)
+    pictures = module.pictures(images)
     assert torch.equal(state, torch.get_rng_state())
     assert list(pictures) == [expected]
     assert pictures[expected].shape == (2 * 66, 8 * 66, 3)
@@ -265,8 +265,8 @@ def test_pictures(name: str, expected: str) -> None:
 def test_attention_is_the_class_token_s() -> None:
     backbone = small().eval()
     images = torch.randn(2, 1, SIDE, SIDE)
-    found = dino.attention(backbone, images)
-    assert found.shape == (2, 4, 4)
+    result = dino.attention(backbone, images)
+    assert result.shape == (2, 4, 4)
     taken = []
     block = backbone.blocks[-1]
     handle = block.norm1.register_forward_hook(lambda *called: taken.append(called[2]))
@@ -274,4 +274,4 @@ def test_attention_is_the_class_token_s() -> None:
     handle.remove()
     q, k, _ = block.attn.query_key_value(taken[0])
     rows = torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    torch.testing.assert_close(found.flatten(1), rows.softmax(-1)[:, :, 0, 1:].mean(1))
+    torch.testing.assert_close(result.flatten(1), rows.softmax(-1)[:, :, 0, 1:].mean(1))

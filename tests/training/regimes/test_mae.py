@@ -1,4 +1,4 @@
-"""MAE: the loss against a loop written from the paper, exact masks, an encoder that sees visible patches alone."""
+"""MAE: the loss against a loop written from the paper, exact masks, and an encoder of visible patches alone."""
 
 import time
 
@@ -24,7 +24,7 @@ def small_vit(**keywords: object) -> nn.Module:
 def loss_by_hand(
     predicted: NDArray[np.float64], images: NDArray[np.float64], mask: NDArray[np.float64], patch: int
 ) -> float:
-    """The paper's loss, one value after the other; nothing in common with the code under test."""
+    """Return the paper's loss by a loop over values, which shares nothing with the code under test."""
     B, C, _, W = images.shape
     per_row, errors = W // patch, []
     for b in range(B):
@@ -42,7 +42,7 @@ def loss_by_hand(
 
 def example(patch: int = 2) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(0)
-    images = rng.normal(2, 3, (2, 3, 4, 6))  # not square: rows and columns can't be swapped unseen
+    images = rng.normal(2, 3, (2, 3, 4, 6))  # not square, so that swapped rows and columns show
     N = (4 // patch) * (6 // patch)
     predicted = rng.normal(size=(2, N, patch * patch * 3))
     mask = np.zeros((2, N))
@@ -52,8 +52,8 @@ def example(patch: int = 2) -> tuple[NDArray[np.float64], NDArray[np.float64], N
 
 def test_the_loss_is_the_paper_s() -> None:
     predicted, images, mask = example()
-    found = mae_loss(*(torch.from_numpy(a) for a in (predicted, images, mask)), patch=2)
-    assert found.item() == pytest.approx(loss_by_hand(predicted, images, mask, 2), abs=1e-6)
+    loss = mae_loss(*(torch.from_numpy(a) for a in (predicted, images, mask)), patch=2)
+    assert loss.item() == pytest.approx(loss_by_hand(predicted, images, mask, 2), abs=1e-6)
 
 
 @pytest.mark.parametrize("error", ["channels first", "biased variance", "all patches", "no normalisation"])
@@ -71,10 +71,10 @@ def test_the_oracle_catches_a_planted_error(error: str) -> None:
     assert abs(wrong.item() - right) > 1e-3
 
 
-def test_a_perfect_painting_costs_nothing_and_a_flat_patch_is_finite() -> None:
+def test_the_loss_of_a_perfect_reconstruction_is_zero_and_of_a_flat_patch_finite() -> None:
     images = torch.zeros(1, 1, 4, 4)
     assert mae_loss(torch.zeros(1, 4, 4), images, torch.ones(1, 4), patch=2) == 0
-    assert mae_loss(torch.zeros(1, 4, 4), images, torch.zeros(1, 4), patch=2) == 0  # nothing masked: nothing to pay
+    assert mae_loss(torch.zeros(1, 4, 4), images, torch.zeros(1, 4), patch=2) == 0  # nothing is masked
 
 
 def test_patches_and_back() -> None:
@@ -95,7 +95,7 @@ def test_with_nothing_masked_the_encoder_is_the_backbone(keywords: dict[str, obj
 
 
 def conv_stem(vit: nn.Module) -> nn.Module:
-    """The README's: its patches' embeddings look beyond them."""
+    """Return the README's backbone, whose patch embeddings overlap neighbouring patches."""
     vit.patch_embed.proj = nn.Sequential(
         nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(16, 32, 3, stride=2, padding=1)
     )
@@ -103,7 +103,7 @@ def conv_stem(vit: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("stem", [False, True])
-def test_the_encoder_never_sees_a_masked_patch_and_the_decoder_knows_the_places(stem: bool) -> None:
+def test_masked_patches_never_reach_the_encoder_and_places_reach_the_decoder(stem: bool) -> None:
     method = MAE(conv_stem(small_vit()) if stem else small_vit()).eval()
     images = torch.randn(2, 3, 16, 16)
     mask = method.mask(2)
@@ -112,9 +112,9 @@ def test_the_encoder_never_sees_a_masked_patch_and_the_decoder_knows_the_places(
     assert tokens.shape == (2, 1 + 4, 32)  # the class token and a quarter of 16
     torch.testing.assert_close(tokens, method.encode(images + 100 * hidden, mask))
     assert (tokens - method.encode(images + 1 - hidden, mask)).abs().max() > 1e-3
-    painted = method.decode(tokens, mask)
-    assert painted.shape == (2, 16, 48)
-    masked = painted[0][mask[0] == 1]
+    reconstruction = method.decode(tokens, mask)
+    assert reconstruction.shape == (2, 16, 48)
+    masked = reconstruction[0][mask[0] == 1]
     assert (masked - masked[0]).abs().max() > 1e-4  # mask tokens differ by their places alone
 
 
@@ -132,22 +132,24 @@ def test_gradient_reaches_encoder_and_decoder() -> None:
 def test_the_step_learns_and_says_that_it_has_not_collapsed() -> None:
     torch.manual_seed(1)
     coarse = torch.randn(64, 1, 2, 2).expand(-1, 3, -1, -1)
-    images = nn.functional.interpolate(coarse, size=(16, 16), mode="bilinear")  # smooth: what is hidden can be guessed
+    images = nn.functional.interpolate(
+        coarse, size=(16, 16), mode="bilinear"
+    )  # smooth, so that hidden patches can be predicted
     method = MAE(small_vit(), learning_rate=3e-3, steps=120)
-    made = method.configure_optimizers()
+    optimizers = method.configure_optimizers()
     losses = []
     for step in range(120):
         loss = method.training_step(images, step)
-        made["optimizer"].zero_grad()
+        optimizers["optimizer"].zero_grad()
         loss.backward()
-        made["optimizer"].step()
-        made["lr_scheduler"]["scheduler"].step()
+        optimizers["optimizer"].step()
+        optimizers["lr_scheduler"]["scheduler"].step()
         losses.append(loss.item())
     assert losses[0] > 1.2
     assert np.mean(losses[-5:]) < 0.65
-    said = method.diagnostics()
-    assert said["collapsed"] is False
-    assert 0.01 < said["feature_std"] <= 1
+    diagnostics = method.diagnostics()
+    assert diagnostics["collapsed"] is False
+    assert 0.01 < diagnostics["feature_std"] <= 1
 
 
 def test_a_planted_collapse_is_named() -> None:
@@ -160,14 +162,14 @@ def test_a_planted_collapse_is_named() -> None:
 
 def test_from_run_takes_the_run_s_fields_and_the_paper_s_betas() -> None:
     run = Run(dataset="d", backbone="vit_micro", task="pretrain", mask_ratio=0.5, learning_rate=4e-3, weight_decay=0.1)
-    method = MAE.from_run(run, small_vit(), steps=7)
+    method = MAE.from_run(run, small_vit())
     assert method.mask(2).sum(1).tolist() == [8, 8]
     optimizer = method.configure_optimizers()["optimizer"]
     assert optimizer.defaults["betas"] == (0.9, 0.95)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1, 0.0}
     spared = next(group["params"] for group in optimizer.param_groups if group["weight_decay"] == 0)
     assert any(parameter is method.mask_token for parameter in spared)
-    assert MAE.from_run(Run(dataset="d", backbone="b", task="pretrain"), small_vit(), steps=1).mask_ratio == 0.75
+    assert MAE.from_run(Run(dataset="d", backbone="b", task="pretrain"), small_vit()).mask_ratio == 0.75
 
 
 def test_the_encoder_s_weights_fit_the_backbone_strictly() -> None:
@@ -220,7 +222,7 @@ def step_seconds(method: MAE, images: Tensor) -> float:
 @pytest.mark.slow
 def test_masking_three_quarters_makes_a_step_twice_as_fast() -> None:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # thread_time sees this thread alone
+    torch.set_num_threads(1)  # thread_time measures this thread alone
     try:
         methods = small_and_large_ratio()
         images = torch.randn(64, 1, 28, 28)

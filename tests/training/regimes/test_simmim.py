@@ -1,4 +1,4 @@
-"""SimMIM: the loss against a loop written from the paper, squares of exact number, every backbone's way of hiding."""
+"""SimMIM: the loss against a loop written from the paper, exact masks, and hiding in every backbone."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def example() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def loss_by_hand(predicted: np.ndarray, images: np.ndarray, mask: np.ndarray) -> float:
-    """The paper's loss, |prediction - pixel| over masked values, divided by their number; one value after the other."""
+    """Return the paper's loss, |prediction - pixel| over masked values divided by their number, by a loop."""
     errors = [
         abs(predicted[b, c, i, j] - images[b, c, i, j])
         for b, c, i, j in np.ndindex(*images.shape)
@@ -53,7 +53,7 @@ def test_the_oracle_catches_a_planted_error(error: str) -> None:
     assert abs(wrong - loss_by_hand(predicted, images, mask)) > 1e-3
 
 
-def test_nothing_masked_costs_nothing() -> None:
+def test_the_loss_is_zero_if_nothing_is_masked() -> None:
     assert simmim_loss(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)) == 0
 
 
@@ -76,7 +76,7 @@ def test_masks_are_whole_squares_of_exactly_the_ratio(name: str) -> None:
 
 
 def conv_stem_vit() -> nn.Module:
-    """The README's: its patches' embeddings look beyond them."""
+    """Return the README's backbone, whose patch embeddings overlap neighbouring patches."""
     model = small("vit_micro")
     model.patch_embed.proj = nn.Sequential(
         nn.Conv2d(1, 48, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(48, 96, 3, stride=2, padding=1)
@@ -92,12 +92,12 @@ def test_the_backbone_does_not_see_what_is_hidden_and_leaves_as_it_came(name: st
     method = SimMIM(backbone, unit=4).eval()
     images = torch.randn(2, 1, SIDE, SIDE)
     mask = method.mask(2, SIDE, SIDE)
-    seen = method.encode(images, mask)
-    torch.testing.assert_close(seen, method.encode(images + 50 * mask, mask))
-    assert (seen - method.encode(images + 1 - mask, mask)).abs().max() > 1e-3
-    assert (seen - method.encode(images, torch.zeros_like(mask))).abs().max() > 1e-4
+    features = method.encode(images, mask)
+    torch.testing.assert_close(features, method.encode(images + 50 * mask, mask))
+    assert (features - method.encode(images + 1 - mask, mask)).abs().max() > 1e-3
+    assert (features - method.encode(images, torch.zeros_like(mask))).abs().max() > 1e-4
     assert all(not module._forward_hooks for module in backbone.modules())
-    assert method.decode(seen, SIDE, SIDE).shape == (2, 1, SIDE, SIDE)
+    assert method.decode(features, SIDE, SIDE).shape == (2, 1, SIDE, SIDE)
 
 
 def test_the_map_of_swin_is_turned_and_a_vit_s_class_token_left_out() -> None:
@@ -109,7 +109,7 @@ def test_the_map_of_swin_is_turned_and_a_vit_s_class_token_left_out() -> None:
 
 
 def test_a_map_that_was_rounded_up_is_cut_not_stretched() -> None:
-    backbone = small("resnet_micro")  # 28 px at stride 8: a 4x4 map, 32 px painted
+    backbone = small("resnet_micro")  # 28 px at stride 8 give a 4x4 map, so 32 px are reconstructed
     method = SimMIM(backbone).eval()
     features = torch.randn(1, method.reconstruct.in_channels, 4, 4)
     whole = nn.functional.pixel_shuffle(method.reconstruct(features), 8)
@@ -125,7 +125,7 @@ def test_the_mask_token_learns() -> None:
 
 def test_from_run_and_pictures() -> None:
     run = Run(dataset="d", backbone="vit_micro", task="pretrain", regime="simmim", mask_ratio=0.5, learning_rate=4e-3)
-    method = SimMIM.from_run(run, small("vit_micro"), steps=3).eval()
+    method = SimMIM.from_run(run, small("vit_micro")).eval()
     assert method.mask_ratio == 0.5
     assert method.configure_optimizers()["optimizer"].defaults["lr"] == 4e-3
     images = torch.randn(9, 1, SIDE, SIDE)

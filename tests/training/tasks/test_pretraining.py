@@ -1,4 +1,4 @@
-"""Where pretrainings look, planted leaks, whole runs: pretrained, then fine-tuned, probed, or asked for neighbours."""
+"""Sources of pretrainings, planted leaks, and whole runs: pretrained, then fine-tuned or read by a probe."""
 
 import json
 from dataclasses import replace
@@ -16,9 +16,10 @@ from bias_lab.data import batches, store, subsets
 from bias_lab.data.store import Images
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import UserError
+from bias_lab.training import checkpoints
 from bias_lab.training import execute as room
-from bias_lab.training.regimes import pretraining
-from bias_lab.training.regimes.pretraining import fitted, look, overlap, refuse, watched
+from bias_lab.training.tasks import pretraining
+from bias_lab.training.tasks.pretraining import check_source, convert, find_overlap, monitor_images, open_source
 
 QUIET = Settings(wandb=False, device="cpu")
 PRETRAIN = Run(
@@ -50,8 +51,8 @@ def never(name: str) -> Images:
 
 def test_pool_is_every_training_image_and_subset_the_labelled_ones_alone() -> None:
     target, chosen = images(), np.array([4, 7, 9])
-    pool = look(replace(PRETRAIN, source="pool"), target, chosen, never)
-    subset = look(replace(PRETRAIN, source="subset", size=3), target, chosen, never)
+    pool = open_source(replace(PRETRAIN, source="pool"), target, chosen, never)
+    subset = open_source(replace(PRETRAIN, source="subset", size=3), target, chosen, never)
     assert np.array_equal(pool.images, target.train)
     assert np.array_equal(subset.images, target.train[chosen])
 
@@ -59,13 +60,13 @@ def test_pool_is_every_training_image_and_subset_the_labelled_ones_alone() -> No
 def test_images_of_no_class_join_the_pool_and_a_test_image_among_them_is_found() -> None:
     target, more = images(), images(seed=1).train[:5].copy()
     extra = Images(*[getattr(target, name) for name in Images.__slots__[:8]], unlabelled=more)
-    source = look(PRETRAIN, extra, np.arange(3), never)
+    source = open_source(PRETRAIN, extra, np.arange(3), never)
     assert len(source.images) == 65
-    refuse(PRETRAIN, source, extra)
+    check_source(PRETRAIN, source, extra)
     more[2] = target.test[7]  # the planted leak
     with pytest.raises(UserError, match=r"source pool holds 1 of fashion_mnist_12k's 20 test images \(7\)"):
-        refuse(PRETRAIN, look(PRETRAIN, extra, np.arange(3), never), extra)
-    assert look(replace(PRETRAIN, source="subset"), extra, np.arange(3), never).overlap == ()
+        check_source(PRETRAIN, open_source(PRETRAIN, extra, np.arange(3), never), extra)
+    assert open_source(replace(PRETRAIN, source="subset"), extra, np.arange(3), never).overlap == ()
 
 
 @pytest.mark.parametrize("regime", ["mae", "simmim", "dino"])
@@ -77,9 +78,9 @@ def test_a_pretraining_without_labels_can_not_get_any(
     monkeypatch.setattr(pretraining, "FRACTALS_EACH", 10)
     run = replace(PRETRAIN, regime=regime, source=source)
     target = images()
-    made = look(run, target, np.arange(20), lambda name: images(seed=1))
-    assert made.labels is None
-    loader = batches.Batches(made.images, made.labels, run, classes=0, mean=(0.5,), std=(0.3,), steps=2)
+    opened = open_source(run, target, np.arange(20), lambda name: images(seed=1))
+    assert opened.labels is None
+    loader = batches.Batches(opened.images, opened.labels, run, classes=0, mean=(0.5,), std=(0.3,), steps=2)
     assert all(isinstance(batch, torch.Tensor) for batch in loader)
 
 
@@ -93,7 +94,7 @@ def test_what_lies_in_the_pool_never_changes_with_test_images() -> None:
     )
     for source in ("pool", "subset"):
         run = replace(PRETRAIN, source=source, size=3)
-        pair = [look(run, t, np.arange(3), never).images for t in (target, planted)]
+        pair = [open_source(run, t, np.arange(3), never).images for t in (target, planted)]
         assert np.array_equal(*pair)
 
 
@@ -101,66 +102,64 @@ def test_a_test_image_in_a_source_is_found_and_named() -> None:
     target, other = images(), images(seed=1)
     other.train[17] = target.test[4]  # the planted leak
     run = replace(PRETRAIN, source="other")
-    source = look(run, target, np.arange(3), lambda name: other)
+    source = open_source(run, target, np.arange(3), lambda name: other)
     assert source.overlap == (4,)
     with pytest.raises(
         UserError, match=r"source other holds 1 of fashion_mnist_12k's 20 test images \(4\).*--allow-overlap"
     ):
-        refuse(run, source, target)
-    refuse(run, source, target, allow_overlap=True)
-    refuse(run, look(run, target, np.arange(3), lambda name: images(seed=1)), target)
+        check_source(run, source, target)
+    check_source(run, source, target, allow_overlap=True)
+    check_source(run, open_source(run, target, np.arange(3), lambda name: images(seed=1)), target)
 
 
 def test_the_leak_is_found_through_a_resize_to_the_target_s_size() -> None:
     big = images(side=16, seed=2)
     target = images()
-    target.test[3] = fitted(big.train[5:6], 8, 1)[0]
-    made = look(replace(PRETRAIN, source="other"), target, np.arange(3), lambda name: big)
-    assert overlap(made.images, target.test) == (3,)
+    target.test[3] = convert(big.train[5:6], 8, 1)[0]
+    opened = open_source(replace(PRETRAIN, source="other"), target, np.arange(3), lambda name: big)
+    assert find_overlap(opened.images, target.test) == (3,)
 
 
 def test_colour_and_size_are_brought_to_the_target_s() -> None:
     colour = images(side=16, channels=3, seed=2)
-    assert fitted(colour.train, 8, 1).shape == (60, 8, 8, 1)
+    assert convert(colour.train, 8, 1).shape == (60, 8, 8, 1)
     grey = images(seed=3).train
-    assert np.array_equal(fitted(grey, 8, 3), np.repeat(grey, 3, axis=3))
+    assert np.array_equal(convert(grey, 8, 3), np.repeat(grey, 3, axis=3))
     white = np.full((1, 4, 4, 3), 255, np.uint8)
-    assert fitted(white, 4, 1).max() == 255
-    assert fitted(np.array([[[[255, 0, 0]]]], np.uint8), 1, 1).item() == 76  # the share of red
+    assert convert(white, 4, 1).max() == 255
+    assert convert(np.array([[[[255, 0, 0]]]], np.uint8), 1, 1).item() == 76  # the share of red
 
 
 def test_shared_class_names_are_reported() -> None:
     other = images(classes=4, seed=1)
-    made = look(replace(PRETRAIN, regime="supervised", source="other"), images(), np.arange(3), lambda name: other)
-    assert made.facts() == {
-        "source_images": 60,
-        "source_overlap": 0,
-        "shared_classes": ["class0", "class1", "class2"],
-    }
-    assert np.array_equal(made.labels, other.train_labels)
+    opened = open_source(
+        replace(PRETRAIN, regime="supervised", source="other"), images(), np.arange(3), lambda name: other
+    )
+    assert opened.shared_classes == ("class0", "class1", "class2")
+    assert np.array_equal(opened.labels, other.train_labels)
 
 
 @pytest.mark.parametrize("source", ["", "pool", "subset"])
 @pytest.mark.parametrize("regime", ["supervised", "formula"])
 def test_labels_of_the_target_are_no_source(regime: str, source: str) -> None:
     with pytest.raises(UserError, match=f"'{regime}' needs a source of its own"):
-        look(replace(PRETRAIN, regime=regime, source=source), images(), np.arange(3), never)
+        open_source(replace(PRETRAIN, regime=regime, source=source), images(), np.arange(3), never)
 
 
 def test_fewer_images_than_a_batch_are_refused() -> None:
     target, run = images(), replace(PRETRAIN, source="subset", size=7)
     with pytest.raises(UserError, match="7 images to pretrain on are fewer than a batch of 16"):
-        refuse(run, look(run, target, np.arange(7), never), target)
+        check_source(run, open_source(run, target, np.arange(7), never), target)
 
 
-def test_a_pretraining_is_watched_on_the_hold_out_and_never_on_test() -> None:
+def test_a_pretraining_is_measured_on_the_hold_out_and_never_on_test() -> None:
     target = images(count=100)
-    seen = watched(replace(PRETRAIN, draw=3), target)
+    (bank, _), (holdout, _) = monitor_images(replace(PRETRAIN, draw=3), target)
     order = subsets.order(target.fingerprint, target.train_labels, 3)
-    assert np.array_equal(seen.holdout, target.train[order[-20:]])  # the last fifth of the draw's order
-    assert np.array_equal(seen.bank, target.train[order[:80]])
+    assert np.array_equal(holdout, target.train[order[-20:]])  # the last fifth of the draw's order
+    assert np.array_equal(bank, target.train[order[:80]])
     test = {image.tobytes() for image in target.test}
-    assert not test & {image.tobytes() for part in (seen.bank, seen.holdout) for image in part}
+    assert not test & {image.tobytes() for part in (bank, holdout) for image in part}
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -173,7 +172,7 @@ def finished(run: Run, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Images:
-    """120 training and 40 test images of the embedded dataset, and few fractals: a run takes a second."""
+    """Use 120 training and 40 test images of the embedded dataset and few fractals, so that a run takes a second."""
     whole = store.open_images("fashion_mnist_12k")
     cut = Images(
         whole.train[:120],
@@ -213,8 +212,8 @@ def test_a_pretraining_is_a_run_and_starts_another(
     assert (here / f"{picture}.png").is_file() if picture else not list(here.glob("*.png"))
     rows = [json.loads(line) for line in (here / ledger.METRICS).read_text().splitlines()]
     assert [row["step"] for row in rows if "holdout/knn" in row] == [3]
-    told = [row["step"] for row in rows if "train/feature_std" in row]
-    assert told == ([] if regime == "formula" else [1, 2, 3])
+    logged = [row["step"] for row in rows if "train/feature_std" in row]
+    assert logged == ([] if regime == "formula" else [1, 2, 3])
     encoder = load_file(here / ledger.WEIGHTS)
     create("vit_micro", image_size=28, channels=1, classes=None).load_state_dict(encoder, strict=True)
 
@@ -236,7 +235,7 @@ def test_a_pretraining_is_a_run_and_starts_another(
 
 
 @pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
-def test_a_frozen_encoder_is_judged_and_no_step_is_taken(protocol: str, small: Images, tmp_path: Path) -> None:
+def test_a_frozen_encoder_is_evaluated_without_a_step(protocol: str, small: Images, tmp_path: Path) -> None:
     before = replace(PRETRAIN)
     finished(before, tmp_path)
     encoder = load_file(ledger.run_folder(tmp_path, run_id(before)) / ledger.WEIGHTS)
@@ -257,7 +256,7 @@ def test_a_frozen_encoder_is_judged_and_no_step_is_taken(protocol: str, small: I
     assert all(torch.equal(saved[name], encoder[name]) for name in encoder)
 
 
-def test_neighbours_are_asked_as_often_as_the_run_says(small: Images, tmp_path: Path) -> None:
+def test_the_hold_out_is_measured_as_often_as_the_run_says(small: Images, tmp_path: Path) -> None:
     run = replace(PRETRAIN, samples_seen=64, monitor=2)
     finished(run, tmp_path)
     lines = (ledger.run_folder(tmp_path, run_id(run)) / ledger.METRICS).read_text().splitlines()
@@ -266,14 +265,15 @@ def test_neighbours_are_asked_as_often_as_the_run_says(small: Images, tmp_path: 
     assert all(0 <= row["holdout/knn"] <= 1 for row in asked)
 
 
-def test_looking_at_the_encoder_does_not_move_it(small: Images, tmp_path: Path, monkeypatch) -> None:
+def test_measuring_the_encoder_does_not_change_it(small: Images, tmp_path: Path, monkeypatch) -> None:
     run = replace(PRETRAIN, regime="simmim", backbone="resnet_micro")
-    finished(run, tmp_path / "looked")
+    finished(run, tmp_path / "measured")
     monkeypatch.setattr("bias_lab.training.regimes.simmim.SimMIM.pictures", lambda self, images: {})
-    monkeypatch.setattr(pretraining.Neighbours, "on_train_batch_end", lambda *given: None)
-    finished(run, tmp_path / "blind")
+    monkeypatch.setattr(pretraining.NeighboursMonitor, "on_train_batch_end", lambda *given: None)
+    finished(run, tmp_path / "unmeasured")
     pair = [
-        (ledger.run_folder(tmp_path / side, run_id(run)) / ledger.WEIGHTS).read_bytes() for side in ("looked", "blind")
+        (ledger.run_folder(tmp_path / side, run_id(run)) / ledger.WEIGHTS).read_bytes()
+        for side in ("measured", "unmeasured")
     ]
     assert pair[0] == pair[1]
 
@@ -281,20 +281,19 @@ def test_looking_at_the_encoder_does_not_move_it(small: Images, tmp_path: Path, 
 def test_an_interrupted_pretraining_ends_in_the_same_bytes(small: Images, tmp_path: Path, monkeypatch) -> None:
     run = replace(PRETRAIN, regime="dino", backbone="resnet_micro", samples_seen=64)
     finished(run, tmp_path / "whole")
-    real = pretraining.Neighbours.on_train_batch_end
-    monkeypatch.setattr(room.recording, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(room.recording.Checkpoints.__init__, "__kwdefaults__", {"seconds": 0.0})
+    real = pretraining.NeighboursMonitor.on_train_batch_end
+    monkeypatch.setattr(checkpoints.Checkpoints.__init__, "__kwdefaults__", {"seconds": 0.0})
 
     def stop(self, trainer, module, outputs, batch, batch_idx):
         if trainer.global_step == 3:
             raise KeyboardInterrupt
         real(self, trainer, module, outputs, batch, batch_idx)
 
-    monkeypatch.setattr(pretraining.Neighbours, "on_train_batch_end", stop)
+    monkeypatch.setattr(pretraining.NeighboursMonitor, "on_train_batch_end", stop)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         room.execute(run, tmp_path / "cut", QUIET)
-    monkeypatch.setattr(pretraining.Neighbours, "on_train_batch_end", real)
-    assert (ledger.run_folder(tmp_path / "cut", run_id(run)) / ledger.CHECKPOINT).is_file()
+    monkeypatch.setattr(pretraining.NeighboursMonitor, "on_train_batch_end", real)
+    assert list(ledger.run_folder(tmp_path / "cut", run_id(run)).glob(f"{ledger.ATTEMPT}*/{ledger.CHECKPOINT}"))
     finished(run, tmp_path / "cut")
     for name in (ledger.WEIGHTS, ledger.METRICS):
         pair = [(ledger.run_folder(tmp_path / side, run_id(run)) / name).read_bytes() for side in ("whole", "cut")]

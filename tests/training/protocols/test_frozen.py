@@ -1,4 +1,4 @@
-"""Linear probe and nearest neighbours against oracles that share no code; frozen, deterministic, torch alone."""
+"""The linear probe and nearest neighbours against oracles that share no code, and that the backbone stays frozen."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,30 @@ import torch
 from scipy.optimize import minimize
 
 from bias_lab.backbones import create
-from bias_lab.training import protocols
-from bias_lab.training.protocols import Probed, choose_penalty, features_of, fit_linear, knn, linear_probe
+from bias_lab.training.protocols.frozen import (
+    PENALTIES,
+    LinearProbe,
+    NearestNeighbours,
+    choose_penalty,
+    features_of,
+    fit_linear,
+    knn,
+    linear_probe,
+)
 
 
-def clusters(n: int, seed: int = 0, spread: float = 0.6) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three classes of features around three directions, in 5 dimensions of very different scale."""
+def clusters(n: int, seed: int = 0, noise: float = 0.6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return three classes of features around three directions, in 5 dimensions of very different scale."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 3
     centres = torch.eye(5)[:3] * 2
-    noise = torch.randn(n, 5, generator=g)
-    return (centres[labels] + spread * noise) * torch.tensor([1.0, 10, 0.1, 3, 1]) + 4, labels
+    offsets = torch.randn(n, 5, generator=g)
+    return (centres[labels] + noise * offsets) * torch.tensor([1.0, 10, 0.1, 3, 1]) + 4, labels
 
 
 def test_neighbours_vote_as_in_a_loop() -> None:
     (bank, labels), (queries, _) = clusters(40), clusters(7, seed=1)
-    found = knn(bank, labels, queries, classes=4, k=5, temperature=0.1).exp()
+    result = knn(bank, labels, queries, classes=4, k=5, temperature=0.1).exp()
     for m, query in enumerate(queries.numpy()):
         cosine = [float(f @ query / np.linalg.norm(f) / np.linalg.norm(query)) for f in bank.numpy()]
         nearest = sorted(range(40), key=lambda i: -cosine[i])[:5]
@@ -29,18 +37,18 @@ def test_neighbours_vote_as_in_a_loop() -> None:
         for i in nearest:
             share[labels[i]] += np.exp(cosine[i] / 0.1)
         share = np.maximum(share / share.sum(), 1e-6)
-        np.testing.assert_allclose(found[m].numpy(), share / share.sum(), atol=1e-5)
+        np.testing.assert_allclose(result[m].numpy(), share / share.sum(), atol=1e-5)
 
 
 def test_the_temperature_matters_and_few_features_all_vote() -> None:
     bank, labels = torch.tensor([[1.0, 0], [0, 1], [0.1, 1]]), torch.tensor([0, 1, 1])
     query = torch.tensor([[1.0, 0.3]])
-    assert knn(bank, labels, query, classes=2, k=20, temperature=0.07).argmax() == 0  # the near one weighs more
-    assert knn(bank, labels, query, classes=2, k=20, temperature=100.0).argmax() == 1  # all weigh alike
+    assert knn(bank, labels, query, classes=2, k=20, temperature=0.07).argmax() == 0  # the near one has more weight
+    assert knn(bank, labels, query, classes=2, k=20, temperature=100.0).argmax() == 1  # all have equal weights
 
 
 def scipy_logits(x: np.ndarray, y: np.ndarray, queries: np.ndarray, penalty: float) -> np.ndarray:
-    """The same optimum by SciPy on the formula, with the gradient left to finite differences."""
+    """Return logits of the same optimum by SciPy, from the formula alone, with finite differences."""
     mean, std = x.mean(0), x.std(0)
     z, K, D = (x - mean) / std, 3, x.shape[1]
 
@@ -57,30 +65,30 @@ def scipy_logits(x: np.ndarray, y: np.ndarray, queries: np.ndarray, penalty: flo
 
 def test_the_probe_is_the_optimum_of_its_formula() -> None:
     (x, y), (queries, _) = clusters(60), clusters(9, seed=1)
-    found = linear_probe(x, y, queries, classes=3, penalty=0.01)
+    result = linear_probe(x, y, queries, classes=3, penalty=0.01)
     expected = torch.from_numpy(scipy_logits(x.double().numpy(), y.numpy(), queries.double().numpy(), 0.01))
-    torch.testing.assert_close(found, expected.log_softmax(1).float(), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(result, expected.log_softmax(1).float(), atol=2e-3, rtol=1e-3)
 
 
-def test_the_probe_does_not_care_about_scale_or_dead_features() -> None:
+def test_the_probe_does_not_depend_on_scale_or_constant_features() -> None:
     (x, y), (queries, _) = clusters(60), clusters(9, seed=1)
     plain = linear_probe(x, y, queries, classes=3, penalty=0.01)
     torch.testing.assert_close(
         linear_probe(x * 1000, y, queries * 1000, classes=3, penalty=0.01), plain, atol=1e-3, rtol=1e-3
     )
-    dead, dead_queries = (torch.cat([a, torch.full((len(a), 1), 7.0)], dim=1) for a in (x, queries))
+    constant, constant_queries = (torch.cat([a, torch.full((len(a), 1), 7.0)], dim=1) for a in (x, queries))
     torch.testing.assert_close(
-        linear_probe(dead, y, dead_queries, classes=3, penalty=0.01), plain, atol=1e-3, rtol=1e-3
+        linear_probe(constant, y, constant_queries, classes=3, penalty=0.01), plain, atol=1e-3, rtol=1e-3
     )
 
 
 def test_the_penalty_is_chosen_on_the_labelled_features_alone() -> None:
-    easy, labels = clusters(90, spread=0.05)
+    easy, labels = clusters(90, noise=0.05)
     g = torch.Generator().manual_seed(2)
     noise = torch.randn(60, 40, generator=g)
     assert choose_penalty(easy, labels, classes=3) < choose_penalty(noise, torch.arange(60) % 3, classes=3)
     once = torch.arange(3)
-    assert choose_penalty(easy[:3], once, classes=3) in protocols.PENALTIES  # an image a class: no folds to be had
+    assert choose_penalty(easy[:3], once, classes=3) in PENALTIES  # one image a class leaves no folds
 
 
 def test_what_is_fitted_twice_is_the_same() -> None:
@@ -90,27 +98,24 @@ def test_what_is_fitted_twice_is_the_same() -> None:
     assert torch.equal(first[1], again[1])
 
 
-@pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
-def test_a_frozen_backbone_becomes_a_classifier(protocol: str) -> None:
+@pytest.mark.parametrize("kind", [LinearProbe, NearestNeighbours])
+def test_a_frozen_backbone_becomes_a_classifier(kind: type[LinearProbe] | type[NearestNeighbours]) -> None:
     torch.manual_seed(0)
     backbone = create("resnet_micro", image_size=16, channels=1, classes=None)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     g = torch.Generator().manual_seed(1)
     labels = torch.arange(60) % 3
     images = torch.randn(60, 1, 16, 16, generator=g) * 0.3 + labels[:, None, None, None]
-    features, _ = features_of(backbone, [(images[:32], labels[:32]), (images[32:], labels[32:])])
+    batches = [(images[:32], labels[:32]), (images[32:], labels[32:])]
+    features, _ = features_of(backbone, batches)
     assert features.shape == (60, backbone.head_hidden_size)
-    assert backbone.training  # as it was
-    judged = Probed(backbone, protocol, features, labels, classes=3).eval()
+    assert backbone.training  # as before
+    method = kind(backbone)
+    method.learn(batches, classes=3)
     with torch.inference_mode():
-        said = judged(images)
-    function = linear_probe if protocol == "linear_probe" else knn
-    torch.testing.assert_close(said, function(features, labels, features, classes=3), atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(said.exp().sum(1), torch.ones(60))
+        predicted = method.trained.eval()(images)
+    function = linear_probe if kind is LinearProbe else knn
+    torch.testing.assert_close(predicted, function(features, labels, features, classes=3), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(predicted.exp().sum(1), torch.ones(60))
     after = backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # batch norm's statistics too
-
-
-def test_an_unknown_protocol_is_refused() -> None:
-    with pytest.raises(ValueError, match="linear_probe or knn"):
-        Probed(torch.nn.Identity(), "finetune", torch.zeros(2, 2), torch.zeros(2), classes=2)

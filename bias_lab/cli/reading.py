@@ -1,0 +1,97 @@
+"""The commands that read a sweep's folder: `status`, `show`, `report`, `tuned`, `wandb-sync`, `wandb-dashboard`."""
+
+import argparse
+import importlib
+import json
+
+from bias_lab.errors import UserError, plural
+
+HOLDOUT = "holdout"  # the images on which the task of a tuning run is evaluated
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Print which runs of a sweep are finished, running, failed and missing."""
+    from bias_lab.cli import terminal
+    from bias_lab.execution import status as state
+
+    current = state.read(arguments.folder)
+    terminal.folder(terminal.console(), current)
+    return 1 if current.failures else 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Print one run: its definition, its result, and how to repeat it."""
+    from bias_lab.cli import terminal
+    from bias_lab.execution import status as state
+    from bias_lab.planning.find_run import find
+
+    terminal.run(terminal.console(), state.describe(*find(arguments.name, arguments.out)))
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write the table and the report of a folder again."""
+    from bias_lab import ledger, results
+    from bias_lab.execution.status import check_folder
+    from bias_lab.report import report as page
+
+    check_folder(arguments.folder)
+    runs, table, plan = (arguments.folder / name for name in ("runs", ledger.TABLE, ledger.EXPERIMENT))
+    if not (runs.is_dir() or table.is_file() or plan.is_file()):
+        raise UserError(f"{arguments.folder} holds neither runs nor a table", remedy="give the --out of a sweep")
+    if runs.is_dir() or not table.is_file():
+        results.write(arguments.folder)
+    print(page.write(arguments.folder, format=arguments.format))
+    return 0
+
+
+def tuned(arguments: argparse.Namespace) -> int:
+    """Choose learning rates from the finished tuning runs of a folder and write tuned.json."""
+    from bias_lab import catalogue, ledger
+    from bias_lab.execution import run_sweep
+    from bias_lab.execution import status as state
+    from bias_lab.planning import learning_rates
+
+    current = state.read(arguments.folder)
+    trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].judged_on == HOLDOUT]
+    if not trials:
+        raise UserError(f"{arguments.folder} holds no tuning runs", remedy="bias-lab sweep tuning")
+    rows = learning_rates.choose(trials, run_sweep.scores(trials, arguments.folder))
+    path = arguments.out or arguments.folder / ledger.TUNED
+    learning_rates.write(path, rows, current.head.get("command", ""))
+    print(f"{len(rows)} learning rates in {path}")
+    return 0
+
+
+def wandb_sync(arguments: argparse.Namespace) -> int:
+    """Export the runs of a folder to W&B: uploaded if you are logged in, else written to FOLDER/wandb."""
+    from bias_lab.execution.status import check_folder
+    from bias_lab.report import wandb_summary
+    from bias_lab.tracking import export, mapping
+
+    folder, project, entity = arguments.folder, arguments.project, arguments.entity
+    check_folder(folder)
+    online = mapping.is_logged_in() and not arguments.offline
+    which = dict(project=project, entity=entity, online=online, artifacts=arguments.artifacts)
+    written = export.sync(folder, wandb_summary.study_of, **which)
+    offline = f"written; to upload them: wandb sync {folder}/wandb/offline-run-*"
+    where = f"uploaded to {project}" if online else offline
+    print(f"{plural(len(written), 'run')} {where}" if written else "nothing new: all runs were exported before")
+    return 0
+
+
+def wandb_dashboard(arguments: argparse.Namespace) -> int:
+    """Save a W&B workspace and a report for the experiment of a folder. With --dry-run, print them."""
+    from bias_lab.report import wandb_summary
+    from bias_lab.tracking import dashboard, mapping
+
+    spec = dashboard.specify(wandb_summary.study_of_folder(arguments.folder), project=arguments.project)
+    if arguments.dry_run:
+        print(json.dumps(spec, indent=1, ensure_ascii=False))
+        return 0
+    if not mapping.is_logged_in():
+        raise UserError("you are not logged in to W&B", remedy="wandb login, or --dry-run to see what would be saved")
+    entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)
+    for address in dashboard.save(spec, entity):
+        print(address)
+    return 0

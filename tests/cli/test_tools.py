@@ -1,0 +1,50 @@
+"""The commands that list names, write manifests and measure."""
+
+from pathlib import Path
+
+from bias_lab import catalogue, ledger
+from tests.cli.commands import Call
+
+
+def test_datasets_are_listed_and_one_is_described(run: Call) -> None:
+    code, out, _ = run("datasets")
+    assert code == 0
+    rows = {line.split()[0]: line for line in out.splitlines() if line}
+    assert set(catalogue.DATASETS) <= set(rows)
+    for figure in ("10", "10,000", "2,000", "28", "1", "MIT"):
+        assert figure in rows["fashion_mnist_12k"].split()
+    assert "bias-lab datasets check NAME" in out
+    code, out, _ = run("datasets", "check", "fashion_mnist_12k")
+    assert code == 0
+    assert "mean 0.2862, standard deviation 0.3528" in out
+    assert "licence: MIT; cite Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747" in out
+
+
+def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: Path) -> None:
+    code, out, _ = run("subset", "fashion_mnist_12k", "--sizes", "50,120", "--draw", "3", "--out", "m.parquet")
+    assert (code, out) == (0, "120 images of fashion_mnist_12k, draw 3: m.parquet\n")
+    code, out, _ = run("sweep", study, "--manifest", "m.parquet", "--out", "out")
+    assert code == 0
+    assert "left out: size 1000 exceeds the 120 training images of fashion_mnist_12k in the manifest" in out
+    runs = [entry["run"] for entry in ledger.read_json(Path("out") / ledger.EXPERIMENT)["runs"]]
+    (digest,) = {run["manifest"] for run in runs}
+    assert f"manifest:{digest}" in ledger.read_json(Path("out") / ledger.PLACES)
+    code, _, err = run("sweep", study, "--manifest", "m.parquet", "--sizes", "121", "--out", "out")
+    assert (code, "exceeds the 120" in err) == (2, True)
+
+
+def test_experiments_are_listed_with_their_profiles(run: Call) -> None:
+    code, out, _ = run("experiments")
+    assert code == 0
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert {"small_data", "tuning", "pretraining"} <= set(rows)
+    assert "smoke, laptop, full" in rows["small_data"]
+    assert "How much accuracy does a plain vision transformer lose" in rows["small_data"]
+
+
+def test_backbones_are_listed_by_a_word(run: Call) -> None:
+    code, out, _ = run("backbones", "vit_micro")
+    assert code == 0
+    assert "vit_micro" in out
+    assert "resnet_micro" not in out
+    assert "any timm name works too" in out

@@ -1,0 +1,30 @@
+"""Test `FIELD=VALUE` of a command line."""
+
+import pytest
+
+from bias_lab.errors import UserError
+from bias_lab.planning.typed_values import parse_field
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mixup=0.2", ("mixup", 0.2)),
+        ("batch_size=8", ("batch_size", 8)),
+        ("flip=false", ("flip", False)),
+        ("patch=none", ("patch", None)),
+        ("patch=7", ("patch", 7)),
+        ("learning_rate=1e-3", ("learning_rate", 1e-3)),
+        ("intervention=permute_pixels", ("intervention", "permute_pixels")),
+        ("seed=0", ("seed", 0)),
+    ],
+)
+def test_fields_from_the_command_line(text: str, expected: tuple) -> None:
+    assert parse_field(text) == expected
+
+
+@pytest.mark.parametrize("text", ["mixup", "mixpu=1", "batch_size=x", "flip=maybe", "mixup=nan", "batch_size=1.5"])
+def test_fields_that_cannot_be_read_are_one_line(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_field(text)
+    assert "class" not in str(caught.value)

@@ -1,0 +1,52 @@
+"""Test the description of a row of the tuning table."""
+
+from dataclasses import replace
+
+import pytest
+
+from bias_lab import tuning
+from bias_lab.definition import Run
+
+ONE = Run(dataset="mnist", backbone="vit_micro", size=100)
+ROW = {"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100}
+
+
+def test_a_run_and_the_row_that_was_tuned_for_it_have_one_key() -> None:
+    assert tuning.key(ROW) == tuning.key(ONE)
+    assert tuning.key({**ROW, "intervention": "permute_pixels"}) == tuning.key(
+        replace(ONE, intervention="permute_pixels")
+    )
+    assert len(tuning.key(ONE)) == len(tuning.KEY)
+
+
+@pytest.mark.parametrize("field", tuning.KEY)
+def test_every_field_of_the_key_tells_cells_apart(field: str) -> None:
+    other = replace(ONE, **{field: 7 if field == "size" else "other"})  # type: ignore[arg-type]
+    assert tuning.key(other) != tuning.key(ONE)
+
+
+def test_a_row_must_have_what_has_no_default() -> None:
+    assert tuning.missing({**ROW, "learning_rate": 1e-3}) == []
+    assert tuning.missing({"backbone": "vit_micro"}) == ["dataset", "learning_rate", "recipe", "regime", "size"]
+
+
+def test_words_are_those_of_the_arm() -> None:
+    assert tuning.words(ROW) == tuning.words(ONE) == "vit_micro scratch"
+    more = replace(ONE, regime="mae", recipe="strong", intervention="permute_pixels", backbone_source="beef", draw=3)
+    assert tuning.words(more) == "vit_micro mae strong permute_pixels"
+
+
+@pytest.mark.parametrize(
+    ("rate", "tried", "edge"),
+    [
+        (1e-3, (1e-3, 3e-3, 1e-2), "smallest"),
+        (3e-3, (1e-3, 3e-3, 1e-2), ""),
+        (1e-2, (1e-3, 3e-3, 1e-2), "largest"),
+        (1e-2, (1e-2,), ""),
+        (1e-2, (), ""),
+        (5e-2, (1e-3, 1e-2), ""),
+    ],
+)
+def test_the_edge_of_the_grid(rate: float, tried: tuple[float, ...], edge: str) -> None:
+    trials = [{"learning_rate": value, "top1": 0.5} for value in tried]
+    assert tuning.at_grid_edge({**ROW, "learning_rate": rate, "trials": trials}) == edge
