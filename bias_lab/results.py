@@ -100,11 +100,8 @@ def write(folder: Path) -> Path:
 def save(results: Results, read_at: int, path: Path) -> Path:
     """Write results as a table file. read_at: the time in nanoseconds at which the folder was read; 0: none was."""
     plan = asdict(results.plan) | {"earlier": sorted(results.plan.earlier)}
-    beside = {
-        "plan": plan,
-        "read_at": read_at,
-        **{n: dict(getattr(results, n)) for n in ("tuned", "curves", "reasons")},
-    }
+    rest = {name: dict(getattr(results, name)) for name in ("tuned", "curves", "reasons")}
+    beside = {"plan": plan, "read_at": read_at, **rest}
     arrow = pa.Table.from_pandas(results.table, preserve_index=False)
     metadata = {**(arrow.schema.metadata or {}), _KEY: json.dumps(beside, ensure_ascii=False).encode()}
     with ledger.replacing(path) as temporary:
@@ -147,17 +144,10 @@ def row_of(run_id: str, run: Run, *, experiment: str = "", family: str = "") -> 
 
 
 def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str = "") -> dict[str, Any]:
-    """Return the row of a finished run, from the content of its `result.json`. Text is never null, as in the table.
-
-    The column `correct` is left empty.
-    """
+    """Return the row of a finished run, from its `result.json`. Text is never null, and `correct` is left empty."""
     run = from_json(result["run"])
     row = row_of(result["run_id"], run, experiment=experiment, family=family) | {"status": "finished"}
-    for origin, part in (
-        ("metrics", result.get("metrics", {})),
-        ("facts", result.get("facts", {})),
-        ("result", result),
-    ):
+    for origin, part in {**{name: result.get(name, {}) for name in ("metrics", "facts")}, "result": result}.items():
         row |= {name: part.get(name) for name in schema.named(origin=origin)}  # type: ignore[arg-type]
     row |= {"versions": json.dumps(result.get("versions", {}), sort_keys=True)}
     return row | {name: "" for name in schema.named(kind="text") if row[name] is None}
@@ -320,13 +310,9 @@ def _from_attrs(table: pd.DataFrame, attrs: Mapping[str, Any]) -> Results:
     overlap = attrs.get("overlap", {})
     if overlap:
         table = table.assign(source_overlap=table["run_id"].map(overlap).astype("Int64"))
-    return Results(
-        table=table,
-        plan=StudyPlan(**{name: value for name, value in about.items() if name in known}),
-        tuned=attrs.get("tuned", {}),
-        curves=attrs.get("curves", {}),
-        reasons=attrs.get("reasons", {}),
-    )
+    plan = StudyPlan(**{name: value for name, value in about.items() if name in known})
+    rest = {name: attrs.get(name, {}) for name in ("tuned", "curves", "reasons")}
+    return Results(table=table, plan=plan, **rest)
 
 
 def _joined(parts: Sequence[Results]) -> Results:

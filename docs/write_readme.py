@@ -17,7 +17,7 @@ from bias_lab.report.pages import Cell, Table
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 FOLDER = ROOT / "docs" / "results"
-SHOWN = ("shortfall", "recovery", "longer")  # sections of the report whose tables the README repeats
+SHOWN = ("shortfall", "recovery", "budget")  # sections of the report whose tables the README repeats
 
 Row = dict[str, Any]
 
@@ -165,7 +165,7 @@ def sentences(*parts: str) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments → its text
     "numbers": study,
     "matrix": matrix,
-    "locality": partial(study, FOLDER / "locality", ("arms",), caveats=False),
+    "locality": partial(study, FOLDER / "locality", ("intervention",), caveats=False),
     "pretraining": partial(study, FOLDER / "pretraining_cifar10", ("recovery",), caveats=False),
     "pretraining laptop": partial(study, FOLDER / "pretraining", ("recovery",), caveats=False),
     "seed claim": partial(study, FOLDER / "seed_claim", ("epochs", "shortfall"), caveats=False),

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, on the committed table or a user's, and were committed with outputs."""
+"""The notebooks run from top to bottom on the committed table or a user's, and are committed with outputs."""
 
 import json
 from pathlib import Path
@@ -31,13 +31,12 @@ def test_it_runs(path: Path) -> None:
 @pytest.mark.parametrize("name", ["01_small_data_shortfall", "02_pretraining"])
 def test_it_runs_on_another_sweep(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one parameter: the folder. Here a table of two sizes and one pretraining regime."""
+    from bias_lab.results import Results, StudyPlan, save
     from tests.planted import curve, rows, table
 
-    made = rows(lambda run: curve(run.size), sizes=[100, 1000])
-    made += rows(lambda run: 0.8, backbones=["vit_micro"], sizes=[100, 1000], regime="mae", source="pool")
-    shown = table(made)
-    shown.attrs = {"experiment": {"question": "Another?"}}
-    shown.to_parquet(tmp_path / "results.parquet", index=False)
+    runs = rows(lambda run: curve(run.size), sizes=[100, 1000])
+    runs += rows(lambda run: 0.8, backbones=["vit_micro"], sizes=[100, 1000], regime="mae", source="pool")
+    save(Results(table=table(runs), plan=StudyPlan(question="Another?")), 0, tmp_path / "results.parquet")
     monkeypatch.setenv("BIAS_LAB_RESULTS", str(tmp_path))
     execute(next(path for path in NOTEBOOKS if path.stem == name))
 

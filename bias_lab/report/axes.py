@@ -181,7 +181,7 @@ def changes(axis: str, moved: pd.DataFrame) -> list[str]:
     paragraphs = []
     for _, part in moved.groupby(["value", *schema.START], sort=False):
         with_it, shown = _with(axis, part.iloc[0]), part["p_holm"] <= ALPHA
-        sentences = []
+        sentences: list[str] = []
         for backbone, rows in part[shown].groupby("backbone", sort=False):
             for row in ends(rows):
                 falls = row["change"] < 0

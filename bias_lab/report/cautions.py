@@ -126,12 +126,12 @@ def less_fitted(scratch: pd.DataFrame) -> list[str]:
     lagging = both[(gap > WORTH) & (lag > LESS_FITTED * gap)]
     if not len(lagging):
         return []
-    size = lag[lagging.index].idxmax()
-    ours, theirs = (percent(lagging.loc[size, f"train_top1_{name}"], 0) for name in ("vit", "cnn"))
+    size = int(str(lag[lagging.index].idxmax()))
+    ours, theirs = (percent(float(lagging[f"train_top1_{name}"][size]), 0) for name in ("vit", "cnn"))
     return [
         f"Plain ViT gets fewer of its own training images right than the CNNs at {sizes_in_words(lagging.index)}: "
-        f"{ours} against {theirs} % at {size:,}. There the shortfall is one of fitting within this budget as much as of "
-        "generalising from few labels."
+        f"{ours} against {theirs} % at {size:,}. There the shortfall is one of fitting within this budget as much as "
+        "of generalising from few labels."
     ]
 
 
@@ -148,8 +148,8 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     if not names:
         return []
     return [
-        f"The training loss still fell at the end of this budget for {listed(names)}. In brackets is the least share of "
-        "its own training images that it gets right. More steps may help."
+        f"The training loss still fell at the end of this budget for {listed(names)}. In brackets is the least share "
+        "of its own training images that it gets right. More steps may help."
     ]
 
 

@@ -77,7 +77,7 @@ def word(text: Any) -> Cell:
 
 
 def number(value: Any, shape: str = "{:.1f}", *, scale: float = 1.0) -> Cell:
-    """Return a number in its shape, sorted by its value; a dash where there is none."""
+    """Return a number in its shape, sorted by its value, or a dash where there is none."""
     if value is None or str(value) == "<NA>" or value != value:
         return Cell("–")
     scaled = float(value) * scale

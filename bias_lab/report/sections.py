@@ -13,6 +13,7 @@ from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.sentences import (
     answer,
     claims,
+    ends,
     left_where_alike,
     meeting,
     method,
@@ -26,7 +27,7 @@ from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 START = list(schema.START)
 LAST = 2 / 3  # the share of the epochs after which a curve is averaged
-MOST_ABOVE_TABLES = 4  # sentences on starts; beyond, the table tells them
+MOST_ABOVE_TABLES = 4  # sentences on starts, beyond which the table alone tells them
 
 
 def of_view(
@@ -96,7 +97,7 @@ def _details(view: pd.DataFrame) -> list[Section]:
         tables.power(statistics.power(view)),
     )
     cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
-    text = tuple(filter(None, [meeting(statistics.crossover(view).to_dict("records")[0])]))
+    text = tuple(filter(None, [meeting(ends(statistics.crossover(view))[0])]))
     return [
         Section(name="labels", title="What it costs in labels", text=text, tables=labels),
         Section(name="made-of", title="What accuracy varies with", tables=varies),

@@ -71,7 +71,7 @@ def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
-    """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one; '' for one replicate.
+    """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one.
 
     mirrored: whether the difference is told in the other direction. An interval that excludes 0 although the corrected
     test claims nothing is marked as uncorrected.
@@ -191,7 +191,7 @@ def method(found: pd.DataFrame, what: str = "sizes") -> str:
     text = f"Intervals are Student's t over {count} replicates {images}."
     if len(tested) > 1:
         text += f" Claims are Holm-corrected over {len(tested)} {what}."
-    fewest = tested.loc[tested["units"].idxmin()]
+    fewest = tested.sort_values("units", kind="stable").iloc[0]
     reach = f"sign flips of {fewest['units']} {fewest['unit']}s cannot reach a p below {fewest['p_smallest']:.3g}"
     return f"{text} For comparison, {reach}."
 

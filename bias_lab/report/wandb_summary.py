@@ -47,7 +47,9 @@ def study_of(found: results.Results, *, name: str = "", pictures: tuple[str, ...
     """
     views = split(rep.light(found.table))
     rows: list[dict[str, Any]] = []
-    summary, drawn, answers = {}, {}, []
+    summary: dict[str, str] = {}
+    drawn: dict[str, tuple[bytes, str]] = {}
+    answers: list[str] = []
     for about, view in views:
         prefix = f"{about}/" if len(views) > 1 else ""
         given = statistics.answer(view)

@@ -132,8 +132,8 @@ def _write_study(table: pd.DataFrame, study: Study, settings: Mapping[str, Any],
     for row in study.rows:
         run.log(dict(row))
     run.summary.update({**study.summary, "runs": len(table), "failed": int((table["status"] == "failed").sum())})
-    names = [str(column) for column in table.columns if column not in ("correct", "versions")]
-    rows = [[schema.as_json(value) for value in row] for row in table[names].itertuples(index=False)]
+    names: list[Any] = [str(column) for column in table.columns if column not in ("correct", "versions")]
+    rows: list[Any] = [[schema.as_json(value) for value in row] for row in table[names].itertuples(index=False)]
     run.log({"table": wandb.Table(columns=names, data=rows)})
     for key, (png, caption) in study.figures.items():
         run.log({key: wandb.Image(Image.open(io.BytesIO(png)), caption=caption)})

@@ -72,7 +72,7 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
 
 
 def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | None:
-    """Return the run's W&B logger, which never asks and never waits long; None where W&B is off.
+    """Return the run's W&B logger, which never asks and never waits long. Return None where W&B is off.
 
     The group is the experiment, the id the run_id, the config that of `schema.config_of`.
     """

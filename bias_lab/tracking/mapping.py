@@ -16,7 +16,9 @@ from bias_lab import ledger, schema
 from bias_lab.catalogue import PROTOCOLS, TASKS
 
 PROJECT = "bias_lab"
-QUIET = dict(silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True)  # of wandb.Settings
+QUIET: dict[str, Any] = dict(
+    silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
+)  # of wandb.Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,10 +221,10 @@ print(time.process_time(), peak[1])
 
 
 @pytest.mark.slow
-def test_100_000_runs_in_a_minute_and_two_gigabytes(tmp_path: Path) -> None:
+def test_100_000_runs_in_a_minute_and_one_gigabyte(tmp_path: Path) -> None:
     """A process of its own: table read, every statistic, page written.
 
-    17 to 23 s of CPU and 0.73 GB on two slow cores that ten processes shared.
+    It takes 12 s of CPU and 0.69 GB on one slow core.
     """
     import subprocess
     import sys
@@ -234,4 +234,4 @@ def test_100_000_runs_in_a_minute_and_two_gigabytes(tmp_path: Path) -> None:
     seconds, kilobytes = subprocess.run(code, capture_output=True, text=True, check=True).stdout.split()
     assert "100,000 of 100,000" in (tmp_path / ledger.REPORT).read_text()
     assert float(seconds) < 60
-    assert int(kilobytes) < 2 * 2**20
+    assert int(kilobytes) < 2**20

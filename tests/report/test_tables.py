@@ -61,7 +61,7 @@ def test_recovery_in_percent() -> None:
     made = tables.shares(statistics.recovery(MADE), "t", "regime")
     assert column(made, "regime") == ["MAE (on pool)"] * 5
     assert all(40 < float(text.split()[0]) < 60 for text in column(made, "share"))
-    assert made.note == "At 100 % the gap is closed; above, the CNNs are passed."
+    assert made.note == "At 100 % the gap is closed. Above it, the CNNs are passed."
     open_end = statistics.recovery(MADE).assign(low=float("-inf"), high=float("inf"))
     assert tables.shares(open_end, "t", "regime").note.endswith(
         "Unbounded: the shortfall from scratch cannot be told from 0 there."

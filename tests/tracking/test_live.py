@@ -95,7 +95,7 @@ def test_a_live_run_has_the_config_and_summary_of_its_export(told: dict[str, Off
     exported = offline.runs(tmp_path)[result["run_id"]][0]
     mine = [{key: value for key, value in one.config.items() if not key.startswith("_")} for one in (run, exported)]
     assert mine[0] == mine[1]
-    own = {"_runtime", "_step", "_timestamp", "_wandb", "train/loss", "lr"}
+    own = {"_runtime", "_step", "_timestamp", "_wandb", "train/loss", "lr", "trainer/global_step"}
     ends = [
         {key: value for key, value in one.summary.items() if key not in own and not isinstance(value, dict)}
         for one in (run, exported)

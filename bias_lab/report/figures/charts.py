@@ -28,6 +28,8 @@ DASHES = {  # regime → the line's pattern, in pixels
 }  # fmt: skip
 VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis, the reference first
 START = list(schema.START)
+BANDS = "Bands are 95 % intervals of the mean (Student's t)."
+LOOKS = "The colour shows the family, the marker the backbone, and the line pattern"
 BARS = (
     "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
     "Above 0 the CNNs lead."
@@ -84,7 +86,7 @@ class Chart:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction in percent, 0.1234 → '12.3'; a dash where there is none."""
+    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none."""
     return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
 
 
@@ -92,10 +94,8 @@ def span(low: float, high: float) -> str:
     """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
     if math.isnan(low) or math.isnan(high):
         return "–"
-    if math.isinf(low) and math.isinf(high):
-        return "unbounded"
     if math.isinf(high):
-        return f"above {percent(low)}"
+        return "unbounded" if math.isinf(low) else f"above {percent(low)}"
     return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
 
 
@@ -195,17 +195,15 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
         series.append(_series(names[str(backbone)], points, part, (), bold=bold))
     starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands hide one another
-    for (backbone, regime, protocol, source), part in others.groupby(["backbone", *START]):
-        shown = source if several_sources(others, backbone, regime) else ""
-        bold = not reference or (few and backbone in reference)
-        points = curve(part, f"{backbone}, {regime}, {protocol}")
-        series.append(
-            _series(start_label(names[str(backbone)], regime, protocol, shown), points, part, _dash(regime), bold=bold)
-        )
+    for (name, regime, protocol, source), part in others.groupby(["backbone", *START]):
+        shown = source if several_sources(others, name, regime) else ""
+        label = start_label(names[str(name)], regime, protocol, shown)
+        points = curve(part, f"{name}, {regime}, {protocol}")
+        bold = not reference or (few and name in reference)
+        series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
-        f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a seed. "
-        "Bands are 95 % intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and "
-        f"the line pattern where the weights come from.{shorter}"
+        f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
+        f"seed. {BANDS} {LOOKS} where the weights come from.{shorter}"
     )
     return Chart(
         name=f"{prefix}accuracy",
@@ -224,8 +222,8 @@ def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "
     lines = list(found)
     caption = (
         f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
-        f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained from "
-        "scratch."
+        f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
+        "from scratch."
     )
     return Chart(
         name=f"{prefix}shortfall",
@@ -281,9 +279,8 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
         name=f"{prefix}{axis}{tail}",
         title=f"Accuracy by {axis_words}",
         caption=(
-            f"Mean test accuracy over n = {replicate_count(pd.concat(every), 'value')} replicates. Bands are 95 % "
-            "intervals of the mean (Student's t). The colour shows the family, the marker the backbone, and the line "
-            f"pattern the {axis_words}.{shorter}"
+            f"Mean test accuracy over n = {replicate_count(pd.concat(every), 'value')} replicates. {BANDS} {LOOKS} the "
+            f"{axis_words}.{shorter}"
         ),
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",
@@ -339,9 +336,8 @@ def epochs(found: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") 
         series.append(_series(label, tuple(points), part, _dash(regime), bold=True))
     n = found.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
     caption = (
-        f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. Bands are 95 % intervals "
-        "(Student's t). The colour shows the family, the marker the backbone, and the line pattern where the weights "
-        f"come from. Nothing is chosen by these curves.{shorter}"
+        f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. {BANDS} {LOOKS} where the "
+        f"weights come from. Nothing is chosen by these curves.{shorter}"
     )
     return Chart(
         name=f"{prefix}epochs{tail}",

@@ -19,11 +19,11 @@ _VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule", PAPER: "paper", **{hue.low
 _SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
 _EMPTY = "no finished runs yet: the figure appears with the first rows"
 _LINE = 1.25  # height of a line of text over its font size
-_LETTER = 0.58  # width of a letter over its font size, on average
+_LETTER = 0.6  # width of a letter over its font size, on average
 
 
 class Frame(NamedTuple):
-    """Sizes of a chart in pixels of 1/72 inch: width, height, the margins around the plot, and the font."""
+    """Sizes of a chart in pixels of 1/72 inch: width, height, margins, font. scale: of line widths and markers."""
 
     name: str
     width: float
@@ -33,11 +33,12 @@ class Frame(NamedTuple):
     top: float
     bottom: float
     font: float
+    scale: float = 1.0
 
 
 WIDE = Frame("wide", 860, 470, 54, 190, 16, 50, 13)
 NARROW = Frame("narrow", 358, 400, 36, 112, 12, 46, 11)
-FILE = Frame("file", 489.6, 290, 40, 120, 10, 34, 8.5)  # 6.8 inches wide, its y axis labelled
+FILE = Frame("file", 489.6, 290, 40, 120, 10, 34, 8.5, 0.6)  # 6.8 inches wide, its y axis labelled
 
 
 def svg(chart: Chart, frame: Frame = WIDE) -> str:
@@ -49,8 +50,7 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
     text = re.sub(r"<g id=\"point(\d+)\">", lambda found: _point(*points[int(found[1])]), text)
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
     text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})\b", _variable, text)
-    text = re.sub(r"font: ((?:bold |[67]00 )?[\d.]+px) [^;\"]*", r"font: \1 inherit", text)
-    text = re.sub(r"font: (bold |[67]00 )?([\d.]+)px inherit", _font, text).replace("xlink:href", "href")
+    text = re.sub(r"font: (bold |[67]00 )?([\d.]+px) [^;\"]*", _font, text).replace("xlink:href", "href")
     head = f'<svg class="chart {frame.name}" viewBox="0 0 {frame.width} {frame.height}" role="img"'
     return f'{head} aria-label="{escape(chart.title)}"{text[text.index(">") :]}'.replace("\n", " ").rstrip()
 
@@ -93,7 +93,7 @@ def _variable(found: re.Match[str]) -> str:
 
 
 def _font(found: re.Match[str]) -> str:
-    return f"font-size: {found[2]}px" + ("; font-weight: 650" if found[1] else "")
+    return f"font-size: {found[2]}" + ("; font-weight: 650" if found[1] else "")
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
     import matplotlib
     from matplotlib.figure import Figure  # brings its own canvas: no window, no global state
 
-    style = {"font.size": frame.font, "lines.scale_dashes": False, "text.parse_math": False}
+    style: Any = {"font.size": frame.font, "lines.scale_dashes": False, "text.parse_math": False}
     with matplotlib.rc_context(style):
         figure = Figure(
             figsize=(frame.width / 72, frame.height / 72), dpi=72, facecolor="none" if frame.name != "file" else PAPER
@@ -113,11 +113,11 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
         if not points:
             figure.text(0.5, 0.5, _EMPTY, ha="center", color=SOFT)
             return figure, []
-        longest = max(len(line.label) for line in chart.series) * frame.font * _LETTER + 24
+        longest = max(len(line.label) for line in chart.series) * frame.font * _LETTER + 28
         frame = frame._replace(right=min(max(0.75 * frame.right, longest), 0.43 * frame.width))
         frame = frame._replace(top=frame.top + _legend(figure, chart, frame))
         axes = _axes(figure, chart, frame, points)
-        found = _lines(figure, axes, chart)
+        found = _lines(figure, axes, chart, frame.scale)
         _labels(figure, axes, chart.series, frame)
     return figure, [(u, frame.height - v, tip) for u, v, tip in found]
 
@@ -140,10 +140,10 @@ def _axes(figure: Any, chart: Chart, frame: Frame, points: Sequence[Point]) -> A
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{round(100 * y, 6):g}".replace("-", "−")))
     sizes = sorted({p.x for p in points})
     axes.xaxis.set_major_locator(
-        FixedLocator(_apart(axes, sizes, f.font)) if chart.log else MaxNLocator(8, integer=True)
+        FixedLocator(_apart(axes, sizes, f.font)) if chart.log else MaxNLocator(8, steps=[1, 2, 5, 10], integer=True)
     )
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x):,}"))
-    axes.grid(axis="y", color=RULE, linewidth=1, clip_on=False)
+    axes.grid(axis="y", color=RULE, linewidth=f.scale, clip_on=False)
     axes.set_axisbelow(True)
     if chart.zero:
         axes.axhline(0, color=SOFT, linewidth=1.2, clip_on=False, zorder=1)
@@ -183,20 +183,20 @@ def _legend(figure: Any, chart: Chart, frame: Frame) -> float:
         if x > frame.left and x + width > frame.width:
             x, row = frame.left, row + 1
         y = frame.height - frame.top - (row + 0.5) * height
-        _stroke(figure, (x, x + 26), (y, y), color=INK, linewidth=1.6, linestyle=_pattern(dash))
+        _stroke(figure, (x, x + 26), (y, y), color=INK, linewidth=1.6, linestyle=_pattern(dash, frame.scale))
         _text(figure, x + 32, y, words, va="center", color=INK)
         x += width + 14
     return (row + 1) * height + 4 if chart.legend else 0.0
 
 
-def _pattern(dash: tuple[int, ...]) -> Any:
-    return (0, dash) if dash else "solid"
+def _pattern(dash: tuple[int, ...], scale: float = 1.0) -> Any:
+    return (0, tuple(scale * part for part in dash)) if dash else "solid"
 
 
 # --- lines and labels ------------------------------------------------------------------------------------------------
 
 
-def _lines(figure: Any, axes: Any, chart: Chart) -> list[tuple[float, float, str]]:
+def _lines(figure: Any, axes: Any, chart: Chart, scale: float) -> list[tuple[float, float, str]]:
     """Draw bands, lines, whiskers and markers. Return (x, y, words) of each point, in pixels from the bottom left."""
     from matplotlib.transforms import ScaledTranslation
 
@@ -211,20 +211,35 @@ def _lines(figure: Any, axes: Any, chart: Chart) -> list[tuple[float, float, str
         style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
         band = [p for p in line.points if math.isfinite(p.low) and math.isfinite(p.high)]
         if line.bold and not bars and len(band) > 1:
-            ends = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
-            axes.fill_between([p.x for p in band], *ends, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
+            edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
+            axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
         if len(line.points) > 1:
             weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
             x, y = zip(*((p.x, p.y) for p in line.points), strict=True)
-            axes.plot(x, y, linewidth=weight, alpha=alpha, linestyle=_pattern(line.dash), zorder=2 + line.bold, **style)
+            axes.plot(
+                x,
+                y,
+                linewidth=scale * weight,
+                alpha=alpha,
+                linestyle=_pattern(line.dash, scale),
+                zorder=2 + line.bold,
+                **style,
+            )
         for point in line.points:
             for bottom, top, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
                 if bars and math.isfinite(bottom) and math.isfinite(top):
                     ends = [max(bottom, low), min(top, high)]
-                    axes.plot([point.x] * 2, ends, linewidth=width, alpha=0.35 if width > 2 else 1, zorder=2.5, **style)
+                    axes.plot(
+                        [point.x] * 2,
+                        ends,
+                        linewidth=scale * width,
+                        alpha=0.35 if width > 2 else 1,
+                        zorder=2.5,
+                        **style,
+                    )
             axes.plot(
                 [point.x], [point.y], linestyle="none", marker=_SHAPES[line.marker or "none"], zorder=4,
-                markersize=8.6 if line.bold else 7, markeredgecolor=PAPER, markeredgewidth=1,
+                markersize=scale * (8.6 if line.bold else 7), markeredgecolor=PAPER, markeredgewidth=scale,
                 gid=f"point{len(found)}", **style,
             )  # fmt: skip
             found.append((*moved.transform((point.x, point.y)), point.tip))
