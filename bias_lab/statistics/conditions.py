@@ -39,7 +39,8 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
 
 def is_from_scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Return which rows were trained from random weights, all of the backbone: the default start."""
-    return (rows["regime"] == schema.DEFAULTS["regime"]) & (rows["protocol"] == schema.DEFAULTS["protocol"])
+    default: pd.Series[bool] = rows["regime"] == schema.DEFAULTS["regime"]
+    return default & (rows["protocol"] == schema.DEFAULTS["protocol"])
 
 
 def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
