@@ -210,7 +210,7 @@ def named(role: Role | None = None, origin: Origin | None = None, kind: Kind | N
 def phrase(name: str, value: Any) -> str:
     """Return a column's value in words: `label noise 0.2`, `batch size 64 images`, `no horizontal flips`.
 
-    name: a column, or `pretraining_` and a field of the pretraining. A number that is missing is the default one, and an
+    name: a column, or `pretraining_` and a field of the pretraining. A missing number is the default one, and an
     empty text is `no …`.
 
     >>> phrase("label_noise", 0.2), phrase("flip", False), phrase("recipe", "strong")
