@@ -20,8 +20,7 @@ BEFORE = "pretraining_"  # begins the name of a column that holds a field of the
 TESTED = tuple(name for name, task in TASKS.items() if task.judged_on == "test")
 PRETRAINS = tuple(name for name, task in TASKS.items() if not task.judged_on)
 _OF_A_PRETRAINING = tuple(n for n, c in schema.COLUMNS.items() if c.role in ("axis", "recipe") and n not in schema.CELL)
-# All cells of a study agree in these unless the study is about them. The others may follow from a backbone or a start,
-# as a patch or a learning rate does, and are axes only where they vary within a cell.
+# All cells of a study agree in these unless the study is about them; see `axes`.
 _COMMON = tuple(
     name
     for name in schema.AXES
@@ -63,8 +62,10 @@ def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
 def axes(table: pd.DataFrame) -> list[str]:
     """Return the columns that tell apart finished runs of one cell, the usual ones (`schema.AXES`) first.
 
-    A column that differs only together with an earlier axis is none: a recipe's name stands for its fields. A missing
-    value counts as the default, because tables of earlier versions lack the fields that came later.
+    A column that differs only together with an earlier axis is none: a recipe's name stands for its fields. What all
+    cells share by default (an intervention, label noise) is an axis wherever it varies, so that a study that is half
+    done compares no two conditions. What follows from the backbone or start (a patch, a tuned learning rate) is an axis
+    where it varies within a cell. A missing value counts as the default, because older tables lack newer fields.
 
     >>> from bias_lab.results import typed
     >>> runs = dict(status="finished", task="classify", backbone="vit_micro", size=100, label_noise=[0.0, 0.2])

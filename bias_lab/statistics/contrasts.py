@@ -73,16 +73,15 @@ def moved(
     Returns a row a value, backbone, start and size: value, backbone, regime, protocol, source, size, change (in the
     metric's unit) and the columns of `gaps`. Empty where the axis has one value.
     """
-    parts = []
-    by_value = _by_value(table, axis, metric, where)
     key = ["backbone", *_START]
+    by_value = _by_value(table, axis, metric, where)
+    having = {value: rows[conditions.has(rows, axis, value)].groupby(key) for value, rows in by_value.items()}
+    parts: list[pd.DataFrame] = []
     base: dict[Any, pd.DataFrame] = {}
-    for value, rows in by_value.items():
-        cells = dict(tuple(rows[conditions.has(rows, axis, value)].groupby(key)))
-        if not base:
-            base = cells
-            continue
-        for cell, part in cells.items():
+    for place, (value, cells) in enumerate(having.items()):
+        if place == 0:  # the reference
+            base = dict(tuple(cells))
+        for cell, part in cells if place else ():
             if cell in base:
                 own = between(base[cell], part, metric).rename(columns={"shortfall": "change"})
                 parts.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
