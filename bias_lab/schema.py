@@ -275,7 +275,7 @@ def _short(run: Run, name: str) -> str:
 
 
 def _is_trial(run: Run) -> bool:
-    return run.learning_rate is not None and TASKS[run.task].judged_on == "holdout"
+    return run.learning_rate is not None and TASKS[run.task].evaluated_on == "holdout"
 
 
 def labels(runs: Iterable[Run]) -> dict[str, str]:

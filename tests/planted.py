@@ -70,7 +70,7 @@ def record(run: Run, top1: float | None = None, images: int = 2000) -> dict[str,
     )  # fmt: skip
     return dict(
         run=to_json(run), run_id=run_id(run), facts=facts,
-        metrics=metrics if TASKS[run.task].judged_on else dict(loss=0.2, feature_std=0.9, collapsed=False),
+        metrics=metrics if TASKS[run.task].evaluated_on else dict(loss=0.2, feature_std=0.9, collapsed=False),
         weights=dict(loaded=0, skipped=0, resampled=0, name=""), steps=500, samples_seen=run.samples_seen, seconds=20.0,
         attempts=1, device="cpu", versions={"torch": "2.14.1"}, commit="c" * 40, command="bias-lab sweep",
     )  # fmt: skip
@@ -85,7 +85,7 @@ def write_run(folder: Path, run: Run, top1: float = 0.5, *, images: int = 20, fa
     label = np.arange(images) % 10
     predicted = np.where(right, label, (label + 1) % 10)
     predictions = dict(index=np.arange(images), label=label, predicted=predicted, confidence=0.5)
-    if TASKS[run.task].judged_on == "test":
+    if TASKS[run.task].evaluated_on == "test":
         pd.DataFrame(predictions).to_parquet(here / ledger.PREDICTIONS, index=False)
     ledger.write_json(here / ledger.RESULT, record(run, top1, images))
     return name

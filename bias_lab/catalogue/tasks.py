@@ -10,7 +10,7 @@ class Task:
     module: `module:class` of the object that carries it out, a `bias_lab.training.job.Task`.
     learns: from the `labels` of the run's labelled images, or from the `images` of its source (a pretraining).
     labelled: whether a run needs labelled images, and so a `size`.
-    judged_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
+    evaluated_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
     metric, unit: the number by which runs are compared (the higher the better), and its unit.
     """
 
@@ -18,7 +18,7 @@ class Task:
     module: str = "bias_lab.training.tasks.classification:Classification"
     learns: str = "labels"
     labelled: bool = True
-    judged_on: str = "test"
+    evaluated_on: str = "test"
     metric: str = "top1"
     unit: str = "fraction"
 
@@ -37,10 +37,10 @@ TASKS = {
             module="bias_lab.training.tasks.pretraining:Pretraining",
             learns="images",
             labelled=False,
-            judged_on="",
+            evaluated_on="",
             metric="",
             unit="",
         ),
-        Task(name="tune", judged_on="holdout"),  # the hold-out chooses learning rates, so test images are never read
+        Task(name="tune", evaluated_on="holdout"),  # the hold-out chooses learning rates, so test images are never read
     )
 }

@@ -53,7 +53,7 @@ def tuned(arguments: argparse.Namespace) -> int:
     from bias_lab.planning import learning_rates
 
     current = state.read(arguments.folder)
-    trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].judged_on == HOLDOUT]
+    trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].evaluated_on == HOLDOUT]
     if not trials:
         raise UserError(f"{arguments.folder} holds no tuning runs", remedy="bias-lab sweep tuning")
     rows = learning_rates.choose(trials, run_sweep.scores(trials, arguments.folder))

@@ -244,7 +244,7 @@ def warnings(runs: Iterable[Run], data: Mapping[str, DatasetSummary], rates: Rat
 
 def _tested_rate(run: Run) -> float | None:
     """Return the learning rate of a run that is evaluated on the test split, or None."""
-    return run.learning_rate if catalogue.TASKS[run.task].judged_on == "test" else None
+    return run.learning_rate if catalogue.TASKS[run.task].evaluated_on == "test" else None
 
 
 def misspelt(backbones: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from bias_lab.schema import label
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)  # tried where no tuned.json has a grid
 REPLICATES = ((1000, 1000),)  # (draw, seed) of trials. No sweep uses 1000 or more
 COMMON = 1e-3  # borrowed where nothing was tuned
-TRIAL = next(task.name for task in catalogue.TASKS.values() if task.judged_on == "holdout")  # a trial's task
+TRIAL = next(task.name for task in catalogue.TASKS.values() if task.evaluated_on == "holdout")  # a trial's task
 _EXACT = [name for name in tuning.ARM if tuning.KEY[name] != tuning.ANY]
 _OR_ABSENT = [name for name in tuning.ARM if tuning.KEY[name] == tuning.ANY]
 

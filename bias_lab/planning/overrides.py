@@ -103,7 +103,7 @@ def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
     joined: dict[Run, None] = {}
     for run in runs:
         joined[run] = None
-        if catalogue.REGIMES[run.regime].starts_from or catalogue.TASKS[run.task].judged_on != "test":
+        if catalogue.REGIMES[run.regime].starts_from or catalogue.TASKS[run.task].evaluated_on != "test":
             continue
         bare = replace(run, patch=None, window=None, stem=None, learning_rate=None)
         joined.update(dict.fromkeys(replace(bare, backbone=n, backbone_source=hash_) for n, hash_ in backbones.items()))
@@ -175,7 +175,9 @@ def override(
 
 def _cell(run: Run) -> Run:
     """Return what is the same in all runs of a cell: a run without size, draw, seed and images seen."""
-    rate = run.learning_rate if catalogue.TASKS[run.task].judged_on == "holdout" else None  # a trial's rate is an axis
+    rate = (
+        run.learning_rate if catalogue.TASKS[run.task].evaluated_on == "holdout" else None
+    )  # a trial's rate is an axis
     size = 1 if run.size else 0
     return replace(run, size=size, draw=0, seed=0, samples_seen=1, learning_rate=rate, pretraining="")
 

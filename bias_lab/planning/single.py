@@ -41,7 +41,7 @@ def definition(
         places |= {name: place} if place else {}
     if "pretraining" in typed:
         run = _from_pretraining(run, typed, folder)
-    needs_pretraining = catalogue.REGIMES[run.regime].module and catalogue.TASKS[run.task].judged_on == "test"
+    needs_pretraining = catalogue.REGIMES[run.regime].module and catalogue.TASKS[run.task].evaluated_on == "test"
     if needs_pretraining and not run.pretraining:
         raise UserError(
             f"a run of regime '{run.regime}' starts from a pretraining",

@@ -17,8 +17,8 @@ from bias_lab.catalogue import TASKS
 from bias_lab.errors import UserError, unknown
 
 BEFORE = "pretraining_"  # begins the name of a column that holds a field of the pretraining
-TESTED = tuple(name for name, task in TASKS.items() if task.judged_on == "test")
-PRETRAINS = tuple(name for name, task in TASKS.items() if not task.judged_on)
+TESTED = tuple(name for name, task in TASKS.items() if task.evaluated_on == "test")
+PRETRAINS = tuple(name for name, task in TASKS.items() if not task.evaluated_on)
 _OF_A_PRETRAINING = tuple(n for n, c in schema.COLUMNS.items() if c.role in ("axis", "recipe") and n not in schema.CELL)
 # All cells of a study agree in these unless the study is about them; see `axes`.
 _COMMON = tuple(

@@ -59,7 +59,7 @@ def is_logged_in() -> bool:
 
 def job_type(task: str, protocol: str) -> str:
     """Return `pretrain`, `tune`, `finetune`, or `probe` for what leaves the backbone as it is."""
-    if TASKS[task].judged_on != "test":
+    if TASKS[task].evaluated_on != "test":
         return task
     return protocol if PROTOCOLS[protocol].trains else "probe"
 

@@ -4,12 +4,12 @@ from bias_lab.catalogue import TASKS
 
 
 def test_only_one_task_reads_test_images_and_tuning_never_does() -> None:
-    assert [name for name, task in TASKS.items() if task.judged_on == "test"] == ["classify"]
-    assert TASKS["tune"].judged_on == "holdout"
+    assert [name for name, task in TASKS.items() if task.evaluated_on == "test"] == ["classify"]
+    assert TASKS["tune"].evaluated_on == "holdout"
 
 
 def test_a_pretraining_learns_from_images_and_has_no_metric() -> None:
     assert [name for name, task in TASKS.items() if task.pretrains] == ["pretrain"]
     for name, task in TASKS.items():
         assert task.name == name
-        assert task.pretrains == (not task.labelled) == (not task.metric) == (not task.judged_on)
+        assert task.pretrains == (not task.labelled) == (not task.metric) == (not task.evaluated_on)

@@ -106,7 +106,7 @@ def test_a_limit_is_no_more_than_one_and_a_falling_curve_is_flat() -> None:
     assert fit(sizes, np.array([0.9, 0.8, 0.7]))[1] == 0
 
 
-def test_the_fit_is_judged_on_the_size_it_did_not_see() -> None:
+def test_the_fit_is_evaluated_on_the_size_it_did_not_see() -> None:
     exact = learning_curve(table(rows(lambda run: curve(run.size), noise=0.0)))
     assert exact["error"].abs().max() < 1e-4
     assert (exact["held_out"] == 10_000).all()

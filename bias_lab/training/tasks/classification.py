@@ -56,7 +56,7 @@ class Classification:
 
     def evaluation_images(self, job: Job) -> tuple[Pixels, Labels]:
         """Return the images that evaluate the run. A run that is judged on the hold-out never reads test images."""
-        return job.holdout() if self.row.judged_on == "holdout" else (job.images.test, job.images.test_labels)
+        return job.holdout() if self.row.evaluated_on == "holdout" else (job.images.test, job.images.test_labels)
 
     def measure(self, job: Job, folder: Path, rows: Rows) -> dict[str, Any]:
         """Return the metrics. This is the one place where test images are read, after the last step and once."""
@@ -65,7 +65,7 @@ class Classification:
         monitored = [row[f"holdout/{metric}"] for row in rows if f"holdout/{metric}" in row]
         train = evaluate(*logits_of(model, job.eval_loader(job.examples.images, job.examples.labels)))
         logits, labels = logits_of(model, job.eval_loader(*self.evaluation_images(job)))
-        if self.row.judged_on == "test":
+        if self.row.evaluated_on == "test":
             save_predictions(logits, labels, folder / ledger.PREDICTIONS)
         return {
             **evaluate(logits, labels),
