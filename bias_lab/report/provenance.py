@@ -134,10 +134,10 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
     tried = sorted({float(t["learning_rate"]) for row in trials for t in row.get("trials", [])})
     rows = []
     for row in trials:
-        found = {float(t["learning_rate"]): float(t["top1"]) for t in row.get("trials", [])}
+        accuracy_at = {float(t["learning_rate"]): float(t["top1"]) for t in row.get("trials", [])}
         cells = [
-            Cell(f"{percent(found[rate])}{' ✓' if rate == row['learning_rate'] else ''}", found[rate])
-            if rate in found
+            Cell(f"{percent(accuracy_at[rate])}{' ✓' if rate == row['learning_rate'] else ''}", accuracy_at[rate])
+            if rate in accuracy_at
             else word("–")
             for rate in tried
         ]

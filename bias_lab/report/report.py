@@ -24,8 +24,8 @@ FORMATS = ("html", "md", "svg", "png")
 
 def read(folder: Path) -> pages.Report:
     """Return the report of a folder or a table file. Raise UserError if it can't be read."""
-    found = results.read(Path(folder))
-    report, shown = findings(found), pictures(Path(folder), found.table)
+    results_read = results.read(Path(folder))
+    report, shown = findings(results_read), pictures(Path(folder), results_read.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
     return replace(report, sections=(*report.sections, part)) if part else report
 

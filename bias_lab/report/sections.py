@@ -41,14 +41,14 @@ def of_view(
     slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
     names = (name_of("vit"), name_of("cnn"))
     given = statistics.answer(view)
-    gaps, found, how = given.gaps, answer(given, names), method(given.gaps)
+    gaps, answered, how = given.gaps, answer(given, names), method(given.gaps)
     pairs: tuple[Table, ...] = ()
     if gaps["p"].isna().all() and not len(statistics.select(view, "vit")):
         (finding, pairs_method), pairs = pairwise(view)
-        found, how = (finding, pairs_method) if finding else (found, how)
+        answered, how = (finding, pairs_method) if finding else (answered, how)
     by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
     starts, left = starts_of(table, view)
-    top = [found, *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
+    top = [answered, *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
     top += [text for one in by_axis for text in one.top]
     figure, shortfall = _gap(view, gaps, slug, pairs)
     central = [one.section for one in by_axis if one.top]
@@ -124,18 +124,18 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
 def versus(scratch: pd.DataFrame) -> Table:
     """Return every backbone against plain ViT, and the CNNs' mean against each that is not of the family."""
     vit, cnn = statistics.select(scratch, "vit"), statistics.select(scratch, "cnn")
-    found = []
+    compared = []
     for name, part in scratch.groupby("backbone"):
         if name not in set(vit["backbone"]) and len(vit):
-            found.append((str(name), "plain ViT", statistics.between(vit, part)))
+            compared.append((str(name), "plain ViT", statistics.between(vit, part)))
     for name, part in scratch[~scratch["backbone"].isin({*vit["backbone"], *cnn["backbone"]})].groupby("backbone"):
         if len(cnn):
-            found.append(("CNN family", str(name), statistics.between(part, cnn)))
+            compared.append(("CNN family", str(name), statistics.between(part, cnn)))
     note = (
         "These intervals are not corrected for the number of pairs: where the true difference is 0, one interval in "
         "twenty excludes it."
     )
-    return tables.pairs(found, "Pair by pair, from scratch", note)
+    return tables.pairs(compared, "Pair by pair, from scratch", note)
 
 
 # --- starts ----------------------------------------------------------------------------------------------------------
@@ -162,25 +162,25 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
     cnn = statistics.select(rows, "cnn")
     members = sorted(cnn["backbone"].unique())
     reference = members[0] if len(members) == 1 else name_of("cnn")
-    found: list[tuple[str, str, pd.DataFrame]] = []
+    compared: list[tuple[str, str, pd.DataFrame]] = []
     for (regime, protocol), part in rows.groupby(START[:2], sort=False):
         theirs, ours = part[part.index.isin(cnn.index)], part[~part.index.isin(cnn.index)]
         many = part["source"].nunique() > 1
         for name, own in ours.groupby("backbone"):
             for source, one, other in statistics.matched(own, theirs, str(regime)):
                 how = "" if is_from_scratch(one).all() else start_words(regime, protocol, source if many else "")
-                found.append((how, str(name), statistics.between(one, other)))
-    found = [(how, name, part) for how, name, part in found if len(part)]
-    if not found:
+                compared.append((how, str(name), statistics.between(one, other)))
+    compared = [(how, name, part) for how, name, part in compared if len(part)]
+    if not compared:
         return ("", ""), ()
-    every = pd.concat([part for _, _, part in found], ignore_index=True)
+    every = pd.concat([part for _, _, part in compared], ignore_index=True)
     every["p_holm"] = intervals.holm(every["p"].to_numpy(dtype=float))
     sentences, at = [], 0
-    for how, name, part in found:
-        said = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
-        sentences.append(f"After {how}, {said.replace('No ', 'no ', 1)}" if how else said)
+    for how, name, part in compared:
+        text = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
+        sentences.append(f"After {how}, {text.replace('No ', 'no ', 1)}" if how else text)
         at += len(part)
-    labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in found]
+    labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in compared]
     return (" ".join(sentences), method(every, "comparisons")), (
         tables.pairs(labelled, "Pair by pair, start by start"),
     )

@@ -103,19 +103,19 @@ def name_of(group: str) -> str:
     return NAMES.get(group, group)
 
 
-def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
+def claims(gaps: pd.DataFrame, names: tuple[str, str]) -> list[str]:
     """Return sentences on the rows of `statistics.gaps`: what is claimed, and what is not shown.
 
-    found: a row for each size with `shortfall` (of names[0] behind names[1]), both intervals, p and p_holm.
+    gaps: a row for each size with `shortfall` (of names[0] behind names[1]), both intervals, p and p_holm.
     """
-    if not len(found):
+    if not len(gaps):
         return []
-    claimed, tested = found["p_holm"] <= ALPHA, found["p"].notna()
+    claimed, tested = gaps["p_holm"] <= ALPHA, gaps["p"].notna()
     sentences = [
-        *_claim(found[claimed & (found["shortfall"] > 0)], names, "falls short of", "behind"),
-        *_claim(found[claimed & (found["shortfall"] < 0)], names, "is ahead of", "ahead"),
+        *_claim(gaps[claimed & (gaps["shortfall"] > 0)], names, "falls short of", "behind"),
+        *_claim(gaps[claimed & (gaps["shortfall"] < 0)], names, "is ahead of", "ahead"),
     ]
-    level, single = found[~claimed & tested], found[~tested]
+    level, single = gaps[~claimed & tested], gaps[~tested]
     if len(level):
         what = "" if claimed.any() else f"between {names[0]} and {names[1]} "
         low, high = level["low_any"].fillna(level["low"]), level["high_any"].fillna(level["high"])
@@ -125,7 +125,7 @@ def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
         intervals = "intervals there reach" if len(level) > 1 else "interval there reaches"
         ends_told = f"from {percent(low.min())} to {percent(high.max())} points"
         sentences.append(f"The 95 % {intervals}{uncorrected} {ends_told}.")
-    if len(single) and len(single) < len(found):
+    if len(single) and len(single) < len(gaps):
         sentences.append(f"At {sizes_in_words(single['size'])} one replicate gives no interval, so nothing is claimed.")
     elif len(single):
         sentences.append(f"One replicate gives no interval, so nothing is claimed about {names[0]} and {names[1]}.")
@@ -137,14 +137,14 @@ def claims(found: pd.DataFrame, names: tuple[str, str]) -> list[str]:
 
 
 def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str, side: str) -> list[str]:
-    told = ends(rows)
+    rows_told = ends(rows)
     who, is_ahead = capital(names[0]), side == "ahead"
-    amounts = [f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in told]
-    if len(told) == 1:
-        return [f"{who} {verb} {names[1]} at N = {told[0]['size']:,} by {amounts[0]}."]
-    first = [f"{who} {verb} {names[1]} at {sizes_in_words(rows['size'])}."] if told else []
+    amounts = [f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in rows_told]
+    if len(rows_told) == 1:
+        return [f"{who} {verb} {names[1]} at N = {rows_told[0]['size']:,} by {amounts[0]}."]
+    first = [f"{who} {verb} {names[1]} at {sizes_in_words(rows['size'])}."] if rows_told else []
     return first + [f"At {row['size']:,} labels it is {amount.replace(' points', f' points {side}', 1)}."
-                    for row, amount in zip(told, amounts, strict=True)]  # fmt: skip
+                    for row, amount in zip(rows_told, amounts, strict=True)]  # fmt: skip
 
 
 def answer(given: Answer, names: tuple[str, str]) -> str:
@@ -180,9 +180,9 @@ def rounded(size: float) -> str:
     return f"{int(round(size, -max(0, len(str(int(size))) - 2))):,}"
 
 
-def method(found: pd.DataFrame, what: str = "sizes") -> str:
+def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
     """Return how rows of `statistics.gaps` were tested, '' if none could be. what: what the correction runs over."""
-    tested = found[found["p"].notna()]
+    tested = gaps[gaps["p"].notna()]
     if not len(tested):
         return ""
     n = sorted({int(n) for n in tested["n"]})
@@ -209,12 +209,12 @@ def recovered(recovery: pd.DataFrame) -> list[str]:
     sentences = []
     for size in sorted({bounded["size"].min(), bounded["size"].max()}) if len(bounded) else []:
         rows = bounded[bounded["size"] == size].sort_values("recovery", ascending=False).to_dict("records")
-        told = [row for row in rows if row["low"] > 0 or len(rows) <= 2]
-        rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in told]
+        rows_told = [row for row in rows if row["low"] > 0 or len(rows) <= 2]
+        rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in rows_told]
         texts = [
             f"{start_words(row['regime'], row['protocol'], row['source'])} recovers "
             f"{share(row['recovery'], row['low'], row['high'])}."
-            for row in told
+            for row in rows_told
         ]
         texts += [f"no recovery is shown for {listed(rest)}."] if rest else []
         sentences += [f"At {size:,} labels, {texts[0]}", *map(capital, texts[1:])]

@@ -14,8 +14,8 @@ Row = Any  # a row of a statistic: column → value
 Column = tuple[str, str, Callable[[Row], Cell]]  # heading, meaning, the cell of a row
 
 
-def _table(title: str, found: pd.DataFrame, *columns: Column, note: str = "") -> Table:
-    rows = tuple(tuple(cell(row) for _, _, cell in columns) for row in found.to_dict("records"))
+def _table(title: str, frame: pd.DataFrame, *columns: Column, note: str = "") -> Table:
+    rows = tuple(tuple(cell(row) for _, _, cell in columns) for row in frame.to_dict("records"))
     return Table(title=title, columns=tuple(column[:2] for column in columns), rows=rows, note=note)
 
 
@@ -78,17 +78,17 @@ def _start(heading: str, meaning: str) -> Column:
     return heading, meaning, lambda row: word(start_words(row["regime"], row["protocol"], row.get("source", "")))
 
 
-def _unbounded(found: pd.DataFrame, low: str, high: str) -> str:
-    there = any(share_span(a, b) == "unbounded" for a, b in zip(found[low], found[high], strict=True))
+def _unbounded(frame: pd.DataFrame, low: str, high: str) -> str:
+    there = any(share_span(a, b) == "unbounded" for a, b in zip(frame[low], frame[high], strict=True))
     return "Unbounded: the shortfall from scratch cannot be told from 0 there." if there else ""
 
 
 # --- the shortfall ---------------------------------------------------------------------------------------------------
 
 
-def shortfall(found: pd.DataFrame, title: str) -> Table:
+def shortfall(frame: pd.DataFrame, title: str) -> Table:
     """Return the rows of `statistics.gaps`, in points."""
-    known = found[found["p_smallest"].notna()]
+    known = frame[frame["p_smallest"].notna()]
     note = ""
     if len(known):
         note = (
@@ -97,27 +97,27 @@ def shortfall(found: pd.DataFrame, title: str) -> Table:
         )
     collapsed = "runs among them that predict one class or have dead features, which stay in all means"
     return _table(
-        title, found, _SIZE, _points("shortfall", "points", "mean accuracy of the reference minus the other's"), _CI,
+        title, frame, _SIZE, _points("shortfall", "points", "mean accuracy of the reference minus the other's"), _CI,
         _ANY, _PAIRS, _P,
         _number("p_permutation", "{:.3g}", "p, sign flips", "paired permutation test, not corrected"),
         _whole("collapsed", "collapsed", collapsed), note=note,
     )  # fmt: skip
 
 
-def pairs(found: Sequence[tuple[str, str, pd.DataFrame]], title: str, note: str = "") -> Table:
+def pairs(frame: Sequence[tuple[str, str, pd.DataFrame]], title: str, note: str = "") -> Table:
     """Return the rows of `statistics.gaps` for several pairs: (first, second, first minus second)."""
-    parts = [part.assign(difference=f"{first} minus {second}") for first, second, part in found if len(part)]
+    parts = [part.assign(difference=f"{first} minus {second}") for first, second, part in frame if len(part)]
     every = pd.concat(parts) if parts else pd.DataFrame()
     difference = _points("shortfall", "points", "mean difference in accuracy")
     return _table(title, every, _words("difference"), _SIZE, difference, _CI, _ANY, _PAIRS, note=note)
 
 
-def shares(found: pd.DataFrame, title: str, who: str) -> Table:
+def shares(frame: pd.DataFrame, title: str, who: str) -> Table:
     """Return the rows of `statistics.recovery` or `removed`: shares of the shortfall, in percent."""
-    is_own = "backbone" in found
-    note = ["At 100 % the gap is closed. Above it, the CNNs are passed.", _unbounded(found, "low", "high")]
+    is_own = "backbone" in frame
+    note = ["At 100 % the gap is closed. Above it, the CNNs are passed.", _unbounded(frame, "low", "high")]
     return _table(
-        title, found, _words("backbone", who) if is_own else _start(who, ""), _SIZE,
+        title, frame, _words("backbone", who) if is_own else _start(who, ""), _SIZE,
         _points("shortfall", "shortfall", "points, CNN family minus plain ViT from scratch"),
         _points("gain", "gain", "points over plain ViT"),
         _share("share" if is_own else "recovery", "share", "of the shortfall"),
@@ -125,9 +125,9 @@ def shares(found: pd.DataFrame, title: str, who: str) -> Table:
     )  # fmt: skip
 
 
-def gains(found: pd.DataFrame) -> Table:
+def gains(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.gains`: every backbone after every start."""
-    ahead = found.assign(ahead=-found["behind"], ahead_low=-found["behind_high"], ahead_high=-found["behind_low"])
+    ahead = frame.assign(ahead=-frame["behind"], ahead_low=-frame["behind_high"], ahead_high=-frame["behind_low"])
     beside = "points above (+) or below (−) the CNN family from scratch, paired"
     before = "in the lab's own pretraining, before the first label (– for weights from elsewhere)"
     return _table(
@@ -139,14 +139,14 @@ def gains(found: pd.DataFrame) -> Table:
     )  # fmt: skip
 
 
-def likewise(found: pd.DataFrame) -> Table:
+def likewise(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.likewise`: both sides after the same start."""
     return _table(
-        "What is left of the shortfall where both start alike", found, _start("start of both", ""), _SIZE,
+        "What is left of the shortfall where both start alike", frame, _start("start of both", ""), _SIZE,
         _points("shortfall", "points", "CNN family minus plain ViT, both after this start"), _CI, _ANY, _P, _PAIRS,
         _share("left", "left", "of the shortfall from scratch"),
         _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", _OF_IT),
-        note=_unbounded(found, "left_low", "left_high"),
+        note=_unbounded(frame, "left_low", "left_high"),
     )  # fmt: skip
 
 
@@ -157,21 +157,21 @@ def _value(axis: str) -> Column:
     return schema.axis_words(axis), "", lambda row: word(value_words(axis, row["value"]))
 
 
-def arms(axis: str, found: pd.DataFrame) -> Table:
+def arms(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.arms`: the shortfall at each value of an axis."""
     gone = "points by which the lead at the first value is larger, paired over replicates"
     return _table(
-        f"The CNN family minus plain ViT by {schema.axis_words(axis)}", found, _value(axis), _SIZE,
+        f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), _SIZE,
         _points("shortfall", "points", "mean accuracy of the CNN family minus plain ViT's"), _CI, _ANY, _P, _PAIRS,
         _points("gone", "gone", gone), _interval(_T, "gone_low", "gone_high", _OF_IT),
     )  # fmt: skip
 
 
-def moved(axis: str, found: pd.DataFrame) -> Table:
+def moved(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.moved`: how far each value of an axis moves each backbone."""
-    is_scratch = set(found["regime"]) <= {schema.DEFAULTS["regime"]}
+    is_scratch = set(frame["regime"]) <= {schema.DEFAULTS["regime"]}
     return _table(
-        "How far the accuracy of each backbone moves", found, _BACKBONE,
+        "How far the accuracy of each backbone moves", frame, _BACKBONE,
         *(() if is_scratch else (_start("start", "where its weights come from"),)), _value(axis), _SIZE,
         _points("change", "points", "accuracy at this value minus that at the reference"), _CI, _ANY, _P, _PAIRS,
     )  # fmt: skip
@@ -180,7 +180,7 @@ def moved(axis: str, found: pd.DataFrame) -> Table:
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
-def efficiency(found: pd.DataFrame) -> Table:
+def efficiency(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.sample_efficiency`: how many times the labels plain ViT needs."""
 
     def needed(row: Row) -> Cell:
@@ -188,7 +188,7 @@ def efficiency(found: pd.DataFrame) -> Table:
 
     note = "Curves are straight in log N between sizes. Beyond the largest size bounds are given, no extrapolation."
     return _table(
-        "How many times the labels plain ViT needs", found,
+        "How many times the labels plain ViT needs", frame,
         _whole("size", "CNN's N", "labelled images that the CNN family has"),
         _points("accuracy", "its accuracy, %", "mean test accuracy of the CNN family"),
         ("plain ViT needs", "labelled images for the same accuracy, read off its curve", needed),
@@ -207,14 +207,14 @@ def _times(row: Row) -> str:
     return f"{value:.2g}× ({f'above {low:.2g}' if high == float('inf') else f'{low:.2g} to {high:.2g}'})"
 
 
-def curves(found: pd.DataFrame) -> Table:
+def curves(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.learning_curve`."""
     note = (
         "The fit is accuracy(N) = limit − scale · N^(−exponent). Its error at the held-out size shows how far it can "
         "be trusted."
     )
     return _table(
-        "Learning curves", found, _BACKBONE, _start("regime", "where the weights come from"),
+        "Learning curves", frame, _BACKBONE, _start("regime", "where the weights come from"),
         _points("limit", "limit, %", "accuracy that the fit tends to"),
         _number("exponent", "{:.2f}", "exponent", "how fast it gets there"),
         _points("rmse", "misfit", "root mean square, points"),
@@ -227,14 +227,14 @@ def curves(found: pd.DataFrame) -> Table:
 # --- factors, replicates, cells --------------------------------------------------------------------------------------
 
 
-def factors(found: pd.DataFrame) -> Table:
+def factors(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.effects`."""
-    n = int(found["n"].iloc[0]) if len(found) else 0
+    n = int(frame["n"].iloc[0]) if len(frame) else 0
     note = (
         f"A linear model of the accuracy of {n:,} runs, within sizes and without interactions. Each factor is tested "
         "beside all others. Shares do not add up to 100 %, since each is of what the others leave."
     )
-    names = found.assign(factor=found["factor"].replace("backbone", "backbone (within its family)"))
+    names = frame.assign(factor=frame["factor"].replace("backbone", "backbone (within its family)"))
     return _table(
         "What accuracy varies with", names, _words("factor"), _whole("levels", "levels"),
         _points("range", "range, points", "largest difference between two levels, the others held equal"),
@@ -245,21 +245,21 @@ def factors(found: pd.DataFrame) -> Table:
     )  # fmt: skip
 
 
-def variance(found: pd.DataFrame) -> Table:
+def variance(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.variance_shares`."""
     lone = "Every draw has one seed here, so the scatter of draws and of seeds cannot be told apart."
     return _table(
-        "Scatter between replicates", found, _words("component"),
+        "Scatter between replicates", frame, _words("component"),
         _points("sd", "sd, points", "of accuracy, pooled over cells"),
         _share("share", "share", "of the variance in a cell"), _share_interval("F ratio"),
-        _whole("cells", "cells", "that have several draws"), note=lone if len(found) == 1 else "",
+        _whole("cells", "cells", "that have several draws"), note=lone if len(frame) == 1 else "",
     )  # fmt: skip
 
 
-def power(found: pd.DataFrame) -> Table:
+def power(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.power`."""
     return _table(
-        "How many replicates resolve 1 point", found, _SIZE, _whole("seeds", "seeds a draw"),
+        "How many replicates resolve 1 point", frame, _SIZE, _whole("seeds", "seeds a draw"),
         ("draws needed", "to show a true shortfall of 1 point, 4 times in 5", lambda row: _most(row["draws"])),
         ("at worst", "if the scatter is at its 80 % upper limit", lambda row: _most(row["draws_high"])),
         _points("sd", "sd, points", "of a draw's paired difference"),
@@ -271,14 +271,14 @@ def _most(draws: int) -> Cell:
     return Cell("over 10,000", draws) if draws >= 10_000 else whole(draws)
 
 
-def ranking(found: pd.DataFrame) -> Table:
+def ranking(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.ranking`."""
 
     def ranks(row: Row) -> Cell:
         low, high = row["rank_low"], row["rank_high"]
         return Cell(f"{low} to {high}" if low < high else f"{low}", low)
 
-    cut = found.assign(low=found["low"].clip(lower=0.0), high=found["high"].clip(upper=1.0))
+    cut = frame.assign(low=frame["low"].clip(lower=0.0), high=frame["high"].clip(upper=1.0))
     return _table(
         "Backbones from best to worst, from scratch", cut, _SIZE, _whole("rank", "rank"),
         ("ranks left open", "by paired t-tests, Holm-corrected over all pairs at the size", ranks),

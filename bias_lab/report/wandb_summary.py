@@ -34,18 +34,20 @@ def study_of_folder(folder: Path | None) -> Study:
     """Return the study of a folder without its figures, or the default one without a folder."""
     if folder is None:
         return DEFAULT
-    found = results.read(folder)
+    study_results = results.read(folder)
     pictures = sorted({path.stem for path in folder.glob("runs/*/*.png")})
-    return study_of(found, name=folder.resolve().name, pictures=tuple(pictures), figures=False)
+    return study_of(study_results, name=folder.resolve().name, pictures=tuple(pictures), figures=False)
 
 
-def study_of(found: results.Results, *, name: str = "", pictures: tuple[str, ...] = (), figures: bool = True) -> Study:
+def study_of(
+    study_results: results.Results, *, name: str = "", pictures: tuple[str, ...] = (), figures: bool = True
+) -> Study:
     """Return an experiment's statistics, answers and figures.
 
     name: used where the plan has none. pictures: names of pictures in run folders. figures: whether to draw them.
     With several datasets, a dataset's name comes first in every key.
     """
-    views = split(rep.light(found.table))
+    views = split(rep.light(study_results.table))
     rows: list[dict[str, Any]] = []
     summary: dict[str, str] = {}
     drawn: dict[str, tuple[bytes, str]] = {}
@@ -61,11 +63,11 @@ def study_of(found: results.Results, *, name: str = "", pictures: tuple[str, ...
             gap = charts.shortfall(lines_of_starts(comparable, given.gaps))
             for chart in (charts.accuracy(comparable), gap):
                 drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
-    plan = found.plan
+    plan = study_results.plan
     return Study(
         name=plan.experiment or name, question=plan.question or QUESTION, profile=plan.profile, note=plan.note,
         command=plan.command, rows=tuple(rows), summary=summary, answers=tuple(answers), figures=drawn,
-        pictures=pictures, is_monitored=bool(found.curves),
+        pictures=pictures, is_monitored=bool(study_results.curves),
     )  # fmt: skip
 
 
@@ -78,8 +80,8 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
     for row in statistics.gaps(view).to_dict("records"):
         named = {**_ENDS, "low_any": " low any", "high_any": " high any", "n": " n"}
         yield {"size": row["size"], **{f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}}
-    for name, found in _other_gaps(rows):
-        for row in found.to_dict("records"):
+    for name, gaps in _other_gaps(rows):
+        for row in gaps.to_dict("records"):
             yield {"size": row["size"], **{f"{prefix}shortfall/{name}{end}": row[k] for k, end in _ENDS.items()}}
     for row in statistics.recovery(view).to_dict("records"):
         name = f"{prefix}recovery/{_start([row[part] for part in START], rows)}"

@@ -40,8 +40,8 @@ def sync(
     Raises UserError if the folder holds no run, or if `online` is asked for without a key.
     """
     folder = Path(folder)
-    found = results.read(folder)
-    if not len(found.table):
+    study_results = results.read(folder)
+    if not len(study_results.table):
         raise UserError(f"{folder} holds no finished or failed run", remedy="export once a run has ended")
     if online and not mapping.is_logged_in():
         raise UserError("W&B has no key on this machine", remedy="wandb login, or export offline and upload later")
@@ -49,20 +49,23 @@ def sync(
     seen: dict[str, str] = marks.setdefault(f"{'online' if online else 'offline'} {entity or ''}/{project}", {})
     settings = dict(project=project, entity=entity, mode="online" if online else "offline", dir=str(folder))
     written = []
-    for record in found.table.to_dict("records"):
+    for record in study_results.table.to_dict("records"):
         row = {str(name): value for name, value in record.items()}
         name, digest = str(row["run_id"]), _digest(row)
         if seen.get(name) == digest:
             continue
-        words = found.plan.labels.get(name) or f"{row['backbone']} {row['regime']} N={row['size']} draw {row['draw']}"
-        _write_run(row, words, folder, settings, found.reasons.get(name, ""), artifacts)
+        words = (
+            study_results.plan.labels.get(name)
+            or f"{row['backbone']} {row['regime']} N={row['size']} draw {row['draw']}"
+        )
+        _write_run(row, words, folder, settings, study_results.reasons.get(name, ""), artifacts)
         seen[name] = digest
         written.append(name)
         ledger.write_json(folder / MARKS, marks)
-    name = study_id(found.plan.experiment or folder.resolve().name, found.plan.profile)
-    digest = "report of " + _digest({run: seen[run] for run in found.table["run_id"]})
+    name = study_id(study_results.plan.experiment or folder.resolve().name, study_results.plan.profile)
+    digest = "report of " + _digest({run: seen[run] for run in study_results.table["run_id"]})
     if seen.get(name) != digest:
-        _write_study(found.table, study_of(found), settings, name)
+        _write_study(study_results.table, study_of(study_results), settings, name)
         seen[name] = digest
         ledger.write_json(folder / MARKS, marks)
         written.append(name)

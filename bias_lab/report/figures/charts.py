@@ -214,12 +214,12 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
     )
 
 
-def shortfall(found: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
+def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
     """Return the shortfall at each size with both intervals.
 
-    found: (regime, table of `statistics.gaps`, label) for each line.
+    by_start: (regime, table of `statistics.gaps`, label) for each line.
     """
-    lines = list(found)
+    lines = list(by_start)
     caption = (
         f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
         f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
@@ -319,22 +319,22 @@ def _patterns(words: Sequence[str]) -> tuple[tuple[str, Dash], ...]:
     return tuple((text, value_dash(place)) for place, text in enumerate(words))
 
 
-def epochs(found: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") -> Chart:
+def epochs(accuracies: pd.DataFrame, *, size: int, prefix: str = "", tail: str = "") -> Chart:
     """Return accuracy on the hold-out over the epochs.
 
-    found: a row for each backbone, start, draw, seed and epoch, with its accuracy `top1`.
+    accuracies: a row for each backbone, start, draw, seed and epoch, with its accuracy `top1`.
     """
-    names, shorter = shortened(found["backbone"])
+    names, shorter = shortened(accuracies["backbone"])
     series = []
-    for (backbone, regime, protocol, source), part in found.groupby(["backbone", *START]):
-        shown = source if several_sources(found, backbone, regime) else ""
+    for (backbone, regime, protocol, source), part in accuracies.groupby(["backbone", *START]):
+        shown = source if several_sources(accuracies, backbone, regime) else ""
         label = start_label(names[str(backbone)], regime, protocol, shown)
         points = [
             _mean_point(float(str(epoch)), f"{label} · epoch {float(str(epoch)):.0f}", at)
             for epoch, at in part.groupby("epoch")
         ]
         series.append(_series(label, tuple(points), part, _dash(regime), bold=True))
-    n = found.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
+    n = accuracies.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
     caption = (
         f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. {BANDS} {LOOKS} where the "
         f"weights come from. Nothing is chosen by these curves.{shorter}"

@@ -47,7 +47,7 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
     text = saved(figure, "svg", salt=f"{chart.name}-{frame.name}").decode()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index("<svg") :], flags=re.S)
     text = re.sub(r'(<g id="\w+")/>', r"\1></g>", text)  # a point without a marker
-    text = re.sub(r"<g id=\"point(\d+)\">", lambda found: _point(*points[int(found[1])]), text)
+    text = re.sub(r"<g id=\"point(\d+)\">", lambda match: _point(*points[int(match[1])]), text)
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
     text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})\b", _variable, text)
     text = re.sub(r"font: (bold |[67]00 )?([\d.]+px) [^;\"]*", _font, text).replace("xlink:href", "href")
@@ -87,13 +87,13 @@ def _point(u: float, v: float, tip: str) -> str:
     return f'{tag}<circle class="hit" cx="{u:.1f}" cy="{v:.1f}" r="11"></circle>'
 
 
-def _variable(found: re.Match[str]) -> str:
-    name = _VARIABLES.get(found[2])
-    return f"{found[1]}: var(--{name})" if name else found[0]
+def _variable(match: re.Match[str]) -> str:
+    name = _VARIABLES.get(match[2])
+    return f"{match[1]}: var(--{name})" if name else match[0]
 
 
-def _font(found: re.Match[str]) -> str:
-    return f"font-size: {found[2]}" + ("; font-weight: 650" if found[1] else "")
+def _font(match: re.Match[str]) -> str:
+    return f"font-size: {match[2]}" + ("; font-weight: 650" if match[1] else "")
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------
@@ -117,9 +117,9 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
         frame = frame._replace(right=min(max(0.75 * frame.right, longest), 0.43 * frame.width))
         frame = frame._replace(top=frame.top + _legend(figure, chart, frame))
         axes = _axes(figure, chart, frame, points)
-        found = _lines(figure, axes, chart, frame.scale)
+        drawn = _lines(figure, axes, chart, frame.scale)
         _labels(figure, axes, chart.series, frame)
-    return figure, [(u, frame.height - v, tip) for u, v, tip in found]
+    return figure, [(u, frame.height - v, tip) for u, v, tip in drawn]
 
 
 def _axes(figure: Any, chart: Chart, frame: Frame, points: Sequence[Point]) -> Any:
@@ -200,7 +200,7 @@ def _lines(figure: Any, axes: Any, chart: Chart, scale: float) -> list[tuple[flo
     """Draw bands, lines, whiskers and markers. Return (x, y, words) of each point, in pixels from the bottom left."""
     from matplotlib.transforms import ScaledTranslation
 
-    found: list[tuple[float, float, str]] = []
+    drawn: list[tuple[float, float, str]] = []
     order = sorted(chart.series, key=lambda line: line.bold)
     bars = chart.zero or lone(chart)
     low, high = axes.get_ylim()
@@ -240,10 +240,10 @@ def _lines(figure: Any, axes: Any, chart: Chart, scale: float) -> list[tuple[flo
             axes.plot(
                 [point.x], [point.y], linestyle="none", marker=_SHAPES[line.marker or "none"], zorder=4,
                 markersize=scale * (8.6 if line.bold else 7), markeredgecolor=PAPER, markeredgewidth=scale,
-                gid=f"point{len(found)}", **style,
+                gid=f"point{len(drawn)}", **style,
             )  # fmt: skip
-            found.append((*moved.transform((point.x, point.y)), point.tip))
-    return found
+            drawn.append((*moved.transform((point.x, point.y)), point.tip))
+    return drawn
 
 
 def _labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) -> None:

@@ -55,7 +55,7 @@ class Classification:
         return [recording.Monitor(f"holdout/{self.row.metric}", measure, every=max(1, steps // run.monitor))]
 
     def evaluation_images(self, job: Job) -> tuple[Pixels, Labels]:
-        """Return the images that evaluate the run. A run that is judged on the hold-out never reads test images."""
+        """Return the images that evaluate the run. A run that is evaluated on the hold-out never reads test images."""
         return job.holdout() if self.row.evaluated_on == "holdout" else (job.images.test, job.images.test_labels)
 
     def measure(self, job: Job, folder: Path, rows: Rows) -> dict[str, Any]:
