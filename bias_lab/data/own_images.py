@@ -61,9 +61,8 @@ def index(
     listed = listing(path)
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
-    warnings = listed.warnings + check_readable(
-        path, bad, len(table) + len(listed.bad), skip_bad=skip_bad, at_most=at_most, folder=folder
-    )
+    count = len(table) + len(listed.bad)
+    warnings = listed.warnings + check_readable(path, bad, count, skip_bad=skip_bad, at_most=at_most, folder=folder)
     table = table[table.problem == ""]
     _check_classes(path, listed, table)
     splits = folder / "data" / "split.json"
@@ -77,9 +76,7 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    where = folder / "data" / f"{mark}.parquet"
-    with ledger.replacing(where) as temporary:
-        table.to_parquet(temporary, index=False)
+    where = _write_table(table, folder / "data" / f"{mark}.parquet")
     pool = table[table.split == "train"]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
@@ -102,6 +99,12 @@ def index(
         place=place,
         warnings=[*warnings, *how, *dropped],
     )
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> Path:
+    with ledger.replacing(path) as temporary:
+        table.to_parquet(temporary, index=False)
+    return path
 
 
 # --- inspection ------------------------------------------------------------------------------------------------------

@@ -39,8 +39,9 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
 
 def is_from_scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
     """Return which rows were trained from random weights, all of the backbone: the default start."""
-    default: pd.Series[bool] = rows["regime"] == schema.DEFAULTS["regime"]
-    return default & (rows["protocol"] == schema.DEFAULTS["protocol"])
+    default: pd.Series[bool] = rows["regime"].eq(schema.DEFAULTS["regime"])
+    default &= rows["protocol"].eq(schema.DEFAULTS["protocol"])
+    return default
 
 
 def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
