@@ -280,6 +280,15 @@ def test_a_second_make_installs_nothing_and_a_changed_requirement_does(tmp_path:
     assert planned().count("pip install") == 1
 
 
+def test_the_modules_that_the_changelog_names_are_there() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("  | `")]
+    named = {name for row in rows for name in re.findall(r"`(bias_lab[\w.]*)`", row[2])}
+    there = {module_of(path) for path in FILES}
+    assert len(named) > 40
+    assert sorted(n for n in named if n not in there and n.rsplit(".", 1)[0] not in there) == []
+
+
 def test_make_targets_that_the_readme_names_are_there() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

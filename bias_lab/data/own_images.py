@@ -68,8 +68,7 @@ def index(
     splits = folder / "data" / "split.json"
     table, how, drawn = _split(table, splits, path)
     table, dropped = _drop_duplicates(table)
-    present = set(table["class"].unique())
-    classes = tuple(name for name in listed.classes if name in present)
+    classes = tuple(name for name in listed.classes if name in set(table["class"]))
     table = _numbered(table, classes)
     mark = fingerprint(zip(*(table[name].to_numpy(object) for name in ("split", "class", "hash")), strict=True))
     _check_unchanged(folder, mark, table, path)
