@@ -31,13 +31,6 @@ LOCK = ".lock"  # held by the sweep that works on a folder, and by the process t
 TABLE, REPORT = "results.parquet", "report.html"
 EXPERIMENT, PLACES, TUNED = "experiment.json", "places.json", "tuned.json"
 
-COLUMNS = tuple(
-    "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention "
-    "budget regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 "
-    "train_loss loss_slope steps samples_seen seconds attempts classes test_images dataset_fingerprint "
-    "learning_rate correct commit device versions".split()
-)
-
 
 def run_folder(folder: Path, run_id: str) -> Path:
     """Return the folder of one run."""

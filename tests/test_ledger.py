@@ -331,11 +331,6 @@ def test_a_kill_at_any_step_of_publishing_is_completed_by_the_next_attempt(tmp_p
     assert {("started", False), ("started", True), ("finished", True), ("finished", False)} == set(seen)
 
 
-def test_columns_are_those_that_others_rely_on() -> None:
-    assert len(ledger.COLUMNS) == len(set(ledger.COLUMNS)) == 41
-    assert {"run_id", "top1", "correct", "collapsed", "dataset_fingerprint", "learning_rate"} <= set(ledger.COLUMNS)
-
-
 def test_code_hash_names_the_code() -> None:
     assert ledger.code_hash() == ledger.code_hash()
     assert len(ledger.code_hash()) == 16

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bias_lab import ledger
+from bias_lab import ledger, schema
 from bias_lab.cli.main import main
 from bias_lab.execution import local
 
@@ -41,7 +41,7 @@ def test_a_sweep_leaves_the_table_the_report_and_the_runs(swept) -> None:
     planned = json.loads((folder / ledger.EXPERIMENT).read_text())["runs"]
     assert set(table["run_id"]) == {row["run_id"] for row in planned}
     assert (table["status"] == "finished").all()
-    assert set(ledger.COLUMNS) <= set(table.columns)
+    assert set(schema.COLUMNS) <= set(table.columns)
     assert table["experiment"].unique().tolist() == ["small_data"]
     page = (folder / ledger.REPORT).read_text()
     assert "<svg" in page
@@ -188,6 +188,33 @@ def identical(one: Path, other: Path) -> int:
             if (path.parent / name).exists():
                 assert (path.parent / name).read_bytes() == (there / name).read_bytes(), f"{path.parent.name}/{name}"
     return len(both)
+
+
+NOISY = '''"""Does label noise change the shortfall?"""
+
+from bias_lab.definition import Experiment, Run, grid
+
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=20, samples_seen=320, learning_rate=1e-3)
+
+
+def experiment(profile: str) -> Experiment:
+    axes = dict(backbone=("vit_micro", "resnet_micro"), replicate=((0, 0), (1, 1), (2, 2)), label_noise=(0.0, 0.2))
+    return Experiment(question="Does label noise change the shortfall?", runs=grid(ONE, **axes))
+'''
+
+
+@pytest.mark.slow
+def test_a_sweep_over_any_field_reports_the_difference_with_an_interval(tmp_path: Path, capsys) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    assert main(["sweep", str(tmp_path / "noisy.py"), "--no-wandb", "--out", str(tmp_path / "out")]) == 0
+    assert "12 of 12 runs finished" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "out"), "--format", "md"]) == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "Does the shortfall depend on the label noise?" in text
+    assert re.search(
+        r"With label noise 0\.2, the CNNs' lead is .* points (larger|smaller) than with label noise 0", text
+    )
+    assert re.search(r"at 20 labels \(95 % CI −?[\d.]+ to −?[\d.]+\)", text)
 
 
 @pytest.mark.slow

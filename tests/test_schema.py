@@ -28,6 +28,7 @@ def test_every_field_of_a_run_is_a_column_and_every_column_is_described_once() -
     described = [column.name for column in schema._DESCRIBED]
     assert len(described) == len(set(described))
     assert list(schema.COLUMNS)[: len(schema.REQUIRED)] == schema.REQUIRED
+    assert len(schema.REQUIRED) == len(set(schema.REQUIRED)) == 41
 
 
 def test_every_column_has_a_type_words_and_a_unit_where_it_is_a_number() -> None:
