@@ -160,7 +160,7 @@ _DESCRIBED = [
     ),
 ]
 
-REQUIRED = (  # DESIGN 3.1: what every table has, old ones too, in this order; further columns follow
+REQUIRED = (  # the first columns of every table, old ones too, in this order (DESIGN 3.1)
     "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention "
     "budget regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 "
     "train_loss loss_slope steps samples_seen seconds attempts classes test_images dataset_fingerprint "
@@ -196,7 +196,7 @@ FRACTIONS = tuple(n for n, c in COLUMNS.items() if c.role == "metric" and c.unit
 
 
 def named(role: Role | None = None, origin: Origin | None = None, kind: Kind | None = None) -> tuple[str, ...]:
-    """Return the names of the columns with this role, origin and type, in order; None stands for any."""
+    """Return the names of the columns with this role, origin and type, in order. None stands for any."""
     return tuple(
         name
         for name, column in COLUMNS.items()
@@ -245,7 +245,7 @@ def is_missing(value: Any) -> bool:
 
 
 def label(run: Run) -> str:
-    """Return a run in a few words, for messages; `labels` tells the runs of one plan apart in any field.
+    """Return a run in a few words, for messages. `labels` tells the runs of one plan apart in any field.
 
     >>> label(Run(dataset="mnist", backbone="vit_micro", size=100, label_noise=0.2))
     'vit_micro scratch N=100 label noise 0.2 draw 0 seed 0'
@@ -325,7 +325,7 @@ def summary_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _summary() -> tuple[str, ...]:
-    """Return the columns that are known when a run has ended; what is packed in bits is the caller's."""
+    """Return the columns that are known when a run has ended, without those that are packed in bits."""
     spent = {n for n, c in COLUMNS.items() if c.origin == "result" and c.kind in ("whole", "real")}
     ended = {"status", *named("metric"), *spent}
     return tuple(name for name in COLUMNS if name in ended)

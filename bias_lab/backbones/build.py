@@ -49,8 +49,8 @@ def create(
     """Return a model of any name that fits its images: (B, channels, image_size, image_size) -> (B, classes).
 
     classes: None gives the encoder alone, whose `forward` returns features. patch, window, stem: None chooses them
-    (`settings`). drop_path: the rate of stochastic depth; a backbone that has none raises NotTaken for a rate above 0.
-    Raises UserError for an unknown name, with the nearest one, and for values that the architecture cannot take.
+    (`settings`). drop_path: the rate of stochastic depth. Raises NotTaken for a rate above 0 and a backbone without
+    stochastic depth, and UserError for an unknown name or values that the architecture cannot take.
     """
     if channels < 1:
         raise UserError(f"{channels} channels are too few", "1 for grey images, 3 for colour")

@@ -3,7 +3,7 @@
 The letters of every shape comment in this room:
 
     B  images of a batch            C  channels of a map, or of the input
-    H  rows, W columns of a map     N  tokens (patches; with the class token, N + 1)
+    H  rows, W columns of a map     N  tokens (N + 1 with the class token)
     D  width of a token             h  heads, d = D / h  width of a head
     P  side of a patch, in pixels   K  classes
     w  side of a window, A = w * w tokens in it, G windows in a map
@@ -128,7 +128,7 @@ def attention_map(attention: Any, x: Tensor) -> Tensor:
 
 
 class Mlp(nn.Module):
-    """Two layers on each token alone: `fc1`, activation, dropout, `fc2`, dropout; (..., D) -> (..., D)."""
+    """Two layers on each token alone, (..., D) -> (..., D): `fc1`, activation, dropout, `fc2`, dropout."""
 
     def __init__(self, width: int, hidden: int, act: type[nn.Module] = nn.GELU, drop: float = 0.0) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: attention among the tokens, then an MLP on each token; (B, N, D) -> (B, N, D)."""
+    """A pre-norm transformer block, (B, N, D) -> (B, N, D): attention among the tokens, then an MLP on each token."""
 
     def __init__(
         self,

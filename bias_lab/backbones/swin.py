@@ -223,7 +223,7 @@ class PatchMerging(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention within windows, then an MLP on each token; (B, H, W, D) in and out."""
+    """Attention within windows, then an MLP on each token: (B, H, W, D) -> (B, H, W, D)."""
 
     attn_mask: Tensor | None
 
@@ -257,7 +257,7 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention within windows, with a learned bias for each relative position; (B*G, A, D) in and out."""
+    """Attention within windows, with a learned bias for each relative position: (B*G, A, D) -> (B*G, A, D)."""
 
     relative_position_index: Tensor
 

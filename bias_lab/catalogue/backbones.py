@@ -56,7 +56,7 @@ class Backbone:
     architecture: str
     factory: str
     image_size: int  # the side that it was made for, in pixels
-    patch: int | None = None  # side of its patches at that image size; None for a model without patches
+    patch: int | None = None  # side of its patches at that image size, None for a model without patches
     window: int | None = None  # side of its attention windows, in tokens
     halvings: int = 0  # of the map, after the patches
     open_below: int = OPEN_BELOW  # the image side in pixels below which its stem keeps the resolution

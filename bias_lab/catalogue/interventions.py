@@ -12,9 +12,9 @@ class Intervention:
     name: str
     module: str  # the function that applies it, as "module:function"
     value: float  # the value if a run gives none
-    words: str  # the intervention in words; `{value:g}` stands for the value
+    words: str  # the intervention in words, with `{value:g}` in place of the value
     lowest: float = 0.0  # the smallest value
-    is_share: bool = False  # the value is a share from 0 to 1; otherwise it is a whole number
+    is_share: bool = False  # the value is a share from 0 to 1 instead of a whole number
     is_patch: bool = False  # the value is the side of a patch in pixels, which must divide the image's side
 
 

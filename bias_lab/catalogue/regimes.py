@@ -20,10 +20,10 @@ SOURCES = (*TARGET_SOURCES, FRACTALS)  # beside datasets and a user's folders
 class Regime:
     """Where a run's weights come from before it sees labelled images.
 
-    starts_from: the field of `Run` that names those weights, `pretraining` or `weights`; empty for random weights.
-    module: `module:class` of its pretraining, a `bias_lab.training.job.Method`; empty if it has none.
-    labels: whether its pretraining sees labels. sources: the only ones it takes; empty for all.
-    architectures: those that can take it, empty for all; why: the reason why others can't.
+    starts_from: the field of `Run` that names those weights, `pretraining` or `weights`. Random weights have ''.
+    module: `module:class` of its pretraining, a `bias_lab.training.job.Method`, or '' if it has none.
+    labels: whether its pretraining sees labels. sources: the only ones that it takes, empty for all.
+    architectures: those that can take it, empty for all. why: the reason why others can't.
     fields: the fields of `Run` that it alone reads, with the value of each where a user gives none.
     pictures: the names of the pictures that its method can show.
     """

@@ -26,7 +26,7 @@ from bias_lab.data.augment import At, inside
 from bias_lab.data.operations import to_device
 from bias_lab.data.readers import named, procedural
 
-EVALUATION = 2**62  # the step that keys the draws for test and hold-out images; no training reaches it
+EVALUATION = 2**62  # keys the draws for test and hold-out images by a step that no training reaches
 
 
 class Intervention(Protocol):

@@ -23,7 +23,7 @@ from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, Item, Listing, listing
 from bias_lab.errors import UserError
 
-NAMED = 20  # unreadable files that a message names; FOLDER/data/bad_images.txt lists all of them
+NAMED = 20  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
 ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
 TEST_SHARE, TEST_LEAST = 0.2, 5  # of each class, when a split is drawn
 
@@ -54,7 +54,7 @@ def index(
     """Return the index of a folder of class folders, a CSV, or parquet files.
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
-    skip_bad: leave out the images that cannot be read. at_most: how many of those a message names; None: all. Raises
+    skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all. Raises
     UserError for images that cannot be read (in one message), for a single class, an empty class, a class of too few
     images, or images that changed under a finished sweep.
     """
@@ -140,7 +140,7 @@ def _row(item: Item) -> tuple[str, str, int, int, int, int, str, str, str]:
     try:
         stat = os.stat(where.path)  # noqa: PTH116 - a Path is slower, and there may be a million files
         size, mtime = stat.st_size, stat.st_mtime_ns
-    except OSError:  # a dangling link, or no permission; the inspection finds the reason
+    except OSError:  # a dangling link, or no permission (the inspection reports the reason)
         size, mtime = -1, -1
     return where.path, where.column, where.group, where.row, size, mtime, item.split, item.label, item.name
 
@@ -150,7 +150,7 @@ def check_readable(
 ) -> list[str]:
     """Raise UserError for unreadable images, all in one message. With `skip_bad`, return a line on them instead.
 
-    bad: name → reason. at_most: how many a message names; the rest stands in a file in the sweep's folder.
+    bad: name → reason. at_most: how many a message names. A file in the sweep's folder lists all of them.
     """
     if not bad:
         return []

@@ -17,7 +17,7 @@ from bias_lab.errors import UserError
 
 __all__ = ["Images", "Part", "open_images", "part", "without_duplicates"]
 
-COPIED = 64 * 2**20  # bytes; a subset up to this size is copied into memory, a larger one stays memory-mapped
+COPIED = 64 * 2**20  # bytes up to which a subset is copied into memory (a larger one stays memory-mapped)
 
 
 def open_images(

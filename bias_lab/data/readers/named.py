@@ -26,7 +26,7 @@ from bias_lab.data.readers.pixel_store import Content, Images, Written
 from bias_lab.data.readers.published import ImagesOrFiles, Published, Reader, unpacked
 from bias_lab.errors import UserError
 
-# raised by readers for a missing or damaged part; torchvision raises RuntimeError for a wrong checksum
+# raised by readers for a missing or damaged part (RuntimeError by torchvision for a wrong checksum)
 DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, zlib.error)
 
 
@@ -184,7 +184,7 @@ def _find(row: Dataset, root: Path) -> Path:
     if row.download:
         try:
             _download(row.download, root)
-        except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError too
+        except (OSError, RuntimeError) as error:  # URLError is an OSError, and torchvision raises RuntimeError too
             raise _absent(row, root, str(error)) from error
         if folder := _place(row, root):
             return folder

@@ -19,7 +19,7 @@ from bias_lab.training.job import Picture
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
 from bias_lab.training.regimes.masking import masked_count, random_mask, sine_cosine
 
-LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128; the paper has 1.5e-4 for 256
+LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128 (the paper has 1.5e-4 for 256)
 BETAS = (0.9, 0.95)  # the paper's
 
 
