@@ -74,7 +74,7 @@ def open_results(*places: "str | Path | Results") -> Results:
     question is that of the first part that has one. Raises UserError for a place that is not there or not readable.
     """
     if not places:
-        raise UserError("no results were given", "a sweep's folder or a results.parquet")
+        raise UserError("no results were given", "give a sweep's folder or a results.parquet")
     parts = [place if isinstance(place, Results) else read(Path(place)) for place in places]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -284,10 +284,10 @@ def _read_table(path: Path) -> tuple[Results, int]:
         arrow = pq.read_table(path)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a readable table ({first})", remedy="remove it; it is made again") from error
+        raise UserError(f"{path} is not a readable table ({first})", remedy="remove it to make it again") from error
     lacking = [name for name in schema.REQUIRED if name not in arrow.column_names]
     if lacking:
-        raise UserError(f"{path} has no column '{lacking[0]}'", f"it must have {len(schema.REQUIRED)} (DESIGN 3.1)")
+        raise UserError(f"{path} has no column '{lacking[0]}'", "a table needs all columns of DESIGN 3.1")
     metadata = arrow.schema.metadata or {}
     table = typed(arrow.to_pandas())
     table.attrs = {}

@@ -53,9 +53,9 @@ def create(
     stochastic depth, and UserError for an unknown name or values that the architecture cannot take.
     """
     if channels < 1:
-        raise UserError(f"{channels} channels are too few", "1 for grey images, 3 for colour")
+        raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
     if classes is not None and classes < 1:
-        raise UserError(f"{classes} classes are too few", "1 or more, or None for an encoder without a classifier")
+        raise UserError(f"{classes} classes are too few", "give 1 or more, or None for no classifier")
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
     by_keyword = catalogue.traits(name).drop_path_keyword
     keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels)

@@ -92,7 +92,7 @@ class SwinTransformer(nn.Module):
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the stages' maps, each (B, D, H, W). `norm` applies to the last alone, whose width it has."""
         if output_fmt != "NCHW":
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW'")
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
         taken, maps = shared.take(len(self.layers), indices), []
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         for i, stage in enumerate(self.layers):

@@ -60,7 +60,7 @@ REGIMES = {
             starts_from="pretraining",
             module="bias_lab.training.regimes.mae:MAE",
             architectures=("vit",),
-            why="its encoder sees visible patches alone, which needs a plain ViT",
+            why="MAE encodes the visible patches alone, which needs a plain ViT",
             fields=MappingProxyType({"mask_ratio": 0.75}),
             pictures=("reconstruction",),
         ),
@@ -101,7 +101,7 @@ def check_regime(backbone: str, regime: str) -> None:
         others = [r.name for r in REGIMES.values() if r.module and (not r.architectures or kind in r.architectures)]
         raise UserError(
             f"{backbone} can't take the regime '{regime}': {row.why}",
-            f"which can: {', '.join(able)}",
+            f"backbones that can: {', '.join(able)}",
             f"{backbone} takes {', '.join(others)}",
         )
 
@@ -115,8 +115,8 @@ def check_source(regime: str, source: str) -> None:
         raise unknown("source", source, known)
     if row.labels and source in ("", *TARGET_SOURCES):
         raise UserError(
-            f"the regime '{regime}' pretrains with labels, and source '{source or POOL}' is the target itself",
-            f"{FRACTALS}, or a dataset that shares no image with the target",
+            f"the regime '{regime}' pretrains with labels, so the target ('{source or POOL}') can't be its source",
+            f"give {FRACTALS}, or a dataset that shares no image with the target",
         )
     if row.sources and source not in row.sources:
-        raise UserError(f"the regime '{regime}' can't pretrain on '{source}'", ", ".join(row.sources))
+        raise UserError(f"the regime '{regime}' can't pretrain on '{source}'", f"give {' or '.join(row.sources)}")

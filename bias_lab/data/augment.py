@@ -214,7 +214,7 @@ def mix(x: Tensor, labels: Tensor, at: At, *, classes: int, mixup: float, cutmix
     """Apply Mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899): x (B, C, H, W) and targets (B, K).
 
     mixup, cutmix: the alpha of the Beta distribution of an image's share, or 0 for off. If both are on, each image
-    gets one of them with equal chances. Each image has its own share and its own partner, another place of the batch.
+    gets one of them with equal chances. Each image has its own share and its own partner, another image of the batch.
     """
     B, _, H, W = x.shape
     cut = np.full(B, cutmix > 0) if not (mixup and cutmix) else at.uniform("mix kind") < 0.5

@@ -30,7 +30,9 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
     if not files:
-        raise UserError(f"{path} holds no images to pretrain on", f"files that end in {', '.join(sorted(EXTENSIONS))}")
+        raise UserError(
+            f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
+        )
     inspected = inspect_all([Reference(str(file)) for file in files])
     table = pd.DataFrame(inspected, columns=Inspection._fields)
     table = table.assign(path=[str(file.absolute()) for file in files])

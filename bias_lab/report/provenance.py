@@ -172,4 +172,4 @@ def of_the_plan(table: pd.DataFrame, plan: StudyPlan) -> tuple[pd.DataFrame, lis
     if not count:
         return table, []
     runs = "1 finished run is" if count == 1 else f"{count} finished runs are"
-    return table[~is_old], [f"{runs} left out, since the experiment was edited and now runs the same cells otherwise."]
+    return table[~is_old], [f"{runs} left out, since the edited experiment defines these cells differently."]

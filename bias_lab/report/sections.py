@@ -35,7 +35,7 @@ def of_view(
 ) -> tuple[str, str, list[Section]]:
     """Return what is found in one view, how it was reached, and its sections.
 
-    table: every row. view: one of `findings.split`. about: the view's name where there are several, else ''.
+    table: all rows of the study. view: one of `findings.split`. about: the view's name if there are several, else ''.
     curves: run_id → [steps, accuracies on the hold-out].
     """
     slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""

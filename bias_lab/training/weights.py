@@ -152,7 +152,7 @@ def read_pickle(path: Path) -> Weights:
             if "Weights only" in str(error)
             else f"{path} is not a whole PyTorch file ({error})",
             TENSORS,
-            "save it as .safetensors where you trust it",
+            "if you trust it, save its tensors as .safetensors",
         ) from error
     except Exception as error:  # any other file raises whatever its bytes mean as a pickle
         first = str(error).split("\n", 1)[0]

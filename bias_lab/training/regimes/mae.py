@@ -191,6 +191,6 @@ class MAE(LightningModule):
 def check_backbone(backbone: nn.Module, mask_ratio: float) -> None:
     """Raise UserError unless the backbone is a plain ViT with absolute positions and the ratio is in [0, 1)."""
     if not 0 <= mask_ratio < 1:
-        raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.75 is MAE's own")
-    why = "its encoder sees visible patches alone, which needs a plain ViT with position embeddings"
+        raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "MAE's default is 0.75")
+    why = "MAE encodes the visible patches alone, which needs a plain ViT with position embeddings"
     check_parts(backbone, "mae", ("patch_embed", "pos_embed", "blocks", "norm"), why)
