@@ -21,7 +21,7 @@ def test_mae_is_refused_for_a_cnn_with_the_reason_and_the_backbones_that_can() -
 
 def test_a_source_that_a_regime_can_not_take_is_refused() -> None:
     with pytest.raises(
-        UserError, match="'supervised' pretrains with labels, so the target \('pool'\) can't be its source"
+        UserError, match=r"'supervised' pretrains with labels, so the target \('pool'\) can't be its source"
     ):
         check_source("supervised", "")
     with pytest.raises(UserError, match="the regime 'formula' can't pretrain on 'cifar10'; fractals"):

@@ -119,7 +119,7 @@ def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
 @pytest.mark.parametrize("regime", ["supervised", "formula"])
 def test_labels_of_the_target_are_no_source(regime: str) -> None:
     with pytest.raises(
-        UserError, match=f"'{regime}' pretrains with labels, so the target \('pool'\) can't be its source"
+        UserError, match=rf"'{regime}' pretrains with labels, so the target \('pool'\) can't be its source"
     ):
         check(replace(ONE, regime=regime, source="pool"))
     check(replace(BEFORE, regime=regime, source="fractals"))
