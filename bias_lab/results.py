@@ -1,6 +1,6 @@
 """Read folders and table files as one typed table: `open_results`, `read`, `write`. No torch.
 
-The run folders are the truth. `results.parquet` is made from them and serves as a cache: a row is read again only if
+The run folders are the source of truth. `results.parquet` is made from them as a cache: a row is read again only if
 its `result.json` is younger than the table. What a report needs beyond the rows (the question, the plan, the tuning,
 curves, why runs failed) lies in the file's metadata under the key `bias_lab`.
 """
@@ -48,7 +48,7 @@ class StudyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """One study, read: a row a run, and what stands beside the rows.
+    """The results of one study: a table with a row for each run, and what belongs beside it.
 
     table: the columns of `schema.COLUMNS`, typed, in the order of the plan, with rows for pretraining and failed runs.
     tuned: the tuning table (`rows`, `command`). curves: run_id → [steps, accuracies on the hold-out] of monitored runs.

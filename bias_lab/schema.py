@@ -257,12 +257,12 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_SILENT = {"weights", "backbone_source", "manifest"}  # told by the source, or hashes
+_SILENT = {"weights", "backbone_source", "manifest"}  # named by the source, or hashes
 _LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in {*USUAL, *_SILENT})
 
 
 def _told(run: Run) -> list[str]:
-    """Return the fields beside backbone, start and size that a run's label tells."""
+    """Return the fields beside backbone, start and size that a run's label names."""
     usual = [n for n in ("recipe", "intervention", "budget", "task") if getattr(run, n) != DEFAULTS[n]]
     rare = [name for name in _LONG if getattr(run, name) != DEFAULTS[name]]
     return usual + rare + (["learning_rate"] if _is_trial(run) else [])
@@ -281,7 +281,7 @@ def _is_trial(run: Run) -> bool:
 def labels(runs: Iterable[Run]) -> dict[str, str]:
     """Return run_id → words, so that any two runs have different ones: fields that differ are added where they must.
 
-    A pretraining that differs is told by its own fields where it is among the runs, else by its id.
+    A pretraining that differs is described by its own fields if it is among the runs, else by its id.
     """
     by_id = {run_id(run): run for run in runs}
     alike: dict[str, list[str]] = defaultdict(list)
@@ -319,7 +319,7 @@ def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run came to, as W&B's summary: its status, its metrics, and what it took."""
+    """Return the outcome of a run as W&B's summary: its status, its metrics, and what it took."""
     return _values(row, _summary())
 
 

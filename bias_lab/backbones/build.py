@@ -168,7 +168,7 @@ def _timm_name(name: str) -> str:
 
 @cache
 def _geometry(name: str) -> tuple[int, int | None, int | None, int]:
-    """Return (image size, patch, window, halvings after the patches) as published. None: it has no such thing."""
+    """Return (image size, patch, window, halvings after the patches) as published, None for what it has not."""
     row = catalogue.BACKBONES.get(name)
     if row is not None:
         return row.image_size, row.patch, row.window, row.halvings

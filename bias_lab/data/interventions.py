@@ -1,4 +1,4 @@
-"""Take something away from images: where pixels stand, which frequencies they have, or which part is seen.
+"""Remove information from images: the places of pixels, some frequencies, or a part of the area.
 
 An intervention is applied last, to the normalised batch, both in training and in evaluation. It is a property of the
 data, as if the dataset had been published so. It comes after augmentation because a fixed permutation is then one

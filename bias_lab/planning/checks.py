@@ -165,7 +165,7 @@ def check_start(run: Run) -> None:
 
 
 def check_pretraining(run: Run, before: Run) -> None:
-    """Raise UserError if a run's pretraining does not have the backbone, regime and images that the run says.
+    """Raise UserError if a run's pretraining does not have the backbone, regime and images that the run names.
 
     The source of a pretraining was compared with the test images of its own dataset alone. Drawn fractals are no
     dataset's images, so only with them may the dataset differ.

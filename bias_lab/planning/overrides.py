@@ -89,7 +89,7 @@ def with_fields(runs: Iterable[Run], values: Mapping[str, Any]) -> list[Run]:
 
 
 def with_values(run: Run, values: Mapping[str, Any]) -> Run:
-    """Return one run with fields set, and with a recipe's name that tells them."""
+    """Return one run with fields set, which are added to the recipe's name."""
     named = sorted(name for name in values if name not in COLUMNED and getattr(run, name) != values[name])
     suffix = "".join(f"+{name}={values[name]}" for name in named)
     return replace(run, **{**values, "recipe": run.recipe + suffix})

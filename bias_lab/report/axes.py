@@ -35,8 +35,8 @@ def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
     """Return an axis's section, what stands of it at the top of the report, and how that was tested.
 
     view: finished runs of one dataset and image size (`findings.split`). slug: begins the names of figures.
-    A study is about an axis if all of its cells vary along it, and then the top tells it. Where some cells alone have
-    another value, they are compared with the same cells at the reference, and the section alone tells it.
+    A study is about an axis if all of its cells vary along it, and then its sentences are at the top. If only some cells
+    have another value, they are compared with the same cells at the reference, in the section alone.
     """
     text: list[str] = []
     drawn: list[charts.Chart] = []
@@ -140,7 +140,7 @@ def lead_by_value(axis: str, arms: pd.DataFrame) -> list[str]:
 
 
 def _at_sizes(rows: pd.DataFrame, claim: str, sign: int) -> list[str]:
-    """Return a claim, and the amounts at the smallest and the largest size. sign: −1 if the ViT leads, 0 if no one."""
+    """Return a claim, and the amounts at the smallest and the largest size. sign: −1 if the ViT leads, 0 if neither."""
     shown = ends(rows)
     amounts = [f"{percent((sign or 1) * row['shortfall'])} points{interval(row, mirrored=sign < 0)}" for row in shown]
     if len(shown) == 1:

@@ -13,7 +13,7 @@ from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 FALLING = -0.01  # relative change of the training loss over the last quarter of training
 UNFITTED = 0.9  # accuracy on its own training images
-LESS_FITTED = 0.5  # of the shortfall: so much less of its own training images right
+LESS_FITTED = 0.5  # of the shortfall: a larger lag in training accuracy is reported
 WORTH = 0.02  # a shortfall below this is too small to speak of its causes
 CEILING = 0.97
 ALIKE = 2.0  # parameters: largest over smallest
@@ -165,7 +165,7 @@ def budgets(scratch: pd.DataFrame) -> list[str]:
 
 
 def ceiling(scratch: pd.DataFrame) -> list[str]:
-    """Return the sizes at which both groups are so close to 100 % that a difference has no room."""
+    """Return the sizes at which both groups are so close to 100 % that they can hardly differ."""
     means = [statistics.select(scratch, name).groupby("size")["top1"].mean() for name in ("vit", "cnn")]
     sizes = [size for size in means[0].index.intersection(means[1].index) if min(m[size] for m in means) > CEILING]
     if not sizes:

@@ -1,6 +1,6 @@
 """Say statistics in sentences: the finding first, then the number, then how sure it is.
 
-A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are told,
+A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are named,
 since the tables hold all of them. Intervals include the sampling of test images wherever it is known.
 """
 
@@ -73,7 +73,7 @@ def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
     """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one.
 
-    mirrored: whether the difference is told in the other direction. An interval that excludes 0 although the corrected
+    mirrored: whether the difference is given in the other direction. An interval that excludes 0 although the corrected
     test claims nothing is marked as uncorrected.
     """
     low, high = (row["low"], row["high"]) if math.isnan(row["low_any"]) else (row["low_any"], row["high_any"])
@@ -202,8 +202,8 @@ def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
 def recovered(recovery: pd.DataFrame) -> list[str]:
     """Return how much of the shortfall each start recovers, best first where there are many.
 
-    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0, and there
-    none is told.
+    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0, so
+    none is given there.
     """
     bounded = recovery[recovery["recovery"].notna() & (recovery["low"].abs() < math.inf)]
     sentences = []

@@ -100,7 +100,7 @@ def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict
 
 
 def _starts(axis: str, by_value: Mapping[Any, pd.DataFrame]) -> list[dict[str, str]]:
-    """Return the starts along which an axis varies: scratch alone where it does there."""
+    """Return the starts in which an axis varies, which is scratch alone if it varies there."""
     having = [rows[conditions.has(rows, axis, value)] for value, rows in by_value.items()]
     if not having:
         return []
@@ -147,7 +147,7 @@ def matched(ours: pd.DataFrame, theirs: pd.DataFrame, regime: str) -> Iterable[t
     """Yield (source, ours, theirs) where both sides start from one source.
 
     Weights from elsewhere belong to one model. Where each backbone has only one source of them, those are compared, and
-    source is ''. Two sources of any other regime are two treatments, so their difference would be no backbone's.
+    source is ''. Two sources of any other regime are two treatments, whose difference is not due to backbones.
     """
     sources = [set(side["source"].fillna("")) for side in (ours, theirs)]
     for source in sorted(sources[0] & sources[1]):

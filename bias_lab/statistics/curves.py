@@ -122,7 +122,7 @@ def _undecided(gaps: Mapping[int, _Gap], sizes: Sequence[int]) -> tuple[float, f
         span = math.log(b) - math.log(a)
         pieces = intervals.zero_set(gaps[a][1][left], gaps[b][1][right])
         zeros += [(math.log(a) + span * u, math.log(a) + span * v) for u, v in pieces]
-    if not zeros:  # every size is told apart: the zero lies beyond, on the side that the sign points to
+    if not zeros:  # the gap is not 0 at any size, so it is 0 beyond them, on the side that its sign gives
         return (float(sizes[-1]), math.inf) if gaps[sizes[-1]][1].mean() > 0 else (0.0, float(sizes[0]))
     low, high = min(u for u, _ in zeros), max(v for _, v in zeros)
     first, last = math.log(sizes[0]), math.log(sizes[-1])

@@ -47,7 +47,7 @@ def shortfall(
 def gaps(
     table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
 ) -> pd.DataFrame:
-    """Return `shortfall` and what stands behind it.
+    """Return the columns of `shortfall` and what they rest on.
 
     Arguments and errors are those of `shortfall`. Further columns: units (independent values: draws, or seeds of one
     draw), unit (`draw` or `seed`), sd (of a unit), test_se (standard error from the sampling of test images), collapsed

@@ -34,7 +34,7 @@ AGAIN = "download or write it again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What became of a set of weights, as sorted names of tensors.
+    """The outcome of loading a set of weights, as sorted names of tensors.
 
     skipped: of the source, without a place in the model. missing: of the model, which kept their initial values.
     mean, std: the normalisation that the weights were trained with, per channel in [0, 1], empty if it isn't known.

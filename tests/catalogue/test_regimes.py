@@ -24,7 +24,7 @@ def test_a_source_that_a_regime_can_not_take_is_refused() -> None:
         UserError, match=r"'supervised' pretrains with labels, so the target \('pool'\) can't be its source"
     ):
         check_source("supervised", "")
-    with pytest.raises(UserError, match="the regime 'formula' can't pretrain on 'cifar10'; fractals"):
+    with pytest.raises(UserError, match="the regime 'formula' can't pretrain on 'cifar10'; give fractals"):
         check_source("formula", "cifar10")
     with pytest.raises(UserError, match="unknown source 'fractal'; did you mean 'fractals'"):
         check_source("mae", "fractal")
