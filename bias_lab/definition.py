@@ -24,8 +24,8 @@ RANGES: list[
 ] = [  # field, condition, what is wrong otherwise, what is allowed
     (name, allows, why, allowed)
     for names, allows, why, allowed in (
-        ("size draw seed crop mixup cutmix colour_jitter", lambda value: value >= 0, "is negative", "0 or more"),
-        ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "0 or more"),
+        ("size draw seed crop mixup cutmix colour_jitter", lambda v: v >= 0, "is negative", "it must be 0 or more"),
+        ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("samples_seen batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
         ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),

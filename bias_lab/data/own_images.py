@@ -149,7 +149,7 @@ def check_readable(
 ) -> list[str]:
     """Raise UserError for unreadable images, all in one message. With `skip_bad`, return a line on them instead.
 
-    bad: name → reason. at_most: how many a message names. A file in the sweep's folder lists all of them.
+    bad: name → reason. at_most: how many a message names. If there are more, FOLDER/data/bad_images.txt lists all.
     """
     if not bad:
         return []
@@ -170,7 +170,7 @@ def _check_classes(path: Path, listed: Listing, table: pd.DataFrame) -> None:
         raise UserError(f"{path}: class '{empty[0]}' has no image that can be read")
     if len(present) < 2:
         one = f"one class, '{next(iter(present))}'" if present else "no images"
-        raise UserError(f"{path} holds {one}", "at least two classes are needed", "one folder a class, with its images")
+        raise UserError(f"{path} holds {one}", "two or more are needed", "each class needs one folder with its images")
     trained = set(table.loc[table.split.isin(["train", ""]), "class"])
     if unknown := sorted(present - trained):
         where = sorted(set(table.loc[table["class"] == unknown[0], "split"]))

@@ -34,9 +34,9 @@ class AxisFindings(NamedTuple):
 def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
     """Return an axis's section, what stands of it at the top of the report, and how that was tested.
 
-    view: finished runs of one dataset and image size (`findings.split`). slug: begins the names of figures.
-    A study is about an axis if all of its cells vary along it, and then its sentences are at the top. If only some cells
-    have another value, they are compared with the same cells at the reference, in the section alone.
+    view: finished runs of one dataset and image size (`findings.split`). slug: the prefix of figure names.
+    A study is about an axis if all of its cells vary along it, and then its sentences stand at the top. If some cells
+    alone have another value, they are compared with the same cells at the reference, in the section alone.
     """
     text: list[str] = []
     drawn: list[charts.Chart] = []

@@ -28,7 +28,7 @@ from bias_lab.errors import UserError, unknown
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which a .pth keeps the tensors
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 HUB = ("hf-hub:", "hf_hub:")  # how timm's names of models on the Hugging Face hub begin
-TENSORS = "tensors by name, as torch.save(model.state_dict(), path) writes them"
+TENSORS = "it must hold tensors by name, as torch.save(model.state_dict(), path) writes them"
 AGAIN = "download or write it again"
 
 

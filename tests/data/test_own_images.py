@@ -249,7 +249,7 @@ def test_files_that_are_no_images_by_name_are_left_out_and_counted(here: Path, t
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"cat": 9}, "holds one class, 'cat'; at least two classes are needed"),
+        ({"cat": 9}, "holds one class, 'cat'; two or more are needed"),
         ({"cat": 9, "dog": 0}, "class folder dog holds no images"),
         ({"cat": 9, "dog": 5}, "class 'dog' has 5 different images, too few to be split; at least 6 are needed"),
     ],

@@ -187,7 +187,7 @@ def _table(files: list[Path]) -> Listing:
             part = _text(file)
         else:
             raise UserError(
-                f"{file} is neither a folder nor a table", "a folder of class folders, .csv, .tsv or .parquet"
+                f"{file} is neither a folder nor a table", "give a folder of class folders, .csv, .tsv or .parquet"
             )
         whole = "" if len(files) == 1 else _split_of(file)
         rows += [(reference, split or whole, label, name) for reference, split, label, name in part]
@@ -247,7 +247,7 @@ def _word(file: Path) -> str:
 def _row(base: Path, path: Any, label: Any, split: Any, name: str) -> tuple[Reference, str, Any, str]:
     word = "" if split is None else str(split).strip().lower()
     if word and word not in SPLITS:
-        raise UserError(f"{name}: unknown split '{word}'", f"one of {', '.join(SPLITS)}")
+        raise UserError(f"{name}: unknown split '{word}'", f"it must be one of {', '.join(SPLITS)}")
     if path is None or str(path) == "" or label is None or label == "":
         raise UserError(f"{name}: the row has no {'path' if not path else 'label'}")
     return Reference(str(base / str(path))), SPLITS.get(word, ""), label, str(path)
