@@ -24,14 +24,14 @@ RANGES: list[
 ] = [  # field, condition, what is wrong otherwise, what is allowed
     (name, allows, why, allowed)
     for names, allows, why, allowed in (
-        ("size draw seed crop mixup cutmix colour_jitter", lambda value: value >= 0, "is negative", "0 or more"),
-        ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "0 or more"),
+        ("size draw seed crop mixup cutmix colour_jitter", lambda v: v >= 0, "is negative", "it must be 0 or more"),
+        ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("samples_seen batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
         ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),
         ("warmup erasing resized_crop", lambda value: 0 <= value <= 1, "is outside [0, 1]", ""),
-        ("randaugment", lambda value: 0 <= value <= 30, "is outside 0 to 30", "its magnitude; 0: off"),
-        ("layer_decay", lambda v: 0 < v <= 1, "is outside (0, 1]", "1: the same learning rate in every layer"),
+        ("randaugment", lambda value: 0 <= value <= 30, "is outside 0 to 30", "it is a magnitude, and 0 means off"),
+        ("layer_decay", lambda v: 0 < v <= 1, "is outside (0, 1]", "1 means the same learning rate in every layer"),
         ("budget", lambda value: value > 0, "is not positive", "1 is the usual budget"),
         ("learning_rate", lambda value: value is None or value > 0, "is not positive", ""),
     )
@@ -104,11 +104,11 @@ class Run:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.manifest and (self.balanced or self.imbalance != 1):
-            raise UserError("a manifest names its images itself", remedy="leave balanced and imbalance out")
+            raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.manifest and self.drop_duplicates and not self.dataset.startswith(("folder:", "table:")):
             # duplicates in a user's own images leave the pool when it is indexed, before the manifest is compared
-            what = f"a manifest counts all images of {self.dataset}, and drop_duplicates leaves some out"
-            raise UserError(what, remedy="drop_duplicates=false")
+            what = f"a manifest numbers all images of {self.dataset}, but drop_duplicates leaves some out"
+            raise UserError(what, remedy="set drop_duplicates=false")
         if TASKS[self.task].labelled and self.size < 1:
             raise UserError(f"a run of task '{self.task}' needs a size", "the number of labelled training images")
 
@@ -198,12 +198,12 @@ def _axis(name: str, values: Iterable[Any]) -> list[dict[str, Any]]:
     if name not in (*FIELDS, REPLICATE):
         raise unknown("field", name, (*FIELDS, REPLICATE))
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise UserError(f"axis {name}={values!r} is one value", f"a sequence: {name}=({values!r},)")
+        raise UserError(f"axis {name}={values!r} is one value", f"give a sequence: {name}=({values!r},)")
     if name != REPLICATE:
         return [{name: value} for value in values]
     pairs = [pair if isinstance(pair, tuple) else () for pair in values]
     if any(len(pair) != 2 for pair in pairs):
-        raise UserError("a value of the axis replicate is no pair", "pairs (draw, seed): replicate=((0, 0), (1, 1))")
+        raise UserError("a value of the axis replicate is not a pair (draw, seed)", "for example ((0, 0), (1, 1))")
     return [{"draw": draw, "seed": seed} for draw, seed in pairs]
 
 
@@ -220,7 +220,7 @@ def from_json(values: Mapping[str, Any]) -> Run:
             raise unknown("field", name, FIELDS)
     missing = {"dataset", "backbone"} - set(values)
     if missing:
-        raise UserError(f"a run without {' and '.join(sorted(missing))}")
+        raise UserError(f"the definition of a run lacks {' and '.join(sorted(missing))}")
     checked = dict(values)
     for field in fields(Run):
         if field.name not in checked or not isinstance(field.type, type):

@@ -1,6 +1,6 @@
 """Read folders and table files as one typed table: `open_results`, `read`, `write`. No torch.
 
-The run folders are the truth. `results.parquet` is made from them and serves as a cache: a row is read again only if
+The run folders are the source of truth. `results.parquet` is made from them as a cache: a row is read again only if
 its `result.json` is younger than the table. What a report needs beyond the rows (the question, the plan, the tuning,
 curves, why runs failed) lies in the file's metadata under the key `bias_lab`.
 """
@@ -48,9 +48,9 @@ class StudyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """One study, read: a row a run, and what stands beside the rows.
+    """The results of one study: a table with a row for each run, and what belongs beside it.
 
-    table: the columns of `schema.COLUMNS`, typed, in the order of the plan; pretraining and failed runs have rows too.
+    table: the columns of `schema.COLUMNS`, typed, in the order of the plan, with rows for pretraining and failed runs.
     tuned: the tuning table (`rows`, `command`). curves: run_id → [steps, accuracies on the hold-out] of monitored runs.
     reasons: run_id → why a run failed.
     """
@@ -74,7 +74,7 @@ def open_results(*places: "str | Path | Results") -> Results:
     question is that of the first part that has one. Raises UserError for a place that is not there or not readable.
     """
     if not places:
-        raise UserError("no results were given", "a sweep's folder or a results.parquet")
+        raise UserError("no results were given", "give a sweep's folder or a results.parquet")
     parts = [place if isinstance(place, Results) else read(Path(place)) for place in places]
     return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -98,7 +98,7 @@ def write(folder: Path) -> Path:
 
 
 def save(results: Results, read_at: int, path: Path) -> Path:
-    """Write results as a table file. read_at: the time in nanoseconds at which the folder was read; 0: none was."""
+    """Write results as a table file. read_at: the time in nanoseconds at which the folder was read (0: none was)."""
     plan = asdict(results.plan) | {"earlier": sorted(results.plan.earlier)}
     rest = {name: dict(getattr(results, name)) for name in ("tuned", "curves", "reasons")}
     beside = {"plan": plan, "read_at": read_at, **rest}
@@ -115,7 +115,7 @@ def empty() -> pd.DataFrame:
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with every column of the schema in order and of its type; a missing one holds no values.
+    """Return the table with every column of the schema in order and of its type. A missing column holds no values.
 
     Text is never null: what is missing is ''. Whole numbers and flags are nullable. Further columns follow unchanged.
     """
@@ -154,7 +154,7 @@ def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str
 
 
 def correct_bits(path: Path) -> bytes | None:
-    """Return one bit a test image, in index order, set where the prediction was right; None without predictions.
+    """Return one bit a test image, in index order, set where the prediction was right, or None without predictions.
 
     path: a run's `predictions.parquet`, with the columns index, label and predicted.
     """
@@ -169,7 +169,7 @@ def correct_bits(path: Path) -> bytes | None:
 
 
 def _curve(path: Path) -> Curve:
-    """Return [steps, accuracies on the hold-out] of a monitored run; [] for another."""
+    """Return [steps, accuracies on the hold-out] of a monitored run, or [] for another."""
     if not path.is_file():
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -279,15 +279,15 @@ def _read_tuned(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> tuple[Results, int]:
-    """Return a table file's results, and when its folder was read, in nanoseconds; 0 for a file of another schema."""
+    """Return a table file's results, and when its folder was read in nanoseconds (0 for a file of another schema)."""
     try:
         arrow = pq.read_table(path)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a readable table ({first})", remedy="remove it; it is made again") from error
+        raise UserError(f"{path} is not a readable table ({first})", remedy="remove it to make it again") from error
     lacking = [name for name in schema.REQUIRED if name not in arrow.column_names]
     if lacking:
-        raise UserError(f"{path} has no column '{lacking[0]}'", f"it must have {len(schema.REQUIRED)} (DESIGN 3.1)")
+        raise UserError(f"{path} has no column '{lacking[0]}'", "a table needs all columns of DESIGN 3.1")
     metadata = arrow.schema.metadata or {}
     table = typed(arrow.to_pandas())
     table.attrs = {}
@@ -316,7 +316,7 @@ def _from_attrs(table: pd.DataFrame, attrs: Mapping[str, Any]) -> Results:
 
 
 def _joined(parts: Sequence[Results]) -> Results:
-    """Return several parts of a study as one; see `open_results`."""
+    """Return several parts of a study as one (see `open_results`)."""
     table = pd.concat([part.table for part in parts], ignore_index=True)
     best = table.assign(_failed=table["status"] != "finished").sort_values("_failed", kind="stable")
     table = table.loc[sorted(best.drop_duplicates("run_id").index)]

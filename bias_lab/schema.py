@@ -160,7 +160,7 @@ _DESCRIBED = [
     ),
 ]
 
-REQUIRED = (  # DESIGN 3.1: what every table has, old ones too, in this order; further columns follow
+REQUIRED = (  # the first columns of every table, old ones too, in this order (DESIGN 3.1)
     "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention "
     "budget regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 "
     "train_loss loss_slope steps samples_seen seconds attempts classes test_images dataset_fingerprint "
@@ -196,7 +196,7 @@ FRACTIONS = tuple(n for n, c in COLUMNS.items() if c.role == "metric" and c.unit
 
 
 def named(role: Role | None = None, origin: Origin | None = None, kind: Kind | None = None) -> tuple[str, ...]:
-    """Return the names of the columns with this role, origin and type, in order; None stands for any."""
+    """Return the names of the columns with this role, origin and type, in order. None stands for any."""
     return tuple(
         name
         for name, column in COLUMNS.items()
@@ -245,7 +245,7 @@ def is_missing(value: Any) -> bool:
 
 
 def label(run: Run) -> str:
-    """Return a run in a few words, for messages; `labels` tells the runs of one plan apart in any field.
+    """Return a run in a few words, for messages. `labels` tells the runs of one plan apart in any field.
 
     >>> label(Run(dataset="mnist", backbone="vit_micro", size=100, label_noise=0.2))
     'vit_micro scratch N=100 label noise 0.2 draw 0 seed 0'
@@ -257,12 +257,12 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_SILENT = {"weights", "backbone_source", "manifest"}  # told by the source, or hashes
+_SILENT = {"weights", "backbone_source", "manifest"}  # named by the source, or hashes
 _LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in {*USUAL, *_SILENT})
 
 
 def _told(run: Run) -> list[str]:
-    """Return the fields beside backbone, start and size that a run's label tells."""
+    """Return the fields beside backbone, start and size that a run's label names."""
     usual = [n for n in ("recipe", "intervention", "budget", "task") if getattr(run, n) != DEFAULTS[n]]
     rare = [name for name in _LONG if getattr(run, name) != DEFAULTS[name]]
     return usual + rare + (["learning_rate"] if _is_trial(run) else [])
@@ -281,7 +281,7 @@ def _is_trial(run: Run) -> bool:
 def labels(runs: Iterable[Run]) -> dict[str, str]:
     """Return run_id → words, so that any two runs have different ones: fields that differ are added where they must.
 
-    A pretraining that differs is told by its own fields where it is among the runs, else by its id.
+    A pretraining that differs is described by its own fields if it is among the runs, else by its id.
     """
     by_id = {run_id(run): run for run in runs}
     alike: dict[str, list[str]] = defaultdict(list)
@@ -319,13 +319,13 @@ def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run came to, as W&B's summary: its status, its metrics, and what it took."""
+    """Return the outcome of a run as W&B's summary: its status, its metrics, and what it took."""
     return _values(row, _summary())
 
 
 @functools.cache
 def _summary() -> tuple[str, ...]:
-    """Return the columns that are known when a run has ended; what is packed in bits is the caller's."""
+    """Return the columns that are known when a run has ended, without those that are packed in bits."""
     spent = {n for n, c in COLUMNS.items() if c.origin == "result" and c.kind in ("whole", "real")}
     ended = {"status", *named("metric"), *spent}
     return tuple(name for name in COLUMNS if name in ended)

@@ -107,7 +107,7 @@ def test_a_run_is_frozen() -> None:
         (dict(imbalance=0.5), "imbalance"),
         (dict(manifest="beef", balanced=True), "leave balanced and imbalance out"),
         (dict(manifest="beef", imbalance=10.0), "leave balanced and imbalance out"),
-        (dict(manifest="beef", drop_duplicates=True), "a manifest counts all images of fashion_mnist_12k"),
+        (dict(manifest="beef", drop_duplicates=True), "a manifest numbers all images of fashion_mnist_12k"),
         (dict(drop_path=1.0), r"drop_path 1.0 is outside \[0, 1\)"),
         (dict(label_smoothing=2.0), "label_smoothing 2.0"),
         (dict(ema=1.0), "ema 1.0"),
@@ -151,7 +151,7 @@ def test_the_axis_replicate_sets_draw_and_seed_in_its_place_of_the_order() -> No
 
 @pytest.mark.parametrize("values", [(0, 1), ((0,), (1,)), ("00", "11")])
 def test_the_axis_replicate_holds_pairs(values: tuple) -> None:
-    with pytest.raises(UserError, match=r"no pair; pairs \(draw, seed\)"):
+    with pytest.raises(UserError, match=r"is not a pair \(draw, seed\)"):
         grid(ONE, replicate=values)
 
 
@@ -182,7 +182,7 @@ def test_two_equal_runs_are_an_error() -> None:
 def test_from_json_refuses_what_it_does_not_know() -> None:
     with pytest.raises(UserError, match="did you mean 'backbone'"):
         from_json({"dataset": "d", "bakbone": "b"})
-    with pytest.raises(UserError, match="without backbone"):
+    with pytest.raises(UserError, match="lacks backbone"):
         from_json({"dataset": "d"})
     with pytest.raises(UserError, match="not of type int"):
         from_json({"dataset": "d", "backbone": "b", "size": "100"})

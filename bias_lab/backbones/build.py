@@ -49,13 +49,13 @@ def create(
     """Return a model of any name that fits its images: (B, channels, image_size, image_size) -> (B, classes).
 
     classes: None gives the encoder alone, whose `forward` returns features. patch, window, stem: None chooses them
-    (`settings`). drop_path: the rate of stochastic depth; a backbone that has none raises NotTaken for a rate above 0.
-    Raises UserError for an unknown name, with the nearest one, and for values that the architecture cannot take.
+    (`settings`). drop_path: the rate of stochastic depth. Raises NotTaken for a rate above 0 and a backbone without
+    stochastic depth, and UserError for an unknown name or values that the architecture cannot take.
     """
     if channels < 1:
-        raise UserError(f"{channels} channels are too few", "1 for grey images, 3 for colour")
+        raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
     if classes is not None and classes < 1:
-        raise UserError(f"{classes} classes are too few", "1 or more, or None for an encoder without a classifier")
+        raise UserError(f"{classes} classes are too few", "give 1 or more, or None for no classifier")
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
     by_keyword = catalogue.traits(name).drop_path_keyword
     keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels)
@@ -168,7 +168,7 @@ def _timm_name(name: str) -> str:
 
 @cache
 def _geometry(name: str) -> tuple[int, int | None, int | None, int]:
-    """Return (image size, patch, window, halvings after the patches) as published. None: it has no such thing."""
+    """Return (image size, patch, window, halvings after the patches) as published, None for what it has not."""
     row = catalogue.BACKBONES.get(name)
     if row is not None:
         return row.image_size, row.patch, row.window, row.halvings

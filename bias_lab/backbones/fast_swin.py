@@ -87,7 +87,7 @@ def gather(x: Tensor, index: Tensor | None) -> Tensor:
 def keep_orders(stage: Any) -> None:
     """Keep as buffers of a stage the index of each gather, and each block's padding where it has some."""
     H, W = stage.map_size
-    slots = torch.arange(H * W, device="cpu")  # where each token of the map lies
+    slots = torch.arange(H * W, device="cpu")  # index of each token in the flat map
     for i, block in enumerate(stage.blocks):
         order, next_slots = window_order((H, W), block.attn.window_size, block.shift)
         padding = order < 0

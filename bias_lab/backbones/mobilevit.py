@@ -92,7 +92,7 @@ class MobileViT(nn.Module):
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the stages' maps, each (B, C, H, W). The last is that of `forward_features`. There is no norm."""
         if output_fmt != "NCHW":
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW'")
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
         taken, maps = take(len(self.stages), indices), []
         x = self.stem(x.contiguous(memory_format=torch.channels_last))  # (B, C', H', W')
         for i, stage in enumerate(self.stages):

@@ -3,7 +3,7 @@
 The letters of every shape comment in this room:
 
     B  images of a batch            C  channels of a map, or of the input
-    H  rows, W columns of a map     N  tokens (patches; with the class token, N + 1)
+    H  rows, W columns of a map     N  tokens (N + 1 with the class token)
     D  width of a token             h  heads, d = D / h  width of a head
     P  side of a patch, in pixels   K  classes
     w  side of a window, A = w * w tokens in it, G windows in a map
@@ -128,7 +128,7 @@ def attention_map(attention: Any, x: Tensor) -> Tensor:
 
 
 class Mlp(nn.Module):
-    """Two layers on each token alone: `fc1`, activation, dropout, `fc2`, dropout; (..., D) -> (..., D)."""
+    """Two layers on each token alone, (..., D) -> (..., D): `fc1`, activation, dropout, `fc2`, dropout."""
 
     def __init__(self, width: int, hidden: int, act: type[nn.Module] = nn.GELU, drop: float = 0.0) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: attention among the tokens, then an MLP on each token; (B, N, D) -> (B, N, D)."""
+    """A pre-norm transformer block, (B, N, D) -> (B, N, D): attention among the tokens, then an MLP on each token."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ def take(count: int, indices: int | Sequence[int] | None) -> list[int]:
         taken = [count + i if i < 0 else i for i in indices]
     if not taken or min(taken) < 0 or max(taken) >= count:
         raise UserError(
-            f"stages {indices} of a model that has {count} don't exist", f"a number up to {count}, or indices below it"
+            f"stages {indices} do not exist in a model of {count}", f"give a number up to {count}, or indices below it"
         )
     return taken
 
@@ -244,15 +244,15 @@ def take(count: int, indices: int | Sequence[int] | None) -> list[int]:
 def check_ends(in_chans: int, num_classes: int) -> None:
     """Raise UserError for a channel count below 1 or a class count below 0 (0 means no classifier)."""
     if in_chans < 1:
-        raise UserError(f"{in_chans} channels are too few", "1 for grey images, 3 for colour")
+        raise UserError(f"{in_chans} channels are too few", "give 1 for grey images, 3 for colour")
     if num_classes < 0:
-        raise UserError(f"{num_classes} classes are too few", "1 or more, or 0 for an encoder without a classifier")
+        raise UserError(f"{num_classes} classes are too few", "give 1 or more, or 0 for no classifier")
 
 
 def check_pool(global_pool: str) -> None:
     """Raise UserError for a pooling of maps that is neither the mean nor none."""
     if global_pool not in ("avg", ""):
-        raise UserError(f"global_pool '{global_pool}' is unknown", "'avg', or '' for the whole map")
+        raise UserError(f"global_pool '{global_pool}' is unknown", "give 'avg', or '' for the whole map")
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -54,7 +54,7 @@ def efficientvit(*, strides: tuple[int, ...], drop_path_rate: float = 0.0, **kwa
 
 
 class Residual(nn.Module):
-    """timm's residual block of EfficientViT, with stochastic depth, which timm's lacks; (B, C, H, W) in and out."""
+    """A residual block of timm's EfficientViT with stochastic depth added: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, block: Any, drop_path: float) -> None:
         super().__init__()

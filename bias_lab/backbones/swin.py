@@ -92,7 +92,7 @@ class SwinTransformer(nn.Module):
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the stages' maps, each (B, D, H, W). `norm` applies to the last alone, whose width it has."""
         if output_fmt != "NCHW":
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW'")
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
         taken, maps = shared.take(len(self.layers), indices), []
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         for i, stage in enumerate(self.layers):
@@ -223,7 +223,7 @@ class PatchMerging(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention within windows, then an MLP on each token; (B, H, W, D) in and out."""
+    """Attention within windows, then an MLP on each token: (B, H, W, D) -> (B, H, W, D)."""
 
     attn_mask: Tensor | None
 
@@ -257,7 +257,7 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention within windows, with a learned bias for each relative position; (B*G, A, D) in and out."""
+    """Attention within windows, with a learned bias for each relative position: (B*G, A, D) -> (B*G, A, D)."""
 
     relative_position_index: Tensor
 

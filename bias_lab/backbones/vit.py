@@ -117,7 +117,7 @@ class VisionTransformer(nn.Module):
             if i in taken:
                 maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])  # (B, HW/P^2, D)
         if output_fmt not in ("NCHW", "NLC"):
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "'NCHW' or 'NLC'")
+            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW' or 'NLC'")
         if output_fmt == "NCHW":
             H, W = self.patch_embed.grid_size
             maps = [y.transpose(1, 2).reshape(y.shape[0], -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
@@ -125,7 +125,7 @@ class VisionTransformer(nn.Module):
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg", ""):
-            raise UserError(f"global_pool '{global_pool}' is unknown", "'token', 'avg', or '' for all tokens")
+            raise UserError(f"global_pool '{global_pool}' is unknown", "give 'token', 'avg', or '' for all tokens")
         if global_pool == "token" and self.cls_token is None:
             raise UserError("global_pool 'token' needs a class token", remedy="choose 'avg', or class_token=True")
         self.global_pool = global_pool

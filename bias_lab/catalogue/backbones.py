@@ -56,7 +56,7 @@ class Backbone:
     architecture: str
     factory: str
     image_size: int  # the side that it was made for, in pixels
-    patch: int | None = None  # side of its patches at that image size; None for a model without patches
+    patch: int | None = None  # side of its patches at that image size, None for a model without patches
     window: int | None = None  # side of its attention windows, in tokens
     halvings: int = 0  # of the map, after the patches
     open_below: int = OPEN_BELOW  # the image side in pixels below which its stem keeps the resolution
@@ -116,8 +116,8 @@ def choose_stem(backbone: str, image_size: int) -> str:
 def choose_patch(image_size: int, made_for: int, patch: int, halvings: int = 0) -> int:
     """Return the side of a patch in pixels.
 
-    It is the published one if such patches fill the image and the map stays within 2x of the published map. Otherwise
-    it is the divisor of the image size that leaves the last map nearest to the published one.
+    It is the published side if such patches fill the image and give between half and twice the published number of
+    patches a side. Otherwise it is the divisor of the image size whose last map is nearest to the published one.
     """
     published = made_for / patch
     if image_size % patch == 0 and 0.5 <= image_size / patch / published <= 2:

@@ -19,15 +19,15 @@ class Dataset:
     licence: str
     citation: str
     reader: str  # the function that reads it, as "module:function"
-    places: tuple[str, ...] = ()  # folders below the data root; the first that exists is read
+    places: tuple[str, ...] = ()  # folders below the data root, of which the first that exists is read
     fetch: str = ""  # what to fetch by hand
     download: str = ""  # the class of torchvision that can download it
-    sha256: Mapping[str, str] = field(default_factory=dict)  # of the unpacked files; a packed one differs by its date
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of the unpacked files (packed ones hold a date)
     is_verified: bool = False  # the reader compares the checksums of all files
     class_names: tuple[str, ...] = ()  # in order, if the files do not hold them
-    version: str = ""  # identifies the content of a dataset without files; part of a store's key
+    version: str = ""  # identifies the content of a dataset without files in a store's key
     is_packaged: bool = False  # the package holds the images
-    mean: tuple[float, ...] = ()  # of the training pool, per channel, in [0, 1]; empty: computed when decoded
+    mean: tuple[float, ...] = ()  # of the training pool, per channel, in [0, 1] (if empty, computed on decoding)
     std: tuple[float, ...] = ()
     made_from: tuple[str, ...] = ()  # datasets whose images it holds, perhaps resized
     note: str = ""
@@ -159,7 +159,7 @@ DATASETS = {
 # fmt: on
 
 
-SHAPES = {  # factor of the drawn dataset → its values, the first if none is given; see data/readers/procedural.py
+SHAPES = {  # factor of the drawn dataset → its values, the default first (see data/readers/procedural.py)
     "cue": ("shape", "texture", "agree", "conflict", "local", "global"),
     "position": ("fixed", "free"),
     "band": ("all", "low", "high"),

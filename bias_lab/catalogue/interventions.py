@@ -12,9 +12,9 @@ class Intervention:
     name: str
     module: str  # the function that applies it, as "module:function"
     value: float  # the value if a run gives none
-    words: str  # the intervention in words; `{value:g}` stands for the value
+    words: str  # the intervention in words, with `{value:g}` in place of the value
     lowest: float = 0.0  # the smallest value
-    is_share: bool = False  # the value is a share from 0 to 1; otherwise it is a whole number
+    is_share: bool = False  # the value is a share from 0 to 1 instead of a whole number
     is_patch: bool = False  # the value is the side of a patch in pixels, which must divide the image's side
 
 
@@ -72,10 +72,10 @@ def intervention(text: str) -> tuple[str, float]:
     try:
         value = float(given) if given else row.value
     except ValueError as error:
-        raise UserError(f"intervention '{text}': '{given}' is no number", remedy=f"for example {name}:4") from error
+        raise UserError(f"intervention '{text}': '{given}' is not a number", remedy=f"for example {name}:4") from error
     largest = 1.0 if row.is_share else float(2**31)
     if not row.lowest <= value <= largest or not (row.is_share or value.is_integer()):
-        allowed = "a share from 0 to 1" if row.is_share else f"a whole number from {row.lowest:g}"
+        allowed = "give a share from 0 to 1" if row.is_share else f"give a whole number of at least {row.lowest:g}"
         raise UserError(f"intervention '{text}': {given} is out of range", allowed)
     return name, value
 

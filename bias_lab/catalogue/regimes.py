@@ -20,10 +20,10 @@ SOURCES = (*TARGET_SOURCES, FRACTALS)  # beside datasets and a user's folders
 class Regime:
     """Where a run's weights come from before it sees labelled images.
 
-    starts_from: the field of `Run` that names those weights, `pretraining` or `weights`; empty for random weights.
-    module: `module:class` of its pretraining, a `bias_lab.training.job.Method`; empty if it has none.
-    labels: whether its pretraining sees labels. sources: the only ones it takes; empty for all.
-    architectures: those that can take it, empty for all; why: the reason why others can't.
+    starts_from: the field of `Run` that names those weights, `pretraining` or `weights`. Random weights have ''.
+    module: `module:class` of its pretraining, a `bias_lab.training.job.Method`, or '' if it has none.
+    labels: whether its pretraining sees labels. sources: the only ones that it takes, empty for all.
+    architectures: those that can take it, empty for all. why: the reason why others can't.
     fields: the fields of `Run` that it alone reads, with the value of each where a user gives none.
     pictures: the names of the pictures that its method can show.
     """
@@ -60,7 +60,7 @@ REGIMES = {
             starts_from="pretraining",
             module="bias_lab.training.regimes.mae:MAE",
             architectures=("vit",),
-            why="its encoder sees visible patches alone, which needs a plain ViT",
+            why="MAE encodes the visible patches alone, which needs a plain ViT",
             fields=MappingProxyType({"mask_ratio": 0.75}),
             pictures=("reconstruction",),
         ),
@@ -101,7 +101,7 @@ def check_regime(backbone: str, regime: str) -> None:
         others = [r.name for r in REGIMES.values() if r.module and (not r.architectures or kind in r.architectures)]
         raise UserError(
             f"{backbone} can't take the regime '{regime}': {row.why}",
-            f"which can: {', '.join(able)}",
+            f"backbones that can: {', '.join(able)}",
             f"{backbone} takes {', '.join(others)}",
         )
 
@@ -115,8 +115,8 @@ def check_source(regime: str, source: str) -> None:
         raise unknown("source", source, known)
     if row.labels and source in ("", *TARGET_SOURCES):
         raise UserError(
-            f"the regime '{regime}' pretrains with labels, and source '{source or POOL}' is the target itself",
-            f"{FRACTALS}, or a dataset that shares no image with the target",
+            f"the regime '{regime}' pretrains with labels, so the target ('{source or POOL}') can't be its source",
+            f"give {FRACTALS}, or a dataset that shares no image with the target",
         )
     if row.sources and source not in row.sources:
-        raise UserError(f"the regime '{regime}' can't pretrain on '{source}'", ", ".join(row.sources))
+        raise UserError(f"the regime '{regime}' can't pretrain on '{source}'", f"give {' or '.join(row.sources)}")

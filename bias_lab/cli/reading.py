@@ -55,7 +55,7 @@ def tuned(arguments: argparse.Namespace) -> int:
     current = state.read(arguments.folder)
     trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].evaluated_on == HOLDOUT]
     if not trials:
-        raise UserError(f"{arguments.folder} holds no tuning runs", remedy="bias-lab sweep tuning")
+        raise UserError(f"{arguments.folder} holds no tuning runs", remedy="make them with: bias-lab sweep tuning")
     rows = learning_rates.choose(trials, run_sweep.scores(trials, arguments.folder))
     path = arguments.out or arguments.folder / ledger.TUNED
     learning_rates.write(path, rows, current.head.get("command", ""))
@@ -90,7 +90,7 @@ def wandb_dashboard(arguments: argparse.Namespace) -> int:
         print(json.dumps(spec, indent=1, ensure_ascii=False))
         return 0
     if not mapping.is_logged_in():
-        raise UserError("you are not logged in to W&B", remedy="wandb login, or --dry-run to see what would be saved")
+        raise UserError("you are not logged in to W&B", remedy="run wandb login, or add --dry-run")
     entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)
     for address in dashboard.save(spec, entity):
         print(address)

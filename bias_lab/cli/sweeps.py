@@ -61,7 +61,8 @@ def train(arguments: argparse.Namespace) -> int:
         request = requests.single(arguments, folder, runs, {**places, **more})
         if like and request.data and not typed.get("data") and request.data.dataset != like.dataset:
             raise UserError(
-                f"the images in {arguments.data} have changed since {arguments.like}", remedy="give them with --data"
+                f"the images in {arguments.data} have changed since {arguments.like}",
+                remedy="to use them now, give --data",
             )
 
         def make() -> "Plan":
@@ -114,5 +115,5 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
         print_line(console, f"not started because the pretraining failed: {plural(len(outcome.blocked), 'run')}")
     publish()
     print_line(console, report.summary(folder))
-    print_line(console, f"{outcome.finished} of {outcome.total} runs finished; {folder / ledger.REPORT}")
+    print_line(console, f"{outcome.finished} of {outcome.total} runs finished. The report is {folder / ledger.REPORT}")
     return outcome.exit_code

@@ -51,7 +51,7 @@ def datasets(arguments: argparse.Namespace) -> int:
         if arguments.action != "check":
             raise unknown("action", arguments.action, ["check"], "bias-lab datasets --help")
         if not arguments.name:
-            raise UserError("which dataset is to be checked?", remedy="bias-lab datasets check fashion_mnist_12k")
+            raise UserError("no dataset is named", remedy="for example: bias-lab datasets check fashion_mnist_12k")
         from bias_lab.data import own_images
 
         for line in own_images.check(arguments.name, data_root=arguments.data_root):
@@ -63,8 +63,8 @@ def datasets(arguments: argparse.Namespace) -> int:
     ]
     console = terminal.console()
     terminal.table(console, ["name", "classes", "training", "test", "px", "channels", "licence"], rows)
-    print_line(console, "citation, normalisation and checksums of one: bias-lab datasets check NAME", "dim")
-    print_line(console, "your own images: --data PATH, a folder of class folders or a table", "dim")
+    print_line(console, "for the citation and checksums of a dataset: bias-lab datasets check NAME", "dim")
+    print_line(console, "for your own images: --data PATH, a folder of class folders or a table", "dim")
     return 0
 
 
@@ -82,7 +82,7 @@ def subset(arguments: argparse.Namespace) -> int:
     pool = manifests.pool(name, place=place, data_root=arguments.data_root)
     sizes = arguments.sizes or (len(pool.labels),)
     manifests.write(arguments.out, pool, sizes, arguments.draw, balanced=arguments.balanced)
-    print(f"{max(sizes)} images of {arguments.dataset}, draw {arguments.draw}: {arguments.out}")
+    print(f"{arguments.out} lists {max(sizes)} images of {arguments.dataset}, draw {arguments.draw}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Augment a batch as its run says. Every image has its own draws; `operations` changes the pixels.
+"""Augment a batch as its run defines it, with separate draws for every image. `operations` changes the pixels.
 
 A draw is a pure function of (seed, purpose, step, place in the batch). The distributions are those of torchvision's
 RandomResizedCrop, TrivialAugmentWide, RandAugment, ColorJitter, RandomErasing, MixUp and CutMix. torchvision draws the
@@ -213,8 +213,8 @@ def erase(x: Tensor, at: At, strength: float) -> Tensor:
 def mix(x: Tensor, labels: Tensor, at: At, *, classes: int, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:
     """Apply Mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899): x (B, C, H, W) and targets (B, K).
 
-    mixup, cutmix: the alpha of the Beta distribution of an image's share; 0 turns it off. If both are on, each image
-    gets one of them with equal chances. Each image has its own share and its own partner, another place of the batch.
+    mixup, cutmix: the alpha of the Beta distribution of an image's share, or 0 for off. If both are on, each image
+    gets one of them with equal chances. Each image has its own share and its own partner, another image of the batch.
     """
     B, _, H, W = x.shape
     cut = np.full(B, cutmix > 0) if not (mixup and cutmix) else at.uniform("mix kind") < 0.5

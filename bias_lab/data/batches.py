@@ -17,7 +17,7 @@ from bias_lab.data.interventions import EVALUATION, intervene
 from bias_lab.data.operations import to_device
 from bias_lab.definition import Run
 
-IN_MEMORY = 128 * 2**20  # bytes of padded copies of all images; beyond that, each batch is padded on its own
+IN_MEMORY = 128 * 2**20  # most bytes of padded copies of all images, above which each batch is padded on its own
 
 
 class Order:
@@ -44,7 +44,7 @@ class Order:
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._epochs:
-            while len(self._epochs) > 1:  # a step needs few epochs; earlier ones can be computed again
+            while len(self._epochs) > 1:  # a step needs few epochs, and earlier ones can be computed again
                 self._epochs.pop(min(self._epochs))
             self._epochs[epoch] = draws.permutation(self.count, self.seed, "order", epoch)
         return self._epochs[epoch]
@@ -155,7 +155,7 @@ class DeviceCrops:
         N, H, W, C = self.store.shape
         draws = to_device(np.stack([chosen, top - self.pad, left - self.pad, flip.astype(np.int64)]), self.device)
         image, top_, left_, flip_ = draws[:, :, None]  # (B, 1) each
-        row = self.lines + top_  # (B, H) rows of the image; rows outside it are black
+        row = self.lines + top_  # (B, H) rows of the image, black outside it
         column = torch.where(flip_ == 1, W - 1 - self.columns, self.columns) + left_  # (B, W)
         inside = ((row >= 0) & (row < H))[:, :, None] & ((column >= 0) & (column < W))[:, None]  # (B, H, W)
         pixel = (image * H + row.clamp(0, H - 1))[:, :, None] * W + column.clamp(0, W - 1)[:, None]

@@ -1,4 +1,4 @@
-"""Take something away from images: where pixels stand, which frequencies they have, or which part is seen.
+"""Remove information from images: the places of pixels, some frequencies, or a part of the area.
 
 An intervention is applied last, to the normalised batch, both in training and in evaluation. It is a property of the
 data, as if the dataset had been published so. It comes after augmentation because a fixed permutation is then one
@@ -26,7 +26,7 @@ from bias_lab.data.augment import At, inside
 from bias_lab.data.operations import to_device
 from bias_lab.data.readers import named, procedural
 
-EVALUATION = 2**62  # the step that keys the draws for test and hold-out images; no training reaches it
+EVALUATION = 2**62  # keys the draws for test and hold-out images by a step that no training reaches
 
 
 class Intervention(Protocol):

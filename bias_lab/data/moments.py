@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 256  # images at a time; so many squares of 255 are below 2^24, up to which single precision is exact
+MOST = 256  # images at a time: so many squares of 255 are below 2^24, up to which single precision is exact
 BYTES = 2**20  # at a time, so that they stay in the processor's cache
 
 

@@ -135,7 +135,7 @@ def _equalize(x: Tensor, levels: Tensor) -> Tensor:
     flat = x.permute(0, 3, 1, 2).reshape(B * C, -1).long()
     first = torch.arange(B * C, device=x.device)[:, None] * 256
     counts = torch.bincount((flat + first).reshape(-1), minlength=B * C * 256).reshape(B * C, 256)
-    last = flat.amax(1, keepdim=True)  # the highest level that occurs; the step leaves its count out
+    last = flat.amax(1, keepdim=True)  # the highest level that occurs, whose count is left out of the step
     step = (counts.sum(1, keepdim=True) - counts.gather(1, last)) // 255  # (B*C, 1)
     before = counts.cumsum(1) - counts
     flat_levels = ((before + step // 2) // step.clamp(min=1)).clamp(max=255).float()

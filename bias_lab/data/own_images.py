@@ -21,9 +21,9 @@ from bias_lab.data.identity import fingerprint
 from bias_lab.data.readers import named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, Item, Listing, listing
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, plural
 
-NAMED = 20  # unreadable files that a message names; FOLDER/data/bad_images.txt lists all of them
+NAMED = 20  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
 ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
 TEST_SHARE, TEST_LEAST = 0.2, 5  # of each class, when a split is drawn
 
@@ -54,9 +54,8 @@ def index(
     """Return the index of a folder of class folders, a CSV, or parquet files.
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
-    skip_bad: leave out the images that cannot be read. at_most: how many of those a message names; None: all. Raises
-    UserError for images that cannot be read (in one message), for a single class, an empty class, a class of too few
-    images, or images that changed under a finished sweep.
+    skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
+    Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
     listed = listing(path)
     table = _inspect(listed, folder / "data" / "seen.parquet")
@@ -139,7 +138,7 @@ def _row(item: Item) -> tuple[str, str, int, int, int, int, str, str, str]:
     try:
         stat = os.stat(where.path)  # noqa: PTH116 - a Path is slower, and there may be a million files
         size, mtime = stat.st_size, stat.st_mtime_ns
-    except OSError:  # a dangling link, or no permission; the inspection finds the reason
+    except OSError:  # a dangling link, or no permission (the inspection reports the reason)
         size, mtime = -1, -1
     return where.path, where.column, where.group, where.row, size, mtime, item.split, item.label, item.name
 
@@ -149,7 +148,7 @@ def check_readable(
 ) -> list[str]:
     """Raise UserError for unreadable images, all in one message. With `skip_bad`, return a line on them instead.
 
-    bad: name → reason. at_most: how many a message names; the rest stands in a file in the sweep's folder.
+    bad: name → reason. at_most: how many a message names. If there are more, FOLDER/data/bad_images.txt lists all.
     """
     if not bad:
         return []
@@ -170,11 +169,11 @@ def _check_classes(path: Path, listed: Listing, table: pd.DataFrame) -> None:
         raise UserError(f"{path}: class '{empty[0]}' has no image that can be read")
     if len(present) < 2:
         one = f"one class, '{next(iter(present))}'" if present else "no images"
-        raise UserError(f"{path} holds {one}", "two classes or more", "one folder a class, with its images")
+        raise UserError(f"{path} holds {one}", "two or more are needed", "each class needs one folder with its images")
     trained = set(table.loc[table.split.isin(["train", ""]), "class"])
     if unknown := sorted(present - trained):
         where = sorted(set(table.loc[table["class"] == unknown[0], "split"]))
-        raise UserError(f"{path}: class '{unknown[0]}' stands in {', '.join(where)} but not in train")
+        raise UserError(f"{path}: class '{unknown[0]}' is in {', '.join(where)} but not in train")
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -190,7 +189,8 @@ def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, l
     if "test" in given:
         return table.assign(split=table.split.replace({"val": "holdout", "": "train"})), [], None
     if "val" in given:
-        return table.assign(split=table.split.replace({"val": "test", "": "train"})), ["val is the test split"], None
+        renamed = table.assign(split=table.split.replace({"val": "test", "": "train"}))
+        return renamed, ["val is used as the test split"], None
     pairs = list(zip(table["class"].to_numpy(object), table.hash.to_numpy(object), strict=True))
     drawn = None if kept.is_file() else draw_split(pairs)
     test = drawn or {(name, mark) for name, mark in ledger.read_json(kept)["test"]} & set(pairs)
@@ -218,8 +218,8 @@ def draw_split(pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
         count = max(TEST_LEAST, round(TEST_SHARE * len(group)))
         if len(group) <= count:
             raise UserError(
-                f"class '{name}' has {len(group)} different images: too few to be split",
-                f"at least {TEST_LEAST + 1}",
+                f"class '{name}' has {len(group)} different images, too few to be split",
+                f"at least {TEST_LEAST + 1} are needed",
                 "add images, or give the split as train/ and test/",
             )
         test.update(distinct[i] for i in group[:count])
@@ -240,12 +240,13 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     lines = []
     if twice.any():
         names = ", ".join(table.loc[twice, "name"].head(3))
-        lines.append(f"{int(twice.sum())} images stand in two splits and are left out of the first: {names}, …")
+        lines.append(f"left out, since a later split has the same: {plural(int(twice.sum()), 'image')} ({names}, …)")
     both = table.groupby("hash")["class"].nunique()
     if (both > 1).any():
-        lines.append(f"{int((both > 1).sum())} images stand in more than one class")
+        lines.append(f"in more than one class: {plural(int((both > 1).sum()), 'image')}")
     if lost := set(table["class"]) - set(kept.loc[kept.split == "train", "class"]):
-        raise UserError(f"class '{min(lost)}': every training image stands in the test split too")
+        what = f"class '{min(lost)}': every training image is in the test or validation split too"
+        raise UserError(what, remedy="add other training images, or give another split")
     return kept, lines
 
 

@@ -17,7 +17,7 @@ from bias_lab.errors import UserError
 
 __all__ = ["Images", "Part", "open_images", "part", "without_duplicates"]
 
-COPIED = 64 * 2**20  # bytes; a subset up to this size is copied into memory, a larger one stays memory-mapped
+COPIED = 64 * 2**20  # bytes up to which a subset is copied into memory (a larger one stays memory-mapped)
 
 
 def open_images(
@@ -68,7 +68,7 @@ def without_duplicates(images: Images) -> Images:
     if kept.all():
         return images
     if not kept.any():
-        raise UserError("every training image stands in the test split too", remedy="give another split")
+        raise UserError("every training image is in the test split too", remedy="give another split")
     mark = hashlib.blake2b(f"{images.fingerprint} without {np.flatnonzero(~kept).tolist()}".encode(), digest_size=8)
     train = part(images.train, np.flatnonzero(kept))
     mean, std = moments(train)
@@ -88,11 +88,11 @@ def without_duplicates(images: Images) -> Images:
 def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str, Any] | None) -> Images:
     """Return the images that `own_images.index` found, from the store of their fingerprint."""
     if place is None:
-        raise UserError(f"the place of {dataset} is not known", remedy="give its folder with --data")
+        raise UserError(f"the folder of {dataset} is not known", remedy="give its folder with --data")
     mark = dataset.partition(":")[2]
     if place["fingerprint"] != mark:
         raise UserError(
-            f"{place['path']} holds the images {place['fingerprint']}, the run needs {mark}", remedy="index it again"
+            f"{place['path']} holds images {place['fingerprint']}, but the run needs {mark}", remedy="index it again"
         )
     side = image_size or int(place["image_size"])
     channels = int(place["channels"])

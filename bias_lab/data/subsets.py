@@ -104,7 +104,7 @@ def long_tail(counts: list[int], factor: float, size: int) -> list[int]:
     for c, (wanted, held) in enumerate(zip(taken.tolist(), counts, strict=True)):
         if wanted > held:
             raise UserError(
-                f"imbalance {factor:g} at size {size} needs {wanted} images of class {c}, and the pool has {held}",
+                f"imbalance {factor:g} at size {size} needs {wanted} images of class {c}, but the pool has {held}",
                 remedy="choose a smaller size or a smaller imbalance",
             )
     return shares
@@ -142,7 +142,8 @@ def check_balanced(counts: list[int], size: int) -> None:
     largest = smallest * sum(count > 0 for count in counts)
     if size > largest:
         name = counts.index(smallest)
-        raise UserError(f"size {size} can't be balanced: class {name} has {smallest} images", f"at most {largest}")
+        what = f"size {size} can't be balanced: class {name} has {smallest} images"
+        raise UserError(what, f"the largest balanced size is {largest}")
 
 
 def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: Indices | None = None) -> Selection:

@@ -18,8 +18,8 @@ NAMED = 5  # unreadable files that a message names
 def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
     """Return (identity, place) of all images below `path`, in folders of any depth. An image counts once.
 
-    identity: `folder:<fingerprint>`, a run's `source`. place: values for FOLDER/places.json, which `open_images` takes;
-    the images are its training split of one class. folder: the sweep's, where the index is kept. skip_bad: leave out
+    identity: `folder:<fingerprint>`, a run's `source`. place: values for FOLDER/places.json, which `open_images` takes.
+    The images are its training split of one class. folder: the sweep's, where the index is kept. skip_bad: leave out
     the images that cannot be read. Raises UserError if there are no images, or if some cannot be read.
     """
     files = sorted(
@@ -30,7 +30,9 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
     if not files:
-        raise UserError(f"{path} holds no images to pretrain on", f"files that end in {', '.join(sorted(EXTENSIONS))}")
+        raise UserError(
+            f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
+        )
     inspected = inspect_all([Reference(str(file)) for file in files])
     table = pd.DataFrame(inspected, columns=Inspection._fields)
     table = table.assign(path=[str(file.absolute()) for file in files])

@@ -191,7 +191,7 @@ def _treat_other_code(plan: Plan, folder: Path, console: Console, *, redo: bool)
         return
     for name in others:
         shutil.rmtree(ledger.run_folder(folder, name))
-    print_line(console, f"{plural(len(others), 'run')} from different code to be carried out again")
+    print_line(console, f"carried out again, since the code has changed: {plural(len(others), 'run')}")
 
 
 def _outcome(plan: Plan, folder: Path) -> Outcome:

@@ -17,9 +17,9 @@ FEW = 5  # labelled images a class. A size below gets a warning
 GRID = 4  # patches a side. A patch that gives fewer gets a warning
 SUBSET = ("size", "draw", "manifest", "balanced", "imbalance", "drop_duplicates")  # fields that determine a subset
 STARTS = {  # field that a regime may need → where its value comes from
-    "pretraining": "--pretraining RUN of `bias-lab train`; in an experiment file run_id(…) of the pretraining",
-    "weights": "a timm name or a file: --weights of `bias-lab train`, or the field of an experiment file",
-    "source": "pool, subset, fractals, a dataset, or a folder of images",
+    "pretraining": "give --pretraining RUN to `bias-lab train`, or in an experiment file run_id(…) of the pretraining",
+    "weights": "give a timm name or a file with --weights, or in the field of an experiment file",
+    "source": "give pool, subset, fractals, a dataset, or a folder of images",
 }
 
 
@@ -91,8 +91,8 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
         low, high = bounds[dataset]
         raise UserError(
             f"no size of this profile fits {data[dataset].name}: {', '.join(map(str, sorted(out[dataset])))}",
-            f"{low} to {high}; the largest that works is {high}",
-            f"--sizes {max(low, high // 10)},{high}" if high // 10 > low else f"--sizes {high}",
+            f"sizes from {low} to {high} work",
+            f"add --sizes {max(low, high // 10)},{high}" if high // 10 > low else f"add --sizes {high}",
         )
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
 
@@ -160,12 +160,12 @@ def check_start(run: Run) -> None:
             remedy = "leave it out, or name the regime that it belongs to"
             raise UserError(f"{label(run)}: {what} does not use {name} '{value}'", remedy=remedy)
     if run.source == catalogue.SUBSET and not run.size:
-        what, way = f"{label(run)}: a subset needs a size", "source pool is all images"
+        what, way = f"{label(run)}: a subset needs a size", "for all images, use the source pool"
         raise UserError(what, "the number of its images", way)
 
 
 def check_pretraining(run: Run, before: Run) -> None:
-    """Raise UserError if a run's pretraining does not have the backbone, regime and images that the run says.
+    """Raise UserError if a run's pretraining does not have the backbone, regime and images that the run names.
 
     The source of a pretraining was compared with the test images of its own dataset alone. Drawn fractals are no
     dataset's images, so only with them may the dataset differ.
@@ -250,7 +250,7 @@ def _tested_rate(run: Run) -> float | None:
 def misspelt(backbones: Iterable[str]) -> list[str]:
     """Return a line for each name that is close to one of the lab's. A worker will try it as timm's."""
     return [
-        f"{name} is not one of the lab's backbones (did you mean '{near}'?); it is tried as a name of timm's"
+        f"{name} is not one of the lab's backbones (did you mean '{near}'?); it will be looked up in timm"
         for name in backbones
         if (near := catalogue.nearest(name))
     ]
@@ -266,7 +266,7 @@ def at_grid_edge(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         if edge := tuning.at_grid_edge(row):
             at[edge][tuning.words(row)].append(str(row["size"]))
     return [
-        f"tuning chose the {edge} learning rate of the grid, so a better one may lie beyond: "
+        f"the best learning rate was the {edge} of the grid, so a better one may lie beyond: "
         + ", ".join(f"{arm} at N = {' and '.join(sizes)}" for arm, sizes in arms.items())
         for edge, arms in at.items()
         if arms

@@ -38,7 +38,7 @@ class Rates:
         """Add the rows of one file. Raises UserError for a row that lacks a field."""
         for row in table.get("rows", ()):
             if missing := tuning.missing(row):
-                what = f"{path}: a row without {', '.join(missing)}"
+                what = f"{path}: a row lacks {', '.join(missing)}"
                 raise UserError(what, remedy="make the file again with experiments/tuning.py")
             self.rows.append(row)
             self._by_arm[_values(row, _EXACT)].append(row)

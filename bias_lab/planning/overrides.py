@@ -89,7 +89,7 @@ def with_fields(runs: Iterable[Run], values: Mapping[str, Any]) -> list[Run]:
 
 
 def with_values(run: Run, values: Mapping[str, Any]) -> Run:
-    """Return one run with fields set, and with a recipe's name that tells them."""
+    """Return one run with fields set, which are added to the recipe's name."""
     named = sorted(name for name in values if name not in COLUMNED and getattr(run, name) != values[name])
     suffix = "".join(f"+{name}={values[name]}" for name in named)
     return replace(run, **{**values, "recipe": run.recipe + suffix})
@@ -110,7 +110,7 @@ def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
     if backbones and len(joined) == len(runs):
         absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
         if absent:
-            raise UserError(f"{absent[0]} can't join: the experiment trains nothing from scratch")
+            raise UserError(f"{absent[0]} can't be added, since the experiment trains nothing from scratch")
     return list(joined)
 
 
@@ -140,10 +140,10 @@ def override(
 ) -> list[Run]:
     """Return the runs with the typed sizes, draws and seeds instead of the profile's, in every cell.
 
-    A new size has the images seen of the nearest size of its cell in log N. If draws and seeds are typed, every draw
-    is combined with every seed. If one of them is typed, it is combined with the experiment's other one in the same
-    way as in the experiment: as a product, or as pairs whose other half repeats. A pretraining changes with the runs
-    that name it where the experiment's does, for example one for each seed.
+    A new size gets the images seen of its cell's nearest size in log N. If draws and seeds are typed, every draw is
+    combined with every seed. If one of them is typed, it is combined with the experiment's other one in the same way as
+    in the experiment: as a product, or as pairs whose other half repeats. A pretraining changes with the runs that name
+    it where the experiment's does, for example one for each seed.
     """
     if sizes is None and draws is None and seeds is None:
         return list(runs)

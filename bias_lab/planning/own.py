@@ -49,7 +49,7 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     if path.suffix not in catalogue.WEIGHT_FILES and not path.exists():
         return name, {}
     if not path.is_file():
-        raise UserError(f"no weights file {name}", remedy="a .safetensors or .pth file, or a timm name")
+        raise UserError(f"no weights file {name}", remedy="give a .safetensors or .pth file, or a timm name")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return f"file:{digest}", {"path": str(path.absolute())}

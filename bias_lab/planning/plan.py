@@ -94,7 +94,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     if request.family and request.family not in FAMILIES:
         raise unknown("family", request.family, FAMILIES)
     if request.family and not joined:
-        raise UserError("--family is typed, and no backbone joins", remedy="--backbone NAME")
+        raise UserError("--family is given without an added backbone", remedy="add --backbone NAME")
     runs, places = _identified(_requested(experiment.runs, request, joined), folder, skip_bad=request.skip_bad)
     data = request.data
     summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})

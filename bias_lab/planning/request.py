@@ -109,5 +109,5 @@ def _only_dataset(typed: Namespace) -> str:
     runs = experiment_files.read(typed.experiment, typed.profile).runs
     names = sorted({run.dataset for run in runs})
     if len(names) > 1:
-        raise UserError(f"a manifest is of one dataset, and {typed.experiment} runs on {', '.join(names)}")
+        raise UserError(f"a manifest belongs to one dataset, but {typed.experiment} runs on {', '.join(names)}")
     return names[0]

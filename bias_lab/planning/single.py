@@ -45,7 +45,7 @@ def definition(
     if needs_pretraining and not run.pretraining:
         raise UserError(
             f"a run of regime '{run.regime}' starts from a pretraining",
-            remedy=f"--pretraining RUN, made by: bias-lab train --task pretrain --regime {run.regime}",
+            remedy=f"add --pretraining RUN, made by: bias-lab train --task pretrain --regime {run.regime}",
         )
     return (run,), places
 
@@ -60,7 +60,7 @@ def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
         return replace(like, **identity)
     if "backbone" not in identity:
         raise UserError(
-            "bias-lab train: no backbone is named", "for example --backbone vit_micro", "bias-lab backbones"
+            "bias-lab train: no backbone is named", "for example --backbone vit_micro", "list all: bias-lab backbones"
         )
     task = catalogue.TASKS[identity.get("task", DEFAULTS["task"])]
     if task.labelled and "size" not in identity:
@@ -69,15 +69,15 @@ def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
 
 
 def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
-    """Return the run with the fields of --set, and with the values that its regime has for fields of its own."""
+    """Return the run with the fields of --set, and with the regime's own defaults for the fields that only it reads."""
     own_fields = catalogue.REGIMES[run.regime].fields if pretrains(run) else {}
     for name in fields:
         if name in overrides.FLAGS:
             raise UserError(f"--set {name}=… changes what the run is", remedy=f"use --{name.replace('_', '-')}")
         regimes = [row.name for row in catalogue.REGIMES.values() if name in row.fields]
         if regimes and name not in own_fields:
-            what = f"--set {name}=… is of a pretraining by {' or '.join(regimes)}"
-            raise UserError(what, remedy=f"--task pretrain --regime {regimes[0]}")
+            what = f"--set {name}=… belongs to a pretraining by {' or '.join(regimes)}"
+            raise UserError(what, remedy=f"add --task pretrain --regime {regimes[0]}")
     if like is None or like.regime != run.regime:
         run = replace(run, **{name: value for name, value in own_fields.items() if value != DEFAULTS[name]})
     return overrides.with_values(run, fields) if fields else run

@@ -34,9 +34,9 @@ class AxisFindings(NamedTuple):
 def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
     """Return an axis's section, what stands of it at the top of the report, and how that was tested.
 
-    view: finished runs of one dataset and image size (`findings.split`). slug: begins the names of figures.
-    A study is about an axis if all of its cells vary along it, and then the top tells it. Where some cells alone have
-    another value, they are compared with the same cells at the reference, and the section alone tells it.
+    view: finished runs of one dataset and image size (`findings.split`). slug: the prefix of figure names.
+    A study is about an axis if all of its cells vary along it, and then its sentences stand at the top. If some cells
+    alone have another value, they are compared with the same cells at the reference, in the section alone.
     """
     text: list[str] = []
     drawn: list[charts.Chart] = []
@@ -135,22 +135,20 @@ def lead_by_value(axis: str, arms: pd.DataFrame) -> list[str]:
             sentences += _at_sizes(part[~shown & is_tested], level, 0)
             if len(single):
                 sizes = sizes_in_words(single["size"])
-                sentences.append(f"{with_it}, nothing is claimed at {sizes}, since there is one replicate alone.")
+                sentences.append(f"{with_it}, nothing is claimed at {sizes}, since there is only one replicate.")
     return sentences
 
 
 def _at_sizes(rows: pd.DataFrame, claim: str, sign: int) -> list[str]:
-    """Return a claim, and the amounts at the smallest and the largest size. sign: −1 if the ViT leads, 0 if no one."""
-    ends_told = ends(rows)
-    amounts = [
-        f"{percent((sign or 1) * row['shortfall'])} points{interval(row, mirrored=sign < 0)}" for row in ends_told
-    ]
-    if len(ends_told) == 1:
+    """Return a claim, and the amounts at the smallest and the largest size. sign: −1 if the ViT leads, 0 if neither."""
+    shown = ends(rows)
+    amounts = [f"{percent((sign or 1) * row['shortfall'])} points{interval(row, mirrored=sign < 0)}" for row in shown]
+    if len(shown) == 1:
         link = ", by" if sign else ": the CNNs minus plain ViT is"
-        return [f"{claim} at N = {ends_told[0]['size']:,}{link} {amounts[0]}."]
+        return [f"{claim} at N = {shown[0]['size']:,}{link} {amounts[0]}."]
     what = "the lead is" if sign else "the CNNs minus plain ViT is"
-    amounts = [f"At {row['size']:,} labels {what} {text}." for row, text in zip(ends_told, amounts, strict=True)]
-    return [f"{claim} at {sizes_in_words(rows['size'])}.", *amounts] if ends_told else []
+    amounts = [f"At {row['size']:,} labels {what} {text}." for row, text in zip(shown, amounts, strict=True)]
+    return [f"{claim} at {sizes_in_words(rows['size'])}.", *amounts] if shown else []
 
 
 def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
@@ -161,8 +159,8 @@ def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
     sentences = []
     reference = value_words(axis, arms["value"].iloc[0]) if len(arms) else ""
     for _, part in arms.dropna(subset=["gone"]).groupby(["value", *schema.START], sort=False):
-        ends_told = ends(part)
-        for row in ends_told:
+        shown = ends(part)
+        for row in shown:
             is_larger = row["gone"] < 0
             low, high = (-row["gone_high"], -row["gone_low"]) if is_larger else (row["gone_low"], row["gone_high"])
             inside = "one replicate, no interval" if math.isnan(low) else f"95 % CI {span(low, high)}"
@@ -170,7 +168,7 @@ def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
             first = f"{_with(axis, row)}, the CNNs' lead is {amount} than with {reference}"
             at = f"at {row['size']:,} labels"
             sentences.append(
-                f"{first} {at} ({inside})." if row is ends_told[0] else f"{capital(at)} it is {amount} ({inside})."
+                f"{first} {at} ({inside})." if row is shown[0] else f"{capital(at)} it is {amount} ({inside})."
             )
     return sentences
 

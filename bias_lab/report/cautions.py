@@ -13,7 +13,7 @@ from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 FALLING = -0.01  # relative change of the training loss over the last quarter of training
 UNFITTED = 0.9  # accuracy on its own training images
-LESS_FITTED = 0.5  # of the shortfall: so much less of its own training images right
+LESS_FITTED = 0.5  # of the shortfall: a larger lag in training accuracy is reported
 WORTH = 0.02  # a shortfall below this is too small to speak of its causes
 CEILING = 0.97
 ALIKE = 2.0  # parameters: largest over smallest
@@ -62,7 +62,7 @@ def overlaps_by_hash(table: pd.DataFrame) -> list[str]:
     return list(
         dict.fromkeys(
             f"Overlap allowed: {row['source']}, the source of {row['backbone']}'s pretraining ({row['regime']}), holds "
-            f"{int(row['source_overlap']):,} test images of {row['dataset']}. What starts from it scores too high."
+            f"{int(row['source_overlap']):,} test images of {row['dataset']}. Runs that start from it score too high."
             for row in rows.to_dict("records")
         )
     )
@@ -80,12 +80,12 @@ def replicates(scratch: pd.DataFrame) -> list[str]:
     sentences = []
     if (counts == 1).any():
         sizes = sizes_in_words(counts.index[counts == 1])
-        sentences.append(f"There is one replicate alone at {sizes}, which gives no interval and so no claim.")
+        sentences.append(f"There is only one replicate at {sizes}, which gives no interval and so no claim.")
     draws = paired.groupby("size")["draw"].nunique()
     if (draws == 1).any() and counts.max() > 1:
         sentences.append("Replicates share one draw of images, so intervals hold for seeds on those images alone.")
     if (draws == 2).any() and draws[draws > 1].min() == 2:
-        sentences.append("Some size has two draws. An interval over two shows none but the largest differences.")
+        sentences.append("Some size has only two draws, so an interval excludes 0 only for very large differences.")
     return sentences
 
 
@@ -95,12 +95,12 @@ def membership(scratch: pd.DataFrame) -> list[str]:
     members = {size: sorted(set(names)) for size, names in groups}
     every = {tuple(names) for names in members.values()}
     if len(every) == 1 and len(only := next(iter(every))) == 1:
-        return [f"{only[0]} is the only CNN here, so no family mean is behind these numbers."]
+        return [f"{only[0]} is the only CNN here, so these numbers are not a mean over several CNNs."]
     if len(every) < 2:
         return []
     fewest = min(members.values(), key=len)
     sizes = sizes_in_words(size for size, names in members.items() if names == fewest)
-    return [f"The CNN family is {listed(fewest)} alone at {sizes}, so its mean is of fewer backbones there."]
+    return [f"The CNN family consists of {listed(fewest)} alone at {sizes}, so its mean is over fewer backbones there."]
 
 
 def collapsed(scratch: pd.DataFrame) -> list[str]:
@@ -129,9 +129,9 @@ def less_fitted(scratch: pd.DataFrame) -> list[str]:
     size = int(str(lag[lagging.index].idxmax()))
     ours, theirs = (percent(float(lagging[f"train_top1_{name}"][size]), 0) for name in ("vit", "cnn"))
     return [
-        f"Plain ViT gets fewer of its own training images right than the CNNs at {sizes_in_words(lagging.index)}: "
-        f"{ours} against {theirs} % at {size:,}. There the shortfall is one of fitting within this budget as much as "
-        "of generalising from few labels."
+        f"Plain ViT is less accurate on its own training images than the CNNs at {sizes_in_words(lagging.index)}: "
+        f"{ours} % against {theirs} % at {size:,}. There the shortfall comes from fitting within this budget "
+        "as much as from generalising from few labels."
     ]
 
 
@@ -148,8 +148,8 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     if not names:
         return []
     return [
-        f"The training loss still fell at the end of this budget for {listed(names)}. In brackets is the least share "
-        "of its own training images that it gets right. More steps may help."
+        f"The training loss still fell at the end of this budget for {listed(names)}. In brackets is the lowest "
+        "accuracy on its own training images. More steps may help."
     ]
 
 
@@ -161,18 +161,16 @@ def budgets(scratch: pd.DataFrame) -> list[str]:
     uneven = counts.index[counts > 1]
     if not len(uneven):
         return []
-    return [
-        f"Backbones did not see equally many images at {sizes_in_words(uneven)}, so the comparison is not of equals."
-    ]
+    return [f"Backbones did not see equally many images at {sizes_in_words(uneven)}, so their budgets are not equal."]
 
 
 def ceiling(scratch: pd.DataFrame) -> list[str]:
-    """Return the sizes at which both groups are so close to 100 % that a difference has no room."""
+    """Return the sizes at which both groups are so close to 100 % that they can hardly differ."""
     means = [statistics.select(scratch, name).groupby("size")["top1"].mean() for name in ("vit", "cnn")]
     sizes = [size for size in means[0].index.intersection(means[1].index) if min(m[size] for m in means) > CEILING]
     if not sizes:
         return []
-    return [f"Both sides are above {percent(CEILING, 0)} % at {sizes_in_words(sizes)}: a difference has no room there."]
+    return [f"Both sides are above {percent(CEILING, 0)} % at {sizes_in_words(sizes)}, so they can hardly differ."]
 
 
 def parameters(scratch: pd.DataFrame) -> list[str]:
@@ -184,15 +182,15 @@ def parameters(scratch: pd.DataFrame) -> list[str]:
     of = count[count.index.isin(main)]
     if len(of) < 2 or of.max() / of.min() <= ALIKE:
         return []
-    ends = f"{of.idxmin()} has {of.min() / 1e6:.2f} M, {of.idxmax()} {of.max() / 1e6:.2f} M"
-    return [f"Models differ {of.max() / of.min():.1f}-fold in parameters: {ends}."]
+    ends = f"{of.idxmin()} has {of.min() / 1e6:.2f} M, and {of.idxmax()} has {of.max() / 1e6:.2f} M"
+    return [f"The models differ {of.max() / of.min():.1f}-fold in parameters: {ends}."]
 
 
 def test_images(scratch: pd.DataFrame) -> list[str]:
     """Return whether predictions per test image are missing."""
     if "correct" in scratch and scratch["correct"].notna().all():
         return []
-    return ["Predictions per test image are not all at hand, so some intervals hold for this test set alone."]
+    return ["Some runs have no predictions of each test image, so some intervals hold for this test set alone."]
 
 
 def origins(scratch: pd.DataFrame) -> list[str]:

@@ -49,7 +49,7 @@ def split(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return (name, finished runs) of each dataset and image size, which statistics never mix.
 
     A view holds every condition of the study, and a column `pretraining_FIELD` for each field in which its pretrainings
-    differ. Statistics of a view select the reference condition unless told otherwise.
+    differ. Statistics of a view select the reference condition unless another is given.
     """
     rows = finished(with_pretraining(table))
     views = []

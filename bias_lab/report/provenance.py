@@ -156,9 +156,9 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
 
 
 def of_the_plan(table: pd.DataFrame, plan: StudyPlan) -> tuple[pd.DataFrame, list[str]]:
-    """Return the table without finished runs whose cell an edited experiment now runs otherwise, and a line on them.
+    """Return the table without finished runs whose cell an edited experiment defines differently, and a line on them.
 
-    A run of an earlier plan that replaces nothing stays: another size or backbone that was asked for before.
+    A run of an earlier plan stays if no planned run has its cell, such as one of another size or backbone.
     """
     is_planned = table["run_id"].isin(set(plan.run_ids) - plan.earlier)
     if not is_planned.any() or is_planned.all():
@@ -172,4 +172,4 @@ def of_the_plan(table: pd.DataFrame, plan: StudyPlan) -> tuple[pd.DataFrame, lis
     if not count:
         return table, []
     runs = "1 finished run is" if count == 1 else f"{count} finished runs are"
-    return table[~is_old], [f"{runs} left out, since the experiment was edited and now runs the same cells otherwise."]
+    return table[~is_old], [f"{runs} left out, since the edited experiment defines these cells differently."]

@@ -57,7 +57,6 @@ def html(report: pages.Report) -> str:
     """Return the page as text. No link leads out of it, and it loads no script."""
     parts = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
     page = str(_template().render(report=report, light=HUES, dark=HUES_DARK, **parts))
-    # Lines do not break within "N = 100" and "95 %".
     page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100' and '95 %'
     return re.sub(r"(?<=\d) %", "\u00a0%", page)
 

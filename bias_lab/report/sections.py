@@ -27,15 +27,15 @@ from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 START = list(schema.START)
 LAST = 2 / 3  # the share of the epochs after which a curve is averaged
-MOST_ABOVE_TABLES = 4  # sentences on starts, beyond which the table alone tells them
+MOST_ABOVE_TABLES = 4  # sentences on starts (if there are more, the table alone is shown)
 
 
 def of_view(
     table: pd.DataFrame, view: pd.DataFrame, about: str, curves: Mapping[str, Any]
 ) -> tuple[str, str, list[Section]]:
-    """Return what is found in one view, how it was reached, and its sections.
+    """Return the sentences on one view, how they were reached, and its sections.
 
-    table: every row. view: one of `findings.split`. about: the view's name where there are several, else ''.
+    table: all rows of the study. view: one of `findings.split`. about: the view's name if there are several, else ''.
     curves: run_id → [steps, accuracies on the hold-out].
     """
     slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""

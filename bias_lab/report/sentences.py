@@ -1,6 +1,6 @@
 """Say statistics in sentences: the finding first, then the number, then how sure it is.
 
-A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are told,
+A claim is made where the Holm-corrected p is at most `ALPHA`. Of many sizes the smallest and the largest are named,
 since the tables hold all of them. Intervals include the sampling of test images wherever it is known.
 """
 
@@ -19,7 +19,7 @@ NAMES = {
     "vit": "plain ViT", "cnn": "the CNN family", "resnet": "ResNet", "hybrid": "the hybrids", "swin": "Swin",
     "transformer": "the transformers",
 }  # fmt: skip
-NOTHING = "No finished run yet, so nothing can be said."
+NOTHING = "No run is finished yet, so nothing can be concluded."
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
     """Return ' (95 % CI 4.8 to 22.1)' in points, the wider interval where there is one.
 
-    mirrored: whether the difference is told in the other direction. An interval that excludes 0 although the corrected
+    mirrored: whether the difference is given in the other direction. An interval that excludes 0 although the corrected
     test claims nothing is marked as uncorrected.
     """
     low, high = (row["low"], row["high"]) if math.isnan(row["low_any"]) else (row["low_any"], row["high_any"])
@@ -123,8 +123,8 @@ def claims(gaps: pd.DataFrame, names: tuple[str, str]) -> list[str]:
         uncorrected = ", before the correction for several comparisons," if is_off else ""
         sentences.append(f"No difference {what}is shown at {sizes_in_words(level['size'])}.")
         intervals = "intervals there reach" if len(level) > 1 else "interval there reaches"
-        ends_told = f"from {percent(low.min())} to {percent(high.max())} points"
-        sentences.append(f"The 95 % {intervals}{uncorrected} {ends_told}.")
+        reach = f"from {percent(low.min())} to {percent(high.max())} points"
+        sentences.append(f"The 95 % {intervals}{uncorrected} {reach}.")
     if len(single) and len(single) < len(gaps):
         sentences.append(f"At {sizes_in_words(single['size'])} one replicate gives no interval, so nothing is claimed.")
     elif len(single):
@@ -137,20 +137,20 @@ def claims(gaps: pd.DataFrame, names: tuple[str, str]) -> list[str]:
 
 
 def _claim(rows: pd.DataFrame, names: tuple[str, str], verb: str, side: str) -> list[str]:
-    rows_told = ends(rows)
+    shown = ends(rows)
     who, is_ahead = capital(names[0]), side == "ahead"
-    amounts = [f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in rows_told]
-    if len(rows_told) == 1:
-        return [f"{who} {verb} {names[1]} at N = {rows_told[0]['size']:,} by {amounts[0]}."]
-    first = [f"{who} {verb} {names[1]} at {sizes_in_words(rows['size'])}."] if rows_told else []
+    amounts = [f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=is_ahead)}" for row in shown]
+    if len(shown) == 1:
+        return [f"{who} {verb} {names[1]} at N = {shown[0]['size']:,} by {amounts[0]}."]
+    first = [f"{who} {verb} {names[1]} at {sizes_in_words(rows['size'])}."] if shown else []
     return first + [f"At {row['size']:,} labels it is {amount.replace(' points', f' points {side}', 1)}."
-                    for row, amount in zip(rows_told, amounts, strict=True)]  # fmt: skip
+                    for row, amount in zip(shown, amounts, strict=True)]  # fmt: skip
 
 
 def answer(given: Answer, names: tuple[str, str]) -> str:
     """Return the sentences at the top of the report. names: of the two groups of the answer, in words."""
     if not len(given.gaps):
-        return f"No pair of finished runs of {names[0]} and {names[1]} yet, so nothing can be said."
+        return f"There is no pair of finished runs of {names[0]} and {names[1]} yet, so nothing can be concluded."
     sentences = claims(given.gaps, names) + ([meeting(given.meeting)] if given.meeting else [])
     return " ".join(sentences)
 
@@ -202,19 +202,19 @@ def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
 def recovered(recovery: pd.DataFrame) -> list[str]:
     """Return how much of the shortfall each start recovers, best first where there are many.
 
-    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0, and there
-    none is told.
+    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0, so
+    none is given there.
     """
     bounded = recovery[recovery["recovery"].notna() & (recovery["low"].abs() < math.inf)]
     sentences = []
     for size in sorted({bounded["size"].min(), bounded["size"].max()}) if len(bounded) else []:
         rows = bounded[bounded["size"] == size].sort_values("recovery", ascending=False).to_dict("records")
-        rows_told = [row for row in rows if row["low"] > 0 or len(rows) <= 2]
-        rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in rows_told]
+        shown = [row for row in rows if row["low"] > 0 or len(rows) <= 2]
+        rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in shown]
         texts = [
             f"{start_words(row['regime'], row['protocol'], row['source'])} recovers "
             f"{share(row['recovery'], row['low'], row['high'])}."
-            for row in rows_told
+            for row in shown
         ]
         texts += [f"no recovery is shown for {listed(rest)}."] if rest else []
         sentences += [f"At {size:,} labels, {texts[0]}", *map(capital, texts[1:])]

@@ -1,8 +1,8 @@
 """Find out what tells the runs of a study apart, and select the runs of one condition.
 
 Every table tells apart dataset, image size, backbone, start and size (`schema.CELL`). Any other field of a run, or of
-the pretraining that it starts from, is an *axis* of the study where it varies. A *condition* is one value of each axis;
-the *reference* condition has the value that a run has by default.
+the pretraining that it starts from, is an *axis* of the study where it varies. A *condition* is one value of each axis.
+The *reference* condition has the value that a run has by default.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,14 +20,14 @@ BEFORE = "pretraining_"  # begins the name of a column that holds a field of the
 TESTED = tuple(name for name, task in TASKS.items() if task.evaluated_on == "test")
 PRETRAINS = tuple(name for name, task in TASKS.items() if not task.evaluated_on)
 _OF_A_PRETRAINING = tuple(n for n, c in schema.COLUMNS.items() if c.role in ("axis", "recipe") and n not in schema.CELL)
-# All cells of a study agree in these unless the study is about them; see `axes`.
+# All cells of a study agree in these unless the study is about them (see `axes`).
 _COMMON = tuple(
     name
     for name in schema.AXES
     if schema.COLUMNS[name].role == "axis"
     and (name in ("intervention", "manifest") or schema.DEFAULTS.get(name) not in (None, ""))
 )
-METRIC = "top1"  # by default; the column `correct` holds which test images it counts as right
+METRIC = "top1"  # by default (the column `correct` holds which test images it counts as right)
 Codes = NDArray[np.intp]
 Where = Mapping[str, Any] | None  # column → value: the condition that a statistic is about
 
@@ -95,7 +95,7 @@ def reference(table: pd.DataFrame, axis: str) -> Any:
 
 
 def has(rows: pd.DataFrame, axis: str, value: Any) -> "pd.Series[bool]":
-    """Return which rows have this value of an axis; a missing value counts as the default."""
+    """Return which rows have this value of an axis. A missing value counts as the default."""
     same: pd.Series[bool] = given(rows, axis) == (_missing(axis) if value is None else value)
     return same
 
@@ -110,10 +110,10 @@ def check_axis(axis: str) -> None:
 def select_condition(table: pd.DataFrame, where: Where = None, free: Collection[str] = ()) -> pd.DataFrame:
     """Return the finished, tested rows of one condition: the reference value of every axis, but those in `where`.
 
-    table: a results table. where: column → value; a column that is named keeps that value alone. free: axes that keep
-    all their values. A cell without an axis belongs to every condition along it (a CNN has no patch), and one that
-    lacks the reference value of what follows from the backbone or start keeps its most frequent value. Raises UserError
-    for a column in `where` that the table lacks.
+    table: a results table. where: column → the only value that it keeps. free: axes that keep all their values.
+    A cell without an axis belongs to every condition along it (a CNN has no patch), and one that lacks the reference
+    value of what follows from the backbone or start keeps its most frequent value.
+    Raises UserError for a column in `where` that the table lacks.
     """
     study, wanted = _study(table), dict(where or {})
     kept = np.ones(len(study.rows), dtype=bool)
@@ -133,7 +133,7 @@ class _Study(NamedTuple):
     groups: dict[str, Codes]
 
     def varying(self, axis: str) -> "pd.Series[Any]":
-        """Return an axis's values in the rows of groups that vary along it; of all rows where none does."""
+        """Return an axis's values in the rows of groups that vary along it, or in all rows if none does."""
         values = given(self.rows, axis)
         if axis not in self.axes:
             return values
@@ -198,7 +198,7 @@ def _study(table: pd.DataFrame) -> _Study:
 
 
 def _missing(axis: str) -> Any:
-    """Return what a missing value stands for: the default of a field of `Run`; '' where there is none."""
+    """Return what a missing value stands for: the default of a field of `Run`, or '' if it has none."""
     default = schema.DEFAULTS.get(axis.removeprefix(BEFORE))
     return "" if default is None else default
 
@@ -211,7 +211,7 @@ def _filled(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
 
 
 def given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
-    """Return an axis's values as Python objects; a missing one is the default, '' where there is none."""
+    """Return an axis's values as Python objects. A missing one is the default, or '' if there is none."""
     filled = _filled(rows, axis)
     return filled.astype("object").where(filled.notna(), "")
 

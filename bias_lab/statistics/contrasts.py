@@ -1,6 +1,6 @@
 """Compare runs beyond CNN against ViT from scratch: along any axis, from one start for both, after every start.
 
-Each result is a table with both intervals of `gaps` (over replicates; with test images too) and a p that is
+Each result is a table with both intervals of `gaps` (over replicates, and with test images too) and a p that is
 Holm-corrected over all its rows.
 """
 
@@ -41,10 +41,10 @@ def arms(
 
     axis: one of `axes`. The runs are those from scratch. Where the axis does not vary among them (a field of the
     pretraining), they are those of each start in which it does, and a side without that start is taken from scratch.
-    Other arguments and errors are those of `shortfall`; UserError too for a name that can be no axis.
+    Other arguments and errors are those of `shortfall`. Raises UserError too for a name that can't be an axis.
     Returns a row a value (the reference first) and size: value, regime, protocol, source, size, the columns of `gaps`,
     gone, gone_low, gone_high. gone: the reference's shortfall minus this one's, paired over replicates that have both,
-    with its t interval, in the metric's unit; NaN for the reference. Empty where the axis has one value.
+    with its t interval, in the metric's unit (NaN for the reference). Empty where the axis has one value.
     """
     parts = []
     by_value = _by_value(table, axis, metric, where)
@@ -69,7 +69,7 @@ def moved(
     """Return how far each backbone's own metric moves under each value of an axis, against its reference, paired.
 
     A backbone that is indifferent to the axis has a change whose interval is narrow and holds 0. Arguments and errors
-    are those of `arms`; runs of every start are compared with runs of the same start.
+    are those of `arms`. Runs of every start are compared with runs of the same start.
     Returns a row a value, backbone, start and size: value, backbone, regime, protocol, source, size, change (in the
     metric's unit) and the columns of `gaps`. Empty where the axis has one value.
     """
@@ -89,7 +89,7 @@ def moved(
 
 
 def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict[Any, pd.DataFrame]:
-    """Return value → its comparable rows of every start, the reference first; nothing for an axis of one value."""
+    """Return value → its comparable rows of every start, the reference first. Empty for an axis of one value."""
     conditions.check_axis(axis)
     rep.check(table, metric)
     values = conditions.values(table, axis)
@@ -100,7 +100,7 @@ def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict
 
 
 def _starts(axis: str, by_value: Mapping[Any, pd.DataFrame]) -> list[dict[str, str]]:
-    """Return the starts along which an axis varies: scratch alone where it does there."""
+    """Return the starts in which an axis varies, which is scratch alone if it varies there."""
     having = [rows[conditions.has(rows, axis, value)] for value, rows in by_value.items()]
     if not having:
         return []
@@ -111,7 +111,7 @@ def _starts(axis: str, by_value: Mapping[Any, pd.DataFrame]) -> list[dict[str, s
 
 
 def _side(rows: pd.DataFrame, start: Mapping[str, str]) -> pd.DataFrame:
-    """Return the rows of one start; those from scratch where there are none."""
+    """Return the rows of one start, or those from scratch if it has none."""
     same = (rows[_START] == pd.Series(start)).all(axis=1)
     return rows[same if same.any() else conditions.is_from_scratch(rows)]
 
@@ -123,8 +123,8 @@ def likewise(
 
     Arguments and errors are those of `shortfall`. Sources are matched by name (see `matched`).
     Returns regime, protocol, source, size, the columns of `gaps`, left, left_low, left_high. left: this shortfall as a
-    share of that from scratch, over replicates that have all four runs, with Fieller's interval; infinite ends where
-    the shortfall from scratch can't be told from 0.
+    share of that from scratch, over replicates that have all four runs, with Fieller's interval, whose ends are
+    infinite where the shortfall from scratch can't be told from 0.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)
@@ -147,7 +147,7 @@ def matched(ours: pd.DataFrame, theirs: pd.DataFrame, regime: str) -> Iterable[t
     """Yield (source, ours, theirs) where both sides start from one source.
 
     Weights from elsewhere belong to one model. Where each backbone has only one source of them, those are compared, and
-    source is ''. Two sources of any other regime are two treatments, so their difference would be no backbone's.
+    source is ''. Two sources of any other regime are two treatments, whose difference is not due to backbones.
     """
     sources = [set(side["source"].fillna("")) for side in (ours, theirs)]
     for source in sorted(sources[0] & sources[1]):
@@ -166,11 +166,11 @@ def _is_ready_made(regime: str) -> bool:
 def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, where: Where = None) -> pd.DataFrame:
     """Return what every backbone gains by each start over its own runs from scratch, and how far behind it then is.
 
-    Arguments and errors are those of `shortfall`; table holds the rows of the pretraining runs too.
+    Arguments and errors are those of `shortfall`. table: with the rows of the pretraining runs too.
     Returns backbone, family, regime, protocol, source, size, the metric (mean), gain (after minus scratch, paired), the
     columns of `gaps`, behind, behind_low, behind_high, seen_before. behind: `against` from scratch minus this,
     paired, with its t interval. seen_before: images seen in the lab's own pretraining at this image size, before the
-    first label; of the same subset where the pretraining was on one; NaN for weights from elsewhere.
+    first label (of the same subset where the pretraining was on one), or NaN for weights from elsewhere.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)

@@ -35,9 +35,9 @@ def sample_efficiency(
 
     Arguments and errors are those of `shortfall`. Returns size (images), accuracy (the metric of `against` there),
     labels (that `of` needs), ratio = labels / size, low, high, bound, n (replicates). `low, high`: 95 % interval of the
-    ratio, which is every ratio at which the two can't be told apart (the inverted paired t-test); 0 and inf where that
-    reaches the end of the sizes run, NaN for one replicate. bound: '>' or '<' where the accuracy lies outside `of`'s
-    curve, and labels and ratio are then the bound; else ''.
+    ratio, which is every ratio at which the two can't be told apart (the inverted paired t-test). It is 0 or inf
+    where that reaches the end of the sizes run, and NaN for one replicate. bound: '>' or '<' where the accuracy lies
+    outside `of`'s curve, so that labels and ratio are bounds, otherwise ''.
     """
     rows = rep.comparable(table, where=where, metric=metric)
     ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
@@ -57,9 +57,9 @@ def crossover(
     """Return N*, the size at which the two mean curves meet (the last one, if they meet more than once), in one row.
 
     Arguments and errors are those of `shortfall`. Returns size (images), low, high, bound, n (replicates). `low, high`:
-    95 % interval, which is every size at which the two can't be told apart; 0 and inf where that reaches the end of the
-    sizes run, NaN with one replicate at some size. bound: '>' where `of` stays behind at all sizes run, so that N*
-    would be larger than size; '<' where it is ahead at all; '?' (and n = 0) without a pair of runs; else ''.
+    95 % interval, which is every size at which the two can't be told apart. It is 0 or inf where that reaches the end
+    of the sizes run, and NaN with one replicate at some size. bound: '>' where `of` stays behind at all sizes run, so
+    that N* would be larger than size, '<' where it is ahead at all, '?' (and n = 0) without a pair of runs, else ''.
     """
     rows = rep.comparable(table, where=where, metric=metric)
     ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
@@ -111,7 +111,7 @@ def _zero(gaps: Mapping[int, _Gap], *, first: bool) -> tuple[float, float, float
 
 
 def _undecided(gaps: Mapping[int, _Gap], sizes: Sequence[int]) -> tuple[float, float]:
-    """Return the ends of the sizes at which the gap can't be told from 0; 0 and inf beyond the first and last size."""
+    """Return the ends of the sizes at which the gap can't be told from 0 (0 and inf beyond the first and last size)."""
     if min(len(values) for _, values in gaps.values()) < 2:
         return math.nan, math.nan
     zeros: list[tuple[float, float]] = []
@@ -122,7 +122,7 @@ def _undecided(gaps: Mapping[int, _Gap], sizes: Sequence[int]) -> tuple[float, f
         span = math.log(b) - math.log(a)
         pieces = intervals.zero_set(gaps[a][1][left], gaps[b][1][right])
         zeros += [(math.log(a) + span * u, math.log(a) + span * v) for u, v in pieces]
-    if not zeros:  # every size is told apart: the zero lies beyond, on the side that the sign points to
+    if not zeros:  # the gap is not 0 at any size, so it is 0 beyond them, on the side that its sign gives
         return (float(sizes[-1]), math.inf) if gaps[sizes[-1]][1].mean() > 0 else (0.0, float(sizes[0]))
     low, high = min(u for u, _ in zeros), max(v for _, v in zeros)
     first, last = math.log(sizes[0]), math.log(sizes[-1])

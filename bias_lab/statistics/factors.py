@@ -23,12 +23,12 @@ def effects(
 ) -> pd.DataFrame:
     """Return the shares of axes, family, backbone (within its family), regime, draw and seed in a metric's variance.
 
-    table: a results table. along: the axes (`axes`) that are factors; the others are held at their reference value.
+    table: a results table. along: the axes (`axes`) that are factors. The others are held at their reference value.
     metric, where: as in `shortfall`. A linear model on all finished rows: metric ~ size + factors, without interactions
     (they are in the rest). Each factor is tested beside all others (type II), which is fair in an unbalanced table.
-    Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit; of backbones
+    Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit, of backbones
     within one family), best, worst (those two levels), share, low, high, p (of the F test), df, n (rows). share is
-    λ / (λ + n) of the variance that the others do not explain; `low, high` its 95 % interval from the noncentral F
+    λ / (λ + n) of the variance that the others do not explain, `low, high` its 95 % interval from the noncentral F
     distribution (Steiger 2004, Psychological Methods 9:164). Where each draw has one seed, the two are one factor. A
     factor with one level, with more than 500, or that can't be told from the others is left out.
     Raises UserError for a table that mixes datasets or image sizes, lacks a column, or holds percents.
@@ -63,7 +63,7 @@ def effects(
 
 
 def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
-    """Return the factors with more than one level, size first; draw and seed as one where each draw has one seed."""
+    """Return the factors with more than one level, size first. Draw and seed are one if each draw has one seed."""
     usual = schema.DEFAULTS["protocol"]
     regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == usual else f", {p}")
     axes = {name: conditions.given(rows, name).astype(str) for name in along if name in rows}
@@ -133,7 +133,7 @@ def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, flo
 
 
 def _noncentrality(f: float, df: int, rest_df: int, tail: float) -> float:
-    """Return the λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
+    """Return the λ under which an F as small as this has probability `tail`, or 0 where even λ = 0 gives less."""
 
     def excess(value: float) -> float:
         return float(ncfdtr(df, rest_df, value, f)) - tail

@@ -25,12 +25,12 @@ def shortfall(
 ) -> pd.DataFrame:
     """Return Δ(N): the mean of `against` minus that of `of` at each size, paired over replicates, from scratch.
 
-    table: a results table. of, against: a backbone, an architecture or a family; a group is averaged over its backbones
+    table: a results table. of, against: a backbone, an architecture or a family. A group is averaged over its backbones
     within a replicate. metric: a real column of role metric. where: a condition, as in `select_condition`.
-    Returns size (images), shortfall, low, high, low_any, high_any (in the metric's unit; 95 % intervals), n (pairs).
+    Returns size (images), shortfall, low, high, low_any, high_any (95 % intervals in the metric's unit), n (pairs).
     `low, high`: Student's t over replicates, on this test set (over draws where a draw has several seeds). `low_any,
     high_any`: with the sampling of test images too, all models resampled on the same images (column `correct`, which
-    holds for accuracy; NaN without it). One pair has no interval (NaN). Runs that collapsed are kept.
+    holds for accuracy, else NaN). One pair has no interval (NaN). Runs that collapsed are kept.
     Raises UserError for a table that mixes datasets or image sizes, lacks a column, or holds percents.
 
     >>> from bias_lab.results import typed
@@ -47,7 +47,7 @@ def shortfall(
 def gaps(
     table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
 ) -> pd.DataFrame:
-    """Return `shortfall` and what stands behind it.
+    """Return the columns of `shortfall` and what they rest on.
 
     Arguments and errors are those of `shortfall`. Further columns: units (independent values: draws, or seeds of one
     draw), unit (`draw` or `seed`), sd (of a unit), test_se (standard error from the sampling of test images), collapsed
@@ -114,7 +114,7 @@ def _used(rows: dict[str, NDArray[Any]], pairs: Mapping[str, NDArray[Any]]) -> d
 def _test_noise(
     ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]], paired: NDArray[Any], unit: str
 ) -> tuple[float, int]:
-    """Return the standard error from the sampling of test images, and their number; (NaN, 0) where it is unknown.
+    """Return the standard error from the sampling of test images, and their number, or (NaN, 0) if it is unknown.
 
     paired: the draw or seed of each pair.
     """
@@ -164,7 +164,7 @@ def answer(
 ) -> Answer:
     """Return what may be claimed, Holm-corrected over sizes, so that at most one null table in 20 gives a claim.
 
-    Arguments and errors are those of `shortfall`. A size is claimed if its Holm-adjusted p is at most `ALPHA`; p
+    Arguments and errors are those of `shortfall`. A size is claimed if its Holm-adjusted p is at most `ALPHA`. p
     includes the sampling of test images where it is known.
     """
     rows = gaps(table, of=of, against=against, metric=metric, where=where)

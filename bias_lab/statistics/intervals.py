@@ -19,7 +19,7 @@ ALPHA = 0.05  # the largest adjusted p that is claimed
 
 
 class Mean(NamedTuple):
-    """A mean of k independent values: `low, high` by Student's t with k − 1 degrees of freedom; NaN for k = 1."""
+    """A mean of k independent values: `low, high` by Student's t with k − 1 degrees of freedom, NaN for k = 1."""
 
     value: float
     low: float
@@ -80,7 +80,7 @@ def image_noise(difference: Vector) -> float:
 def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> float:
     """Return the two-sided p of 'the mean is 0': the level at which the interval would just touch 0.
 
-    Without test_se this is the t-test; with it, `both_noises` is inverted. resolution: the step in which values can
+    Without test_se this is the t-test. With it, `both_noises` is inverted. resolution: the step in which values can
     differ (1 / test images), because replicates that agree exactly still differ by its rounding. NaN for one value.
     """
     if of.k < 2:
@@ -143,12 +143,12 @@ def sign_flips(values: Vector, *, draws: int = 20_000) -> tuple[float, float]:
 
 @functools.lru_cache(maxsize=2)
 def _flips(draws: int, k: int) -> Vector:
-    """Return (draws, k), 1 where a pair keeps its sign and 0 where it is flipped; the same for every size."""
+    """Return (draws, k), 1 where a pair keeps its sign and 0 where it is flipped, the same for every size."""
     return np.random.default_rng(0).integers(0, 2, size=(draws, k), dtype=np.int8).astype(np.float64)
 
 
 class Ratio(NamedTuple):
-    """A ratio of means with Fieller's interval; `low, high` are infinite where the denominator may be 0."""
+    """A ratio of means with Fieller's interval. `low, high` are infinite where the denominator may be 0."""
 
     value: float
     low: float

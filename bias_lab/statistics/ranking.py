@@ -18,9 +18,9 @@ def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -
 
     table: a results table. metric, where: as in `shortfall`, and so are the errors.
     Returns size (images), rank, rank_low, rank_high, backbone, family, the metric (mean), low, high (its 95 %
-    interval), n (replicates). rank_low is 1 + how many backbones are shown to be better; rank_high is their count less
-    those shown to be worse. Shown means by paired t-tests on the same replicates, Holm-corrected over all pairs at the
-    size, so all true ranks lie in their ranges with a probability of at least 95 %. Equal means share the better rank.
+    interval), n (replicates). rank_low is 1 + how many backbones are shown to be better. rank_high is the number of
+    backbones less those shown to be worse. This is by paired t-tests on the same replicates, Holm-corrected over all
+    pairs at the size, so all true ranks lie in their ranges with at least 95 % probability. Equal means share a rank.
     """
     rows = rep.comparable(table, where=where, metric=metric)
     family = rows.groupby("backbone")["family"].first()

@@ -1,4 +1,4 @@
-"""How much of the shortfall is won back, by a start or by a backbone of the user's own."""
+"""How much of the shortfall a start recovers, or a backbone of the user's own removes."""
 
 import math
 from typing import Any
@@ -17,12 +17,12 @@ REMOVED = ["backbone", "size", "share", "low", "high", "gain", "shortfall", "n"]
 def recovery(
     table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
 ) -> pd.DataFrame:
-    """Return the share of the shortfall that each start wins back: (of after the start − of) / (against − of).
+    """Return the share of the shortfall that each start recovers: (of after the start − of) / (against − of).
 
     Arguments and errors are those of `shortfall`. Returns regime, protocol, source, size, recovery, low, high, gain,
     shortfall (means, in the metric's unit), n (replicates). Numerator and denominator are means over the same
-    replicates; `low, high` is Fieller's 95 % interval of their ratio, infinite where the shortfall can't be told from
-    0. 1 means that the start closes the gap; recovery is NaN where there is no shortfall to recover.
+    replicates. `low, high` is Fieller's 95 % interval of their ratio, infinite where the shortfall can't be told from
+    0. A recovery of 1 means that the start closes the gap, and NaN that there is no shortfall to recover.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = is_from_scratch(rows)

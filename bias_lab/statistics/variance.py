@@ -30,7 +30,7 @@ class Components(NamedTuple):
 
 
 def components(draw: NDArray[Any], value: Vector) -> Components:
-    """Return the one-way random effects of draw. draw, value: (replicates,); draws may differ in their seeds."""
+    """Return the one-way random effects of draw. draw, value: (replicates,). Draws may differ in their seeds."""
     draws, place = np.unique(draw, return_inverse=True)
     counts = np.bincount(place).astype(float)
     means = np.bincount(place, weights=value) / counts
@@ -106,7 +106,7 @@ def power(
     resolve: in the metric's unit. chance: the probability with which the paired two-sided t-test at 5 % then succeeds
     (noncentral t). Other arguments and errors are those of `shortfall`.
     Returns size (images), seeds, draws, draws_high, sd, df. sd: standard deviation of a draw's mean paired difference
-    with so many seeds; df: its degrees of freedom. draws_high: draws if the standard deviation is at its 80 % upper
+    with so many seeds. df: its degrees of freedom. draws_high: draws if the standard deviation is at its 80 % upper
     limit, which with few replicates is far above its estimate. Where no draw has two seeds, seeds and draws can't be
     told apart, and there is a row for one seed a draw alone.
     """

@@ -157,7 +157,7 @@ def build(spec: Spec, entity: str) -> tuple[Any, Any]:
 
 
 def save(spec: Spec, entity: str) -> list[str]:
-    """Save both to the entity and return their addresses."""
+    """Save the workspace and the report of the specification, and return their addresses."""
     workspace, report = build(spec, entity)
     workspace.save()
     report.save()

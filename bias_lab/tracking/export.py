@@ -1,7 +1,7 @@
 """Export a folder to W&B: a run for every row of the table, and one for the experiment's statistics and figures.
 
-The ledger is the truth, and W&B's runs can be made again from it, also for a sweep that ran with `--no-wandb`. A W&B
-run has the id of its run, so that an export and a live recording meet in one run.
+The ledger is the source of truth, and W&B's runs can be made again from it, also for a sweep that ran with
+`--no-wandb`. A W&B run has the id of its run, so that an export and a live recording meet in one run.
 """
 
 import hashlib

@@ -65,7 +65,7 @@ def job_type(task: str, protocol: str) -> str:
 
 
 def summary(row: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
-    """Return what a run came to: `schema.summary_of`, the test images that were right (base64), why it failed.
+    """Return the outcome of a run: `schema.summary_of`, the test images that were right (base64), why it failed.
 
     row: the columns of the table, `correct` as bytes.
     """

@@ -74,5 +74,5 @@ def read(path: Path) -> dict[str, Any] | None:
             content = io.BytesIO(data[DIGEST:])
             checkpoint: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=False)
             return checkpoint
-        logging.getLogger(__name__).warning("%s is damaged and is skipped", file.name)
+        logging.getLogger(__name__).warning("the checkpoint %s is damaged and is skipped", file.name)
     return None

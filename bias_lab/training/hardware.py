@@ -17,9 +17,9 @@ def choose_device(name: str) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
         raise UserError(
-            f"device '{name}' is not there",
-            ", ".join(["cpu", *(f"cuda:{k}" for k in range(count))]),
-            "leave out --device to use what there is",
+            f"device '{name}' does not exist here",
+            "devices: " + ", ".join(["cpu", *(f"cuda:{k}" for k in range(count))]),
+            "leave out --device to use the fastest",
         )
     return torch.device(name)
 

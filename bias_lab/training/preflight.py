@@ -72,7 +72,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
         module.training_step((grey, torch.arange(2)) if classes else grey, 0)
     if not examples.shared_classes:
         return []
-    return [f"source {run.source} has class names of {run.dataset} too: {', '.join(examples.shared_classes)}"]
+    return [f"source {run.source} shares class names with {run.dataset}: {', '.join(examples.shared_classes)}"]
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:
@@ -97,7 +97,8 @@ def try_building(run: Run, images: store.Images) -> list[str]:
             remedy="give it another --image-size, or leave it out",
         ) from error
     if shape != (2, classes):
-        raise UserError(f"{run.backbone} gives {shape} for 2 images of {classes} classes", f"{(2, classes)}")
+        what = f"{run.backbone} returns {shape} for 2 images of {classes} classes"
+        raise UserError(what, f"{(2, classes)} is needed")
     if drop_path == run.drop_path:
         return []
-    return [f"{run.backbone} can't have stochastic depth and runs without it in recipe {run.recipe}"]
+    return [f"{run.backbone} does not support stochastic depth and runs without it in recipe {run.recipe}"]

@@ -28,13 +28,13 @@ from bias_lab.errors import UserError, unknown
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which a .pth keeps the tensors
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "_orig_mod.")
 HUB = ("hf-hub:", "hf_hub:")  # how timm's names of models on the Hugging Face hub begin
-TENSORS = "tensors by name, as torch.save(model.state_dict(), path) writes them"
+TENSORS = "it must hold tensors by name, as torch.save(model.state_dict(), path) writes them"
 AGAIN = "download or write it again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What became of a set of weights, as sorted names of tensors.
+    """The outcome of loading a set of weights, as sorted names of tensors.
 
     skipped: of the source, without a place in the model. missing: of the model, which kept their initial values.
     mean, std: the normalisation that the weights were trained with, per channel in [0, 1], empty if it isn't known.
@@ -152,7 +152,7 @@ def read_pickle(path: Path) -> Weights:
             if "Weights only" in str(error)
             else f"{path} is not a whole PyTorch file ({error})",
             TENSORS,
-            "save it as .safetensors where you trust it",
+            "if you trust it, save its tensors as .safetensors",
         ) from error
     except Exception as error:  # any other file raises whatever its bytes mean as a pickle
         first = str(error).split("\n", 1)[0]

@@ -283,7 +283,7 @@ def test_any_timm_model_is_a_backbone():
         (
             "vit_micro",
             dict(classes=0),
-            "^0 classes are too few; 1 or more, or None for an encoder without a classifier$",
+            "^0 classes are too few; give 1 or more, or None for no classifier$",
         ),
         ("vit_micro", dict(classes=-1), "^-1 classes"),
         ("resnet_micro", dict(stem="opne"), "^unknown stem 'opne'; did you mean 'open'\\?$"),

@@ -20,9 +20,11 @@ def test_mae_is_refused_for_a_cnn_with_the_reason_and_the_backbones_that_can() -
 
 
 def test_a_source_that_a_regime_can_not_take_is_refused() -> None:
-    with pytest.raises(UserError, match="'supervised' pretrains with labels, and source 'pool' is the target itself"):
+    with pytest.raises(
+        UserError, match=r"'supervised' pretrains with labels, so the target \('pool'\) can't be its source"
+    ):
         check_source("supervised", "")
-    with pytest.raises(UserError, match="the regime 'formula' can't pretrain on 'cifar10'; fractals"):
+    with pytest.raises(UserError, match="the regime 'formula' can't pretrain on 'cifar10'; give fractals"):
         check_source("formula", "cifar10")
     with pytest.raises(UserError, match="unknown source 'fractal'; did you mean 'fractals'"):
         check_source("mae", "fractal")

@@ -28,7 +28,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
     assert (folder / ledger.TABLE).is_file()
     assert "Is the sweep sound?" in (folder / ledger.REPORT).read_text()
     assert "[4/4]" in out
-    assert out.splitlines()[-1] == "4 of 4 runs finished; results/labels-smoke/report.html"
+    assert out.splitlines()[-1] == "4 of 4 runs finished. The report is results/labels-smoke/report.html"
     before = results(folder)
     code, out, _ = run("sweep", study, "--profile", "smoke")
     assert (code, results(folder)) == (0, before)
@@ -57,7 +57,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("sweep STUDY --sizes=-5", "-5 is negative"),
         ("sweep STUDY --sizes 0,100", "a size is 1 or more"),
         ("sweep STUDY --device gpu", "'gpu' is none of auto, cpu, cuda and cuda:NUMBER"),
-        ("sweep STUDY --family cnn", "--family is typed, and no backbone joins; --backbone NAME"),
+        ("sweep STUDY --family cnn", "--family is given without an added backbone; add --backbone NAME"),
         ("sweep STUDY --workers 0", "0 is below 1"),
         ("sweep STUDY --engine locl --dry-run", "unknown engine 'locl'; did you mean 'local'?"),
         ("sweep smal_data", "did you mean 'small_data'?"),
@@ -104,7 +104,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("backbones resnt_micro", "did you mean 'resnet_micro'?"),
         ("datasets chek mnist", "unknown action 'chek'; did you mean 'check'?"),
         ("datasets check mnits", "unknown dataset 'mnits'; did you mean 'mnist'?"),
-        ("datasets check", "which dataset is to be checked?"),
+        ("datasets check", "no dataset is named"),
         ("bench dat", "unknown benchmark 'dat'; did you mean 'data'?"),
         ("subset fashion_mnist_12k --sizes 20000 --out m.parquet", "size 20000 exceeds the 10000 images"),
         ("subset nowhere --out m.parquet", "unknown dataset 'nowhere'"),

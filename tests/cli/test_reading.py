@@ -28,4 +28,4 @@ def test_the_dashboard_is_printed_and_not_saved_without_a_key(
     monkeypatch.setenv("HOME", str(tmp_path))
     code, _, err = run("wandb-dashboard")
     assert (code, err.count("\n")) == (2, 1)
-    assert "wandb login, or --dry-run" in err
+    assert "run wandb login, or add --dry-run" in err

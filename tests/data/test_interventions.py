@@ -145,9 +145,9 @@ def test_every_name_of_the_catalogue_works_in_training_and_testing(name: str) ->
         ("permute_pixel", "did you mean 'permute_pixels'?"),
         ("permute_patches:5", "patches of 5 px do not divide a 12x12 image; sides that do: 2, 3, 4, 6"),
         ("low_pass:2", "a share from 0 to 1"),
-        ("permute_patches:0", "a whole number from 1"),
+        ("permute_patches:0", "a whole number of at least 1"),
         ("shift:1.5", "a whole number"),
-        ("shift:far", "is no number"),
+        ("shift:far", "is not a number"),
     ],
 )
 def test_what_cannot_be_says_why(text: str, words: str) -> None:

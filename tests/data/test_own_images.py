@@ -145,7 +145,7 @@ def test_images_in_two_splits_leave_the_pool_and_are_counted(tmp_path: Path) -> 
     shutil.copy(root / "train" / "a" / "0001.png", root / "test" / "a" / "same_as_a_training_image.png")
     indexed = index(root, folder=tmp_path / "out")
     assert indexed.class_counts == (7, 8)
-    assert any("2 images stand in two splits" in line for line in indexed.warnings)
+    assert any("left out, since a later split has the same: 2 images" in line for line in indexed.warnings)
     assert any("more than one class" in line for line in indexed.warnings)
 
 
@@ -242,16 +242,16 @@ def test_files_that_are_no_images_by_name_are_left_out_and_counted(here: Path, t
     (here / "cat" / "notes.txt").write_text("hello", encoding="utf-8")
     (here / "loose.png").write_bytes(encoded(picture(1)))
     warnings = index(here, folder=tmp_path / "out").warnings
-    assert any("cat: 1 file without the ending of an image left out" in line for line in warnings)
-    assert any("1 image next to the class folders left out" in line for line in warnings)
+    assert any("cat: left out: 1 file without the ending of an image" in line for line in warnings)
+    assert any("left out next to the class folders: 1 image" in line for line in warnings)
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"cat": 9}, "holds one class, 'cat'; two classes or more"),
+        ({"cat": 9}, "holds one class, 'cat'; two or more are needed"),
         ({"cat": 9, "dog": 0}, "class folder dog holds no images"),
-        ({"cat": 9, "dog": 5}, "class 'dog' has 5 different images: too few to be split; at least 6"),
+        ({"cat": 9, "dog": 5}, "class 'dog' has 5 different images, too few to be split; at least 6 are needed"),
     ],
 )
 def test_too_few_of_something(tmp_path: Path, counts: dict[str, int], words: str) -> None:
@@ -270,7 +270,7 @@ def test_no_folder_no_class_folders_no_training_class(tmp_path: Path) -> None:
         index(tmp_path / "flat", folder=tmp_path / "out")
     class_folders(tmp_path / "odd" / "train", {"a": 3, "b": 3})
     class_folders(tmp_path / "odd" / "test", {"c": 3}, start=50)
-    with pytest.raises(UserError, match="class 'c' stands in test but not in train"):
+    with pytest.raises(UserError, match="class 'c' is in test but not in train"):
         index(tmp_path / "odd", folder=tmp_path / "out")
     class_folders(tmp_path / "no_train" / "test", {"a": 3, "b": 3})
     with pytest.raises(UserError, match="no train/; put the images to train on into train/"):
@@ -352,9 +352,9 @@ def test_a_tables_own_split_is_kept_and_numbers_are_in_order(here: Path, tmp_pat
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file,label\na,b\n", "columns file, label; path, label and perhaps split"),
+        ("file,label\na,b\n", "columns file, label; path and label are needed"),
         ("path,label,split\na.png,x,later\n", "mine.csv row 1: unknown split 'later'"),
-        ("path,label\na.png,\n", "row without label"),
+        ("path,label\na.png,\n", "the row has no label"),
         ("path,label\nnowhere.png,x\nnothere.png,y\n", "nowhere.png (not there)"),
         ("path,label,split\na.png,x,test\n", "no 'train'"),
     ],

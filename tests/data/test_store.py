@@ -117,7 +117,7 @@ def test_training_images_that_stand_in_the_test_split_are_left_out() -> None:
     assert kept.train_labels.tolist() == [0, 1, 0, 0, 1]
     assert np.array_equal(kept.test, test)
     assert kept.fingerprint != images.fingerprint
-    with pytest.raises(UserError, match="every training image stands in the test split too"):
+    with pytest.raises(UserError, match="every training image is in the test split too"):
         store.without_duplicates(replace(images, test=pixels))
     clean = Images(pixels[:6], labels[:6], pixels[6:], labels[6:], ("a", "b"), (0.5,) * 3, (0.2,) * 3, "f00d")
     assert store.without_duplicates(clean) is clean

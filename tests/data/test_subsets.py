@@ -131,7 +131,7 @@ def test_imbalance_falls_geometrically() -> None:
     [
         ({"size": 101}, "size 101 exceeds the 100 images of the pool"),
         ({"size": 3}, "leaves class 3 without an image; the smallest size that works is"),
-        ({"size": 90, "balanced": True}, "at most 40"),
+        ({"size": 90, "balanced": True}, "the largest balanced size is 40"),
         ({"size": 90, "imbalance": 50.0}, "smaller imbalance"),
         ({"size": 20, "imbalance": 2.0, "balanced": True}, "exclude each other"),
     ],

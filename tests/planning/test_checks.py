@@ -55,7 +55,7 @@ def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_work
 
 
 def test_if_no_size_of_the_profile_fits_the_largest_that_works_is_named() -> None:
-    with pytest.raises(UserError, match=r"no size of this profile fits photos: 1000, 5000; .*that works is 120"):
+    with pytest.raises(UserError, match=r"no size of this profile fits photos: 1000, 5000; sizes from 6 to 120 work"):
         checks.fit_sizes(sized(1000, 5000), POOL, typed=False)
 
 
@@ -74,7 +74,7 @@ def check(run: Run, *, allow: bool = False) -> list[str]:
 
 
 def test_a_regime_that_a_backbone_cannot_take() -> None:
-    with pytest.raises(UserError, match=r"resnet_micro can't take the regime 'mae': .*which can: .*vit_micro"):
+    with pytest.raises(UserError, match=r"resnet_micro can't take the regime 'mae': .*backbones that can: .*vit_micro"):
         check(replace(ONE, backbone="resnet_micro", regime="mae"))
 
 
@@ -118,7 +118,9 @@ def test_a_source_that_nobody_knows_gets_the_nearest() -> None:
 
 @pytest.mark.parametrize("regime", ["supervised", "formula"])
 def test_labels_of_the_target_are_no_source(regime: str) -> None:
-    with pytest.raises(UserError, match=f"'{regime}' pretrains with labels, and source 'pool' is the target itself"):
+    with pytest.raises(
+        UserError, match=rf"'{regime}' pretrains with labels, so the target \('pool'\) can't be its source"
+    ):
         check(replace(ONE, regime=regime, source="pool"))
     check(replace(BEFORE, regime=regime, source="fractals"))
 
@@ -133,10 +135,10 @@ def test_labels_of_the_target_are_no_source(regime: str) -> None:
         (replace(ONE, source="pool"), "the regime 'scratch' does not use source 'pool'"),
         (replace(ONE, pretraining="0123456789ab"), "the regime 'scratch' does not use pretraining '0123456789ab'"),
         (replace(AFTER, weights="deit_tiny"), "the regime 'mae' does not use weights 'deit_tiny'"),
-        (replace(BEFORE, source=""), "vit_micro mae pool pretrain .* names no source; pool, subset, fractals"),
+        (replace(BEFORE, source=""), "vit_micro mae pool pretrain .* names no source; give pool, subset, fractals"),
         (replace(BEFORE, regime="scratch", source=""), "the regime 'scratch' has no pretraining; supervised, mae"),
         (replace(BEFORE, weights="deit_tiny"), "a pretraining does not use weights 'deit_tiny'"),
-        (replace(BEFORE, source="subset"), "a subset needs a size; .*source pool is all images"),
+        (replace(BEFORE, source="subset"), "a subset needs a size; .*for all images, use the source pool"),
     ],
 )
 def test_a_regime_and_what_it_starts_from_go_together(run: Run, message: str) -> None:
@@ -228,11 +230,11 @@ def test_a_chosen_rate_at_the_edge_of_its_grid_is_reported() -> None:
 
     rows = [row("vit_micro", 100, 3e-3), row("resnet_micro", 100, 1e-2), row("resnet_micro", 3000, 1e-2)]
     assert checks.at_grid_edge(rows) == [
-        "tuning chose the largest learning rate of the grid, so a better one may lie beyond: "
+        "the best learning rate was the largest of the grid, so a better one may lie beyond: "
         "resnet_micro scratch at N = 100 and 3000"
     ]
     (line,) = checks.at_grid_edge([row("vit_micro", 100, 1e-3, recipe="strong", intervention="permute_pixels")])
-    assert line.startswith("tuning chose the smallest")
+    assert line.startswith("the best learning rate was the smallest")
     assert line.endswith("vit_micro scratch strong permute_pixels at N = 100")
     assert checks.at_grid_edge([{**row("vit_micro", 100, 1e-3), "trials": []}]) == []
 

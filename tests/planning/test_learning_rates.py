@@ -82,7 +82,7 @@ def test_a_borrowed_rate_is_its_architectures_then_the_plain_vits() -> None:
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     ledger.write_json(path, {"rows": [{"backbone": "vit_micro"}]})
-    with pytest.raises(UserError, match=r"tuned\.json: a row without dataset, learning_rate, recipe, regime, size"):
+    with pytest.raises(UserError, match=r"tuned\.json: a row lacks dataset, learning_rate, recipe, regime, size"):
         learning_rates.read(path)
 
 

@@ -48,7 +48,7 @@ def test_a_manifest_is_of_one_dataset(tmp_path: Path) -> None:
         "    return Experiment(question='?', runs=runs)\n"
     )
     typed = flags.parse(["sweep", str(path), "--manifest", "m.parquet"], main.COMMANDS)
-    with pytest.raises(UserError, match=r"a manifest is of one dataset, and .* runs on mnist, svhn"):
+    with pytest.raises(UserError, match=r"a manifest belongs to one dataset, but .* runs on mnist, svhn"):
         request.request(typed, tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
     manifest = tmp_path / "m.txt"
     manifest.write_text("0 9\n")  # index 0 as class 9, which it is not
     typed = flags.parse(["train", "--manifest", str(manifest)], main.COMMANDS)
-    with pytest.raises(UserError, match=f"in {HERE} it has"):
+    with pytest.raises(UserError, match=f"not . as in {HERE}"):
         request.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
 
 

@@ -93,7 +93,7 @@ def test_simmim_hides_what_its_paper_does_unless_told(tmp_path: Path) -> None:
 
 
 def test_a_labelled_run_hides_nothing_and_has_no_source_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="mask_ratio=… is of a pretraining by mae or simmim"):
+    with pytest.raises(UserError, match="mask_ratio=… belongs to a pretraining by mae or simmim"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"mask_ratio": 0.3})
     with pytest.raises(UserError, match="--set source=… changes what the run is; use --source$"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"source": "cifar10"})

@@ -136,6 +136,4 @@ def test_one_replicate_claims_nothing() -> None:
     single = [one for one in noisy(0.1) if one["draw"] == 0 or not one["label_noise"]]
     view = split(table(single))[0][1]
     lead = axes.lead_by_value("label_noise", statistics.arms(view, axis="label_noise"))
-    assert lead == [
-        "With label noise 0.2, nothing is claimed at N = 100 and 1,000, since there is one replicate alone."
-    ]
+    assert lead == ["With label noise 0.2, nothing is claimed at N = 100 and 1,000, since there is only one replicate."]

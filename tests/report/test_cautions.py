@@ -37,7 +37,7 @@ def test_a_clean_table_needs_none() -> None:
         (lambda r: r | {"top1": 0.99}, "Both sides are above 97 % at N = 100 and 1,000"),
         (lambda r: r | {"collapsed": vit(r) and r["draw"] == 0}, "stay in all means: vit_micro (2 of 8)"),
         (lambda r: r | {"samples_seen": 8000} if vit(r) else r, "did not see equally many images at N = 100 and 1,000"),
-        (lambda r: r | {"parameters": 1_000_000} if vit(r) else r, "Models differ 2.5-fold in parameters"),
+        (lambda r: r | {"parameters": 1_000_000} if vit(r) else r, "The models differ 2.5-fold in parameters"),
         (lambda r: r | {"correct": None} if vit(r) else r, "intervals hold for this test set alone"),
         (lambda r: r | {"device": "cuda"} if vit(r) else r, "Runs come from 2 kinds of device"),
         (lambda r: r | {"commit": "d" * 40} if vit(r) else r, "Runs come from 2 commits"),
@@ -59,22 +59,22 @@ def test_a_vit_that_lags_on_its_own_training_images_is_said_to() -> None:
     made = [r | {"train_top1": 0.57, "top1": 0.4, "loss_slope": 0.0} if vit(r) else r for r in clean()]
     told = cautions(table(made), {})
     assert told[0].startswith(
-        "Plain ViT gets fewer of its own training images right than the CNNs at N = 100 and 1,000: 57 against 99 % at 1"
+        "Plain ViT is less accurate on its own training images than the CNNs at N = 100 and 1,000: 57 % against 99 %"
     )
     assert cautions(table([r | {"top1": 0.4} if vit(r) else r for r in clean()]), {}) == []
 
 
 def test_few_replicates() -> None:
     assert (
-        "There is one replicate alone at N = 100"
+        "There is only one replicate at N = 100"
         in cautions(table([r for r in clean() if r["size"] > 100 or r["draw"] == 0]), {})[0]
     )
-    assert "Some size has two draws" in cautions(table([r for r in clean() if r["draw"] < 2]), {})[0]
+    assert "Some size has only two draws" in cautions(table([r for r in clean() if r["draw"] < 2]), {})[0]
 
 
 def test_a_family_that_changes_with_size_or_has_one_member() -> None:
     made = [r for r in clean() if vit(r) or r["backbone"] == "resnet_micro" or r["size"] == 100]
-    assert "The CNN family is resnet_micro alone at N = 1,000" in cautions(table(made), {})[0]
+    assert "The CNN family consists of resnet_micro alone at N = 1,000" in cautions(table(made), {})[0]
     lone = [r for r in clean() if vit(r) or r["backbone"] == "resnet_micro"]
     assert "resnet_micro is the only CNN here" in cautions(table(lone), {})[0]
 

@@ -47,7 +47,7 @@ def test_nothing_yet() -> None:
     plan = StudyPlan(run_ids=("a", "b"), question="Why?", labels={"a": "one", "b": "two"})
     report = findings(Results(table=table([]), plan=plan))
     assert (report.question, report.status, report.complete) == ("Why?", "missing: 2 of 2 runs", False)
-    assert report.answers == (("", "No finished run yet, so nothing can be said.", ""),)
+    assert report.answers == (("", "No run is finished yet, so nothing can be concluded.", ""),)
     assert len(section(report, "undone").tables[0].rows) == 2
 
 
@@ -73,7 +73,7 @@ def test_pretraining_and_tuning_runs_alone() -> None:
     pre = row(Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae"), top1=None)
     tune = row(Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="tune", size=100), top1=None)
     report = findings(Results(table=table([pre, tune])))
-    assert "nothing can be said" in report.answers[0][1]
+    assert "nothing can be concluded" in report.answers[0][1]
     assert "budgets" in names(report)
 
 

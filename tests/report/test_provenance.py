@@ -62,9 +62,7 @@ def test_what_an_edited_experiment_runs_otherwise_now_is_left_out_and_said() -> 
     plan = StudyPlan(run_ids=(*ids, "old0", "old1"), earlier=frozenset({"old0", "old1"}))
     kept, told = provenance.of_the_plan(whole, plan)
     assert set(kept["run_id"]) == {r["run_id"] for r in [*made, *other]}
-    assert told == [
-        "2 finished runs are left out, since the experiment was edited and now runs the same cells otherwise."
-    ]
+    assert told == ["2 finished runs are left out, since the edited experiment defines these cells differently."]
     assert provenance.of_the_plan(whole, StudyPlan())[1] == provenance.of_the_plan(kept, plan)[1] == []
     assert findings(Results(table=whole, plan=plan)).caveats[0] == told[0]
     both = StudyPlan(run_ids=plan.run_ids)  # one plan that asks for both makes the learning rate an axis

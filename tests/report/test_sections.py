@@ -40,7 +40,7 @@ def test_locality_says_that_the_lead_is_gone_and_who_moved() -> None:
 def test_one_replicate_of_an_intervention_claims_nothing() -> None:
     single = [one for one in study(sizes=(100,)) if one["draw"] == 0 or one["intervention"] != "permute_pixels"]
     sentence, method = findings(Results(table=table(single))).answers[0][1:]
-    assert "With pixels permuted, nothing is claimed at N = 100, since there is one replicate alone." in sentence
+    assert "With pixels permuted, nothing is claimed at N = 100, since there is only one replicate." in sentence
     assert "With pixels permuted, no difference" not in sentence
     assert method.endswith("Claims by intervention are Holm-corrected over 2 comparisons.")
 

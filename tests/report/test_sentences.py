@@ -42,7 +42,7 @@ def test_no_difference_and_one_replicate() -> None:
 
 
 def test_an_answer_without_runs_or_with_a_crossing() -> None:
-    assert answer(statistics.answer(table([])), NAMES).startswith("No pair of finished runs of plain ViT and ")
+    assert answer(statistics.answer(table([])), NAMES).startswith("There is no pair of finished runs of plain ViT and ")
     crossing = table(
         rows(lambda run: 0.6 + (0.1 if run.backbone == "vit_micro" else 0.0) * math.log10(run.size / 1000), noise=0.002)
     )

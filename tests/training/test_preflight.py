@@ -25,7 +25,7 @@ def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("narrow", r"can't be used on 28x28 images: RuntimeError: mat1 and mat2 .*; give it another --image-size"),
-        ("maps", r"gives \(2, 10, 28, 28\) for 2 images of 10 classes"),
+        ("maps", r"returns \(2, 10, 28, 28\) for 2 images of 10 classes"),
     ],
 )
 def test_preflight_refuses_what_can_be_built_and_not_used(tmp_path: Path, name: str, message: str) -> None:
@@ -40,7 +40,7 @@ def test_a_guest_without_stochastic_depth_joins_a_recipe_that_has_some(tmp_path:
     strong = dict(drop_path=0.1, recipe="strong")
     runs = [guest, replace(guest, **strong), replace(guest, **strong, seed=1), replace(RUN, **strong)]
     assert preflight(runs, tmp_path, QUIET) == [
-        f"{guest.backbone} can't have stochastic depth and runs without it in recipe strong"
+        f"{guest.backbone} does not support stochastic depth and runs without it in recipe strong"
     ]
     assert [finished(run, tmp_path)["facts"]["drop_path"] for run in runs] == [0.0, 0.0, 0.0, 0.1]
 
@@ -56,7 +56,7 @@ def test_a_warning_says_where_bf16_is_slower(tmp_path: Path, units: bool, monkey
 
 
 def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="device 'cuda:7' is not there; cpu"):
+    with pytest.raises(UserError, match="device 'cuda:7' does not exist here; devices: cpu"):
         preflight([RUN], tmp_path, replace(QUIET, device="cuda:7"))
 
 

@@ -28,7 +28,7 @@ from bias_lab.data.moments import sums
 from bias_lab.data.readers import image_file
 from bias_lab.errors import UserError, plural
 
-ALONE = 1500  # images; one process decodes them sooner than others start
+ALONE = 1500  # images that one process decodes before others could start
 TOGETHER = 128  # images that are decoded, written and reported at once
 TICK = 0.2  # seconds after which a waiting thread sees a Ctrl-C that the system gave to another thread
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the environment of a decoding process
@@ -64,8 +64,8 @@ class Target:
     resize: int | None
     first: int = 0
     summed: int = 0  # images, from the first on, whose levels are added up
-    hashes: Sequence[str] = ()  # the content hash that each image must have; empty: any
-    files: Sequence[str] = ()  # the hash of each file's bytes, which is faster to compare; empty: unknown
+    hashes: Sequence[str] = ()  # the content hash that each image must have (empty: any)
+    files: Sequence[str] = ()  # the hash of each file's bytes, which is faster to compare (empty: unknown)
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Decoded:
     sums: NDArray[np.float64]  # (2, channels)
 
 
-Part = tuple[Sequence[Reference], Target | None]  # a few images and their target; None: they are inspected
+Part = tuple[Sequence[Reference], Target | None]  # a few images and their target, or None to inspect them
 
 
 # --- one image -------------------------------------------------------------------------------------------------------

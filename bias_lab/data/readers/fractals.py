@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bias_lab.data import draws
 
 MAPS = 4
-POINTS, BURN_IN = 1200, 20  # steps of the walk; the first ones are not yet on the attractor
+POINTS, BURN_IN = 1200, 20  # steps of the walk, and how many of them come before it is on the attractor
 CHUNK = 500  # images walked at once
 
 
@@ -64,7 +64,7 @@ def walk(
     A map is chosen with a probability in proportion to the area it keeps.
     """
     M = len(affine)
-    area = np.abs(np.linalg.det(affine[..., :2])) + 0.02  # (M, MAPS); a flat map is chosen sometimes too
+    area = np.abs(np.linalg.det(affine[..., :2])) + 0.02  # (M, MAPS), above 0: flat maps are chosen sometimes
     cumulative = np.cumsum(area, axis=1) / area.sum(1, keepdims=True)
     at, every = np.zeros((M, 2)), np.arange(M)
     points = np.empty((POINTS, M, 2))

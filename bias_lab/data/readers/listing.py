@@ -87,7 +87,9 @@ def _listing(path: Path) -> Listing:
 def _folder(root: Path, entries: list[Path]) -> Listing:
     folders = [p for p in entries if p.is_dir()]
     if not folders:
-        raise UserError(f"{root} holds no class folders", "one folder a class, with its images", _loose(entries))
+        raise UserError(
+            f"{root} holds no class folders", "each class needs one folder with its images", _loose(entries)
+        )
     splits: dict[str, Path] = {}
     for part in folders:
         split = SPLITS.get(part.name.lower(), "")
@@ -114,7 +116,7 @@ def _folder(root: Path, entries: list[Path]) -> Listing:
         loose = [p for p in entries if p.is_file() and p.suffix.lower() in EXTENSIONS]
         if loose:
             named = loose[0].name + (", …" if len(loose) > 1 else "")
-            listed.warnings.append(f"{plural(len(loose), 'image')} next to the class folders left out: {named}")
+            listed.warnings.append(f"left out next to the class folders: {plural(len(loose), 'image')} ({named})")
         _classes(listed, real, root, folders, "", root)
     listed.classes = sorted({item.label for item in listed.items})
     return listed
@@ -128,7 +130,7 @@ def _loose(entries: list[Path]) -> str:
 def _classes(listed: Listing, real: Path, root: Path, folders: list[Path], split: str, part: Path) -> None:
     """Add the images of the class folders. real: the dataset's folder without links."""
     if not folders:
-        raise UserError(f"{part} holds no class folders", "one folder a class, with its images")
+        raise UserError(f"{part} holds no class folders", "each class needs one folder with its images")
     for folder in folders:
         if not folder.resolve().is_relative_to(real):
             listed.bad[str(folder.relative_to(root))] = "a link out of the folder"
@@ -144,7 +146,7 @@ def _classes(listed: Listing, real: Path, root: Path, folders: list[Path], split
             else:
                 listed.items.append(Item(Reference(file), split, label, name))
         if other:
-            what = f"{plural(other, 'file')} without the ending of an image left out"
+            what = f"left out: {plural(other, 'file')} without the ending of an image"
             listed.warnings.append(f"{folder.relative_to(root)}: {what}")
         if len(listed.items) + len(listed.bad) == before:
             raise UserError(f"class folder {folder.relative_to(root)} holds no images", remedy="fill or remove it")
@@ -185,7 +187,7 @@ def _table(files: list[Path]) -> Listing:
             part = _text(file)
         else:
             raise UserError(
-                f"{file} is neither a folder nor a table", "a folder of class folders, .csv, .tsv or .parquet"
+                f"{file} is neither a folder nor a table", "give a folder of class folders, .csv, .tsv or .parquet"
             )
         whole = "" if len(files) == 1 else _split_of(file)
         rows += [(reference, split or whole, label, name) for reference, split, label, name in part]
@@ -232,7 +234,9 @@ def _split_of(file: Path) -> str:
     """Return the split that a parquet file's name begins with: train.parquet, train-00000-of-00002.parquet."""
     split = _word(file)
     if not split:
-        raise UserError(f"{file} is one of several tables, and its name has no split", "train…, val… or test…")
+        raise UserError(
+            f"{file} is one of several tables, and its name has no split", "train…, val… or test… is needed"
+        )
     return split
 
 
@@ -243,9 +247,9 @@ def _word(file: Path) -> str:
 def _row(base: Path, path: Any, label: Any, split: Any, name: str) -> tuple[Reference, str, Any, str]:
     word = "" if split is None else str(split).strip().lower()
     if word and word not in SPLITS:
-        raise UserError(f"{name}: unknown split '{word}'", f"one of {', '.join(SPLITS)}")
+        raise UserError(f"{name}: unknown split '{word}'", f"it must be one of {', '.join(SPLITS)}")
     if path is None or str(path) == "" or label is None or label == "":
-        raise UserError(f"{name}: a row without {'path' if not path else 'label'}")
+        raise UserError(f"{name}: the row has no {'path' if not path else 'label'}")
     return Reference(str(base / str(path))), SPLITS.get(word, ""), label, str(path)
 
 
@@ -254,7 +258,7 @@ def _text(file: Path) -> list[tuple[Reference, str, Any, str]]:
     columns = [name.strip().lower() for name in reader.fieldnames or []]
     reader.fieldnames = columns
     if not {"path", "label"} <= set(columns):
-        raise UserError(f"{file} has the columns {', '.join(columns) or 'none'}", "path, label and perhaps split")
+        raise UserError(f"{file} has the columns {', '.join(columns) or 'none'}", "path and label are needed")
     read = [(row["path"], row["label"], row.get("split")) for row in reader]
     numbers = _all_integers(label for _, label, _ in read)
     return [
@@ -293,7 +297,7 @@ def _parquet(file: Path) -> tuple[list[tuple[Reference, str, Any, str]], list[st
     packed = [f.name for f in schema if pa.types.is_struct(f.type) and "bytes" in {inner.name for inner in f.type}]
     packed += [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
     if not labels or not (packed or "path" in schema.names):
-        raise UserError(f"{file} has the columns {', '.join(schema.names)}", "path or image, label and perhaps split")
+        raise UserError(f"{file} has the columns {', '.join(schema.names)}", "path or image, and label are needed")
     wanted = [labels[0], *(["split"] if "split" in schema.names else []), *([] if packed else ["path"])]
     rows: list[tuple[Reference, str, Any, str]] = []
     for group in range(table.num_row_groups):

@@ -184,7 +184,7 @@ def _by_content(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
         matching = [place for place in places if images.labels[place] == label]
         if not matching:
             raise UserError(
-                f"{path}: image {mark} has label {label}, in {images.dataset} it has {images.labels[places[0]]}",
+                f"{path}: image {mark} has label {label}, but in {images.dataset} it has {images.labels[places[0]]}",
                 remedy="check that the classes are numbered alike",
             )
         order.append(index if index in matching else matching[0])  # of two equal images, its own if possible
@@ -207,7 +207,7 @@ def _by_name(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
             raise UserError(f"{path}: '{name}' is not in the pool of {images.dataset}")
         number = images.classes.index(label) if label in images.classes else int(label) if label.isdigit() else -1
         if number != images.labels[index]:
-            raise UserError(f"{path}: '{name}' has label {label}, in {images.dataset} it has {images.labels[index]}")
+            raise UserError(f"{path}: '{name}' has label {label}, not {images.labels[index]} as in {images.dataset}")
         order.append(index)
     return order
 

@@ -26,7 +26,7 @@ from bias_lab.data.readers.pixel_store import Content, Images, Written
 from bias_lab.data.readers.published import ImagesOrFiles, Published, Reader, unpacked
 from bias_lab.errors import UserError
 
-# raised by readers for a missing or damaged part; torchvision raises RuntimeError for a wrong checksum
+# raised by readers for a missing or damaged part (RuntimeError by torchvision for a wrong checksum)
 DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, zlib.error)
 
 
@@ -75,7 +75,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     if counts != row.class_counts or test != row.test_images or len(raw.classes) != row.classes:
         raise UserError(
             f"{name}: {len(raw.classes)} classes, {sum(counts)} training and {test} test images",
-            f"the catalogue says {row.classes}, {row.pool} and {row.test_images}, or other counts a class",
+            f"the catalogue lists {row.classes}, {row.pool} and {row.test_images}, or classes of other sizes",
             "is a part of it missing?",
         )
     verified = _verified(row, data_root)
@@ -90,10 +90,11 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
         images = open_named(name, data_root=data_root)
         mean, std = images.mean, images.std
     return [
-        f"{row.classes} classes, {row.pool:,} training and {test:,} test images: as the catalogue says",
+        f"{row.classes} classes, {row.pool:,} training and {test:,} test images: as in the catalogue",
         verified,
-        f"{leaks} training images stand in the test split too" + ("; drop_duplicates leaves them out" if leaks else ""),
-        f"{twice} training images stand more than once",
+        f"training images that are in the test split too: {leaks}"
+        + (" (left out by drop_duplicates)" if leaks else ""),
+        f"training images that repeat another: {twice}",
         f"{row.image_size} px, {row.channels} channel{'s'[: row.channels - 1]}; of the training images: "
         f"mean {_numbers(mean)}, standard deviation {_numbers(std)}",
         f"licence: {row.licence}; cite {row.citation}",
@@ -109,7 +110,7 @@ def _verified(row: Dataset, data_root: str | None) -> str:
         computed = hashlib.sha256(unpacked(folder, file)).hexdigest()
         if computed != published:
             what = f"{row.name}: {folder / file}, unpacked, has SHA-256 {computed[:12]}…"
-            raise UserError(f"{what}, the published one {published[:12]}…", remedy=f"fetch {row.fetch} again")
+            raise UserError(f"{what}, but the published file has {published[:12]}…", remedy=f"fetch {row.fetch} again")
     if row.sha256 or row.is_verified:
         return "checksums: as published"
     return f"checksums: none are known here for {row.name}; its files are counted and read, not verified"
@@ -184,7 +185,7 @@ def _find(row: Dataset, root: Path) -> Path:
     if row.download:
         try:
             _download(row.download, root)
-        except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError too
+        except (OSError, RuntimeError) as error:  # URLError is an OSError, and torchvision raises RuntimeError too
             raise _absent(row, root, str(error)) from error
         if folder := _place(row, root):
             return folder
@@ -202,7 +203,7 @@ def _absent(row: Dataset, root: Path, why: str) -> UserError:
     return UserError(
         f"{row.name} is not in {root}{tried}",
         f"fetch {row.fetch} and unpack it to {root / row.places[0]}",
-        "or say where it lies with --data-root or BIAS_LAB_DATA",
+        "or name its folder with --data-root or BIAS_LAB_DATA",
     )
 
 

@@ -25,7 +25,7 @@ from bias_lab.data.identity import content_hash
 from bias_lab.data.moments import of_sums
 from bias_lab.errors import UserError
 
-RULE = "bilinear-centre-2"  # how images are resized and rows are checked; part of every key
+RULE = "bilinear-centre-2"  # how images are resized and rows are checked, as part of every key
 SPLITS = ("train", "test", "holdout", "unlabelled")
 HEADER = {"splits", "shape", "classes", "fingerprint", "mean", "std", "checksum"}
 
@@ -66,7 +66,7 @@ class Content:
     labels: Mapping[str, Labels]
     shape: tuple[int, int, int]  # H, W, C
     classes: Sequence[str]
-    write: Callable[[Path], Written]  # takes a file of the right size; rows are in the order of the splits
+    write: Callable[[Path], Written]  # takes a file of the right size and writes the rows in the order of the splits
 
 
 def data_root(given: str | None) -> Path:
@@ -112,7 +112,7 @@ def open_or_build(folder: Path, key: str, content: Callable[[], Content]) -> Ima
 def _build(folder: Path, key: str, content: Content) -> None:
     count = sum(len(labels) for labels in content.labels.values())
     H, W, C = content.shape
-    for temporary in folder.glob(f".{key}.*.tmp"):  # a builder was killed; the lock is held, so none is at work
+    for temporary in folder.glob(f".{key}.*.tmp"):  # of a killed builder, since this process has the lock
         temporary.unlink()
     labels = b"".join(np.asarray(content.labels.get(split, ())).astype("<i8").tobytes() for split in SPLITS)
     with ledger.replacing(folder / f"{key}.u8") as temporary:

@@ -5,12 +5,12 @@ was seen, parts or their arrangement, coarse or fine structure. The images need 
 and have masks. A dataset's name holds the factors: `shapes:cue=conflict,position=free`.
 
 cue          the class is …
-  shape      the figure: disc, square, triangle, cross; its texture does not depend on the class
-  texture    the direction of the stripes: across, rising, upright, falling; the figure does not depend on the class
+  shape      the figure: disc, square, triangle, cross. Its texture does not depend on the class.
+  texture    the direction of the stripes: across, rising, upright, falling. The figure is independent of the class.
   agree      both, figure k with stripes k, for training before a test on `conflict`
-  conflict   the figure; the stripes are always those of another class (Geirhos et al. 2019, arXiv:1811.12231)
+  conflict   the figure. The stripes are always those of another class (Geirhos et al. 2019, arXiv:1811.12231)
   local      the form of four small parts, one in each quarter, whatever `position`
-  global     the arrangement of the four parts: row, column, square, diamond; their form does not depend on the class
+  global     the arrangement of the four parts: row, column, square, diamond. Their form is independent of the class.
 position     fixed: in the centre · free: anywhere that it fits
 band         all · low, high: the cue is kept below or above a quarter of the Nyquist frequency
 

@@ -88,5 +88,5 @@ class Classifier(LightningModule):
         )
 
     def diagnostics(self) -> dict[str, float | bool]:
-        """Return nothing, since the evaluation tells all there is."""
+        """Return nothing, since the evaluation measures everything."""
         return {}

@@ -89,8 +89,8 @@ def check_interface(backbone: nn.Module, protocol: str) -> None:
     if missing:
         raise UserError(
             f"{type(backbone).__name__} can't be evaluated by protocol '{protocol}': it has no {', '.join(missing)}",
-            "timm's interface",
-            "protocol finetune",
+            "it needs timm's interface",
+            "use the protocol finetune",
         )
 
 

@@ -29,14 +29,14 @@ from bias_lab.training.regimes.features import (
     vit_tokens,
 )
 
-LEARNING_RATE = 2.5e-4  # where a run has none, for batches of 128 (the paper has 5e-4 for 256); 1e-3 soon collapses
-LARGE = 96  # pixels; a run at this size or above gets the paper's sizes
+LEARNING_RATE = 2.5e-4  # where a run has none, for batches of 128 (the paper has 5e-4 for 256, and 1e-3 collapses)
+LARGE = 96  # pixels from which on a run gets the paper's sizes
 PAPER: dict[str, Any] = dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996)
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURES = 0.1, (0.04, 0.07)  # the teacher's rises
 TEACHER_WARMUP, FROZEN = 0.3, 0.01  # shares of the steps in which the temperature rises, and prototypes are fixed
 CENTER_MOMENTUM = 0.9
 LARGE_AREA, SMALL_AREA = (0.4, 1.0), (0.05, 0.4)  # a crop's share of the image's area
-INFORMATION = 0.01  # nats; a teacher whose output has less mutual information with the image has collapsed
+INFORMATION = 0.01  # nats of mutual information between image and output, below which the teacher has collapsed
 
 
 def dino_loss(

@@ -19,7 +19,7 @@ def check_parts(backbone: object, regime: str, parts: tuple[str, ...], why: str 
     if missing:
         raise UserError(
             f"{type(backbone).__name__} can't take the regime '{regime}': it has no {', '.join(missing)}",
-            why or "timm's interface, which the lab's and timm's own models have",
+            why or "it needs timm's interface, which the lab's and timm's own models have",
             "take vit_micro, or the regime simmim or dino" if why else "add it, or take a backbone that has it",
         )
 

@@ -19,7 +19,7 @@ from bias_lab.training.job import Picture
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
 from bias_lab.training.regimes.masking import masked_count, random_mask, sine_cosine
 
-LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128; the paper has 1.5e-4 for 256
+LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128 (the paper has 1.5e-4 for 256)
 BETAS = (0.9, 0.95)  # the paper's
 
 
@@ -191,6 +191,6 @@ class MAE(LightningModule):
 def check_backbone(backbone: nn.Module, mask_ratio: float) -> None:
     """Raise UserError unless the backbone is a plain ViT with absolute positions and the ratio is in [0, 1)."""
     if not 0 <= mask_ratio < 1:
-        raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.75 is MAE's own")
-    why = "its encoder sees visible patches alone, which needs a plain ViT with position embeddings"
+        raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "MAE's default is 0.75")
+    why = "MAE encodes the visible patches alone, which needs a plain ViT with position embeddings"
     check_parts(backbone, "mae", ("patch_embed", "pos_embed", "blocks", "norm"), why)

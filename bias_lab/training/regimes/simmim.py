@@ -39,7 +39,7 @@ def mask_unit(image_size: int, patch: int) -> int:
     """
     fitting = [u for u in range(patch, image_size + 1, patch) if image_size % u == 0 and u * 7 >= image_size]
     if not fitting:
-        raise UserError(f"patches of {patch} px don't fill an image of {image_size} px", "a patch that divides it")
+        raise UserError(f"patches of {patch} px don't fill an image of {image_size} px", "give a patch that divides it")
     return fitting[0]
 
 
@@ -66,7 +66,7 @@ class SimMIM(LightningModule):
     ) -> None:
         super().__init__()
         if not 0 <= mask_ratio < 1:
-            raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "0.6 is SimMIM's own")
+            raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "SimMIM's default is 0.6")
         check_parts(backbone, "simmim", ("forward_features", "feature_info", "num_features"))
         encoder: Any = backbone
         self.encoder = encoder
@@ -100,7 +100,7 @@ class SimMIM(LightningModule):
         if height % unit or width % unit or unit % (self.patch or 1):
             raise UserError(
                 f"squares of {unit} px don't fill images of {height}x{width} px in patches of {self.patch or 1} px",
-                "a unit that divides the image, and is a multiple of the patch",
+                "give a unit that divides the image and is a multiple of the patch",
             )
         rows, columns = height // unit, width // unit
         squares = random_mask(batch, rows * columns, self.mask_ratio, generator=generator)  # (B, N)

@@ -94,8 +94,8 @@ def open_source(
     if source in TARGET_SOURCES:
         if labelled:
             raise UserError(
-                f"the regime '{run.regime}' needs a source of its own, and '{source}' is the target",
-                f"{FRACTALS}, or a dataset that shares no image with {run.dataset}",
+                f"the regime '{run.regime}' can't have the target ('{source}') as its source",
+                f"give {FRACTALS}, or a dataset that shares no image with {run.dataset}",
             )
         return _of_target(source, target, indices)
     side, channels = target.train.shape[1], target.train.shape[3]
@@ -111,7 +111,7 @@ def open_source(
         return Examples(images, shared_classes=shared, overlap=overlap)
     if len(other.classes) < 2:
         able = ", ".join(row.name for row in REGIMES.values() if row.module and not row.labels)
-        raise UserError(f"source {source} has no classes for the regime '{run.regime}'", f"{able} need none")
+        raise UserError(f"source {source} has no classes for the regime '{run.regime}'", f"without classes: {able}")
     return Examples(images, other.train_labels, other.classes, shared, overlap)
 
 
@@ -150,14 +150,14 @@ def check_source(run: Run, source: Examples, target: Images, *, allow_overlap: b
     if len(source.images) < run.batch_size:
         raise UserError(
             f"{len(source.images)} images to pretrain on are fewer than a batch of {run.batch_size}",
-            remedy=f"another source, or a batch_size of at most {len(source.images)}",
+            remedy=f"choose another source, or a batch_size of at most {len(source.images)}",
         )
     overlap = source.overlap
     if overlap and not allow_overlap:
         shown = ", ".join(map(str, overlap[:5])) + (", …" if len(overlap) > 5 else "")
         raise UserError(
             f"source {run.source} holds {len(overlap)} of {run.dataset}'s {len(target.test)} test images ({shown})",
-            remedy="another source; --allow-overlap goes on, and the table shows it",
+            remedy="choose another source, or add --allow-overlap, which the table then shows",
         )
 
 

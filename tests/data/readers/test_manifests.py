@@ -76,7 +76,7 @@ def changed(tmp_path: Path, column: str, row: int, value: object) -> Path:
     ("column", "value", "words"),
     [
         ("content_hash", "e" * 32, "1 of its 30 images are not in the pool of toys"),
-        ("label", 9, "has label 9, in toys it has"),
+        ("label", 9, "has label 9, but in toys it has"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, column: str, value: object, words: str) -> None:
@@ -113,7 +113,9 @@ def test_sizes_must_fit(tmp_path: Path, sizes: tuple[int, ...], words: str) -> N
 def test_balanced_manifests_have_equal_counts(tmp_path: Path) -> None:
     write(tmp_path / "m.parquet", images(), (16,), draw=0, balanced=True)
     assert np.bincount(read(tmp_path / "m.parquet")[0]["label"]).tolist() == [4, 4, 4, 4]
-    with pytest.raises(UserError, match="size 17 can't be balanced: class 3 has 4 images; at most 16"):
+    with pytest.raises(
+        UserError, match="size 17 can't be balanced: class 3 has 4 images; the largest balanced size is 16"
+    ):
         write(tmp_path / "n.parquet", images(), (8, 17), draw=0, balanced=True)
     assert not (tmp_path / "n.parquet").exists()
 

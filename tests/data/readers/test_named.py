@@ -120,10 +120,10 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_check_tells_counts_checksums_leaks_normalisation_licence_and_citation(small_mnist: Path) -> None:
     images = open_images("mnist", data_root=str(small_mnist))
     assert named.check("mnist", data_root=str(small_mnist)) == [
-        "10 classes, 8 training and 4 test images: as the catalogue says",
+        "10 classes, 8 training and 4 test images: as in the catalogue",
         "checksums: as published",
-        "2 training images stand in the test split too; drop_duplicates leaves them out",
-        "1 training images stand more than once",
+        "training images that are in the test split too: 2 (left out by drop_duplicates)",
+        "training images that repeat another: 1",
         f"28 px, 1 channel; of the training images: mean {images.mean[0]:.4f}, standard deviation {images.std[0]:.4f}",
         "licence: CC BY-SA 3.0; cite LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791",
     ]

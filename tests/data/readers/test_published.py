@@ -162,7 +162,7 @@ def test_a_dataset_that_the_user_has_is_read_where_it_lies(name: str, tmp_path: 
     assert np.array_equal(np.concatenate([images.train, images.test]), pixels)
     assert [*images.train_labels, *images.test_labels] == labels
     assert images.train.shape[1] == catalogue.dataset(name).image_size
-    with pytest.raises(UserError, match="the catalogue says"):  # it is incomplete
+    with pytest.raises(UserError, match="the catalogue lists"):  # it is incomplete
         named.check(name, data_root=str(tmp_path))
 
 

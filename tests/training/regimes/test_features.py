@@ -62,6 +62,6 @@ def test_a_missing_part_of_a_backbone_is_named() -> None:
     backbone = nn.Linear(1, 1)
     features.check_parts(backbone, "dino", ("weight",))
     with pytest.raises(
-        UserError, match="Linear can't take the regime 'dino': it has no head_hidden_size; timm's interface"
+        UserError, match="Linear can't take the regime 'dino': it has no head_hidden_size; it needs timm's interface"
     ):
         features.check_parts(backbone, "dino", ("weight", "head_hidden_size"))

@@ -142,7 +142,7 @@ def test_shared_class_names_are_reported() -> None:
 @pytest.mark.parametrize("source", ["", "pool", "subset"])
 @pytest.mark.parametrize("regime", ["supervised", "formula"])
 def test_labels_of_the_target_are_no_source(regime: str, source: str) -> None:
-    with pytest.raises(UserError, match=f"'{regime}' needs a source of its own"):
+    with pytest.raises(UserError, match=f"'{regime}' can't have the target"):
         open_source(replace(PRETRAIN, regime=regime, source=source), images(), np.arange(3), never)
 
 
@@ -314,7 +314,7 @@ def test_preflight_refuses_a_planted_leak_and_writes_nothing(small: Images, tmp_
         room.preflight([run], tmp_path, QUIET)
     assert not (tmp_path / "runs").exists()
     (line,) = room.preflight([run], tmp_path, replace(QUIET, allow_overlap=True))
-    assert line == "source leaky has class names of fashion_mnist_12k too: bag"
+    assert line == "source leaky shares class names with fashion_mnist_12k: bag"
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_preflight_refuses_a_planted_leak_and_writes_nothing(small: Images, tmp_
     [
         (dict(source="subset", size=12), "12 images to pretrain on are fewer than a batch of 16"),
         (dict(backbone="timm:resnet10t"), "can't take the regime 'mae'.*visible patches"),
-        (dict(regime="formula", source="pool"), "needs a source of its own"),
+        (dict(regime="formula", source="pool"), "can't have the target"),
     ],
 )
 def test_preflight_refuses_what_can_not_begin(changes: dict, message: str, small: Images, tmp_path: Path) -> None:
