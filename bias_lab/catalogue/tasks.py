@@ -11,7 +11,8 @@ class Task:
     learns: from the `labels` of the run's labelled images, or from the `images` of its source (a pretraining).
     labelled: whether a run needs labelled images, and so a `size`.
     evaluated_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
-    metric, unit: the number by which runs are compared (the higher the better), and its unit.
+    metric, unit, metric_words: the number by which runs are compared (the higher the better), its unit, and its short
+    name for people.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Task:
     evaluated_on: str = "test"
     metric: str = "top1"
     unit: str = "fraction"
+    metric_words: str = "top-1"
 
     @property
     def pretrains(self) -> bool:

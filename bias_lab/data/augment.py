@@ -213,8 +213,9 @@ def erase(x: Tensor, at: At, strength: float) -> Tensor:
 def mix(x: Tensor, labels: Tensor, at: At, *, classes: int, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:
     """Apply Mixup (arXiv:1710.09412) or CutMix (arXiv:1905.04899): x (B, C, H, W) and targets (B, K).
 
-    mixup, cutmix: the alpha of the Beta distribution of an image's share, or 0 for off. If both are on, each image
-    gets one of them with equal chances. Each image has its own share and its own partner, another image of the batch.
+    labels: class numbers (B,), or targets (B, K) in float32. mixup, cutmix: the alpha of the Beta distribution of an
+    image's share, or 0 for off. If both are on, each image gets one of them with equal chances. Each image has its own
+    share and its own partner, another image of the batch.
     """
     B, _, H, W = x.shape
     cut = np.full(B, cutmix > 0) if not (mixup and cutmix) else at.uniform("mix kind") < 0.5
@@ -232,7 +233,7 @@ def mix(x: Tensor, labels: Tensor, at: At, *, classes: int, mixup: float, cutmix
     partner = to_device(other, x.device)
     blended = to_device(np.where(cut, 1.0, share).astype(np.float32), x.device)[:, None, None, None]
     mixed = torch.lerp(x[partner], x, blended * ~box)
-    hot = F.one_hot(labels, classes).float()
+    hot = labels if labels.is_floating_point() else F.one_hot(labels, classes).float()  # (B, K)
     return mixed, hot * own[:, None] + hot[partner] * (1 - own)[:, None]
 
 

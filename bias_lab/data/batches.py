@@ -5,6 +5,7 @@ Letters: B images of a batch, H rows, W columns, C channels. Stores are (N, H, W
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,16 +172,17 @@ def padding(run: Run, side: int) -> int:
 
 
 class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
-    """Iterate over `steps` training batches: x float32 (B, C, H, W), augmented and normalised, and its target (B,).
+    """Iterate over `steps` training batches: x float32 (B, C, H, W), augmented and normalised, and its target.
 
-    images: (N, H, W, C) uint8, the images to train on. labels: (N,), or None to yield x alone, so that a pretraining
-    cannot see any label. mean, std: per channel, in [0, 1]. first_step: the step at which a resumed run continues.
+    images: (N, H, W, C) uint8, the images to train on. labels: (N,) class numbers, or (N, K) numbers of another kind in
+    float32. None yields x alone, so that a pretraining cannot see any label. mean, std: per channel, in [0, 1].
+    first_step: the step at which a resumed run continues.
     """
 
     def __init__(
         self,
         images: NDArray[np.uint8],
-        labels: NDArray[np.int64] | None,
+        labels: NDArray[Any] | None,
         run: Run,
         *,
         classes: int,
@@ -196,7 +198,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         self.pad = padding(run, images.shape[1])
         self.crops = make_crops(images, self.pad, self.device)
         self.normalise = Normalise(mean, std, images.shape[2], self.device)
-        self.labels = None if labels is None else np.asarray(labels, np.int64)
+        self.labels = None if labels is None else np.asarray(labels)
 
     def __len__(self) -> int:
         return self.steps - self.first_step
@@ -224,7 +226,7 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
 
 def eval_loader(
     images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     run: Run,
     *,
     mean: Sequence[float],

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, run_id
 
 Kind = tuple[str, str, int | None]  # task, backbone, image size
@@ -122,11 +123,11 @@ class Display:
         ahead = duration(left) + (" left" if left is not None else "")
         return f"{self.done}/{self.total} done · {len(self.clock.under_way)} running{failed} · {ahead}"
 
-    def run_finished(self, run: Run, seconds: float, top1: float | None) -> None:
-        """Print a line for a finished run. top1: its accuracy as a fraction, None if it has none."""
+    def run_finished(self, run: Run, seconds: float, score: float | None) -> None:
+        """Print a line for a finished run. score: the metric of its task, None if it has none."""
         self.done += 1
-        score = f"  top-1 {top1:.3f}" if top1 is not None else ""
-        self._line("[green]✓[/]", f"{self.labels[run_id(run)]}{score}  {duration(seconds)}")
+        metric = f"  {TASKS[run.task].metric_words} {score:.3f}" if score is not None else ""
+        self._line("[green]✓[/]", f"{self.labels[run_id(run)]}{metric}  {duration(seconds)}")
 
     def run_failed(self, run: Run, exception: str) -> None:
         """Print a line for a failed run."""

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from bias_lab import schema
+from bias_lab.catalogue import TASKS
+from bias_lab.errors import plural
 from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.sentences import NOTHING, listed
 from bias_lab.results import Results
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.conditions import finished, with_pretraining
+from bias_lab.statistics.conditions import METRIC, finished, with_pretraining
 
 QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 
@@ -39,7 +42,7 @@ def findings(results: Results) -> Report:
         answers=tuple(answers) or (("", NOTHING, ""),),
         status=status(table, plan.run_ids, missing, results.reasons),
         complete=not missing and not len(failed),
-        caveats=tuple(dict.fromkeys([*overlaps_by_hash(table), *caveats])),
+        caveats=tuple(dict.fromkeys([*overlaps_by_hash(table), *in_other_metrics(table), *caveats])),
         sections=tuple(section for section in parts if section),
         facts=facts(table),
     )
@@ -49,14 +52,31 @@ def split(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return (name, finished runs) of each dataset and image size, which statistics never mix.
 
     A view holds every condition of the study, and a column `pretraining_FIELD` for each field in which its pretrainings
-    differ. Statistics of a view select the reference condition unless another is given.
+    differ. Statistics of a view select the reference condition unless another is given. Runs of a task that is
+    evaluated in another metric than `METRIC` are in no view.
     """
     rows = finished(with_pretraining(table))
+    rows = rows[~is_in_another_metric(rows)]
     views = []
     for (dataset, side), part in rows.groupby(["dataset", "image_size"]):
         is_one_of_many = rows.loc[rows["dataset"] == dataset, "image_size"].nunique() > 1
         views.append((f"{dataset}, {side} px" if is_one_of_many else str(dataset), part))
     return views
+
+
+def is_in_another_metric(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows are of a task that is evaluated in another metric than `METRIC`."""
+    return rows["task"].isin([name for name, task in TASKS.items() if task.metric != METRIC])
+
+
+def in_other_metrics(table: pd.DataFrame) -> list[str]:
+    """Return a sentence for each task with finished runs that the report can't compare."""
+    rows = finished(table)
+    return [
+        f"The sections leave out {plural(len(part), 'run')} of the task {task}, which is evaluated in "
+        f"{TASKS[str(task)].metric_words}. They compare {schema.COLUMNS[METRIC].words}."
+        for task, part in rows[is_in_another_metric(rows)].groupby("task")
+    ]
 
 
 def status(table: pd.DataFrame, planned: tuple[str, ...], missing: list[str], reasons: Mapping[str, str]) -> str:

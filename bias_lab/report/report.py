@@ -13,7 +13,8 @@ from bias_lab import ledger, results
 from bias_lab.errors import unknown
 from bias_lab.report import pages
 from bias_lab.report.figures import draw
-from bias_lab.report.figures.charts import HUES, HUES_DARK, Chart
+from bias_lab.report.figures.charts import Chart
+from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
 from bias_lab.report.sentences import start_words
 from bias_lab.statistics.conditions import PRETRAINS
@@ -56,7 +57,7 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 def html(report: pages.Report) -> str:
     """Return the page as text. No link leads out of it, and it loads no script."""
     parts = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
-    page = str(_template().render(report=report, light=HUES, dark=HUES_DARK, **parts))
+    page = str(_template().render(report=report, light=LIGHT, dark=DARK, hues=HUES, **parts))
     page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100' and '95 %'
     return re.sub(r"(?<=\d) %", "\u00a0%", page)
 

@@ -19,7 +19,7 @@ from bias_lab.errors import UserError
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 Pixels = NDArray[np.uint8]  # (N, H, W, C)
-Labels = NDArray[np.int64]  # (N,)
+Labels = NDArray[Any]  # (N,) class numbers in int64, or what else a task learns from: (N, K) in float32
 Rows = list[dict[str, float]]  # of `metrics.jsonl`
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,6 +157,20 @@ def test_targets_are_classes_or_shares() -> None:
     _, mixed = make(mixup=0.2).batch(0)
     assert mixed.shape == (16, 5)
     torch.testing.assert_close(mixed.sum(1), torch.ones(16))
+
+
+def test_targets_of_another_kind_keep_their_values_and_are_mixed_like_shares() -> None:
+    numbers = np.linspace(-1, 1, 100, dtype=np.float32).reshape(50, 2)
+    run = Run(dataset="x", backbone="vit_micro", size=50, batch_size=16)
+    shape: dict[str, object] = dict(classes=2, mean=MEAN, std=STD, steps=8)
+    alone = Batches(images(50), numbers, run, **shape)  # type: ignore[arg-type]
+    assert torch.equal(alone.batch(3)[1], torch.from_numpy(numbers[alone.order(3)]))
+    mixed = Batches(images(50), numbers, replace(run, mixup=0.4), **shape).batch(3)[1]  # type: ignore[arg-type]
+    assert mixed.shape == (16, 2)
+    assert not torch.equal(mixed, alone.batch(3)[1])
+    assert mixed.abs().max() <= 1  # a mean of two targets lies between them
+    (_, labels), *_ = batches.eval_loader(images(50), numbers, run, mean=MEAN, std=STD)
+    assert torch.equal(labels, torch.from_numpy(numbers))
 
 
 def test_labels_belong_to_their_images() -> None:

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from bias_lab import schema
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, grid
 from bias_lab.execution.progress import Clock, Display, duration
 
@@ -99,6 +100,14 @@ def test_without_a_terminal_each_run_is_one_line() -> None:
         "[3/3] swin_micro scratch N=100 draw 0 seed 0  failed: ValueError: [planted]  (5 s left)",
     ]
     assert display.counts() == "2/3 done · 0 running · 1 failed · 5 s left"
+
+
+def test_a_score_is_named_by_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "classify", replace(TASKS["classify"], metric="r2", metric_words="R²"))
+    out = io.StringIO()
+    with Display(labels(ONE), 0, Clock([ONE], 1, now=SetTime()), Console(file=out, width=40)) as display:
+        display.run_finished(ONE, 1.0, 0.5)
+    assert "seed 0  R² 0.500  1 s" in out.getvalue()
 
 
 def test_at_a_terminal_there_is_a_bar() -> None:

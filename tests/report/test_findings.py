@@ -1,16 +1,19 @@
 """What the report says in every state of a sweep; own backbones, longer cells, other recipes, several datasets."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run
 from bias_lab.report.findings import findings, split
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.sentences import removed as removed_in_words
 from bias_lab.results import Results, StudyPlan
-from bias_lab.statistics import removed
+from bias_lab.statistics import conditions, removed
 from tests import planted
 from tests.planted import CNNS, curve, row, table
 
@@ -41,6 +44,18 @@ def test_a_finished_sweep() -> None:
     assert names(report)[:3] == ["figure", "shortfall", "recovery"]
     assert [line.label for line in section(report, "shortfall").charts[0].series] == ["ViT", "ViT + mae"]
     assert "own" not in names(report)
+
+
+def test_runs_that_another_metric_evaluates_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report compares accuracies. A task with a metric of its own stops no report and is averaged with no other."""
+    monkeypatch.setitem(TASKS, "regress", replace(TASKS["classify"], name="regress", metric="ece", metric_words="R²"))
+    monkeypatch.setattr(conditions, "TESTED", ("classify", "regress"))
+    alone = table(rows(accuracy)).assign(task="regress", top1=float("nan"))
+    report = findings(Results(table=alone))
+    told = "The sections leave out 24 runs of the task regress, which is evaluated in R². They compare test accuracy."
+    assert report.caveats[0] == told
+    both = pd.concat([table(rows(accuracy)), alone.assign(run_id=alone["run_id"] + "x")], ignore_index=True)
+    assert findings(Results(table=both)).answers == findings(Results(table=table(rows(accuracy)))).answers
 
 
 def test_nothing_yet() -> None:

@@ -1,7 +1,6 @@
 """Turn statistics into charts: which lines, hues, markers, patterns and words. `draw.py` renders them.
 
-A hue is a family, a marker an architecture, a line pattern a regime or a value of an axis. The hues are those of Okabe
-and Ito (2008), which stay apart under every common colour blindness and in grey. Each has a lighter twin for dark mode.
+A hue is a family, a marker an architecture, a line pattern a regime or a value of an axis.
 """
 
 import math
@@ -12,12 +11,11 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import catalogue, schema
+from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import is_from_scratch
 
-HUES = {"cnn": "#0072B2", "transformer": "#D55E00", "hybrid": "#00805F", "other": "#9C4F8B"}
-HUES_DARK = {"cnn": "#56B4E9", "transformer": "#FF8A4C", "hybrid": "#2CC79B", "other": "#E6A3D3"}
 MARKERS = {
     "vit": "circle", "resnet": "square", "efficientnet": "triangle", "mobilenetv3": "diamond", "swin": "pentagon",
     "mobilevit": "down", "efficientvit": "cross",

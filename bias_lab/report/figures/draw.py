@@ -12,10 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bias_lab.report.figures.charts import HUES, Chart, Point, Series
+from bias_lab.report.figures.charts import Chart, Point, Series
+from bias_lab.report.figures.palette import HUES, LIGHT
 
-INK, SOFT, RULE, PAPER = "#1d2125", "#5c6670", "#e4e7ea", "#ffffff"
-_VARIABLES = {INK: "ink", SOFT: "soft", RULE: "rule", PAPER: "paper", **{hue.lower(): n for n, hue in HUES.items()}}
+INK, SOFT, RULE, PAPER = (LIGHT[name] for name in ("ink", "soft", "rule", "paper"))
+_VARIABLES = {colour.lower(): name for name, colour in LIGHT.items()}
 _SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
 _EMPTY = "no finished runs yet: the figure appears with the first rows"
 _LINE = 1.25  # height of a line of text over its font size

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bias_lab.report.figures.draw import saved
+from bias_lab.report.figures.palette import HUES
 
 Array = NDArray[Any]
 
@@ -34,8 +35,8 @@ def row(
         axes.set_yticks([])
         if lines:
             for at in range(lines, max(picture.shape[:2]), lines):
-                axes.axhline(at - 0.5, color="#D55E00", linewidth=0.8)
-                axes.axvline(at - 0.5, color="#D55E00", linewidth=0.8)
+                axes.axhline(at - 0.5, color=HUES["transformer"], linewidth=0.8)
+                axes.axvline(at - 0.5, color=HUES["transformer"], linewidth=0.8)
         if numbers:
             for (y, x), value in np.ndenumerate(picture[..., 0] if picture.ndim == 3 else picture):
                 axes.text(x, y, f"{value:g}", ha="center", va="center", fontsize=6)
