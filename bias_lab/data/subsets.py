@@ -76,11 +76,15 @@ def order(fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: b
     class is used up. Otherwise every prefix is within one image of proportional for every class.
     """
     groups = by_class(fingerprint, np.asarray(labels, np.int64), draw)
-    if balanced:
-        turn = np.concatenate([np.arange(len(group)) for group in groups])
-        kind = np.concatenate([np.full(len(group), c) for c, group in enumerate(groups)])
-        return np.concatenate(groups)[np.lexsort((kind, turn))]
-    return _take(groups, interleave([len(group) for group in groups], len(labels)))
+    counts = [len(group) for group in groups]
+    return _take(groups, in_turn(counts) if balanced else interleave(counts, len(labels)))
+
+
+def in_turn(counts: list[int]) -> NDArray[np.int64]:
+    """Return the class of each image of a balanced order: one image of each class in turn, until a class is used up."""
+    turn = np.concatenate([np.arange(count) for count in counts])
+    kind = np.repeat(np.arange(len(counts)), counts)
+    return kind[np.lexsort((kind, turn))]
 
 
 def _take(groups: list[Indices], classes: NDArray[np.int64]) -> Indices:
@@ -98,8 +102,7 @@ def long_tail(counts: list[int], factor: float, size: int) -> list[int]:
     This is the profile of Cui et al. 2019 (arXiv:1901.05555). A class without an image in the pool has no share. Raises
     UserError if the pool has too few images of a class.
     """
-    ladder = max(len(counts) - 1, 1)
-    shares = [round(2**20 * factor ** (-c / ladder)) if count else 0 for c, count in enumerate(counts)]
+    shares = tail_shares(counts, factor)
     taken = np.bincount(interleave(shares, size), minlength=len(counts))
     for c, (wanted, held) in enumerate(zip(taken.tolist(), counts, strict=True)):
         if wanted > held:
@@ -108,6 +111,12 @@ def long_tail(counts: list[int], factor: float, size: int) -> list[int]:
                 remedy="choose a smaller size or a smaller imbalance",
             )
     return shares
+
+
+def tail_shares(counts: list[int], factor: float) -> list[int]:
+    """Return the shares of `long_tail`, whether or not the pool has enough images."""
+    ladder = max(len(counts) - 1, 1)
+    return [round(2**20 * factor ** (-c / ladder)) if count else 0 for c, count in enumerate(counts)]
 
 
 def noisy(labels: NDArray[np.int64], share: float, fingerprint: str, draw: int, classes: int) -> NDArray[np.int64]:
@@ -127,6 +136,23 @@ def noisy(labels: NDArray[np.int64], share: float, fingerprint: str, draw: int, 
 def holdout_size(pool: int) -> int:
     """Return how many images the hold-out takes of a pool: the last min(1,000, 20 %) of a draw's order."""
     return min(1000, pool // 5)
+
+
+def largest_tuned(run: Run, counts: list[int]) -> int:
+    """Return the largest size, up to the run's own, at which its labelled images leave the hold-out alone.
+
+    counts: images of each class of the pool, from which the run takes its images by a draw. Return 0 if no size does.
+    """
+    left = sum(counts) - holdout_size(sum(counts))
+    if left == sum(counts):
+        return 0
+    if not run.balanced and run.imbalance == 1:
+        return min(run.size, left)
+    free = np.bincount(interleave(counts, left), minlength=len(counts))  # images of each class before the hold-out
+    classes = in_turn(counts) if run.balanced else interleave(tail_shares(counts, run.imbalance), run.size)
+    places = [np.flatnonzero(classes[: run.size] == c) for c in range(len(counts))]
+    reaching = [place[spared] for place, spared in zip(places, free, strict=True) if len(place) > spared]
+    return int(min(reaching, default=run.size))
 
 
 def smallest_size(counts: list[int]) -> int:

@@ -97,6 +97,27 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
 
 
+def check_holdout(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, manifest_length: int = 0) -> None:
+    """Raise UserError for a run that is evaluated on the hold-out, and whose labelled images reach into it.
+
+    manifest_length: images of the manifest, if runs have one. Their hold-out is taken from the other images.
+    """
+    largest: dict[tuple[Any, ...], int] = {}
+    for run in runs:
+        task, summary = catalogue.TASKS[run.task], data[run.dataset]
+        if not task.labelled or summary.own_holdout or not (task.evaluated_on == "holdout" or run.monitor):
+            continue
+        cell = (run.dataset, run.size, run.balanced, run.imbalance)
+        if cell not in largest:
+            largest[cell] = subsets.largest_tuned(run, list(summary.counts))
+        works = run.size if run.manifest and manifest_length < summary.pool else largest[cell]
+        if works < run.size:
+            raise UserError(
+                f"{label(run)}: size {run.size} reaches into the hold-out of {summary.name}",
+                f"the largest size that works is {works}" if works else "its pool is too small to have one",
+            )
+
+
 def check_names(runs: Iterable[Run]) -> None:
     """Raise UserError for a regime or a protocol that the catalogue does not have."""
     for kind, names in (("regime", catalogue.REGIMES), ("protocol", catalogue.PROTOCOLS)):

@@ -91,6 +91,12 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("train --backbone resnet_micro --task pretrain", "resnet_micro can't take the regime 'mae'"),
         ("train --backbone vit_micro --size 100 --weights w.pth", "no weights file w.pth"),
         ("train --backbone vit_micro --size 100 --task clasify", "unknown task 'clasify'; did you mean 'classify'?"),
+        (
+            "train --backbone vit_micro --size 9500 --task tune --set learning_rate=0.001",
+            "tune lr 0.001 draw 0 seed 0: size 9500 reaches into the hold-out of fashion_mnist_12k; "
+            "the largest size that works is 9000",
+        ),
+        ("train --backbone vit_micro --size 9001 --set monitor=3", "the largest size that works is 9000"),
         ("train --backbone vit_micro --size -3", "size -3 is negative"),
         ("train --backbone vit_mirco --size 100", "backbone 'vit_mirco'; did you mean 'vit_micro'?"),
         ("train --backbone vit_micro --size 100 --regime maee", "unknown regime 'maee'; did you mean 'mae'?"),
