@@ -30,7 +30,7 @@ def experiment(profile: str) -> Experiment:
     trials = [
         trial
         for cell in cells(runs)
-        for trial in grid(replace(cell, task="tune"), replicate=(REPLICATE,), learning_rate=GRID)
+        for trial in grid(replace(cell, task="tune", blocks=0), replicate=(REPLICATE,), learning_rate=GRID)
     ]
     return Experiment(question="Which learning rate suits each backbone?", runs=(*pretrainings, *trials))
 

@@ -1,7 +1,7 @@
 """Select the images that a run is trained on: the order of a pool, and a prefix of it (DESIGN 3.2). No torch.
 
-The order is a pure function of (fingerprint, draw). It uses hashes and integers and no random-number library, so it is
-the same on every platform and version. Every prefix is a subset, hence subsets are nested.
+The order is a pure function of (fingerprint, blocks, draw). It uses hashes and integers and no random-number library,
+so it is the same on every platform and version. Every prefix is a subset, hence subsets are nested.
 """
 
 import hashlib
@@ -37,12 +37,32 @@ def keys(fingerprint: str, draw: int, count: int) -> list[bytes]:
     return digests
 
 
-def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int) -> list[Indices]:
-    """Return for each class, from 0 to the largest label, its images' indices sorted by key."""
-    key = np.array(keys(fingerprint, draw, len(labels)), dtype="S16").view(">u8").reshape(-1, 2)
+def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int, blocks: int = 0) -> list[Indices]:
+    """Return for each class, from 0 to the largest label, its images' indices sorted by key.
+
+    With blocks = k it is every k-th of draw 0's, from the image whose place is `draw`.
+    """
+    key = np.array(keys(fingerprint, 0 if blocks else draw, len(labels)), dtype="S16").view(">u8").reshape(-1, 2)
     order = np.lexsort((key[:, 1], key[:, 0], labels))
     ends = np.cumsum(np.bincount(labels))[:-1]
-    return np.split(order.astype(np.int64), ends)
+    groups = np.split(order.astype(np.int64), ends)
+    return [group[draw::blocks] for group in groups] if blocks else groups
+
+
+def block_counts(counts: list[int], blocks: int, draw: int) -> list[int]:
+    """Return the images of each class in one of the blocks of a pool. Without blocks it is the pool's.
+
+    Raises UserError if a class of the pool has fewer images than there are blocks.
+    """
+    if not blocks:
+        return counts
+    for c, count in enumerate(counts):
+        if 0 < count < blocks:
+            raise UserError(
+                f"{blocks} blocks leave a block without class {c}, of which the pool has {count} images",
+                f"at most {min(count for count in counts if count)} blocks",
+            )
+    return [len(range(draw, count, blocks)) for count in counts]
 
 
 def interleave(shares: list[int], length: int) -> NDArray[np.int64]:
@@ -69,15 +89,23 @@ def interleave(shares: list[int], length: int) -> NDArray[np.int64]:
     return order
 
 
-def order(fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: bool = False) -> Indices:
-    """Return the pool's indices (M,) in the order of one draw. Every prefix is a subset.
+def order(
+    fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: bool = False, blocks: int = 0
+) -> Indices:
+    """Return the pool's indices (M,) in the order of one draw, or those of one block. Every prefix is a subset.
 
     labels: (M,) class numbers. balanced: the classes take turns, so that prefixes have equal counts until the smallest
-    class is used up. Otherwise every prefix is within one image of proportional for every class.
+    class is used up. Otherwise every prefix is within one image of proportional for every class. blocks: how many
+    disjoint blocks draw 0's order is cut into. Then the order is that of block `draw`, about M / blocks images.
     """
-    groups = by_class(fingerprint, np.asarray(labels, np.int64), draw)
+    groups = by_class(fingerprint, np.asarray(labels, np.int64), draw, blocks)
     counts = [len(group) for group in groups]
-    return _take(groups, in_turn(counts) if balanced else interleave(counts, len(labels)))
+    return _take(groups, in_turn(counts) if balanced else interleave(counts, sum(counts)))
+
+
+def whole_order(run: Run, labels: NDArray[np.int64], fingerprint: str) -> Indices:
+    """Return the order of the whole pool whose end is a run's hold-out: its draw's, or draw 0's if it reads a block."""
+    return order(fingerprint, labels, 0 if run.blocks else run.draw)
 
 
 def in_turn(counts: list[int]) -> NDArray[np.int64]:
@@ -146,10 +174,15 @@ def largest_tuned(run: Run, counts: list[int]) -> int:
     left = sum(counts) - holdout_size(sum(counts))
     if left == sum(counts):
         return 0
-    if not run.balanced and run.imbalance == 1:
+    proportional = not run.balanced and run.imbalance == 1
+    if proportional and not run.blocks:
         return min(run.size, left)
-    free = np.bincount(interleave(counts, left), minlength=len(counts))  # images of each class before the hold-out
-    classes = in_turn(counts) if run.balanced else interleave(tail_shares(counts, run.imbalance), run.size)
+    free = np.bincount(interleave(counts, left), minlength=len(counts)).tolist()  # of each class, before the hold-out
+    if run.blocks:
+        free = [len(range(run.draw, count, run.blocks)) for count in free]
+        counts = block_counts(counts, run.blocks, run.draw)
+    shares = counts if proportional else tail_shares(counts, run.imbalance)
+    classes = in_turn(counts) if run.balanced else interleave(shares, run.size)
     places = [np.flatnonzero(classes[: run.size] == c) for c in range(len(counts))]
     reaching = [place[spared] for place, spared in zip(places, free, strict=True) if len(place) > spared]
     return int(min(reaching, default=run.size))
@@ -175,22 +208,24 @@ def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: In
     """Return the images that a run trains on, and the hold-out on which it may be evaluated before its last step.
 
     labels: (M,) of the pool. ranking: a manifest's order, instead of a draw's. A run of size 0 (a pretraining on the
-    pool) takes all images. The hold-out is the last min(1,000, 20 %) of the draw's order, or None if the subset reaches
+    pool) takes all images. The hold-out is the last min(1,000, 20 %) of `whole_order`, or None if the subset reaches
     into it. Raises UserError if the size exceeds the pool or leaves a class without an image.
     """
     labels = np.asarray(labels, np.int64)
-    counts = np.bincount(labels).tolist()
-    ranked = order(fingerprint, labels, run.draw) if ranking is None else ranking
+    counts = block_counts(np.bincount(labels).tolist(), run.blocks, run.draw)
+    ranked = order(fingerprint, labels, run.draw, blocks=run.blocks) if ranking is None else ranking
     size = run.size or len(ranked)
     if size > len(ranked):
-        raise UserError(f"size {size} exceeds the {len(ranked)} images of the {'manifest' if run.manifest else 'pool'}")
+        part = "manifest" if run.manifest else "block" if run.blocks else "pool"
+        raise UserError(f"size {size} exceeds the {len(ranked)} images of the {part}")
     chosen = _chosen(run, labels, counts, fingerprint, ranked, size)
     missing = np.flatnonzero((np.bincount(labels[chosen], minlength=len(counts)) == 0) & (np.array(counts) > 0))
     if run.size and missing.size:
         known = ranking is None and run.imbalance == 1
         remedy = f"the smallest size that works is {smallest_size(counts)}" if known else "choose a larger size"
         raise UserError(f"size {size} leaves class {missing[0]} without an image", remedy=remedy)
-    holdout = _holdout(labels, fingerprint, ranked, is_draw=ranking is None)
+    whole = whole_order(run, labels, fingerprint) if run.blocks else ranked
+    holdout = _holdout(labels, fingerprint, whole, is_draw=ranking is None)
     if not len(holdout) or np.intersect1d(chosen, holdout).size:
         return Selection(chosen, _labels(run, labels, fingerprint)[chosen], None)
     return Selection(chosen, _labels(run, labels, fingerprint)[chosen], holdout)
@@ -218,6 +253,6 @@ def _chosen(
         raise UserError("balanced and imbalance exclude each other", remedy="remove one of them")
     if run.balanced:
         check_balanced(counts, size)
-        return order(fingerprint, labels, run.draw, balanced=True)[:size]
+        return order(fingerprint, labels, run.draw, balanced=True, blocks=run.blocks)[:size]
     shares = long_tail(counts, run.imbalance, size)
-    return _take(by_class(fingerprint, labels, run.draw), interleave(shares, size))
+    return _take(by_class(fingerprint, labels, run.draw, run.blocks), interleave(shares, size))

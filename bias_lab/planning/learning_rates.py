@@ -208,7 +208,7 @@ def trials(runs: Iterable[Run], rates: Rates, *, largest: int) -> list[Run]:
             model = min(arm, key=lambda run: abs(math.log(run.size / size)))
             for draw, seed in rates.replicates:
                 for rate in rates.grid():
-                    trial = replace(model, task=TRIAL, size=size, draw=draw, seed=seed, learning_rate=rate)
+                    trial = replace(model, task=TRIAL, size=size, draw=draw, seed=seed, learning_rate=rate, blocks=0)
                     planned[trial] = None
     return list(planned)
 

@@ -113,6 +113,9 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("datasets check", "which dataset is to be checked?"),
         ("bench dat", "unknown benchmark 'dat'; did you mean 'data'?"),
         ("subset fashion_mnist_12k --sizes 20000 --out m.parquet", "size 20000 exceeds the 10000 images"),
+        ("subset fashion_mnist_12k --blocks 3 --draw 3 --out m.parquet", "draw 3 is none of 3 blocks; 0 to 2"),
+        ("train --backbone vit_micro --size 100 --draw 5 --set blocks=5", "draw 5 is none of 5 blocks; 0 to 4"),
+        ("sweep STUDY --set blocks=50 --sizes 300", "size 300 exceeds the 200 training images of one of 50 blocks of"),
         ("subset nowhere --out m.parquet", "unknown dataset 'nowhere'"),
     ],
 )

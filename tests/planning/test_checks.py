@@ -20,6 +20,7 @@ AFTER = replace(ONE, regime="mae", source="pool", pretraining=run_id(BEFORE))
 SUBSETS: list[tuple[str, Any]] = [
     ("size", 50),
     ("draw", 1),
+    ("blocks", 4),
     ("balanced", True),
     ("imbalance", 10.0),
     ("manifest", "ab"),
@@ -43,6 +44,17 @@ def test_a_profiles_size_over_the_pool_is_left_out_with_a_line() -> None:
 def test_a_typed_size_over_the_pool_is_refused() -> None:
     with pytest.raises(UserError, match="size 121 exceeds the 120 training images of photos"):
         checks.fit_sizes(sized(100, 121), POOL, typed=True)
+
+
+def test_the_smallest_block_bounds_the_sizes_of_all_draws() -> None:
+    runs = [replace(ONE, size=size, draw=draw, blocks=7) for size in (15, 16) for draw in (0, 6)]
+    kept, lines = checks.fit_sizes([*runs, *sized(120)], POOL, typed=False)
+    assert kept == [*runs[:2], *sized(120)]
+    assert lines == ["left out: size 16 exceeds the 15 training images of one of 7 blocks of photos"]
+    with pytest.raises(UserError, match="no size of this profile fits one of 7 blocks of photos: 16; .* works is 15"):
+        checks.fit_sizes(runs[2:], POOL, typed=False)
+    with pytest.raises(UserError, match="30 blocks leave a block without class 2, .*; at most 20 blocks"):
+        checks.fit_sizes([replace(ONE, blocks=30)], POOL, typed=False)
 
 
 def test_a_size_below_the_number_of_classes_is_refused() -> None:
@@ -284,7 +296,13 @@ def test_no_other_run_is_held_to_the_hold_out() -> None:
         checks.check_holdout([replace(trial, size=2)], {"own": DatasetSummary(name="few", counts=(2, 2), side=64)})
 
 
-@pytest.mark.parametrize("changes", [{}, {"balanced": True}, {"imbalance": 3.0}, {"imbalance": 20.0}])
+BLOCKS = dict(blocks=2, draw=1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"balanced": True}, {"imbalance": 3.0}, {"imbalance": 20.0}, BLOCKS, {**BLOCKS, "balanced": True}],
+)
 @pytest.mark.parametrize("counts", [(60, 40, 20), (30, 30), (7, 90, 33)])
 def test_planning_and_the_selection_of_images_agree_on_the_hold_out(
     counts: tuple[int, ...], changes: dict[str, Any]

@@ -104,6 +104,11 @@ def test_trials_are_the_others_grid_and_sizes_on_draws_that_no_sweep_uses() -> N
     assert {(run.task, run.draw >= 1000, run.seed >= 1000, run.budget) for run in trials} == {("tune", True, True, 1.0)}
 
 
+def test_trials_are_on_the_whole_pool_where_the_runs_read_blocks() -> None:
+    trials = learning_rates.trials([replace(ONE, size=50, draw=2, blocks=3)], Rates(), largest=800)
+    assert {(run.draw, run.blocks) for run in trials} == {(1000, 0)}
+
+
 def test_without_a_table_the_plans_own_ends_are_tuned_and_the_hold_out_left_alone() -> None:
     trials = learning_rates.trials([replace(ONE, size=size) for size in (50, 200, 1000)], Rates(), largest=800)
     assert {run.size for run in trials} == {50, 800}
