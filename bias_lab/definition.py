@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import TASKS
+from bias_lab.catalogue import OPTIMIZERS, TASKS
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -69,6 +69,7 @@ class Run:
     drop_duplicates: bool = False  # leave out training images that are in the test split too
     # the training
     recipe: str = "plain"  # the name of the settings below, with `+FIELD=VALUE` for what --set changed
+    optimizer: str = "adamw"  # a name of catalogue/optimizers.py
     samples_seen: int = 16_000  # images seen in all
     batch_size: int = 32
     learning_rate: float | None = None  # None: the tuned one (tuned.json), filled in by planning
@@ -104,6 +105,8 @@ class Run:
                 raise UserError(f"{name} {getattr(self, name)} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest names its images itself", remedy="leave balanced and imbalance out")
         if self.blocks:

@@ -94,6 +94,7 @@ _DESCRIBED = [
         "recipe",
         "run",
         """
+        optimizer | text | | optimizer
         batch_size | whole | images | batch size
         learning_rate | real | | learning rate
         weight_decay | real | | weight decay

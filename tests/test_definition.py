@@ -65,8 +65,8 @@ def test_every_field_enters_the_id() -> None:
             changed = not value
         elif field.name == "task":
             changed = "tune"
-        elif field.name == "precision":
-            changed = "bf16"
+        elif field.name in ("precision", "optimizer"):
+            changed = {"precision": "bf16", "optimizer": "muon"}[field.name]
         elif field.name == "imbalance":
             changed = 10.0
         elif value is None:

@@ -79,6 +79,17 @@ def test_a_borrowed_rate_is_its_architectures_then_the_plain_vits() -> None:
     assert learning_rates.borrow(ONE, Rates())[0] == 1e-3
 
 
+def test_each_optimizer_has_its_own_rate_and_borrows_adamw_s(tmp_path: Path) -> None:
+    muon = replace(ONE, optimizer="muon")
+    adamw_alone = table(row(100, 1e-3))
+    assert adamw_alone.row(muon) is None
+    with pytest.raises(UserError, match="this backbone, recipe, optimizer"):
+        learning_rates.resolve(muon, adamw_alone)
+    assert learning_rates.borrow(muon, adamw_alone)[0] == 1e-3
+    both = table(row(100, 1e-3), {**row(100, 3e-3), "optimizer": "muon"})
+    assert [learning_rates.resolve(run, both).learning_rate for run in (ONE, muon)] == [1e-3, 3e-3]
+
+
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     ledger.write_json(path, {"rows": [{"backbone": "vit_micro"}]})
