@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import TASKS
+from bias_lab.catalogue import OPTIMIZERS, TASKS
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -24,7 +24,12 @@ RANGES: list[
 ] = [  # field, condition, what is wrong otherwise, what is allowed
     (name, allows, why, allowed)
     for names, allows, why, allowed in (
-        ("size draw seed crop mixup cutmix colour_jitter", lambda v: v >= 0, "is negative", "it must be 0 or more"),
+        (
+            "size draw blocks seed crop mixup cutmix colour_jitter",
+            lambda v: v >= 0,
+            "is negative",
+            "it must be 0 or more",
+        ),
         ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("samples_seen batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
@@ -50,7 +55,8 @@ class Run:
     task: str = "classify"  # a name of catalogue/tasks.py
     size: int = 0  # N labelled training images (0: none, as in a pretraining on the whole pool)
     image_size: int | None = None  # side in pixels (None: the dataset's own)
-    draw: int = 0  # which order of the pool
+    draw: int = 0  # which order of the pool, or which of its blocks
+    blocks: int = 0  # disjoint parts of draw 0's order, of which `draw` names one (0: each draw has the whole pool)
     seed: int = 0  # initialisation, batch order, augmentation
     monitor: int = 0  # how many times the hold-out is evaluated during the run (0: never)
     regime: str = "scratch"  # where the weights come from before the labelled images are seen
@@ -68,6 +74,7 @@ class Run:
     drop_duplicates: bool = False  # leave out training images that are in the test split too
     # the training
     recipe: str = "plain"  # the name of the settings below, with `+FIELD=VALUE` for what --set changed
+    optimizer: str = "adamw"  # a name of catalogue/optimizers.py
     samples_seen: int = 16_000  # images seen in all
     batch_size: int = 32
     learning_rate: float | None = None  # None: the tuned one (tuned.json), filled in by planning
@@ -103,14 +110,26 @@ class Run:
                 raise UserError(f"{name} {getattr(self, name)} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
+        if self.blocks:
+            self._check_blocks()
         if self.manifest and self.drop_duplicates and not self.dataset.startswith(("folder:", "table:")):
             # duplicates in a user's own images leave the pool when it is indexed, before the manifest is compared
             what = f"a manifest numbers all images of {self.dataset}, but drop_duplicates leaves some out"
             raise UserError(what, remedy="set drop_duplicates=false")
         if TASKS[self.task].labelled and self.size < 1:
             raise UserError(f"a run of task '{self.task}' needs a size", "the number of labelled training images")
+
+    def _check_blocks(self) -> None:
+        """Raise UserError if there is no such block, or if the run takes no images from a block."""
+        if self.draw >= self.blocks:
+            raise UserError(f"draw {self.draw} is none of {self.blocks} blocks", f"0 to {self.blocks - 1}")
+        if self.manifest or not self.size:
+            what = "a manifest names its images itself" if self.manifest else "a run without a size reads no block"
+            raise UserError(what, remedy="leave blocks out")
 
 
 FIELDS = tuple(field.name for field in fields(Run))

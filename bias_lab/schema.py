@@ -77,6 +77,7 @@ _DESCRIBED = [
         recipe | text | | recipe
         intervention | text | | intervention
         budget | real | times | budget
+        blocks | whole | | disjoint blocks of the pool
         balanced | flag | | balanced classes
         label_noise | real | share | label noise
         imbalance | real | times | class imbalance
@@ -93,6 +94,7 @@ _DESCRIBED = [
         "recipe",
         "run",
         """
+        optimizer | text | | optimizer
         batch_size | whole | images | batch size
         learning_rate | real | | learning rate
         weight_decay | real | | weight decay

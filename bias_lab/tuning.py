@@ -18,6 +18,7 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "regime": REQUIRED,
     "size": REQUIRED,
     "intervention": "",
+    "optimizer": DEFAULTS["optimizer"],
 }
 ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
 
@@ -33,7 +34,7 @@ def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
 
     >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
-    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '')
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw')
     """
     return tuple(value(cell, name) for name in KEY)
 

@@ -65,8 +65,8 @@ def test_every_field_enters_the_id() -> None:
             changed = not value
         elif field.name == "task":
             changed = "tune"
-        elif field.name == "precision":
-            changed = "bf16"
+        elif field.name in ("precision", "optimizer"):
+            changed = {"precision": "bf16", "optimizer": "muon"}[field.name]
         elif field.name == "imbalance":
             changed = 10.0
         elif value is None:
@@ -201,3 +201,19 @@ def test_steps_round_up_to_whole_batches() -> None:
     assert steps(replace(ONE, samples_seen=100, batch_size=32)) == 4
     assert steps(replace(ONE, samples_seen=96, batch_size=32)) == 3
     assert steps(replace(ONE, samples_seen=96, batch_size=32, budget=3.0)) == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(draw=3), "draw 3 is none of 3 blocks; 0 to 2"),
+        (dict(manifest="ab"), "a manifest names its images itself; leave blocks out"),
+        (dict(task="pretrain", size=0), "a run without a size reads no block; leave blocks out"),
+        (dict(blocks=-1), "blocks -1 is negative"),
+    ],
+)
+def test_blocks_that_make_no_sense_are_refused(changes: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        replace(ONE, **{"size": 100, "blocks": 3, **changes})
+    assert run_id(replace(ONE, blocks=0)) == run_id(ONE)
+    assert len({run_id(replace(ONE, size=100, blocks=3, draw=draw)) for draw in range(3)}) == 3

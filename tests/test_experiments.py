@@ -9,7 +9,7 @@ import pytest
 from bias_lab import catalogue
 from bias_lab.data.subsets import holdout_size
 from bias_lab.definition import Run, run_id
-from bias_lab.planning import checks, experiment_files
+from bias_lab.planning import checks, experiment_files, plan
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PROFILES = ("smoke", "laptop", "full")
@@ -32,7 +32,7 @@ GOLDEN = {
     ("small_data", "full"): (938, "9687ba6c3809c92f"),
     ("tuning", "smoke"): (89, "ccf4e80a52634f46"),
     ("tuning", "laptop"): (105, "0e6ceab3909ae70b"),
-    ("tuning", "full"): (178, "4d26b381183833a2"),
+    ("tuning", "full"): (178, "9161a3a5a6f2d8cc"),
 }
 
 
@@ -80,6 +80,14 @@ def test_tuning_uses_a_grid_for_all_and_no_draw_of_the_sweep() -> None:
     for run in trials:
         arms.setdefault(replace(run, learning_rate=None), []).append(run.learning_rate)
     assert all(sorted(tried) == [3e-4, 1e-3, 3e-3, 1e-2] for tried in arms.values())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
+    made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
+    assert made.runs == runs_of("tuning", profile)
+    largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.runs, {}).items()}
+    assert all(run.size <= largest[run.dataset] for run in made.runs if run.task == "tune")
 
 
 @pytest.mark.parametrize("name", ["pretraining", "seed_claim", "imagenet_weights"])

@@ -43,7 +43,11 @@ LEVELS = {
     "cli": 11,
 }
 GROUND = {"bias_lab", "bias_lab.errors", "bias_lab.catalogue", "bias_lab.definition", "bias_lab.machine"}
-TUNES = {"bias_lab.planning.experiment_files", "bias_lab.tuning"}  # the experiment that tunes others reads them
+TUNES = {
+    "bias_lab.planning.checks",
+    "bias_lab.planning.experiment_files",
+    "bias_lab.tuning",
+}  # what tuning reads of others
 HEAVY = {"torch", "timm", "lightning", "torchmetrics", "torchvision"}
 LIGHT_ROOMS = ("catalogue", "statistics", "tracking", "planning", "report", "execution", "cli")
 LIGHT = [

@@ -21,8 +21,14 @@ def test_a_run_and_the_row_that_was_tuned_for_it_have_one_key() -> None:
 
 @pytest.mark.parametrize("field", tuning.KEY)
 def test_every_field_of_the_key_tells_cells_apart(field: str) -> None:
-    other = replace(ONE, **{field: 7 if field == "size" else "other"})  # type: ignore[arg-type]
+    value = {"size": 7, "optimizer": "muon"}.get(field, "other")
+    other = replace(ONE, **{field: value})  # type: ignore[arg-type]
     assert tuning.key(other) != tuning.key(ONE)
+
+
+def test_a_row_without_an_optimizer_stands_for_adamw() -> None:
+    assert tuning.key(ROW) == tuning.key({**ROW, "optimizer": "adamw"})
+    assert tuning.words(replace(ONE, optimizer="muon")) == "vit_micro scratch muon"
 
 
 def test_a_row_must_have_what_has_no_default() -> None:

@@ -29,6 +29,7 @@ from bias_lab.catalogue.interventions import (
     intervention,
     intervention_words,
 )
+from bias_lab.catalogue.optimizers import OPTIMIZERS, Optimizer
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
@@ -53,6 +54,7 @@ __all__ = [
     "FRACTALS",
     "INTERVENTIONS",
     "OPEN_BELOW",
+    "OPTIMIZERS",
     "POOL",
     "PROTOCOLS",
     "REGIMES",
@@ -67,6 +69,7 @@ __all__ = [
     "Dataset",
     "Engine",
     "Intervention",
+    "Optimizer",
     "Protocol",
     "Regime",
     "Task",

@@ -238,6 +238,13 @@ def subset(sub: Parser) -> None:
     add("dataset", metavar="DATASET", help="name of a dataset, or a folder of class folders")
     add("--sizes", type=sizes, metavar="N,N", help="sizes that the manifest must serve (default: the whole pool)")
     add("--draw", type=int, default=0, help="draw of the labelled images (default: 0)")
+    add(
+        "--blocks",
+        type=positive,
+        default=0,
+        metavar="K",
+        help="cut draw 0 into K disjoint blocks, of which --draw is one",
+    )
     add("--balanced", action="store_true", help="the same number of images from each class, instead of proportional")
     add("--out", type=Path, required=True, metavar="FILE", help="manifest to write, a parquet file")
     data_root(sub)

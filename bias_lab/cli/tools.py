@@ -80,9 +80,16 @@ def subset(arguments: argparse.Namespace) -> int:
         data = requests.own_data(path, folder, image_size=None, skip_bad=arguments.skip_bad_images)
         place, name = dict(data.place), data.dataset
     pool = manifests.pool(name, place=place, data_root=arguments.data_root)
-    sizes = arguments.sizes or (len(pool.labels),)
-    manifests.write(arguments.out, pool, sizes, arguments.draw, balanced=arguments.balanced)
-    print(f"{arguments.out} lists {max(sizes)} images of {arguments.dataset}, draw {arguments.draw}")
+    length = manifests.write(
+        arguments.out,
+        pool,
+        arguments.sizes or (),
+        arguments.draw,
+        balanced=arguments.balanced,
+        blocks=arguments.blocks,
+    )
+    kind = "block" if arguments.blocks else "draw"
+    print(f"{arguments.out} lists {length} images of {arguments.dataset}, {kind} {arguments.draw}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Select the images that a run is trained on: the order of a pool, and a prefix of it (DESIGN 3.2). No torch.
 
-The order is a pure function of (fingerprint, draw). It uses hashes and integers and no random-number library, so it is
-the same on every platform and version. Every prefix is a subset, hence subsets are nested.
+The order is a pure function of (fingerprint, blocks, draw). It uses hashes and integers and no random-number library,
+so it is the same on every platform and version. Every prefix is a subset, hence subsets are nested.
 """
 
 import hashlib
@@ -37,12 +37,32 @@ def keys(fingerprint: str, draw: int, count: int) -> list[bytes]:
     return digests
 
 
-def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int) -> list[Indices]:
-    """Return for each class, from 0 to the largest label, its images' indices sorted by key."""
-    key = np.array(keys(fingerprint, draw, len(labels)), dtype="S16").view(">u8").reshape(-1, 2)
+def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int, blocks: int = 0) -> list[Indices]:
+    """Return for each class, from 0 to the largest label, its images' indices sorted by key.
+
+    With blocks = k it is every k-th of draw 0's, from the image whose place is `draw`.
+    """
+    key = np.array(keys(fingerprint, 0 if blocks else draw, len(labels)), dtype="S16").view(">u8").reshape(-1, 2)
     order = np.lexsort((key[:, 1], key[:, 0], labels))
     ends = np.cumsum(np.bincount(labels))[:-1]
-    return np.split(order.astype(np.int64), ends)
+    groups = np.split(order.astype(np.int64), ends)
+    return [group[draw::blocks] for group in groups] if blocks else groups
+
+
+def block_counts(counts: list[int], blocks: int, draw: int) -> list[int]:
+    """Return the images of each class in one of the blocks of a pool. Without blocks it is the pool's.
+
+    Raises UserError if a class of the pool has fewer images than there are blocks.
+    """
+    if not blocks:
+        return counts
+    for c, count in enumerate(counts):
+        if 0 < count < blocks:
+            raise UserError(
+                f"{blocks} blocks leave a block without class {c}, of which the pool has {count} images",
+                f"at most {min(count for count in counts if count)} blocks",
+            )
+    return [len(range(draw, count, blocks)) for count in counts]
 
 
 def interleave(shares: list[int], length: int) -> NDArray[np.int64]:
@@ -69,18 +89,30 @@ def interleave(shares: list[int], length: int) -> NDArray[np.int64]:
     return order
 
 
-def order(fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: bool = False) -> Indices:
-    """Return the pool's indices (M,) in the order of one draw. Every prefix is a subset.
+def order(
+    fingerprint: str, labels: NDArray[np.int64], draw: int, *, balanced: bool = False, blocks: int = 0
+) -> Indices:
+    """Return the pool's indices (M,) in the order of one draw, or those of one block. Every prefix is a subset.
 
     labels: (M,) class numbers. balanced: the classes take turns, so that prefixes have equal counts until the smallest
-    class is used up. Otherwise every prefix is within one image of proportional for every class.
+    class is used up. Otherwise every prefix is within one image of proportional for every class. blocks: how many
+    disjoint blocks draw 0's order is cut into. Then the order is that of block `draw`, about M / blocks images.
     """
-    groups = by_class(fingerprint, np.asarray(labels, np.int64), draw)
-    if balanced:
-        turn = np.concatenate([np.arange(len(group)) for group in groups])
-        kind = np.concatenate([np.full(len(group), c) for c, group in enumerate(groups)])
-        return np.concatenate(groups)[np.lexsort((kind, turn))]
-    return _take(groups, interleave([len(group) for group in groups], len(labels)))
+    groups = by_class(fingerprint, np.asarray(labels, np.int64), draw, blocks)
+    counts = [len(group) for group in groups]
+    return _take(groups, in_turn(counts) if balanced else interleave(counts, sum(counts)))
+
+
+def whole_order(run: Run, labels: NDArray[np.int64], fingerprint: str) -> Indices:
+    """Return the order of the whole pool whose end is a run's hold-out: its draw's, or draw 0's if it reads a block."""
+    return order(fingerprint, labels, 0 if run.blocks else run.draw)
+
+
+def in_turn(counts: list[int]) -> NDArray[np.int64]:
+    """Return the class of each image of a balanced order: one image of each class in turn, until a class is used up."""
+    turn = np.concatenate([np.arange(count) for count in counts])
+    kind = np.repeat(np.arange(len(counts)), counts)
+    return kind[np.lexsort((kind, turn))]
 
 
 def _take(groups: list[Indices], classes: NDArray[np.int64]) -> Indices:
@@ -98,8 +130,7 @@ def long_tail(counts: list[int], factor: float, size: int) -> list[int]:
     This is the profile of Cui et al. 2019 (arXiv:1901.05555). A class without an image in the pool has no share. Raises
     UserError if the pool has too few images of a class.
     """
-    ladder = max(len(counts) - 1, 1)
-    shares = [round(2**20 * factor ** (-c / ladder)) if count else 0 for c, count in enumerate(counts)]
+    shares = tail_shares(counts, factor)
     taken = np.bincount(interleave(shares, size), minlength=len(counts))
     for c, (wanted, held) in enumerate(zip(taken.tolist(), counts, strict=True)):
         if wanted > held:
@@ -108,6 +139,12 @@ def long_tail(counts: list[int], factor: float, size: int) -> list[int]:
                 remedy="choose a smaller size or a smaller imbalance",
             )
     return shares
+
+
+def tail_shares(counts: list[int], factor: float) -> list[int]:
+    """Return the shares of `long_tail`, whether or not the pool has enough images."""
+    ladder = max(len(counts) - 1, 1)
+    return [round(2**20 * factor ** (-c / ladder)) if count else 0 for c, count in enumerate(counts)]
 
 
 def noisy(labels: NDArray[np.int64], share: float, fingerprint: str, draw: int, classes: int) -> NDArray[np.int64]:
@@ -127,6 +164,28 @@ def noisy(labels: NDArray[np.int64], share: float, fingerprint: str, draw: int, 
 def holdout_size(pool: int) -> int:
     """Return how many images the hold-out takes of a pool: the last min(1,000, 20 %) of a draw's order."""
     return min(1000, pool // 5)
+
+
+def largest_tuned(run: Run, counts: list[int]) -> int:
+    """Return the largest size, up to the run's own, at which its labelled images leave the hold-out alone.
+
+    counts: images of each class of the pool, from which the run takes its images by a draw. Return 0 if no size does.
+    """
+    left = sum(counts) - holdout_size(sum(counts))
+    if left == sum(counts):
+        return 0
+    proportional = not run.balanced and run.imbalance == 1
+    if proportional and not run.blocks:
+        return min(run.size, left)
+    free = np.bincount(interleave(counts, left), minlength=len(counts)).tolist()  # of each class, before the hold-out
+    if run.blocks:
+        free = [len(range(run.draw, count, run.blocks)) for count in free]
+        counts = block_counts(counts, run.blocks, run.draw)
+    shares = counts if proportional else tail_shares(counts, run.imbalance)
+    classes = in_turn(counts) if run.balanced else interleave(shares, run.size)
+    places = [np.flatnonzero(classes[: run.size] == c) for c in range(len(counts))]
+    reaching = [place[spared] for place, spared in zip(places, free, strict=True) if len(place) > spared]
+    return int(min(reaching, default=run.size))
 
 
 def smallest_size(counts: list[int]) -> int:
@@ -150,22 +209,24 @@ def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: In
     """Return the images that a run trains on, and the hold-out on which it may be evaluated before its last step.
 
     labels: (M,) of the pool. ranking: a manifest's order, instead of a draw's. A run of size 0 (a pretraining on the
-    pool) takes all images. The hold-out is the last min(1,000, 20 %) of the draw's order, or None if the subset reaches
+    pool) takes all images. The hold-out is the last min(1,000, 20 %) of `whole_order`, or None if the subset reaches
     into it. Raises UserError if the size exceeds the pool or leaves a class without an image.
     """
     labels = np.asarray(labels, np.int64)
-    counts = np.bincount(labels).tolist()
-    ranked = order(fingerprint, labels, run.draw) if ranking is None else ranking
+    counts = block_counts(np.bincount(labels).tolist(), run.blocks, run.draw)
+    ranked = order(fingerprint, labels, run.draw, blocks=run.blocks) if ranking is None else ranking
     size = run.size or len(ranked)
     if size > len(ranked):
-        raise UserError(f"size {size} exceeds the {len(ranked)} images of the {'manifest' if run.manifest else 'pool'}")
+        part = "manifest" if run.manifest else "block" if run.blocks else "pool"
+        raise UserError(f"size {size} exceeds the {len(ranked)} images of the {part}")
     chosen = _chosen(run, labels, counts, fingerprint, ranked, size)
     missing = np.flatnonzero((np.bincount(labels[chosen], minlength=len(counts)) == 0) & (np.array(counts) > 0))
     if run.size and missing.size:
         known = ranking is None and run.imbalance == 1
         remedy = f"the smallest size that works is {smallest_size(counts)}" if known else "choose a larger size"
         raise UserError(f"size {size} leaves class {missing[0]} without an image", remedy=remedy)
-    holdout = _holdout(labels, fingerprint, ranked, is_draw=ranking is None)
+    whole = whole_order(run, labels, fingerprint) if run.blocks else ranked
+    holdout = _holdout(labels, fingerprint, whole, is_draw=ranking is None)
     if not len(holdout) or np.intersect1d(chosen, holdout).size:
         return Selection(chosen, _labels(run, labels, fingerprint)[chosen], None)
     return Selection(chosen, _labels(run, labels, fingerprint)[chosen], holdout)
@@ -193,6 +254,6 @@ def _chosen(
         raise UserError("balanced and imbalance exclude each other", remedy="remove one of them")
     if run.balanced:
         check_balanced(counts, size)
-        return order(fingerprint, labels, run.draw, balanced=True)[:size]
+        return order(fingerprint, labels, run.draw, balanced=True, blocks=run.blocks)[:size]
     shares = long_tail(counts, run.imbalance, size)
-    return _take(by_class(fingerprint, labels, run.draw), interleave(shares, size))
+    return _take(by_class(fingerprint, labels, run.draw, run.blocks), interleave(shares, size))

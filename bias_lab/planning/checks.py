@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +15,15 @@ from bias_lab.schema import label
 
 FEW = 5  # labelled images a class. A size below gets a warning
 GRID = 4  # patches a side. A patch that gives fewer gets a warning
-SUBSET = ("size", "draw", "manifest", "balanced", "imbalance", "drop_duplicates")  # fields that determine a subset
+SUBSET = (
+    "size",
+    "draw",
+    "blocks",
+    "manifest",
+    "balanced",
+    "imbalance",
+    "drop_duplicates",
+)  # fields that determine a subset
 STARTS = {  # field that a regime may need → where its value comes from
     "pretraining": "give --pretraining RUN to `bias-lab train`, or in an experiment file run_id(…) of the pretraining",
     "weights": "give a timm name or a file with --weights, or in the field of an experiment file",
@@ -45,6 +53,16 @@ class DatasetSummary:
         """The largest subset that leaves the hold-out alone."""
         return self.pool if self.own_holdout else self.pool - subsets.holdout_size(self.pool)
 
+    def smallest_block(self, blocks: int) -> "DatasetSummary":
+        """Return the summary of the smallest of so many blocks of the pool, of the pool itself for 0.
+
+        Raises UserError if a block would lack a class.
+        """
+        if not blocks:
+            return self
+        counts = tuple(subsets.block_counts(list(self.counts), blocks, blocks - 1))
+        return replace(self, name=f"one of {blocks} blocks of {self.name}", counts=counts)
+
 
 def summaries(runs: Iterable[Run], own: Mapping[str, DatasetSummary]) -> dict[str, DatasetSummary]:
     """Return `Run.dataset` → summary, of the user's `own` data and of the catalogue.
@@ -62,18 +80,20 @@ def summaries(runs: Iterable[Run], own: Mapping[str, DatasetSummary]) -> dict[st
 def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed: bool) -> tuple[list[Run], list[str]]:
     """Return the runs whose size their pool can give, and a line for each size of the profile that is left out.
 
+    Of blocks the smallest must give the size, so that all draws of a size stay or go.
+
     typed: the user typed the sizes. Raises UserError for a typed size that does not fit, and if no size is left.
     """
     runs = list(runs)
-    bounds: dict[str, tuple[int, int]] = {}
-    out: dict[str, dict[int, str]] = defaultdict(dict)
-    for dataset, size in dict.fromkeys((run.dataset, run.size) for run in runs if run.size):
-        summary = data[dataset]
+    bounds: dict[tuple[str, int], tuple[int, int]] = {}
+    out: dict[tuple[str, int], dict[int, str]] = defaultdict(dict)
+    for dataset, blocks, size in dict.fromkeys((run.dataset, run.blocks, run.size) for run in runs if run.size):
+        pool, summary = (dataset, blocks), data[dataset].smallest_block(blocks)
         if not summary.pool or size * min(summary.counts) >= summary.pool >= size:
             continue  # every class is within one image of its share, so it has one
-        if dataset not in bounds:
-            bounds[dataset] = (subsets.smallest_size(list(summary.counts)), summary.pool)
-        low, high = bounds[dataset]
+        if pool not in bounds:
+            bounds[pool] = (subsets.smallest_size(list(summary.counts)), summary.pool)
+        low, high = bounds[pool]
         if low <= size <= high:
             continue
         if size > high:
@@ -84,17 +104,39 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
             why = f"size {size} leaves a class of {summary.name} without an image"
         if typed:
             raise UserError(why, f"{low} to {high} work" if low < high else f"{high} works")
-        out[dataset][size] = why
-    kept = [run for run in runs if run.size not in out[run.dataset]]
+        out[pool][size] = why
+    kept = [run for run in runs if run.size not in out[run.dataset, run.blocks]]
     if runs and not any(run.size for run in kept) and any(run.size for run in runs):
-        dataset = next(iter(out))
-        low, high = bounds[dataset]
+        pool = next(pool for pool, sizes in out.items() if sizes)
+        low, high = bounds[pool]
         raise UserError(
-            f"no size of this profile fits {data[dataset].name}: {', '.join(map(str, sorted(out[dataset])))}",
+            f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
+            f"{', '.join(map(str, sorted(out[pool])))}",
             f"sizes from {low} to {high} work",
             f"add --sizes {max(low, high // 10)},{high}" if high // 10 > low else f"add --sizes {high}",
         )
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
+
+
+def check_holdout(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, manifest_length: int = 0) -> None:
+    """Raise UserError for a run that is evaluated on the hold-out, and whose labelled images reach into it.
+
+    manifest_length: images of the manifest, if runs have one. Their hold-out is taken from the other images.
+    """
+    largest: dict[tuple[Any, ...], int] = {}
+    for run in runs:
+        task, summary = catalogue.TASKS[run.task], data[run.dataset]
+        if not task.labelled or summary.own_holdout or not (task.evaluated_on == "holdout" or run.monitor):
+            continue
+        cell = (run.dataset, run.size, run.balanced, run.imbalance, run.blocks, run.blocks and run.draw)
+        if cell not in largest:
+            largest[cell] = subsets.largest_tuned(run, list(summary.counts))
+        works = run.size if run.manifest and manifest_length < summary.pool else largest[cell]
+        if works < run.size:
+            raise UserError(
+                f"{label(run)}: size {run.size} reaches into the hold-out of {summary.name}",
+                f"the largest size that works is {works}" if works else "its pool is too small to have one",
+            )
 
 
 def check_names(runs: Iterable[Run]) -> None:

@@ -116,7 +116,7 @@ def resolve(run: Run, rates: Rates) -> Run:
             raise UserError(f"no tuned learning rate for backbone '{run.backbone}'", f"did you mean '{near}'?")
         raise UserError(
             f"no tuned learning rate for {label(run)}",
-            "tuned.json has none for this backbone, recipe, regime and intervention",
+            "tuned.json has none for this backbone, recipe, optimizer, regime and intervention",
             "run experiments/tuning.py, or add --tune (tunes first), --no-tune (borrows one) or --set learning_rate=…",
         )
     return replace(run, learning_rate=float(row["learning_rate"]))
@@ -136,14 +136,16 @@ def borrow(run: Run, rates: Rates) -> tuple[float, str]:
     """Return a learning rate for a run that is not tuned, and where it is from, in words.
 
     The order is the backbone itself, backbones of its architecture, `vit_micro`, `resnet_micro` and a common value. For
-    each backbone it is the run's own arm, the arm without its intervention, and the plain recipe from scratch.
+    each backbone it is the run's own arm, the arm without its intervention, the plain recipe from scratch, and the same
+    with the default optimizer (Muon's updates are scaled to the size of AdamW's).
     """
     kind = catalogue.architecture(run.backbone)
     kin = sorted({row["backbone"] for row in rates.rows if catalogue.architecture(row["backbone"]) == kind})
     bare = replace(run, intervention="")
     simplest = replace(bare, recipe=DEFAULTS["recipe"], regime=DEFAULTS["regime"])
+    usual = replace(simplest, optimizer=DEFAULTS["optimizer"])
     for name in (run.backbone, *kin, "vit_micro", "resnet_micro"):
-        for like in (run, bare, simplest):
+        for like in (run, bare, simplest, usual):
             row = rates.row(replace(like, backbone=name, backbone_source=""))
             if row is not None:
                 return float(row["learning_rate"]), f"{name}'s at N = {row['size']}"
@@ -208,7 +210,7 @@ def trials(runs: Iterable[Run], rates: Rates, *, largest: int) -> list[Run]:
             model = min(arm, key=lambda run: abs(math.log(run.size / size)))
             for draw, seed in rates.replicates:
                 for rate in rates.grid():
-                    trial = replace(model, task=TRIAL, size=size, draw=draw, seed=seed, learning_rate=rate)
+                    trial = replace(model, task=TRIAL, size=size, draw=draw, seed=seed, learning_rate=rate, blocks=0)
                     planned[trial] = None
     return list(planned)
 

@@ -30,7 +30,7 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-COLUMNED = ("intervention", "budget", "protocol")  # fields that do not enter the recipe's name
+COLUMNED = ("intervention", "budget", "protocol", "blocks", "optimizer")  # fields that do not enter the recipe's name
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
@@ -122,8 +122,8 @@ def to_manifest(runs: Iterable[Run], digest: str) -> list[Run]:
 
     def change(run: Run) -> Run:
         if pretrains(run):
-            return replace(run, manifest=digest) if run.source == catalogue.SUBSET else run
-        return replace(run, manifest=digest, draw=0, seed=seeds[run.draw, run.seed])
+            return replace(run, manifest=digest, blocks=0) if run.source == catalogue.SUBSET else run
+        return replace(run, manifest=digest, draw=0, blocks=0, seed=seeds[run.draw, run.seed])
 
     return rewrite(runs, change)
 

@@ -105,6 +105,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, summaries, tables)]
     largest = {dataset: summary.largest_tuned for dataset, summary in summaries.items()}
     runs, trials, borrowed = learning_rates.settle(runs, tables, largest, joined, tune=request.tune)
+    checks.check_holdout([*runs, *trials], summaries, manifest_length=request.manifest_length)
     used = learning_rates.used(runs, tables)
     return Plan(
         name=name,

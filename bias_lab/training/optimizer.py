@@ -1,13 +1,21 @@
-"""Make the optimizer: AdamW with parameter groups, warm-up and cosine by step, and a moving average of weights."""
+"""Make the optimizer: AdamW or Muon with parameter groups, warm-up and cosine by step, a moving average of weights."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
 
 import torch
+from timm.optim import muon
 from timm.optim._param_groups import param_groups_layer_decay
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bias_lab.catalogue import OPTIMIZERS
+from bias_lab.definition import DEFAULTS
+from bias_lab.training.job import load
+
+Groups = list[dict[str, Any]]
 _UNDECAYED = ("pos_embed", "cls_token", "mask_token", "dist_token", "relative_position_bias_table")
 
 
@@ -58,6 +66,75 @@ def warmup_cosine(step: int, *, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
+class Maker(Protocol):
+    """Makes one kind of optimizer from parameter groups, each with its learning rate and weight decay."""
+
+    def make(
+        self, model: nn.Module, parameters: Groups, *, learning_rate: float, betas: tuple[float, float]
+    ) -> torch.optim.Optimizer: ...
+
+
+class AdamW:
+    """Makes AdamW (arXiv:1711.05101) for all parameters."""
+
+    def make(
+        self, model: nn.Module, parameters: Groups, *, learning_rate: float, betas: tuple[float, float]
+    ) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, fused=True)
+
+
+class Muon:
+    """Makes timm's Muon (kellerjordan.github.io/posts/muon) for weight matrices, and AdamW for what is set apart.
+
+    AdamW takes what has no weight decay, which includes all vectors, and the output layers. timm adds kernels that are
+    no matrices, such as those of depthwise convolutions. Muon's updates are scaled to the size of AdamW's
+    (arXiv:2502.16982), so that one learning rate serves both.
+    """
+
+    def make(
+        self, model: nn.Module, parameters: Groups, *, learning_rate: float, betas: tuple[float, float]
+    ) -> torch.optim.Optimizer:
+        named = dict(model.named_parameters())
+        apart = {id(named[name]) for name in no_weight_decay_names(model) | output_names(model) if name in named}
+        parts = [
+            {**group, "params": part, "use_fallback": is_apart}
+            for group in parameters
+            for is_apart in (False, True)
+            if (part := [parameter for parameter in group["params"] if (id(parameter) in apart) is is_apart])
+        ]
+        return Float32Muon(parts, lr=learning_rate, betas=betas)
+
+
+_NEWTON_SCHULZ = muon.zeropower_via_newtonschulz
+
+
+class Float32Muon(muon.Muon):
+    """timm's Muon whose orthogonalisation runs in float32 on CPUs. timm's runs in bfloat16 and has no option for it."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        on_cpu = self.param_groups[0]["params"][0].device.type == "cpu"
+        in_float32 = partial(_NEWTON_SCHULZ, dtype=torch.float32)
+        muon.zeropower_via_newtonschulz = in_float32 if on_cpu else _NEWTON_SCHULZ
+        try:
+            return super().step(closure)  # type: ignore[no-untyped-call]
+        finally:
+            muon.zeropower_via_newtonschulz = _NEWTON_SCHULZ
+
+
+def output_names(model: nn.Module) -> set[str]:
+    """Return the names of parameters of output layers: classifiers, and the layers in a (sub)module's `OUTPUTS`."""
+    layers: list[nn.Module] = []
+    for part in model.modules():
+        layers += [part.get_submodule(name) for name in getattr(part, "OUTPUTS", ())]
+        classifier_of: Any = getattr(part, "get_classifier", None)
+        if callable(classifier_of):
+            classifier = classifier_of()
+            layers += classifier if isinstance(classifier, tuple) else [classifier]
+    held = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in held}
+
+
 def configure(
     model: nn.Module,
     *,
@@ -67,16 +144,19 @@ def configure(
     warmup: float,
     layer_decay: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
+    optimizer: str = DEFAULTS["optimizer"],
 ) -> dict[str, Any]:
-    """Return what Lightning's `configure_optimizers` must: AdamW over `groups`, with `warmup_cosine` at every step."""
+    """Return what Lightning's `configure_optimizers` must: an optimizer over `groups`, with `warmup_cosine` by step.
+
+    betas: AdamW's. optimizer: a name of the catalogue.
+    """
     parameters = groups(model, weight_decay=weight_decay, layer_decay=layer_decay)
     for group in parameters:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: warmup_cosine(step, steps=steps, warmup=warmup)
-    )
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    maker: Maker = load(OPTIMIZERS[optimizer].module)()
+    made = maker.make(model, parameters, learning_rate=learning_rate, betas=betas)
+    schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: warmup_cosine(step, steps=steps, warmup=warmup))
+    return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

@@ -72,6 +72,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("sweep STUDY --sizes 100,20000", "size 20000 exceeds the 10000 training images of fashion_mnist_12k"),
         ("sweep STUDY --sizes 7", "size 7 is below the 10 classes of fashion_mnist_12k; 10 to 10000 work"),
         ("sweep STUDY --set mixpu=0.2", "unknown field 'mixpu'; did you mean 'mixup'?"),
+        ("sweep STUDY --set optimizer=moun", "unknown optimizer 'moun'; did you mean 'muon'?"),
         ("sweep STUDY --set mixup", "'mixup' is not FIELD=VALUE"),
         ("sweep STUDY --set mixup=much", "mixup='much' is not a number"),
         ("train --backbone vit_micro --task pretrain --set mask_ratio=1.5", "mask_ratio 1.5 is outside [0, 1)"),
@@ -91,6 +92,12 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("train --backbone resnet_micro --task pretrain", "resnet_micro can't take the regime 'mae'"),
         ("train --backbone vit_micro --size 100 --weights w.pth", "no weights file w.pth"),
         ("train --backbone vit_micro --size 100 --task clasify", "unknown task 'clasify'; did you mean 'classify'?"),
+        (
+            "train --backbone vit_micro --size 9500 --task tune --set learning_rate=0.001",
+            "tune lr 0.001 draw 0 seed 0: size 9500 reaches into the hold-out of fashion_mnist_12k; "
+            "the largest size that works is 9000",
+        ),
+        ("train --backbone vit_micro --size 9001 --set monitor=3", "the largest size that works is 9000"),
         ("train --backbone vit_micro --size -3", "size -3 is negative"),
         ("train --backbone vit_mirco --size 100", "backbone 'vit_mirco'; did you mean 'vit_micro'?"),
         ("train --backbone vit_micro --size 100 --regime maee", "unknown regime 'maee'; did you mean 'mae'?"),
@@ -107,6 +114,9 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("datasets check", "no dataset is named"),
         ("bench dat", "unknown benchmark 'dat'; did you mean 'data'?"),
         ("subset fashion_mnist_12k --sizes 20000 --out m.parquet", "size 20000 exceeds the 10000 images"),
+        ("subset fashion_mnist_12k --blocks 3 --draw 3 --out m.parquet", "draw 3 is none of 3 blocks; 0 to 2"),
+        ("train --backbone vit_micro --size 100 --draw 5 --set blocks=5", "draw 5 is none of 5 blocks; 0 to 4"),
+        ("sweep STUDY --set blocks=50 --sizes 300", "size 300 exceeds the 200 training images of one of 50 blocks of"),
         ("subset nowhere --out m.parquet", "unknown dataset 'nowhere'"),
     ],
 )

@@ -72,6 +72,86 @@ def test_golden_hash_of_the_order() -> None:
     assert digest[:16] == "1616fbc52138b281"
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=2, max_size=12).filter(any), st.integers(1, 7), st.booleans())
+def test_blocks_are_disjoint_and_together_the_pool(counts: list[int], blocks: int, balanced: bool) -> None:
+    labels = pool(counts)
+    orders = [subsets.order("f", labels, draw, balanced=balanced, blocks=blocks) for draw in range(blocks)]
+    assert sorted(np.concatenate(orders)) == list(range(len(labels)))
+    for draw, order in enumerate(orders):
+        held = np.bincount(labels[order], minlength=len(counts))
+        assert np.abs(held - np.array(counts) / blocks).max() < 1
+        if all(count == 0 or count >= blocks for count in counts):
+            assert held.tolist() == subsets.block_counts(counts, blocks, draw)
+
+
+@settings(max_examples=60, deadline=None)
+@given(COUNTS, st.integers(1, 5), st.integers(0, 4))
+def test_every_prefix_of_a_block_is_within_one_image_of_proportional(counts: list[int], blocks: int, draw: int) -> None:
+    labels, draw = pool(counts), min(draw, blocks - 1)
+    order = subsets.order("f", labels, draw, blocks=blocks)
+    held = np.bincount(labels[order], minlength=len(counts))
+    taken = np.cumsum(np.eye(len(counts))[labels[order]], axis=0)
+    share = np.arange(1, len(order) + 1)[:, None] * held / max(len(order), 1)
+    assert np.abs(taken - share).max(initial=0) < 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(80, 120), min_size=2, max_size=6), st.integers(1, 4), st.sampled_from([{}, {"balanced": True}])
+)
+def test_selections_from_blocks_are_nested_and_share_no_image(
+    counts: list[int], blocks: int, options: dict[str, object]
+) -> None:
+    labels = pool(counts)
+    chosen = [
+        [subsets.select(run(size=size, draw=d, blocks=blocks, **options), labels, "f").indices for size in (30, 36)]
+        for d in range(blocks)
+    ]
+    assert all(np.array_equal(small, large[:30]) for small, large in chosen)
+    taken = np.concatenate([large for _, large in chosen])
+    assert len(set(taken.tolist())) == 36 * blocks
+
+
+def test_the_hold_out_of_a_block_is_that_of_draw_0() -> None:
+    labels = pool([300, 200])
+    whole = subsets.order("f", labels, 0)
+    for draw in range(3):
+        holdout = subsets.select(run(size=100, draw=draw, blocks=3), labels, "f").holdout
+        assert holdout is not None
+        assert np.array_equal(holdout, whole[400:])
+    assert subsets.select(run(size=140, blocks=3), labels, "f").holdout is None
+
+
+def test_golden_hash_of_a_block() -> None:
+    labels = np.arange(1000) % 7
+    digests = [
+        hashlib.sha256(subsets.order("ab14759e263048dc", labels, d, blocks=3).astype("<i8").tobytes()).hexdigest()[:16]
+        for d in range(3)
+    ]
+    assert digests == ["c8dd5af2282a6a09", "5c067ec51df50032", "57fb9b921154f66d"]
+
+
+def test_a_pool_without_blocks_keeps_its_draws() -> None:
+    labels = np.arange(200) % 4
+    assert not np.array_equal(subsets.order("f", labels, 1)[:50], subsets.order("f", labels, 1, blocks=4)[:50])
+    assert np.array_equal(subsets.order("f", labels, 0), subsets.order("f", labels, 0, blocks=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": 26, "blocks": 4}, "size 26 exceeds the 23 images of the block"),
+        ({"blocks": 11}, "11 blocks leave a block without class 3, of which the pool has 10 images; at most 10 blocks"),
+        ({"size": 11, "blocks": 4, "balanced": True}, "at most 8"),
+    ],
+)
+def test_impossible_blocks_say_why_and_the_way_out(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError) as error:
+        subsets.select(run(draw=3, **changes), pool([30, 30, 30, 10]), "f")
+    assert words in str(error.value)
+
+
 def test_draw_fingerprint_and_zero_make_different_orders() -> None:
     labels = np.arange(200) % 4
     orders = [subsets.order(f, labels, d) for f, d in (("a", 0), ("a", 1), ("b", 0))]

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bias_lab.data import subsets
 from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import checks
@@ -18,6 +20,7 @@ AFTER = replace(ONE, regime="mae", source="pool", pretraining=run_id(BEFORE))
 SUBSETS: list[tuple[str, Any]] = [
     ("size", 50),
     ("draw", 1),
+    ("blocks", 4),
     ("balanced", True),
     ("imbalance", 10.0),
     ("manifest", "ab"),
@@ -41,6 +44,17 @@ def test_a_profiles_size_over_the_pool_is_left_out_with_a_line() -> None:
 def test_a_typed_size_over_the_pool_is_refused() -> None:
     with pytest.raises(UserError, match="size 121 exceeds the 120 training images of photos"):
         checks.fit_sizes(sized(100, 121), POOL, typed=True)
+
+
+def test_the_smallest_block_bounds_the_sizes_of_all_draws() -> None:
+    runs = [replace(ONE, size=size, draw=draw, blocks=7) for size in (15, 16) for draw in (0, 6)]
+    kept, lines = checks.fit_sizes([*runs, *sized(120)], POOL, typed=False)
+    assert kept == [*runs[:2], *sized(120)]
+    assert lines == ["left out: size 16 exceeds the 15 training images of one of 7 blocks of photos"]
+    with pytest.raises(UserError, match="no size of this profile fits one of 7 blocks of photos: 16; .* works is 15"):
+        checks.fit_sizes(runs[2:], POOL, typed=False)
+    with pytest.raises(UserError, match="30 blocks leave a block without class 2, .*; at most 20 blocks"):
+        checks.fit_sizes([replace(ONE, blocks=30)], POOL, typed=False)
 
 
 def test_a_size_below_the_number_of_classes_is_refused() -> None:
@@ -255,3 +269,51 @@ def test_a_slip_in_a_joined_backbones_name_is_told() -> None:
 def test_the_hold_out_is_what_tuning_must_leave_alone() -> None:
     assert POOL["own"].largest_tuned == 96  # 120 less a fifth
     assert DatasetSummary(name="big", counts=(50_000,), side=32).largest_tuned == 49_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(task="tune", size=97), "the largest size that works is 96"),
+        (dict(monitor=2, size=97), "the largest size that works is 96"),
+        (dict(task="tune", size=60, balanced=True), "the largest size that works is 50"),  # 16 of the rarest class
+        (dict(task="tune", size=96, imbalance=20.0), "the largest size that works is 61"),
+    ],
+)
+def test_a_run_that_needs_the_hold_out_and_reaches_into_it_is_refused(changes: dict[str, Any], words: str) -> None:
+    run = replace(ONE, **changes)
+    with pytest.raises(UserError, match=f"vit_micro .*: size {run.size} reaches into the hold-out of photos; {words}"):
+        checks.check_holdout([run], POOL)
+    checks.check_holdout([replace(run, size=int(words.split()[-1]))], POOL)
+
+
+def test_no_other_run_is_held_to_the_hold_out() -> None:
+    trial = replace(ONE, task="tune", size=120)
+    checks.check_holdout([replace(ONE, size=120), replace(BEFORE, monitor=5)], POOL)
+    checks.check_holdout([trial], {"own": replace(POOL["own"], own_holdout=True)})  # its val/ split
+    checks.check_holdout([replace(trial, manifest="ab", size=100)], POOL, manifest_length=100)
+    with pytest.raises(UserError, match="reaches into the hold-out"):  # the manifest lists the whole pool
+        checks.check_holdout([replace(trial, manifest="ab", size=100)], POOL, manifest_length=120)
+    with pytest.raises(UserError, match="its pool is too small to have one"):
+        checks.check_holdout([replace(trial, size=2)], {"own": DatasetSummary(name="few", counts=(2, 2), side=64)})
+
+
+BLOCKS = dict(blocks=2, draw=1)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"balanced": True}, {"imbalance": 3.0}, {"imbalance": 20.0}, BLOCKS, {**BLOCKS, "balanced": True}],
+)
+@pytest.mark.parametrize("counts", [(60, 40, 20), (30, 30), (7, 90, 33)])
+def test_planning_and_the_selection_of_images_agree_on_the_hold_out(
+    counts: tuple[int, ...], changes: dict[str, Any]
+) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    for size in range(20, sum(counts), 3):
+        run = replace(ONE, task="tune", size=size, **changes)
+        try:
+            spared = subsets.select(run, labels, "f").holdout is not None
+        except UserError:
+            continue  # no such subset
+        assert (subsets.largest_tuned(run, list(counts)) == size) == spared

@@ -79,6 +79,17 @@ def test_a_borrowed_rate_is_its_architectures_then_the_plain_vits() -> None:
     assert learning_rates.borrow(ONE, Rates())[0] == 1e-3
 
 
+def test_each_optimizer_has_its_own_rate_and_borrows_adamw_s(tmp_path: Path) -> None:
+    muon = replace(ONE, optimizer="muon")
+    adamw_alone = table(row(100, 1e-3))
+    assert adamw_alone.row(muon) is None
+    with pytest.raises(UserError, match="this backbone, recipe, optimizer"):
+        learning_rates.resolve(muon, adamw_alone)
+    assert learning_rates.borrow(muon, adamw_alone)[0] == 1e-3
+    both = table(row(100, 1e-3), {**row(100, 3e-3), "optimizer": "muon"})
+    assert [learning_rates.resolve(run, both).learning_rate for run in (ONE, muon)] == [1e-3, 3e-3]
+
+
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     ledger.write_json(path, {"rows": [{"backbone": "vit_micro"}]})
@@ -102,6 +113,11 @@ def test_trials_are_the_others_grid_and_sizes_on_draws_that_no_sweep_uses() -> N
         (3000, 1e-3, 30_000),
     ]
     assert {(run.task, run.draw >= 1000, run.seed >= 1000, run.budget) for run in trials} == {("tune", True, True, 1.0)}
+
+
+def test_trials_are_on_the_whole_pool_where_the_runs_read_blocks() -> None:
+    trials = learning_rates.trials([replace(ONE, size=50, draw=2, blocks=3)], Rates(), largest=800)
+    assert {(run.draw, run.blocks) for run in trials} == {(1000, 0)}
 
 
 def test_without_a_table_the_plans_own_ends_are_tuned_and_the_hold_out_left_alone() -> None:

@@ -20,9 +20,9 @@ from bias_lab.training.protocols.finetune import Classifier
 from tests.training.runs import QUIET, RUN, finished, interrupted, same_bytes
 
 
-@pytest.mark.parametrize("at", [4, 13])
-def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, monkeypatch, at: int) -> None:
-    run = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, monitor=4)  # all that draws or has a state
+@pytest.mark.parametrize(("at", "optimizer"), [(4, "adamw"), (13, "adamw"), (13, "muon")])
+def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, monkeypatch, at: int, optimizer: str) -> None:
+    run = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, monitor=4, optimizer=optimizer)  # all that has a state
     finished(run, tmp_path / "whole")
     interrupted(run, tmp_path / "cut", monkeypatch, at)
     assert ledger.state(tmp_path / "cut", run_id(run)) == "started"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bias_lab.training import optimizer
+from bias_lab.training.regimes import dino, mae, simmim
 
 
 def vit() -> nn.Module:
@@ -96,6 +97,81 @@ def test_decay_moves_weights_and_spares_biases() -> None:
     configured["optimizer"].step()
     torch.testing.assert_close(layer.weight.detach(), before[0] * (1 - 0.1 * 0.5))  # AdamW, algorithm 2 with g = 0
     torch.testing.assert_close(layer.bias.detach(), before[1])
+
+
+def newton_schulz(update: torch.Tensor) -> torch.Tensor:
+    """Return five quintic steps towards the nearest orthogonal matrix (modded-nanogpt's coefficients), in float32."""
+    x = update / update.norm()
+    tall = len(x) > x.shape[1]
+    x = x.T if tall else x
+    for a, b, c in (
+        (4.0848, -6.8946, 2.9270),
+        (3.9505, -6.3029, 2.6377),
+        (3.7418, -5.5913, 2.3037),
+        (2.8769, -3.1427, 1.2046),
+        (2.8366, -3.0525, 1.2012),
+    ):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def muon_of(model: nn.Module, **changes: float) -> torch.optim.Optimizer:
+    given = {"learning_rate": 0.1, "weight_decay": 0.5, "steps": 4, "warmup": 0.0, **changes}
+    configured = optimizer.configure(model, optimizer="muon", **given)
+    configured["optimizer"].schedule = configured["lr_scheduler"]["scheduler"]  # which the optimizer refers to weakly
+    return configured["optimizer"]
+
+
+@pytest.mark.parametrize("shape", [(12, 20), (20, 12), (8, 3, 5, 5)])
+def test_muon_moves_a_matrix_along_its_orthogonalised_momentum_in_float32(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layer = nn.Module()
+    layer.weight = nn.Parameter(torch.randn(shape))
+    before, gradient = layer.weight.detach().clone(), torch.randn(shape)
+    layer.weight.grad = gradient.clone()
+    muon_of(layer).step()
+    update = newton_schulz((0.05 * gradient).reshape(shape[0], -1))  # the first momentum is (1 - 0.95) g
+    rows, columns = update.shape
+    expected = before * (1 - 0.1 * 0.5) - 0.1 * 0.2 * max(rows, columns) ** 0.5 * update.reshape(shape)
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=1e-5, atol=1e-6)
+    singular = torch.linalg.svdvals(update)
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
+    rough = timm.optim.muon.zeropower_via_newtonschulz(gradient.reshape(rows, -1), 5, [(3.4445, -4.7750, 2.0315)])
+    assert rough.dtype == torch.bfloat16, "timm's own function is left as it is"
+
+
+def test_muon_leaves_vectors_embeddings_and_the_head_to_adamw() -> None:
+    model = vit()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = muon_of(model).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    matrices = {names[id(p)] for group in groups if not group["use_fallback"] for p in group["params"]}
+    kinds = {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}
+    assert matrices == {f"blocks.{k}.{kind}.weight" for k in range(2) for kind in kinds} | {"patch_embed.proj.weight"}
+    decayed = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == matrices | {"head.weight"}
+
+
+def test_muon_gives_each_layer_its_own_rate() -> None:
+    model = vit()
+    rates = {
+        name: group["lr"]
+        for group in muon_of(model, layer_decay=0.5).param_groups
+        for name, parameter in model.named_parameters()
+        if any(parameter is other for other in group["params"])
+    }
+    chosen = [rates[name] for name in ("head.weight", "blocks.1.attn.qkv.weight", "blocks.0.attn.qkv.weight")]
+    assert chosen == pytest.approx([0.1, 0.05, 0.025])
+
+
+@pytest.mark.parametrize("regime", [mae.MAE, simmim.SimMIM, dino.DINO])
+def test_output_layers_of_pretrainings_are_adamw_s(regime: type[nn.Module]) -> None:
+    module = regime(timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, num_classes=0, depth=1))
+    outputs = optimizer.output_names(module)
+    assert outputs
+    assert {name.split(".")[0] for name in outputs} == set(module.OUTPUTS)
 
 
 def test_moving_average_follows_its_formula() -> None:

@@ -63,20 +63,26 @@ def pool(dataset: str, *, place: dict[str, Any] | None = None, data_root: str | 
     return Pool(dataset, fingerprint, tuple(raw.classes), labels, hashes, names)
 
 
-def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False) -> None:
-    """Write one draw's order up to the largest size.
+def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False, blocks: int = 0) -> int:
+    """Write one draw's order, or one block's, up to the largest size (without sizes, all of it). Return its length.
 
-    Raises UserError if a size exceeds the pool, leaves out a class, or cannot be balanced although `balanced` is set.
+    Raises UserError for a draw that is none of the blocks, and if a size exceeds the pool, leaves out a class or cannot
+    be balanced although `balanced` is set.
     """
+    if blocks and draw >= blocks:
+        raise UserError(f"draw {draw} is none of {blocks} blocks", f"0 to {blocks - 1}")
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
+    counts = subsets.block_counts(counts, blocks, draw)
+    part = f"block {draw} of {images.dataset}" if blocks else images.dataset
+    sizes = sizes or (sum(counts),)
     for size in sizes:
-        if size > len(images.labels):
-            raise UserError(f"size {size} exceeds the {len(images.labels)} images of {images.dataset}")
+        if size > sum(counts):
+            raise UserError(f"size {size} exceeds the {sum(counts)} images of {part}")
         if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
             raise UserError(f"size {size} leaves a class without an image", f"the smallest size that works is {least}")
         if balanced:
             subsets.check_balanced(counts, size)
-    order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced)[: max(sizes)]
+    order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
     table = pd.DataFrame(
         {
             "index": order,
@@ -89,6 +95,7 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
         "dataset": images.dataset,
         "fingerprint": images.fingerprint,
         "draw": draw,
+        **({"blocks": blocks, "block": f"every {blocks}th image of each class of draw 0"} if blocks else {}),
         "sizes": sorted(sizes),
         "balanced": balanced,
         "classes": list(images.classes),
@@ -102,6 +109,7 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     rows = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata({"bias_lab": json.dumps(about)})
     with ledger.replacing(path) as temporary:
         pq.write_table(rows, temporary)
+    return len(order)
 
 
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from bias_lab.definition import Run, steps
-from bias_lab.training import optimizer
+from bias_lab.training.optimizer import configure, moving_average
 
 
 class Classifier(LightningModule):
@@ -27,13 +27,14 @@ class Classifier(LightningModule):
         label_smoothing: float = 0.0,
         layer_decay: float = 1.0,
         ema: float = 0.0,
+        optimizer: str = "adamw",
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.learning_rate, self.weight_decay, self.layer_decay = learning_rate, weight_decay, layer_decay
-        self.steps, self.warmup = steps, warmup
+        self.steps, self.warmup, self.optimizer = steps, warmup, optimizer
         self.label_smoothing = label_smoothing
-        self.average = optimizer.moving_average(backbone, ema) if ema else None
+        self.average = moving_average(backbone, ema) if ema else None
 
     @classmethod
     def from_run(cls, run: Run, backbone: nn.Module) -> Self:
@@ -49,6 +50,7 @@ class Classifier(LightningModule):
             label_smoothing=run.label_smoothing,
             layer_decay=run.layer_decay,
             ema=run.ema,
+            optimizer=run.optimizer,
         )
 
     @property
@@ -78,13 +80,14 @@ class Classifier(LightningModule):
             self.average.update_parameters(self.backbone)
 
     def configure_optimizers(self) -> Any:
-        return optimizer.configure(
+        return configure(
             self.backbone,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             steps=self.steps,
             warmup=self.warmup,
             layer_decay=self.layer_decay,
+            optimizer=self.optimizer,
         )
 
     def diagnostics(self) -> dict[str, float | bool]:

@@ -88,6 +88,7 @@ class DINO(LightningModule):
     jitter of saturation and hue, which grey images don't have, and a rising weight decay, where a run has one value.
     """
 
+    OUTPUTS = ("student_head",)  # layers that Muon leaves to AdamW
     center: Tensor
     step: Tensor
     feature_std: Tensor
@@ -107,6 +108,7 @@ class DINO(LightningModule):
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         steps: int = 1_500,
+        optimizer: str = "adamw",
     ) -> None:
         super().__init__()
         check_parts(backbone, "dino", ("forward_features", "forward_head", "head_hidden_size"))
@@ -118,7 +120,7 @@ class DINO(LightningModule):
         self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)
         self.local_views, self.momentum = local_views, momentum
         self.schedule: dict[str, Any] = dict(
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps, optimizer=optimizer
         )
         self.register_buffer("center", torch.zeros(prototypes))  # buffers, so that they survive a resume
         self.register_buffer("step", torch.tensor(0))
@@ -138,6 +140,7 @@ class DINO(LightningModule):
             learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
+            optimizer=run.optimizer,
             steps=steps(run),
             **(PAPER if side >= LARGE else {}),
         )

@@ -65,6 +65,7 @@ class MAE(LightningModule):
     Raises UserError for a backbone without those parts, or a mask ratio outside [0, 1).
     """
 
+    OUTPUTS = ("reconstruct",)  # layers that Muon leaves to AdamW
     feature_std: Tensor
     positions: Tensor
 
@@ -79,6 +80,7 @@ class MAE(LightningModule):
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         steps: int = 1_500,
+        optimizer: str = "adamw",
     ) -> None:
         super().__init__()
         check_backbone(backbone, mask_ratio)
@@ -86,7 +88,7 @@ class MAE(LightningModule):
         self.encoder = encoder
         self.mask_ratio = mask_ratio
         self.schedule: dict[str, Any] = dict(
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps, optimizer=optimizer
         )
         self.patch = int(encoder.patch_embed.patch_size[0])
         self.grid: tuple[int, int] = tuple(encoder.patch_embed.grid_size)
@@ -111,6 +113,7 @@ class MAE(LightningModule):
             learning_rate=rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
+            optimizer=run.optimizer,
             steps=steps(run),
         )
 

@@ -51,6 +51,7 @@ class SimMIM(LightningModule):
     Raises UserError for a mask ratio outside [0, 1), or squares that don't fit.
     """
 
+    OUTPUTS = ("reconstruct",)  # layers that Muon leaves to AdamW
     feature_std: Tensor
 
     def __init__(
@@ -63,6 +64,7 @@ class SimMIM(LightningModule):
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         steps: int = 1_500,
+        optimizer: str = "adamw",
     ) -> None:
         super().__init__()
         if not 0 <= mask_ratio < 1:
@@ -72,7 +74,7 @@ class SimMIM(LightningModule):
         self.encoder = encoder
         self.mask_ratio, self.unit = mask_ratio, unit
         self.schedule: dict[str, Any] = dict(
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps
+            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps, optimizer=optimizer
         )
         self.patch, width = token_shape(backbone)
         self.mask_token = nn.Parameter(torch.zeros(width))
@@ -91,6 +93,7 @@ class SimMIM(LightningModule):
             learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
             weight_decay=run.weight_decay,
             warmup=run.warmup,
+            optimizer=run.optimizer,
             steps=steps(run),
         )
 

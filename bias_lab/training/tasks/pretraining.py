@@ -167,9 +167,9 @@ def check_source(run: Run, source: Examples, target: Images, *, allow_overlap: b
 def monitor_images(run: Run, target: Images) -> tuple[tuple[Pixels, Labels], tuple[Pixels, Labels]]:
     """Return the labelled images among which neighbours are looked for, and the hold-out, which is evaluated.
 
-    The hold-out is the user's own, or the last images of the draw's order. The neighbours are its first images.
+    The hold-out is the user's own, or the last images of the pool's order. The neighbours are its first images.
     """
-    order = subsets.order(target.fingerprint, target.train_labels, run.draw)
+    order = subsets.whole_order(run, target.train_labels, target.fingerprint)
     kept = subsets.holdout_size(len(order))
     if target.holdout is not None and target.holdout_labels is not None:
         holdout, pool = (target.holdout, target.holdout_labels), order

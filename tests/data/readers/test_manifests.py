@@ -34,6 +34,17 @@ def test_a_manifest_is_the_draws_order_and_says_how_it_was_made(tmp_path: Path) 
     assert pq.read_schema(tmp_path / "m.parquet").names == list(manifests.COLUMNS)
 
 
+def test_a_block_is_written_like_a_draw(tmp_path: Path) -> None:
+    assert write(tmp_path / "m.parquet", images(), (), draw=1, blocks=3) == 13
+    rows, about = read(tmp_path / "m.parquet")
+    assert rows["index"].tolist() == subsets.order("f00d", images().labels, 1, blocks=3).tolist()
+    assert (about["draw"], about["blocks"]) == (1, 3)
+    with pytest.raises(UserError, match="draw 3 is none of 3 blocks; 0 to 2"):
+        write(tmp_path / "m.parquet", images(), (), draw=3, blocks=3)
+    with pytest.raises(UserError, match="size 14 exceeds the 13 images of block 1 of toys"):
+        write(tmp_path / "m.parquet", images(), (14,), draw=1, blocks=3)
+
+
 def test_it_trains_what_the_draw_would_have_trained(tmp_path: Path) -> None:
     write(tmp_path / "m.parquet", images(), (30,), draw=3)
     used = use(tmp_path / "m.parquet", images(), folder=tmp_path)
