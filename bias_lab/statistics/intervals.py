@@ -16,6 +16,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 Vector = NDArray[np.float64]
 LEVEL = 0.95
 ALPHA = 0.05  # the largest adjusted p that is claimed
+TIE = 1e-12  # a mean difference below this is rounding: accuracies are counts over test images
 
 
 class Mean(NamedTuple):
@@ -88,7 +89,7 @@ def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> flo
     se = max(of.sd, resolution / math.sqrt(6)) / math.sqrt(of.k)
     size = abs(of.value)
     extra = 0.0 if math.isnan(test_se) else test_se
-    if size == 0:
+    if size <= TIE:
         return 1.0
     if extra == 0:
         return 0.0 if se == 0 else float(2 * stdtr(of.k - 1, -size / se))
@@ -99,8 +100,10 @@ def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> flo
         p = math.exp(log_p)
         return math.hypot(float(stdtrit(of.k - 1, p / 2)) * se, float(ndtri(p / 2)) * extra) - size
 
-    smallest = math.log(1e-15)
-    return 1e-15 if excess(smallest) < 0 else math.exp(float(brentq(excess, smallest, -1e-12, xtol=1e-9)))
+    smallest, largest = math.log(1e-15), -1e-12
+    if excess(largest) >= 0:
+        return 1.0
+    return 1e-15 if excess(smallest) < 0 else math.exp(float(brentq(excess, smallest, largest, xtol=1e-9)))
 
 
 def holm(p: Vector) -> Vector:

@@ -44,6 +44,17 @@ def test_replicates_that_agree_exactly_are_not_taken_for_certain() -> None:
     assert intervals.p_value(intervals.mean(np.zeros(3))) == 1
 
 
+@pytest.mark.parametrize("test_se", [math.nan, 0.0, 0.05])
+@pytest.mark.parametrize("tied", [[0.05, -0.1, 0.05], [1e-16, 1e-16], [0.1 + 0.2 - 0.3, 0.0, 0.0]])
+def test_a_tie_has_a_p_of_1(tied: list[float], test_se: float) -> None:
+    assert intervals.p_value(intervals.mean(np.array(tied)), test_se, 1 / 60) == 1
+    assert intervals.p_value(intervals.mean(np.array(tied)), test_se) == 1
+
+
+def test_a_difference_far_below_its_noise_has_a_p_near_1() -> None:
+    assert intervals.p_value(intervals.Mean(1e-10, 0, 0, 1e4, 3), 1e4) == pytest.approx(1)
+
+
 def test_holm_is_statsmodels() -> None:
     p = np.array([0.001, 0.04, 0.03, 0.2, 0.012])
     assert intervals.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
