@@ -124,6 +124,14 @@ def test_image_noise_of_identical_images_is_nothing() -> None:
     assert math.isnan(intervals.image_noise(np.ones((1, 50))))
 
 
+def test_the_covariance_of_two_differences_has_their_noises_on_its_diagonal() -> None:
+    random = np.random.default_rng(0)
+    one, other = _right(random, 8, 400, 0.1), _right(random, 8, 400, 0.2)
+    covariance = intervals.image_covariance(one, one + other)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx([intervals.image_noise(d) for d in (one, one + other)])
+    assert covariance[0, 1] == pytest.approx(covariance[0, 0], rel=0.3)
+
+
 def _coverage(rounds: int, seed: int = 1) -> dict[str, float]:
     random = np.random.default_rng(seed)
     hits = {"mean": 0, "both": 0, "ratio": 0, "zero": 0}
