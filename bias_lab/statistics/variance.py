@@ -50,13 +50,15 @@ def variance_shares(table: pd.DataFrame, *, metric: str = METRIC, where: Where =
     table: a results table. metric, where: as in `shortfall`, and so are the errors.
     Returns component (`draw`, `seed and rest`), sd (in the metric's unit), share, low, high, cells, df. Mean squares
     are pooled over cells, because one cell has too few replicates for an estimate. `low, high`: 95 % interval from the
-    F ratio of the two mean squares, exact for normal, balanced cells. Where no draw has two seeds, the two can't be
-    told apart: one row `draw and seed`, of share 1, without an interval.
+    F ratio of the two mean squares. Cells share their draws, so many cells tell no more about draws than one: the mean
+    square of draws has draws − 1 degrees of freedom, and that of seeds as many as its residuals show (see `_freedom`).
+    Where no draw has two seeds, the two can't be told apart: one row `draw and seed`, of share 1, without an interval.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     draws, value = rows["draw"].to_numpy(), rows[metric].to_numpy(dtype=float)
     places = rows.groupby(["backbone", *schema.START, "size"]).indices.values()
-    cells = [components(draws[here], value[here]) for here in places if len(set(draws[here])) > 1]
+    several = [here for here in places if len(set(draws[here])) > 1]
+    cells = [components(draws[here], value[here]) for here in several]
     apart = [c for c in cells if not math.isnan(c.draws_df)]
     if not apart:
         known = [c for c in cells if c.within_df > 0]
@@ -68,6 +70,9 @@ def variance_shares(table: pd.DataFrame, *, metric: str = METRIC, where: Where =
     seeds = len(apart) / sum(1 / c.seeds for c in apart)
     within = sum(c.within * c.within_df for c in apart) / within_df
     between = seeds * sum(c.mean_square * c.draws_df for c in apart) / between_df
+    of_apart = [here for here, c in zip(several, cells, strict=True) if not math.isnan(c.draws_df)]
+    between_df = max(c.draws_df for c in apart)
+    within_df = _freedom([rows.iloc[here] for here in of_apart], metric, max(c.within_df for c in apart), within_df)
     low, high = _draw_share(between / within if within else math.inf, between_df, within_df, seeds)
     draw = max(0.0, (between - within) / seeds)
     share = draw / (draw + within) if draw + within else math.nan
@@ -76,6 +81,27 @@ def variance_shares(table: pd.DataFrame, *, metric: str = METRIC, where: Where =
         ("seed and rest", math.sqrt(within), 1 - share, 1 - high, 1 - low, len(apart), within_df),
     ]
     return pd.DataFrame(both, columns=SHARES)
+
+
+def _freedom(cells: list[pd.DataFrame], metric: str, least: float, most: float) -> float:
+    """Return the degrees of freedom of the mean square within draws, pooled over cells: from one cell's to the sum.
+
+    They are ν · tr(Σ)² / tr(Σ²) (Satterthwaite), where Σ is the covariance of cells over replicates and ν that of one
+    cell: fewer than the sum where cells scatter unequally, or together because seeds are shared. Both traces are
+    estimated without bias from the residuals, as of a Wishart matrix.
+    """
+    if least < 2:
+        return least
+    residuals = [(c[metric] - c.groupby("draw")[metric].transform("mean")).to_numpy(dtype=float) for c in cells]
+    keys = [list(c[list(schema.REPLICATE)].itertuples(index=False, name=None)) for c in cells]
+    place = {key: at for at, key in enumerate(dict.fromkeys(key for one in keys for key in one))}
+    table = np.zeros((len(place), len(cells)))
+    for column, (key, residual) in enumerate(zip(keys, residuals, strict=True)):
+        table[[place[one] for one in key], column] = residual
+    trace, squares = float((table**2).sum()) / least, float(((table @ table.T) ** 2).sum()) / least**2
+    of_square = least**2 / ((least - 1) * (least + 2)) * (squares - trace**2 / least)
+    squared = trace**2 - 2 * of_square / least
+    return float(np.clip(least * squared / of_square, least, most)) if of_square > 0 else most
 
 
 def _draw_share(ratio: float, between_df: float, within_df: float, seeds: float) -> tuple[float, float]:
