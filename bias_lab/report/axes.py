@@ -49,14 +49,14 @@ def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
         drawn += _charts(rows, axis, arms, moved, slug, tail)
         shown += [tables.arms(axis, arms)] if len(arms) else []
         shown += [tables.moved(axis, moved)] if len(moved) else []
-        lead = lead_by_value(axis, arms)
+        lead, change = lead_by_value(axis, arms), change_of_lead(axis, arms)
         members = listed(sorted(rows["backbone"].unique()))
         compared = [] if is_whole else [f"This compares {members}, which have runs with each of the values."]
-        text += [" ".join(each) for each in (compared, lead, change_of_lead(axis, arms)) if each]
+        text += [" ".join(each) for each in (compared, lead, change) if each]
         text += changes(axis, moved)
         tested = int(arms["p"].notna().sum())
         if is_whole and len(values) <= MOST_AT_THE_TOP:
-            top = lead
+            top = lead + change
             method = f"Claims by {words} are Holm-corrected over {tested} comparisons." if tested > 1 else ""
     title = f"Does the shortfall depend on the {words}?"
     part = Section(name=axis, title=title, text=tuple(text), charts=tuple(drawn), tables=tuple(shown))
@@ -118,17 +118,18 @@ def _with(axis: str, row: Any) -> str:
 def lead_by_value(axis: str, arms: pd.DataFrame) -> list[str]:
     """Return for each value of an axis whether the CNNs still lead plain ViT with it, and by how much.
 
-    arms: rows of `statistics.arms`, those of the reference value first.
+    arms: rows of `statistics.arms`, those of the reference value first. The CNNs "still" lead where a change of a third
+    of their lead is excluded.
     """
     sentences = []
+    change = against_a_third(arms)
     for _, rows in arms.groupby(list(schema.START), sort=False):
         is_reference = rows["value"] == rows["value"].iloc[0]
-        led = set(rows.loc[is_reference & (rows["p_holm"] <= ALPHA) & (rows["shortfall"] > 0), "size"])
         for _, part in rows[~is_reference].groupby("value", sort=False):
             with_it = _with(axis, part.iloc[0])
             shown, is_tested = part["p_holm"] <= ALPHA, part["p"].notna()
             leads, single = part[shown & (part["shortfall"] > 0)], part[~is_tested]
-            still = "still " if len(leads) and set(leads["size"]) <= led else ""
+            still = "still " if len(leads) and (change[leads.index] == "less").all() else ""
             sentences += _at_sizes(leads, f"{with_it}, the CNNs {still}lead plain ViT", 1)
             sentences += _at_sizes(part[shown & (part["shortfall"] < 0)], f"{with_it}, plain ViT leads the CNNs", -1)
             level = f"{with_it}, no difference between plain ViT and the CNNs is shown"
@@ -151,25 +152,49 @@ def _at_sizes(rows: pd.DataFrame, claim: str, sign: int) -> list[str]:
     return [f"{claim} at {sizes_in_words(rows['size'])}.", *amounts] if shown else []
 
 
+def against_a_third(arms: pd.DataFrame) -> "pd.Series[str]":
+    """Return how the change of the lead compares with a third of the lead at the reference, for each row of `arms`.
+
+    'less' and 'more' where the interval of the change lies within or beyond a third, 'open' where it holds one, and ''
+    for the reference, without an interval, and where no lead is shown at the reference.
+    """
+    key = [*schema.START, "size"]
+    base = arms[(arms["value"] == arms["value"].iloc[0]) & (arms["p_holm"] <= ALPHA)] if len(arms) else arms
+    third = arms[key].merge(base[[*key, "shortfall"]], on=key, how="left")["shortfall"].abs().to_numpy() / 3
+    low, high = arms["gone_low"].to_numpy(dtype=float), arms["gone_high"].to_numpy(dtype=float)
+    result = pd.Series("", index=arms.index, dtype=object)
+    known = ~pd.isna(low + high + third)
+    less, more = (low > -third) & (high < third), (low > third) | (high < -third)
+    result[known & less], result[known & more], result[known & ~less & ~more] = "less", "more", "open"
+    return result
+
+
+_THIRD = {"more": " That is more than a third of it.", "open": " A change of a third of it is not excluded."}
+
+
 def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
     """Return by how much each value of an axis changes the CNNs' lead, with the paired interval.
 
-    arms: rows of `statistics.arms`. `gone` is the lead at the reference minus that at the value.
+    arms: rows of `statistics.arms`. `gone` is the lead at the reference minus that at the value. The lead "does not
+    change by a third" where the interval excludes a change of a third of it.
     """
     sentences = []
     reference = value_words(axis, arms["value"].iloc[0]) if len(arms) else ""
-    for _, part in arms.dropna(subset=["gone"]).groupby(["value", *schema.START], sort=False):
-        shown = ends(part)
-        for row in shown:
+    compared = arms.assign(third=against_a_third(arms)).dropna(subset=["gone"])
+    for _, part in compared.groupby(["value", *schema.START], sort=False):
+        for place, row in enumerate(ends(part)):
             is_larger = row["gone"] < 0
             low, high = (-row["gone_high"], -row["gone_low"]) if is_larger else (row["gone_low"], row["gone_high"])
             inside = "one replicate, no interval" if math.isnan(low) else f"95 % CI {span(low, high)}"
             amount = f"{percent(abs(row['gone']))} points {'larger' if is_larger else 'smaller'}"
-            first = f"{_with(axis, row)}, the CNNs' lead is {amount} than with {reference}"
             at = f"at {row['size']:,} labels"
-            sentences.append(
-                f"{first} {at} ({inside})." if row is shown[0] else f"{capital(at)} it is {amount} ({inside})."
-            )
+            lead = f"{_with(axis, row)}, the CNNs' lead"
+            if row["third"] == "less":
+                first = f"{lead} does not change by a third {at}" if not place else f"{capital(at)} it does not"
+                sentences.append(f"{first}: it is {amount} than with {reference} ({inside}).")
+                continue
+            first = f"{lead} is {amount} than with {reference} {at}" if not place else f"{capital(at)} it is {amount}"
+            sentences.append(f"{first} ({inside}).{_THIRD.get(row['third'], '')}")
     return sentences
 
 

@@ -29,7 +29,7 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     if not len(scratch):
         return overlaps(rows)
     checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
-        replicates, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
+        replicates, lost, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
     return overlaps(rows) + [text for check in checks for text in check(scratch)] + grid_edges(scratch, tuned)
@@ -86,6 +86,22 @@ def replicates(scratch: pd.DataFrame) -> list[str]:
         sentences.append("Replicates share one draw of images, so intervals hold for seeds on those images alone.")
     if (draws == 2).any() and draws[draws > 1].min() == 2:
         sentences.append("Some size has only two draws, so an interval excludes 0 only for very large differences.")
+    return sentences
+
+
+def lost(scratch: pd.DataFrame) -> list[str]:
+    """Return the cells that lack replicates which other backbones have, so that the pairing goes without those."""
+    rows = pd.concat([statistics.select(scratch, name) for name in ("vit", "cnn")])
+    sentences = []
+    for size, part in rows.groupby("size"):
+        there = {name: set(zip(own["draw"], own["seed"], strict=True)) for name, own in part.groupby("backbone")}
+        every, whole = set.union(*there.values()), set.intersection(*there.values())
+        lacking = [f"{name} lacks {len(every - own)}" for name, own in there.items() if every - own]
+        if lacking:
+            sentences.append(
+                f"Of {len(every)} replicates at N = {int(str(size)):,}, {listed(lacking)}, for instance because a run "
+                f"diverged. The comparison there rests on the {len(whole)} that every backbone has."
+            )
     return sentences
 
 

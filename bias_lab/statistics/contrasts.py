@@ -128,13 +128,12 @@ def likewise(
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)
-    base = [rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against)]
+    base = rep.select(rows[scratch], of), rep.select(rows[scratch], against)
     parts = []
     for (regime, protocol), part in rows[~scratch].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
-            after, before = rep.wide(theirs, metric) - rep.wide(ours, metric), base[1] - base[0]
-            left = {size: ends for size, *ends, _, _, _ in shares(after, before * 0.0, before)}
+            left = {size: ends for size, *ends, _, _, _ in shares((ours, theirs), base, metric)}
             ends = [left.get(int(size), (math.nan,) * 3) for size in same["size"]]
             same[["left", "left_low", "left_high"]] = pd.DataFrame(
                 ends, index=same.index, columns=range(3), dtype=float

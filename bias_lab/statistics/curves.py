@@ -25,6 +25,7 @@ CROSSOVER = ["size", "low", "high", "bound", "n"]
 _Curve = dict[int, Vector]  # size → value of each replicate
 _Gap = tuple[NDArray[Any], Vector]  # units, and the difference in each
 _CURVE = ["backbone", *schema.START]
+LEAST_SIZES = 4  # of a learning curve: one is held out, and the law has three numbers
 FIT = [*_CURVE, "sizes", "limit", "scale", "exponent", "rmse", "held_out", "predicted", "observed", "error"]
 
 
@@ -133,26 +134,24 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
     """Return the power law accuracy(N) = limit − scale · N^(−exponent) of each backbone and start.
 
     table: a results table. metric: a fraction. where: a condition, as in `select_condition`. Errors: see `shortfall`.
-    Returns backbone, regime, protocol, source, sizes (their number, at least 3), limit, scale, exponent, rmse (as
+    Returns backbone, regime, protocol, source, sizes (their number, at least 4), limit, scale, exponent, rmse (as
     fraction), held_out, predicted, observed, error. The law is fitted by least squares to the mean at each size (limit
-    in [0, 1], scale ≥ 0, exponent in [0.01, 2]). held_out is the largest size, predicted what a fit to the other sizes
-    gives there, observed the mean, and error their difference, which shows how far the fit can be trusted. predicted
-    and error are NaN below 4 sizes.
+    between the highest mean and 1, scale ≥ 0, exponent in [0.01, 2]). held_out is the largest size, predicted what a
+    fit to the other sizes gives there, observed the mean, and error their difference, which shows how far the fit can
+    be trusted. A curve of fewer sizes is left out, because the law's three numbers need three sizes beside that one.
     Source of the form: Cortes et al. 1994, Hestness et al. 2017 (arXiv:1712.00409).
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     records = []
     for curve, part in rows.groupby(_CURVE):
         means = part.groupby("size")[metric].mean()
-        if len(means) < 3:
+        if len(means) < LEAST_SIZES:
             continue
         sizes, values = means.index.to_numpy(float), means.to_numpy(float)
         limit, scale, exponent = fit(sizes, values)
         rmse = float(np.sqrt(np.mean((limit - scale * sizes**-exponent - values) ** 2)))
-        predicted = math.nan
-        if len(means) >= 4:
-            level, slope, bend = fit(sizes[:-1], values[:-1])
-            predicted = level - slope * float(sizes[-1]) ** -bend
+        level, slope, bend = fit(sizes[:-1], values[:-1])
+        predicted = level - slope * float(sizes[-1]) ** -bend
         law = (len(means), limit, scale, exponent, rmse)
         records.append((*curve, *law, int(sizes[-1]), predicted, values[-1], predicted - values[-1]))
     return pd.DataFrame(records, columns=FIT)
@@ -161,20 +160,22 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
 def fit(sizes: Vector, values: Vector) -> tuple[float, float, float]:
     """Return limit, scale and exponent of the least-squares power law of values in [0, 1] at these sizes.
 
+    The limit lies between the highest value, which was reached, and 1; the scale is at least 0.
+
     >>> sizes = np.array([100.0, 1000.0, 10_000.0])
     >>> [round(number, 3) for number in fit(sizes, 0.9 - 1.2 * sizes**-0.35)]
     [0.9, 1.2, 0.35]
     """
 
+    reached = float(np.max(values))
+
     def linear(exponent: float) -> tuple[float, float, float]:
         x = sizes**-exponent
         slope, level = np.polyfit(x, values, 1) if len(set(values)) > 1 else (0.0, values[0])
-        limit, scale = float(level), float(-slope)
-        if limit > 1:  # no accuracy exceeds 1: the best line through (x = 0, accuracy = 1)
-            limit, scale = 1.0, float(np.sum((1 - values) * x) / np.sum(x * x))
-        if scale < 0:
-            limit, scale = float(np.mean(values)), 0.0
-        return float(np.sum((limit - scale * x - values) ** 2)), limit, scale
+        best = [(float(level), float(-slope))]
+        if not (reached <= level <= 1 and slope <= 0):  # then the best law has its limit at one end, or is flat
+            best = [(end, max(0.0, float(np.sum((end - values) * x) / np.sum(x * x)))) for end in (reached, 1.0)]
+        return min((float(np.sum((limit - scale * x - values) ** 2)), limit, scale) for limit, scale in best)
 
     exponents = np.geomspace(0.01, 2, 120)
     best = int(np.argmin([linear(e)[0] for e in exponents]))

@@ -25,12 +25,14 @@ def effects(
 
     table: a results table. along: the axes (`axes`) that are factors. The others are held at their reference value.
     metric, where: as in `shortfall`. A linear model on all finished rows: metric ~ size + factors, without interactions
-    (they are in the rest). Each factor is tested beside all others (type II), which is fair in an unbalanced table.
-    Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit, of backbones
+    (they are in the rest). Each factor is tested beside all others (type II), which is fair in an unbalanced table, and
+    against the rest. A family is tested against the backbones within families, since another study would take others.
+    Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit; of backbones
     within one family), best, worst (those two levels), share, low, high, p (of the F test), df, n (rows). share is
-    λ / (λ + n) of the variance that the others do not explain, `low, high` its 95 % interval from the noncentral F
-    distribution (Steiger 2004, Psychological Methods 9:164). Where each draw has one seed, the two are one factor. A
-    factor with one level, with more than 500, or that can't be told from the others is left out.
+    λ / (λ + n) of the variance that the others do not explain, and for a family of the variance between the means of
+    backbones (n is then their number); `low, high` its 95 % interval from the noncentral F distribution (Steiger 2004,
+    Psychological Methods 9:164). Where each draw has one seed, the two are one factor. A factor with one level, with
+    more than 500, or that can't be told from the others is left out, and so is a family where each has one backbone.
     Raises UserError for a table that mixes datasets or image sizes, lacks a column, or holds percents.
     """
     rep.check(table, metric)
@@ -40,26 +42,49 @@ def effects(
     if len(rows) < 3:
         return pd.DataFrame([], columns=EFFECTS)
     model = _Model(_factors(rows, along), rows[metric].to_numpy(dtype=float))
-    rest, rest_df = model.rest(model.names)
+    noise = model.rest(model.names)
     families = dict(zip(rows["backbone"], rows["family"], strict=True))
     records = []
     for name in model.names:
-        if name == "size" or rest_df < 1:
+        if name == "size" or noise[1] < 1:
             continue
         others = [n for n in model.names if n != name and (name, n) != ("family", "backbone")]
         less, less_df = model.rest(others)
         more, more_df = model.rest([*others, name])
-        df = less_df - more_df
+        df, square, against, values = less_df - more_df, less - more, noise, float(len(rows))
+        if name == "family":
+            if "backbone" not in model.names or more_df == noise[1]:
+                continue
+            against, values = _between_backbones(model, others, df)
         if df < 1:
             continue
         nothing = 1e-12 * len(rows)  # a sum of squares below this is rounding: accuracies are counted in thousandths
-        by_chance = math.inf if less - more > nothing else 0.0
-        f = ((less - more) / df) / (rest / rest_df) if rest > nothing else by_chance
-        share = _variance_share(f, df, rest_df, len(rows))
-        ends = model.extremes(name, [*others, name], families if name == "backbone" else {})
-        p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
+        by_chance = math.inf if square > nothing else 0.0
+        f = (square / df) / (against[0] / against[1]) if against[0] > nothing else by_chance
+        share = _variance_share(f, df, against[1], values)
+        ends = model.extremes(name, [*others, name], families if name == "backbone" and "family" in model.names else {})
+        p = float(fdtrc(df, against[1], max(f, 0.0))) if math.isfinite(f) else 0.0
         records.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
     return pd.DataFrame(records, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
+
+
+def _between_backbones(model: "_Model", others: list[str], df: int) -> tuple[tuple[float, float], float]:
+    """Return what a family is tested against: (sum of squares, degrees of freedom), and how many backbones that is.
+
+    Backbones are a random sample of their family. The mean square that has the same expectation as the family's, where
+    families do not differ, is w · MS(backbone within family) + (1 − w) · MS(rest), with Satterthwaite's degrees of
+    freedom. In a table where all backbones have equally many rows, w = 1 and the F test is exact.
+    """
+    (less, less_df), (more, more_df) = model.rest([*others, "family"]), model.rest(model.names)
+    ours, rest_df = (less - more) / (less_df - more_df), max(1, more_df)
+    rows = model.rows_of("backbone", [*others, "family"], others) / df  # that a backbone adds to the family's square
+    weight = rows / (model.rows_of("backbone", model.names, [*others, "family"]) / (less_df - more_df))
+    parts = weight * ours, (1 - weight) * more / rest_df
+    square = sum(parts) if weight <= 1 else max(sum(parts), ours)
+    if square <= 0:
+        return (0.0, float(less_df - more_df)), model.size / rows
+    freedom = square**2 / (parts[0] ** 2 / (less_df - more_df) + parts[1] ** 2 / rest_df)
+    return (square * freedom, freedom), model.size / rows
 
 
 def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
@@ -68,6 +93,8 @@ def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
     regime = rows["regime"].astype(str) + rows["protocol"].map(lambda p: "" if p == usual else f", {p}")
     axes = {name: conditions.given(rows, name).astype(str) for name in along if name in rows}
     factors = rows[["size", *axes, "family", "backbone", "regime", *schema.REPLICATE]].assign(regime=regime, **axes)
+    if factors["backbone"].nunique() == factors["family"].nunique():  # nothing tells a family from its backbone
+        factors = factors.drop(columns="family")
     if rows.groupby("draw")["seed"].nunique().max() == 1:
         factors = factors.drop(columns="seed").rename(columns={"draw": "draw and seed"})
     return factors[[n for n in factors if n == "size" or 1 < factors[n].nunique() <= _MOST_LEVELS]]
@@ -93,17 +120,32 @@ class _Model:
         design = hstack(blocks, format="csr")
         self._gram: Vector = (design.T @ design).toarray()
         self._moments: Vector = np.asarray(design.T @ self.y)
+        self.size = len(y)
+
+    def rows_of(self, name: str, names: list[str], less: list[str]) -> float:
+        """Return tr(Z'(P − Q)Z): Z indicates a factor's levels, P and Q project on the models with names and less."""
+        there = self._columns[name]
+
+        def projected(terms: list[str]) -> float:
+            columns, vectors, values = self._basis(terms)
+            return float((((vectors.T @ self._gram[np.ix_(columns, there)]) ** 2).sum(axis=1) / values).sum())
+
+        return projected(names) - projected(less)
 
     def levels(self, name: str) -> int:
         return len(self._levels[name])
 
-    def _solve(self, names: list[str]) -> tuple[list[int], Vector, int]:
-        """Return columns, least-norm coefficients and rank."""
+    def _basis(self, names: list[str]) -> tuple[list[int], Vector, Vector]:
+        """Return the columns of these factors, and the eigenvectors and values of their Gram matrix that are not 0."""
         columns = [0, *(c for name in names for c in self._columns[name])]
         values, vectors = np.linalg.eigh(self._gram[np.ix_(columns, columns)])
         kept = values > values[-1] * 1e-10
-        vectors, values = vectors[:, kept], values[kept]
-        return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), int(kept.sum())
+        return columns, vectors[:, kept], values[kept]
+
+    def _solve(self, names: list[str]) -> tuple[list[int], Vector, int]:
+        """Return columns, least-norm coefficients and rank."""
+        columns, vectors, values = self._basis(names)
+        return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), len(values)
 
     def rest(self, names: list[str]) -> tuple[float, int]:
         """Return the residual sum of squares and its degrees of freedom, with these factors in the model."""
@@ -123,7 +165,7 @@ class _Model:
         return best[0] - worst[0], best[1], worst[1]
 
 
-def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
+def _variance_share(f: float, df: int, rest_df: float, n: float) -> tuple[float, float, float]:
     """Return λ / (λ + n), from the unbiased λ or 0, and the interval that inverts the noncentral F."""
     if not math.isfinite(f):
         return 1.0, math.nan, math.nan
@@ -132,8 +174,8 @@ def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, flo
     return estimate / (estimate + n), low / (low + n), high / (high + n)
 
 
-def _noncentrality(f: float, df: int, rest_df: int, tail: float) -> float:
-    """Return the λ under which an F as small as this has probability `tail`, or 0 where even λ = 0 gives less."""
+def _noncentrality(f: float, df: int, rest_df: float, tail: float) -> float:
+    """Return the λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
 
     def excess(value: float) -> float:
         return float(ncfdtr(df, rest_df, value, f)) - tail

@@ -5,19 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from bias_lab import schema
-from bias_lab.statistics import curves, intervals
+from bias_lab.statistics import curves, images, intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.intervals import ALPHA, Vector
 
 SHORTFALL = ["size", "shortfall", "low", "high", "low_any", "high_any", "n"]
-_CHUNK = 2048  # rows of `correct` unpacked at a time: bounds the memory at any number of runs
 
 
 def shortfall(
@@ -63,13 +58,14 @@ def gaps(
 def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
     """Return the columns of `gaps` for any two sets of comparable rows: theirs − ours at each size that both have."""
     paired = rep.pairs(ours, theirs, metric)
-    sides = [_by_size(rows) for rows in (ours, theirs)]
+    sides = [images.by_size(rows) for rows in (ours, theirs)]
     values = rep.independent(paired)
     records = []
-    for size, pairs in _by_size(paired).items():
-        used = [_used(side[size], pairs) for side in sides]
+    for size, pairs in images.by_size(paired).items():
+        used = [images.used(side[size], pairs) for side in sides]
         unit = rep.unit_of(pairs)
-        noise = _test_noise(used[0], used[1], pairs[unit], unit) if metric == METRIC else (math.nan, 0)
+        right, T = images.difference(used[0], used[1], pairs) if metric == METRIC else (None, 0)
+        noise = (math.nan if right is None else intervals.image_noise(right)), T
         collapsed = sum(int(side["collapsed"].sum()) for side in used if "collapsed" in side)
         counts = {"size": int(size), "n": len(pairs["draw"]), "unit": unit, "collapsed": collapsed}
         records.append(counts | _gap(values[size], *noise))
@@ -78,66 +74,17 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 
 
-def _gap(values: Vector, test_se: float, images: int) -> dict[str, Any]:
-    """Return the numbers of one size. values: (units,) independent differences."""
+def _gap(values: Vector, test_se: float, T: int) -> dict[str, Any]:
+    """Return the numbers of one size. values: (units,) independent differences. T: test images, 0 if unknown."""
     of = intervals.mean(values)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)
     return {
         "shortfall": of.value, "low": of.low, "high": of.high, "low_any": of.value - half, "high_any": of.value + half,
         "units": of.k, "sd": of.sd, "test_se": test_se,
-        "p": intervals.p_value(of, test_se, 1 / images if images else 0.0),
+        "p": intervals.p_value(of, test_se, 1 / T if T else 0.0),
         "p_permutation": permutation, "p_smallest": smallest,
     }  # fmt: skip
-
-
-def _by_size(rows: pd.DataFrame) -> dict[Any, dict[str, NDArray[Any]]]:
-    """Return size → column → array, of the columns that a gap is made from."""
-    names = [name for name in ("backbone", *schema.REPLICATE, "collapsed", "correct", "test_images") if name in rows]
-    columns = {str(name): column.to_numpy() for name, column in rep.light(rows[names]).items()}
-    places = rows.groupby("size").indices
-    return {
-        size: {name: column[places[size]] for name, column in columns.items()}
-        for size in sorted(int(str(one)) for one in places)
-    }
-
-
-def _used(rows: dict[str, NDArray[Any]], pairs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return the runs behind the pairs of one size, each with its pair's weight in its group's mean."""
-    if len(rows["draw"]) != len(pairs["draw"]) * len(set(rows["backbone"])):
-        whole = set(zip(pairs["draw"], pairs["seed"], strict=True))
-        kept = np.array([one in whole for one in zip(rows["draw"], rows["seed"], strict=True)], dtype=bool)
-        rows = {name: column[kept] for name, column in rows.items()}
-    return rows | {"weight": np.full(len(rows["draw"]), 1.0 / max(1, len(set(rows["backbone"]))))}
-
-
-def _test_noise(
-    ours: Mapping[str, NDArray[Any]], theirs: Mapping[str, NDArray[Any]], paired: NDArray[Any], unit: str
-) -> tuple[float, int]:
-    """Return the standard error from the sampling of test images, and their number, or (NaN, 0) if it is unknown.
-
-    paired: the draw or seed of each pair.
-    """
-    if not {"correct", "test_images"} <= set(ours):
-        return math.nan, 0
-    runs = {name: np.concatenate([theirs[name], ours[name]]) for name in ("correct", "test_images", "weight", unit)}
-    images = set(runs["test_images"].tolist())
-    if len(images) != 1 or pd.isna(next(iter(images))):
-        return math.nan, 0
-    T = int(images.pop())
-    names, a_unit = np.unique(paired, return_counts=True)  # pairs in each unit
-    width, bits = (T + 7) // 8, runs["correct"]
-    if len(names) < 2 or not all(isinstance(one, bytes) and len(one) == width for one in bits):
-        return math.nan, T
-    of_unit = np.searchsorted(names, runs[unit])
-    weight = np.where(np.arange(len(bits)) < len(theirs["weight"]), 1.0, -1.0) * runs["weight"] / a_unit[of_unit]
-    difference = np.zeros((len(names), T))
-    for start in range(0, len(bits), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        right = np.unpackbits(np.frombuffer(b"".join(bits[part]), np.uint8).reshape(-1, width), axis=1, count=T)
-        here = (of_unit[part], np.arange(len(right)))
-        difference += csr_array((weight[part], here), shape=(len(names), len(right))) @ right.astype(np.float64)
-    return intervals.image_noise(difference), T
 
 
 # --- the answer -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 Vector = NDArray[np.float64]
 LEVEL = 0.95
 ALPHA = 0.05  # the largest adjusted p that is claimed
+TIE = 1e-12  # a mean difference below this is rounding: accuracies are counts over test images
 
 
 class Mean(NamedTuple):
@@ -66,15 +67,25 @@ def image_noise(difference: Vector) -> float:
     effects: the square root of the images' main effect, (MS_image − MS_rest) / (k·T), at least 0. The interaction with
     replicates is already in the variance of the replicates' means. NaN for k < 2 or T < 2.
     """
-    k, T = difference.shape
+    return math.sqrt(float(image_covariance(difference)[0, 0]))
+
+
+def image_covariance(*differences: Vector) -> Vector:
+    """Return the covariance of several mean differences, (m, m), that comes from which images are in the test set.
+
+    differences: m arrays as in `image_noise`, whose variances are on the diagonal. What sampling makes negative is 0.
+    """
+    k, T = differences[0].shape
     if k < 2 or T < 2:
-        return math.nan
-    rows = difference.mean(axis=1, keepdims=True)
-    columns = difference.mean(axis=0, keepdims=True)
-    rest = difference - rows - columns + difference.mean()
-    ms_image = k * float(np.var(columns, ddof=1))
-    ms_rest = float(np.sum(rest**2)) / ((k - 1) * (T - 1))
-    return math.sqrt(max(0.0, ms_image - ms_rest) / (k * T))
+        return np.full((len(differences), len(differences)), math.nan)
+    every = np.stack(differences)  # (m, k, T)
+    columns = every.mean(axis=1, keepdims=True) - every.mean(axis=(1, 2), keepdims=True)
+    rest = (every - every.mean(axis=2, keepdims=True) - columns).reshape(len(every), -1)
+    main = columns[:, 0]
+    images, noise = k * main @ main.T / (T - 1), rest @ rest.T / ((k - 1) * (T - 1))
+    values, vectors = np.linalg.eigh((images - noise) / (k * T))
+    covariance: Vector = vectors @ np.diag(np.maximum(values, 0.0)) @ vectors.T
+    return covariance
 
 
 def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> float:
@@ -88,7 +99,7 @@ def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> flo
     se = max(of.sd, resolution / math.sqrt(6)) / math.sqrt(of.k)
     size = abs(of.value)
     extra = 0.0 if math.isnan(test_se) else test_se
-    if size == 0:
+    if size <= TIE:
         return 1.0
     if extra == 0:
         return 0.0 if se == 0 else float(2 * stdtr(of.k - 1, -size / se))
@@ -99,8 +110,10 @@ def p_value(of: Mean, test_se: float = math.nan, resolution: float = 0.0) -> flo
         p = math.exp(log_p)
         return math.hypot(float(stdtrit(of.k - 1, p / 2)) * se, float(ndtri(p / 2)) * extra) - size
 
-    smallest = math.log(1e-15)
-    return 1e-15 if excess(smallest) < 0 else math.exp(float(brentq(excess, smallest, -1e-12, xtol=1e-9)))
+    smallest, largest = math.log(1e-15), -1e-12
+    if excess(largest) >= 0:
+        return 1.0
+    return 1e-15 if excess(smallest) < 0 else math.exp(float(brentq(excess, smallest, largest, xtol=1e-9)))
 
 
 def holm(p: Vector) -> Vector:
@@ -156,23 +169,26 @@ class Ratio(NamedTuple):
     k: int
 
 
-def ratio(numerator: Vector, denominator: Vector, level: float = LEVEL) -> Ratio:
+def ratio(numerator: Vector, denominator: Vector, level: float = LEVEL, *, shared: Vector | None = None) -> Ratio:
     """Return mean(numerator) / mean(denominator) with Fieller's interval (1954).
 
     numerator, denominator: (k,), pairs in the same order. The interval holds every r for which mean(numerator −
     r·denominator) does not differ significantly from 0, which has exact coverage for normal pairs. Where that set is no
     interval, because the denominator's own interval holds 0, both ends are infinite. They are NaN for one pair.
+    shared: (2, 2), the covariance of the two means from noise that all pairs share (`image_covariance`). It enters the
+    interval of numerator − r·denominator as in `both_noises`, so that the set of r stays the solution of a quadratic.
     """
     k = len(numerator)
     top, bottom = float(np.mean(numerator)) if k else math.nan, float(np.mean(denominator)) if k else math.nan
     value = top / bottom if bottom != 0 else math.nan
     if k < 2:
         return Ratio(value, math.nan, math.nan, k)
-    q = float(stdtrit(k - 1, (1 + level) / 2)) ** 2 / k
-    covariance = np.cov(np.stack([numerator, denominator]), ddof=1)
-    a = bottom**2 - q * float(covariance[1, 1])
-    b = top * bottom - q * float(covariance[0, 1])
-    c = top**2 - q * float(covariance[0, 0])
+    squares = float(stdtrit(k - 1, (1 + level) / 2)) ** 2 / k * np.cov(np.stack([numerator, denominator]), ddof=1)
+    if shared is not None:
+        squares = squares + float(ndtri((1 + level) / 2)) ** 2 * shared
+    a = bottom**2 - float(squares[1, 1])
+    b = top * bottom - float(squares[0, 1])
+    c = top**2 - float(squares[0, 0])
     if a <= 0:
         return Ratio(value, -math.inf, math.inf, k)
     root = math.sqrt(max(0.0, b * b - a * c))

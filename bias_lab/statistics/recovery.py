@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import schema
-from bias_lab.statistics import intervals
+from bias_lab.statistics import images, intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where, is_from_scratch
 
+Sides = tuple[pd.DataFrame, pd.DataFrame]  # rows of two groups
 RECOVERY = [*schema.START, "size", "recovery", "low", "high", "gain", "shortfall", "n"]
 REMOVED = ["backbone", "size", "share", "low", "high", "gain", "shortfall", "n"]
 
@@ -21,16 +22,16 @@ def recovery(
 
     Arguments and errors are those of `shortfall`. Returns regime, protocol, source, size, recovery, low, high, gain,
     shortfall (means, in the metric's unit), n (replicates). Numerator and denominator are means over the same
-    replicates. `low, high` is Fieller's 95 % interval of their ratio, infinite where the shortfall can't be told from
-    0. A recovery of 1 means that the start closes the gap, and NaN that there is no shortfall to recover.
+    replicates; `low, high` is Fieller's 95 % interval of their ratio, infinite where the shortfall can't be told from
+    0, which includes the sampling of test images where it is known. 1 means that the start closes the gap; recovery is NaN where there is no shortfall to recover.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = is_from_scratch(rows)
-    base, reference = (rep.wide(rep.select(rows[scratch], name), metric) for name in (of, against))
+    base, reference = (rep.select(rows[scratch], name) for name in (of, against))
     ours = rep.select(rows, of)
     records = []
     for start, part in ours[~scratch[ours.index]].groupby(list(schema.START)):
-        records += [(*start, *share) for share in shares(rep.wide(part, metric), base, reference)]
+        records += [(*start, *share) for share in shares((base, part), (base, reference), metric)]
     return pd.DataFrame(records, columns=RECOVERY)
 
 
@@ -43,29 +44,43 @@ def removed(
     and size: backbone, size, share, low, high, gain, shortfall, n, as in `recovery`.
     """
     rows = rep.comparable(table, where=where, metric=metric)
-    sides = rep.select(rows, of), rep.select(rows, against)
-    base, reference = (rep.wide(side, metric) for side in sides)
+    base, reference = rep.select(rows, of), rep.select(rows, against)
     records = []
-    for name in sorted(rep.own(rows) - {*sides[0]["backbone"], *sides[1]["backbone"]}):
-        after = rep.wide(rows[rows["backbone"] == name], metric)
-        records += [(name, *share) for share in shares(after, base, reference)]
+    for name in sorted(rep.own(rows) - {*base["backbone"], *reference["backbone"]}):
+        after = rows[rows["backbone"] == name]
+        records += [(name, *share) for share in shares((base, after), (base, reference), metric)]
     return pd.DataFrame(records, columns=REMOVED)
 
 
-def shares(after: pd.DataFrame, base: pd.DataFrame, reference: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return (size, share, low, high, gain, shortfall, n) for the sizes that all three have.
+def shares(gain: Sides, gap: Sides, metric: str = METRIC) -> list[tuple[Any, ...]]:
+    """Return (size, share, low, high, gain, gap, n) for the sizes and replicates that all sides have.
 
-    after, base, reference: as `replicates.wide` gives them.
+    gain, gap: (of, against), comparable rows. share is mean(gain) / mean(gap), each against − of. Its interval includes
+    the sampling of test images where the column `correct` tells it.
     """
+    sides = (*gain, *gap)
+    frames = [rep.wide(side, metric) for side in sides]
+    runs = [images.by_size(side) for side in sides] if metric == METRIC else []
     records: list[tuple[Any, ...]] = []
-    for size in sorted(set(after.columns) & set(base.columns) & set(reference.columns)):
-        part = pd.concat({"after": after[size], "base": base[size], "reference": reference[size]}, axis=1).dropna()
+    for size in sorted(set.intersection(*(set(frame.columns) for frame in frames))):
+        part = pd.concat({place: frame[size] for place, frame in enumerate(frames)}, axis=1).dropna()
         if not len(part):
             continue
         unit = rep.units(part)
-        gain = (unit["after"] - unit["base"]).to_numpy(dtype=float)
-        gap = (unit["reference"] - unit["base"]).to_numpy(dtype=float)
-        ratio = intervals.ratio(gain, gap)
-        share = (ratio.value, ratio.low, ratio.high) if gap.mean() > 0 else (math.nan, math.nan, math.nan)
-        records.append((int(size), *share, float(gain.mean()), float(gap.mean()), len(part)))
+        top, bottom = ((unit[k + 1] - unit[k]).to_numpy(dtype=float) for k in (0, 2))
+        pairs = {name: part.index.get_level_values(name).to_numpy() for name in schema.REPLICATE}
+        ratio = intervals.ratio(top, bottom, shared=_shared([side[int(size)] for side in runs], pairs))
+        share = (ratio.value, ratio.low, ratio.high) if bottom.mean() > 0 else (math.nan, math.nan, math.nan)
+        records.append((int(size), *share, float(top.mean()), float(bottom.mean()), len(part)))
     return records
+
+
+def _shared(runs: list[dict[str, Any]], pairs: images.Columns) -> intervals.Vector | None:
+    """Return the covariance of gain and gap from the sampling of test images, None where it is unknown.
+
+    runs: the two sides of the gain, then the two of the gap.
+    """
+    used = [images.used(side, pairs) for side in runs]
+    right = [images.difference(used[k], used[k + 1], pairs)[0] for k in range(0, len(used), 2)]
+    known = [one for one in right if one is not None]
+    return intervals.image_covariance(*known) if len(known) == 2 and known[0].shape == known[1].shape else None

@@ -97,20 +97,42 @@ def noisy(gap: float) -> list[dict[str, Any]]:
 
 
 def test_the_difference_is_told_with_its_interval() -> None:
-    found = findings(Results(table=table(noisy(0.10))))
+    found = findings(Results(table=table(noisy(0.13))))
     part = section(found, "label_noise")
     told = " ".join(part.text)
     assert (
         "With label noise 0.2, the CNNs still lead plain ViT at N = 100 and 1,000. At 100 labels the lead is " in told
     )
-    assert "With label noise 0.2, the CNNs' lead is 5." in told
-    assert "points smaller than with label noise 0 at 100 labels (95 % CI " in told
+    assert "With label noise 0.2, the CNNs' lead does not change by a third at 100 labels: it is " in told
+    assert "points smaller than with label noise 0 (95 % CI " in told
+    assert "At 1,000 labels it does not: it is " in told
     assert "the accuracy of vit_micro changes" not in told
     assert "With label noise 0.2, the accuracy of resnet_micro falls by 5." in told
     assert "the CNNs still lead plain ViT" in found.answers[0][1]  # every cell varies, so the study is about it
     assert found.answers[0][2].endswith("Claims by label noise are Holm-corrected over 4 comparisons.")
     assert part.title == "Does the shortfall depend on the label noise?"
     assert [len(each.rows) for each in part.tables] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"), [(0.1, "A change of a third of it is not excluded."), (0.06, "That is more than a third of it.")]
+)
+def test_a_lead_that_changes_by_a_third_is_not_said_to_hold(gap: float, words: str) -> None:
+    found = findings(Results(table=table(noisy(gap))))
+    for told in (" ".join(section(found, "label_noise").text), found.answers[0][1]):
+        assert "With label noise 0.2, the CNNs lead plain ViT at N = 100 and 1,000." in told
+        assert "points smaller than with label noise 0 at 100 labels (95 % CI " in told
+        assert words in told
+        assert "still" not in told
+        assert "does not change" not in told
+
+
+def test_a_third_of_a_lead_that_is_not_shown_is_no_measure() -> None:
+    level = rows(lambda run: 0.6, backbones=PAIR, sizes=(100,), noise=0.002)
+    other = rows(lambda run: 0.6, backbones=PAIR, sizes=(100,), noise=0.002, label_noise=0.2, seed=1)
+    told = axes.change_of_lead("label_noise", statistics.arms(table([*level, *other]), axis="label_noise"))
+    assert "does not change" not in told[0]
+    assert "third" not in told[0]
 
 
 def test_a_lead_that_is_gone_is_not_claimed() -> None:

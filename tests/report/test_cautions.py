@@ -51,6 +51,16 @@ def test_each_has_its_cause(spoil: Callable[[Row], Row], words: str) -> None:
     assert words in told[0]
 
 
+def test_a_replicate_that_is_lost_is_named() -> None:
+    gone = {("efficientnet_micro", 100, 1), ("efficientnet_micro", 100, 2), ("vit_micro", 100, 0)}
+    told = cautions(table([r for r in clean() if (r["backbone"], r["size"], r["draw"]) not in gone]), {})
+    assert (
+        "Of 4 replicates at N = 100, efficientnet_micro lacks 2 and vit_micro lacks 1, for instance because a run "
+        "diverged. The comparison there rests on the 1 that every backbone has."
+    ) in told
+    assert not any(text.startswith("Of 4 replicates at N = 1,000") for text in told)
+
+
 def test_fitted_training_images_are_not_under_trained_whatever_the_slope() -> None:
     assert cautions(table([r | {"train_top1": 1.0, "loss_slope": -0.5} for r in clean()]), {}) == []
 

@@ -100,10 +100,19 @@ def test_a_power_law_is_recovered(truth: tuple[float, float, float]) -> None:
     assert fit(sizes, limit - scale * sizes**-exponent) == pytest.approx(truth, rel=1e-3)
 
 
-def test_a_limit_is_no_more_than_one_and_a_falling_curve_is_flat() -> None:
-    sizes = np.array([100.0, 1000.0, 10_000.0])
-    assert fit(sizes, np.array([0.2, 0.5, 0.9]))[0] <= 1
-    assert fit(sizes, np.array([0.9, 0.8, 0.7]))[1] == 0
+@pytest.mark.parametrize("values", [[0.2, 0.5, 0.9], [0.9, 0.8, 0.7], [0.55, 0.58, 0.56, 0.57], [0.5, 0.5, 0.5]])
+def test_a_limit_lies_between_the_best_accuracy_and_one(values: list[float]) -> None:
+    sizes = np.array([100.0, 300.0, 1000.0, 3000.0])[: len(values)]
+    limit, scale, exponent = fit(sizes, np.array(values))
+    assert max(values) <= limit <= 1
+    assert scale >= 0
+    lattice = min(
+        float(np.sum((level - slope * sizes**-bend - values) ** 2))
+        for level in np.linspace(max(values), 1, 9)
+        for slope in np.linspace(0, 4, 81)
+        for bend in np.geomspace(0.01, 2, 30)
+    )
+    assert float(np.sum((limit - scale * sizes**-exponent - values) ** 2)) <= lattice + 1e-9  # the best such law
 
 
 def test_the_fit_is_evaluated_on_the_size_it_did_not_see() -> None:
@@ -115,8 +124,12 @@ def test_the_fit_is_evaluated_on_the_size_it_did_not_see() -> None:
         return curve(run.size) + (0.05 if run.size == 10_000 else 0)
 
     assert learning_curve(table(rows(jump, noise=0.0)))["error"].to_numpy() == pytest.approx(-0.05, abs=1e-3)
-    three = learning_curve(table(rows(lambda run: curve(run.size), sizes=(100, 300, 1000))))
-    assert three["error"].isna().all()
+
+
+def test_a_learning_curve_needs_four_sizes() -> None:
+    assert learning_curve(table(rows(lambda run: curve(run.size), sizes=(100, 300, 1000)))).empty
+    four = learning_curve(table(rows(lambda run: curve(run.size), sizes=(100, 300, 1000, 3000))))
+    assert four[["limit", "predicted", "error"]].notna().all(axis=None)
 
 
 def test_unequal_replicates() -> None:

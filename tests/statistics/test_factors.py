@@ -69,6 +69,52 @@ def test_a_fit_without_a_rest_is_told_and_no_crash(order: int, step: float) -> N
     assert between["share"] == (1 if step else 0)
 
 
+MANY = {"vit_micro": 0, "swin_micro": 1, "resnet_micro": 2, "efficientnet_micro": 3, "mobilenetv3_micro": 4}
+
+
+def by_backbone(seed: int, lost: int = 0, scatter: float = 0.03) -> pd.DataFrame:
+    """Return a table in which backbones differ at random and families do not differ."""
+    moved = scatter * np.random.default_rng(seed).standard_normal(len(MANY))
+    kind = dict(backbones=MANY, sizes=(100, 1000), replicates=[(k, k) for k in range(3)], seed=seed)
+    planted = rows(lambda run: 0.6 + moved[MANY[run.backbone]], **kind)
+    return table(planted[lost:])
+
+
+def test_a_family_is_tested_against_its_backbones_in_a_balanced_table() -> None:
+    """The F test of backbone means is the oracle: scipy's, of 2 against 3 means."""
+    from scipy import stats
+
+    data = by_backbone(3)
+    means = data.astype({"top1": float}).groupby(["family", "backbone"])["top1"].mean()
+    oracle = stats.f_oneway(*(part.to_numpy() for _, part in means.groupby("family")))
+    result = effects(data).set_index("factor").loc["family"]
+    assert result["p"] == pytest.approx(oracle.pvalue, rel=1e-6)
+    share = _variance_share(oracle.statistic, 1, 3, 5)
+    assert result[["share", "low", "high"]].tolist() == pytest.approx(share, abs=1e-9)
+
+
+def _false_families(rounds: int, start: int, lost: int) -> float:
+    tables = (effects(by_backbone(start + k, lost)).set_index("factor") for k in range(rounds))
+    return float(np.mean([result.loc["family", "p"] <= 0.05 for result in tables]))
+
+
+@pytest.mark.parametrize("lost", [0, 4])  # runs of one backbone: the table is balanced, or it is not
+def test_a_family_that_makes_no_difference_is_seldom_shown(lost: int) -> None:
+    assert _false_families(60, 0, lost) <= 0.12  # the slow test below asks for 7 %
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 4])
+def test_a_false_family_effect_in_7_percent_of_null_tables_at_most(lost: int) -> None:
+    assert _false_families(1000, 1000, lost) <= 0.07
+
+
+def test_one_backbone_in_each_family_says_nothing_of_families() -> None:
+    result = effects(table(rows(lambda run: 0.5 + 0.1 * (run.backbone == "vit_micro"), backbones=list(MANY)[::2][:2])))
+    assert "family" not in set(result["factor"])
+    assert result.set_index("factor").loc["backbone", "p"] < 0.05
+
+
 def test_small_and_mixed_tables() -> None:
     assert effects(table([])).empty
     assert effects(table(rows(lambda run: 0.5, replicates=[(0, 0)], sizes=[100]))).empty

@@ -171,6 +171,22 @@ def test_the_wider_interval_holds_the_sampling_of_test_images() -> None:
     assert math.isnan(gaps(torn).loc[0, "low_any"])
 
 
+def test_a_tie_over_few_test_images_is_no_difference() -> None:
+    """Six runs on 60 images: the ViT has 36, 34 and 36 right, the CNN 33, 36 and 37, so the means are equal."""
+    random = np.random.default_rng(0)
+    planted = []
+    for name, counts in (("vit_micro", (36, 34, 36)), ("resnet_micro", (33, 36, 37))):
+        for draw, count in enumerate(counts):
+            run = Run(dataset="fashion_mnist_12k", backbone=name, size=100, draw=draw, seed=draw)
+            right = np.argsort(np.arange(60) + random.normal(0, 8, 60)) < count
+            planted.append(row(run, top1=count / 60, correct=bits(right), test_images=60))
+    result = answer(table(planted))
+    assert result.verdict == "none"
+    assert result.gaps.loc[0, ["p", "p_permutation"]].tolist() == [1, 1]
+    assert result.gaps.loc[0, "shortfall"] == pytest.approx(0, abs=1e-12)
+    assert result.gaps.loc[0, "low_any"] < 0 < result.gaps.loc[0, "high_any"]
+
+
 # --- planted truths ---------------------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,17 @@ def test_replicates_that_agree_exactly_are_not_taken_for_certain() -> None:
     assert intervals.p_value(intervals.mean(np.zeros(3))) == 1
 
 
+@pytest.mark.parametrize("test_se", [math.nan, 0.0, 0.05])
+@pytest.mark.parametrize("tied", [[0.05, -0.1, 0.05], [1e-16, 1e-16], [0.1 + 0.2 - 0.3, 0.0, 0.0]])
+def test_a_tie_has_a_p_of_1(tied: list[float], test_se: float) -> None:
+    assert intervals.p_value(intervals.mean(np.array(tied)), test_se, 1 / 60) == 1
+    assert intervals.p_value(intervals.mean(np.array(tied)), test_se) == 1
+
+
+def test_a_difference_far_below_its_noise_has_a_p_near_1() -> None:
+    assert intervals.p_value(intervals.Mean(1e-10, 0, 0, 1e4, 3), 1e4) == pytest.approx(1)
+
+
 def test_holm_is_statsmodels() -> None:
     p = np.array([0.001, 0.04, 0.03, 0.2, 0.012])
     assert intervals.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
@@ -111,6 +122,14 @@ def test_image_noise_is_what_resampling_the_images_jointly_gives() -> None:
 def test_image_noise_of_identical_images_is_nothing() -> None:
     assert intervals.image_noise(np.tile([[0.1], [0.3]], (1, 50))) == pytest.approx(0, abs=1e-12)
     assert math.isnan(intervals.image_noise(np.ones((1, 50))))
+
+
+def test_the_covariance_of_two_differences_has_their_noises_on_its_diagonal() -> None:
+    random = np.random.default_rng(0)
+    one, other = _right(random, 8, 400, 0.1), _right(random, 8, 400, 0.2)
+    covariance = intervals.image_covariance(one, one + other)
+    assert np.sqrt(np.diag(covariance)) == pytest.approx([intervals.image_noise(d) for d in (one, one + other)])
+    assert covariance[0, 1] == pytest.approx(covariance[0, 0], rel=0.3)
 
 
 def _coverage(rounds: int, seed: int = 1) -> dict[str, float]:

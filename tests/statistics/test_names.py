@@ -19,8 +19,8 @@ MODULES = [name for _, name, _ in pkgutil.iter_modules(statistics.__path__, "bia
 
 
 def planted() -> list[dict]:
-    scratch = rows(lambda run: curve(run.size) - 0.1 * (run.backbone == "vit_micro"), sizes=(100, 300, 1000))
-    pretrained = dict(sizes=(100, 300, 1000), regime="mae", source="pool", seed=1)
+    scratch = rows(lambda run: curve(run.size) - 0.1 * (run.backbone == "vit_micro"), sizes=(100, 300, 1000, 3000))
+    pretrained = dict(sizes=(100, 300, 1000, 3000), regime="mae", source="pool", seed=1)
     return scratch + rows(lambda run: curve(run.size) - 0.05, backbones=["vit_micro"], **pretrained)
 
 

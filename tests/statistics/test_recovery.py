@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
 from bias_lab.definition import Run
-from bias_lab.statistics import recovery, removed
-from tests.planted import rows, table
+from bias_lab.statistics import likewise, recovery, removed
+from tests.planted import bits, row, rows, table
 
 PAIRS = [(k, k) for k in range(4)]
 
@@ -80,6 +83,61 @@ def test_intervals_hold_the_planted_share() -> None:
 @pytest.mark.slow
 def test_coverage_is_93_percent_at_least() -> None:
     assert _held(250, 1000) >= 0.93
+
+
+# --- few test images --------------------------------------------------------------------------------------------------
+
+LEVELS = {"vit_micro": 0.0, "resnet_micro": 1.5, "mine.nets:stem": 0.5}  # of the latent score that has to exceed 0
+SDS = dict(image=0.8, own=0.5, replicate=0.15, each=0.5)  # of an image for all models and for one, of a run, of both
+TOTAL = math.sqrt(sum(sd**2 for sd in SDS.values()))
+
+
+def few_images(worlds: int, *, seed: int, images: int = 60, k: int = 6) -> pd.DataFrame:
+    """Return a table in which each size is a world of its own, with test images and replicates of its own."""
+    random = np.random.default_rng(seed)
+    planted = []
+    for size in range(1, worlds + 1):
+        image = SDS["image"] * random.standard_normal(images)
+        for name, level in LEVELS.items():
+            score = level + image + SDS["own"] * random.standard_normal(images)
+            for draw in range(k):
+                moved = SDS["replicate"] * random.standard_normal() + SDS["each"] * random.standard_normal(images)
+                right = score + moved > 0
+                run = Run(dataset="fashion_mnist_12k", backbone=name, size=size, draw=draw, seed=draw)
+                planted.append(row(run, top1=float(right.mean()), correct=bits(right), test_images=images))
+    return table(planted)
+
+
+def _held_on_few_images(worlds: int, seed: int) -> float:
+    vit, cnn, own = (stats.norm.cdf(level / TOTAL) for level in LEVELS.values())
+    result = removed(few_images(worlds, seed=seed))
+    return float(((result["low"] <= (own - vit) / (cnn - vit)) & ((own - vit) / (cnn - vit) <= result["high"])).mean())
+
+
+def test_intervals_hold_the_share_on_60_test_images() -> None:
+    assert _held_on_few_images(150, 0) >= 0.92  # 0.85 without the test images
+
+
+@pytest.mark.slow
+def test_coverage_on_60_test_images_is_93_to_97_percent() -> None:
+    assert 0.93 <= _held_on_few_images(1500, 1) <= 0.97
+
+
+def test_starts_and_starts_of_both_count_the_test_images_too() -> None:
+    """The ViT's rows from scratch serve as the CNN's, and own rows as those after a start: both shares are the same."""
+    data = few_images(3, seed=3)
+    share = removed(data)
+    is_own = data["backbone"] == "mine.nets:stem"
+    after = data[is_own].assign(backbone="vit_micro", family="transformer", architecture="vit", regime="mae",
+                                source="pool")  # fmt: skip
+    ends = ["low", "high"]
+    assert recovery(pd.concat([data[~is_own], after]))[ends].to_numpy() == pytest.approx(share[ends].to_numpy())
+    blind = data.assign(correct=None)
+    assert (removed(blind)["low"] > share["low"]).all()
+    same = data[data["backbone"] == "vit_micro"].assign(regime="mae", source="pool")
+    other = after.assign(backbone="resnet_micro", family="cnn", architecture="resnet")
+    alike = likewise(pd.concat([data[~is_own], same, other]))
+    assert alike[["left_low", "left_high"]].to_numpy() == pytest.approx(share[ends].to_numpy())
 
 
 def test_one_of_the_two_sides_is_nobody_s_own() -> None:
