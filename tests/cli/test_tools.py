@@ -22,7 +22,7 @@ def test_datasets_are_listed_and_one_is_described(run: Call) -> None:
 
 def test_a_manifest_is_written_and_used_and_bounds_the_sizes(run: Call, study: Path) -> None:
     code, out, _ = run("subset", "fashion_mnist_12k", "--sizes", "50,120", "--draw", "3", "--out", "m.parquet")
-    assert (code, out) == (0, "120 images of fashion_mnist_12k, draw 3: m.parquet\n")
+    assert (code, out) == (0, "m.parquet lists 120 images of fashion_mnist_12k, draw 3\n")
     code, out, _ = run("sweep", study, "--manifest", "m.parquet", "--out", "out")
     assert code == 0
     assert "left out: size 1000 exceeds the 120 training images of fashion_mnist_12k in the manifest" in out
