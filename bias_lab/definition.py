@@ -19,6 +19,7 @@ Scale = TypeVar("Scale")
 
 SCHEMA = 1  # raised when a field's default or meaning changes, so that old ids never name new runs
 PRECISIONS = ("fp32", "bf16")
+TEACHER_SCHEDULES = ("", "steps")
 RANGES: list[
     tuple[str, Callable[[Any], bool], str, str]
 ] = [  # field, condition, what is wrong otherwise, what is allowed
@@ -97,6 +98,7 @@ class Run:
     drop_path: float = 0.0
     layer_decay: float = 1.0  # layer-wise learning-rate decay (1: off)
     mask_ratio: float = 0.75  # masked share in `mae` and `simmim`
+    teacher_schedule: str = ""  # `steps`: the momentum of DINO's teacher follows the number of steps
     # the backbone at this image size (None: backbones/build.py chooses, and the result records it)
     patch: int | None = None
     window: int | None = None
@@ -110,6 +112,8 @@ class Run:
                 raise UserError(f"{name} {getattr(self, name)} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if self.teacher_schedule not in TEACHER_SCHEDULES:
+            raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.manifest and (self.balanced or self.imbalance != 1):

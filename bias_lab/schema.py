@@ -116,6 +116,7 @@ _DESCRIBED = [
         drop_path | real | share | stochastic depth
         layer_decay | real | | layer-wise learning-rate decay
         mask_ratio | real | share | mask ratio
+        teacher_schedule | text | | schedule of the teacher
         """,
     ),
     *_rows("fact", "catalogue", "architecture | text | | architecture\nfamily | text | | family"),

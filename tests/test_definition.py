@@ -57,6 +57,9 @@ def test_fields_at_their_default_do_not_enter_the_id() -> None:
     assert run_id(replace(ONE, draw=0, mixup=0.0)) == run_id(ONE)
 
 
+NAMED = {"precision": "bf16", "optimizer": "muon", "teacher_schedule": "steps"}  # another value of a field of names
+
+
 def test_every_field_enters_the_id() -> None:
     other = {int: 7, float: 0.5, bool: None, str: "x"}
     for field in fields(Run):
@@ -65,8 +68,8 @@ def test_every_field_enters_the_id() -> None:
             changed = not value
         elif field.name == "task":
             changed = "tune"
-        elif field.name in ("precision", "optimizer"):
-            changed = {"precision": "bf16", "optimizer": "muon"}[field.name]
+        elif field.name in NAMED:
+            changed = NAMED[field.name]
         elif field.name == "imbalance":
             changed = 10.0
         elif value is None:

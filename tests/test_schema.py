@@ -19,7 +19,7 @@ OTHER = {  # another value of every field that a study may vary
     "mixup": 0.2, "cutmix": 1.0, "repeated_augmentation": 3, "clip": 0.0, "ema": 0.99, "precision": "bf16",
     "drop_path": 0.1, "layer_decay": 0.75, "mask_ratio": 0.6, "patch": 7, "window": 4, "stem": "stock",
     "task": "tune", "draw": 1, "seed": 1, "monitor": 5, "blocks": 4,
-    "optimizer": "muon",
+    "optimizer": "muon", "teacher_schedule": "steps",
 }  # fmt: skip
 
 

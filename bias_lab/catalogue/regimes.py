@@ -77,6 +77,7 @@ REGIMES = {
             words="DINO",
             starts_from="pretraining",
             module="bias_lab.training.regimes.dino:DINO",
+            fields=MappingProxyType({"teacher_schedule": ""}),
             pictures=("attention", "features"),
         ),
         Regime(

@@ -1,6 +1,7 @@
 """DINO: the loss against loops written from the paper, the gradients, the schedules, and planted collapse."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,6 +122,25 @@ def test_the_teacher_follows_by_its_momentum() -> None:
     before = module.teacher_head.prototypes.clone()
     module.update_ema(10, 10)
     torch.testing.assert_close(module.teacher_head.prototypes, before)
+
+
+def kept(momentum: float, steps: int) -> float:
+    """Return the share of the teacher's first weights that is left after a training."""
+    rising = (1 - (1 - momentum) * (math.cos(math.pi * step / steps) + 1) / 2 for step in range(1, steps))
+    return math.prod(rising)
+
+
+def test_a_short_training_s_teacher_forgets_its_start_if_its_schedule_follows_the_steps() -> None:
+    assert kept(0.99, 100) == pytest.approx(0.61, abs=0.01)
+    assert dino.momentum_for(0.99, 1_500) == pytest.approx(0.99)
+    assert dino.momentum_for(0.99, 100_000) == pytest.approx(0.99)
+    assert all(kept(dino.momentum_for(0.99, steps), steps) < 1e-3 for steps in (40, 100, 500, 1_500))
+    run = Run(dataset="mnist", backbone="vit_micro", task="pretrain", regime="dino", samples_seen=3200)
+    for schedule, momentum in (("", 0.99), ("steps", 0.85)):
+        module = DINO.from_run(
+            replace(run, teacher_schedule=schedule), create("vit_micro", image_size=28, channels=1, classes=None)
+        )
+        assert module.momentum == pytest.approx(momentum)
 
 
 def test_the_center_is_the_moving_average_of_the_teacher_s_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
