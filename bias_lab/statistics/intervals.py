@@ -169,9 +169,7 @@ class Ratio(NamedTuple):
     k: int
 
 
-def ratio(
-    numerator: Vector, denominator: Vector, level: float = LEVEL, *, shared: Vector | None = None
-) -> Ratio:
+def ratio(numerator: Vector, denominator: Vector, level: float = LEVEL, *, shared: Vector | None = None) -> Ratio:
     """Return mean(numerator) / mean(denominator) with Fieller's interval (1954).
 
     numerator, denominator: (k,), pairs in the same order. The interval holds every r for which mean(numerator −
