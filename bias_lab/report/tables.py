@@ -25,6 +25,7 @@ REASONS = {
     IDENTICAL: "all replicates are the same there, so their scatter is unknown.",
     TOO_WIDE: "the interval of the share is wider than 200 % or has no ends, since the shortfall is too uncertain.",
 }
+MOST_DRAWS = 10_000  # that `statistics.power` looks for
 Row = Any  # a row of a statistic: column → value
 Column = tuple[str, str, Callable[[Row], Cell]]  # heading, meaning, the cell of a row
 
@@ -286,6 +287,7 @@ def variance(frame: pd.DataFrame) -> Table:
 
 def power(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.power`."""
+    far = "Where no number of draws is enough, the test images are too few to show 1 point."
     return _table(
         "How many replicates resolve 1 point", frame, _SIZE, _whole("seeds", "seeds a draw"),
         ("draws needed", "to show a true shortfall of 1 point, 4 times in 5", lambda row: _most(row["draws"])),
@@ -293,11 +295,12 @@ def power(frame: pd.DataFrame) -> Table:
         _points("sd", "sd, points", "of a draw's paired difference"),
         _points("test_se", "test images, points", "standard error from their sampling, which no draw removes"),
         _whole("df", "df", "degrees of freedom that the scatter rests on"),
+        note=far if (frame["draws"] >= MOST_DRAWS).any() and frame["test_se"].notna().any() else "",
     )  # fmt: skip
 
 
 def _most(draws: int) -> Cell:
-    return Cell("over 10,000", draws) if draws >= 10_000 else whole(draws)
+    return Cell("over 10,000", draws) if draws >= MOST_DRAWS else whole(draws)
 
 
 def ranking(frame: pd.DataFrame) -> Table:
