@@ -94,7 +94,7 @@ def lost(scratch: pd.DataFrame) -> list[str]:
     rows = pd.concat([statistics.select(scratch, name) for name in ("vit", "cnn")])
     sentences = []
     for size, part in rows.groupby("size"):
-        there = {name: set(zip(own["draw"], own["seed"], strict=True)) for name, own in part.groupby("backbone")}
+        there = {str(name): set(zip(own["draw"], own["seed"], strict=True)) for name, own in part.groupby("backbone")}
         every, whole = set.union(*there.values()), set.intersection(*there.values())
         lacking = [f"{name} lacks {len(every - own)}" for name, own in there.items() if every - own]
         if lacking:

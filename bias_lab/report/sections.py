@@ -229,7 +229,7 @@ def over_epochs(view: pd.DataFrame, curves: Mapping[str, Any], slug: str) -> lis
     )  # fmt: skip
     note = "Nothing is chosen by these curves of the hold-out. Test images are read once, after the last step."
     title = "The last third of the epochs, and the test"
-    end = Table(title=title, columns=columns, rows=tuple(rows_of_table), note=note)
+    end = Table(title=title, columns=columns, rows=tuple(rows_of_table), note=tables.noted(note, rows_of_table))
     return [Section(name="epochs", title="Over the epochs, on the hold-out", charts=drawn, tables=(end,))]
 
 

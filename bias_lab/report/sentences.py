@@ -20,6 +20,9 @@ NAMES = {
     "transformer": "the transformers",
 }  # fmt: skip
 NOTHING = "No run is finished yet, so nothing can be concluded."
+WIDEST = 2.0  # interval of a share: a wider one tells nothing
+SMALLEST = 1e-9  # interval of a fraction: a narrower one is of identical replicates
+IDENTICAL, TOO_WIDE = "not determined (identical)", "not determined"
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -79,9 +82,21 @@ def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
     low, high = (row["low"], row["high"]) if math.isnan(row["low_any"]) else (row["low_any"], row["high_any"])
     if math.isnan(low):
         return " (one replicate, no interval)"
+    if is_identical(low, high):
+        return " (identical replicates, no interval)"
     is_off = (low > 0 or high < 0) and row["p_holm"] > ALPHA
     low, high = (-high, -low) if mirrored else (low, high)
     return f" ({'uncorrected ' if is_off else ''}95 % CI {span(low, high)})"
+
+
+def is_identical(low: float, high: float) -> bool:
+    """Return whether an interval over replicates has no width, because all of them are the same."""
+    return high - low < SMALLEST
+
+
+def is_determined(low: float, high: float) -> bool:
+    """Return whether the interval of a share tells something: it has two ends, at most 200 % apart."""
+    return high - low <= WIDEST
 
 
 def share(value: float, low: float, high: float) -> str:
@@ -90,9 +105,11 @@ def share(value: float, low: float, high: float) -> str:
 
 
 def share_span(low: float, high: float) -> str:
-    """Return an interval of shares in whole percent, or a word for one that has no ends."""
+    """Return an interval of shares in whole percent, or a word for one that has no ends or tells nothing."""
     text = span(low, high)
-    return text if text in ("–", "unbounded") else f"{percent(low, 0)} to {percent(high, 0)} %"
+    if text in ("–", "unbounded"):
+        return text
+    return f"{percent(low, 0)} to {percent(high, 0)} %" if is_determined(low, high) else TOO_WIDE
 
 
 # --- one pair of groups ----------------------------------------------------------------------------------------------
@@ -124,7 +141,8 @@ def claims(gaps: pd.DataFrame, names: tuple[str, str]) -> list[str]:
         sentences.append(f"No difference {what}is shown at {sizes_in_words(level['size'])}.")
         intervals = "intervals there reach" if len(level) > 1 else "interval there reaches"
         reach = f"from {percent(low.min())} to {percent(high.max())} points"
-        sentences.append(f"The 95 % {intervals}{uncorrected} {reach}.")
+        if not is_identical(low.min(), high.max()):
+            sentences.append(f"The 95 % {intervals}{uncorrected} {reach}.")
     if len(single) and len(single) < len(gaps):
         sentences.append(f"At {sizes_in_words(single['size'])} one replicate gives no interval, so nothing is claimed.")
     elif len(single):
@@ -202,10 +220,10 @@ def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
 def recovered(recovery: pd.DataFrame) -> list[str]:
     """Return how much of the shortfall each start recovers, best first where there are many.
 
-    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0, so
-    none is given there.
+    recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0 or is too
+    uncertain, so none is given there.
     """
-    bounded = recovery[recovery["recovery"].notna() & (recovery["low"].abs() < math.inf)]
+    bounded = recovery[recovery["recovery"].notna() & (recovery["high"] - recovery["low"] <= WIDEST)]
     sentences = []
     for size in sorted({bounded["size"].min(), bounded["size"].max()}) if len(bounded) else []:
         rows = bounded[bounded["size"] == size].sort_values("recovery", ascending=False).to_dict("records")
@@ -229,7 +247,7 @@ def left_where_alike(alike: pd.DataFrame) -> list[str]:
         for row in ends(part):
             lead = f"{percent(row['shortfall'])} points{interval(row)} at {row['size']:,} labels"
             sentences.append(f"Where both start from {how}, the CNNs' lead over plain ViT is {lead}.")
-            if share_span(row["left_low"], row["left_high"]) not in ("–", "unbounded"):
+            if is_determined(row["left_low"], row["left_high"]):
                 left = share(row["left"], row["left_low"], row["left_high"]).replace("shortfall", "lead from scratch")
                 sentences.append(f"That is {left}.")
     return sentences
@@ -242,6 +260,8 @@ def removed(own: pd.DataFrame) -> list[str]:
     """
     return [
         f"{name} removes {share(row['share'], row['low'], row['high'])} at N = {int(row['size']):,}."
+        if math.isnan(row["low"]) or is_determined(row["low"], row["high"])
+        else f"The share that {name} removes is not determined at N = {int(row['size']):,}: its interval is too wide."
         for name, part in own.dropna(subset=["share"]).groupby("backbone")
         for row in ends(part)[:1]
     ]

@@ -1,5 +1,6 @@
 """Turn statistics into the report's tables: words and numbers for people, each column with its meaning."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,27 +9,49 @@ import pandas as pd
 from bias_lab import schema
 from bias_lab.report.figures.charts import mean_of, several_sources, span
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
-from bias_lab.report.sentences import rounded, share_span, start_words, value_words
+from bias_lab.report.sentences import (
+    IDENTICAL,
+    TOO_WIDE,
+    capital,
+    is_determined,
+    is_identical,
+    rounded,
+    share_span,
+    start_words,
+    value_words,
+)
 
+REASONS = {
+    IDENTICAL: "all replicates are the same there, so their scatter is unknown.",
+    TOO_WIDE: "the interval of the share is wider than 200 % or has no ends, since the shortfall is too uncertain.",
+}
+MOST_DRAWS = 10_000  # that `statistics.power` looks for
 Row = Any  # a row of a statistic: column → value
 Column = tuple[str, str, Callable[[Row], Cell]]  # heading, meaning, the cell of a row
 
 
 def _table(title: str, frame: pd.DataFrame, *columns: Column, note: str = "") -> Table:
     rows = tuple(tuple(cell(row) for _, _, cell in columns) for row in frame.to_dict("records"))
-    return Table(title=title, columns=tuple(column[:2] for column in columns), rows=rows, note=note)
+    return Table(title=title, columns=tuple(column[:2] for column in columns), rows=rows, note=noted(note, rows))
+
+
+def noted(note: str, rows: Sequence[Sequence[Cell]]) -> str:
+    """Return a table's note with the reason why some of its intervals are not determined."""
+    texts = {cell.text for row in rows for cell in row}
+    reasons = [f"{capital(name)}: {why}" for name, why in REASONS.items() if name in texts]
+    return " ".join(filter(None, [note, *reasons]))
 
 
 def between(low: Any, high: Any) -> Cell:
     """Return an interval of fractions, sorted by its lower end."""
-    text = span(float(low), float(high))
+    text = IDENTICAL if is_identical(float(low), float(high)) else span(float(low), float(high))
     return Cell(text, float(low)) if text != "–" else Cell(text)
 
 
 def percents(low: float, high: float) -> Cell:
     """Return an interval of shares in whole percent."""
     text = share_span(low, high)
-    return Cell(text) if text in ("–", "unbounded") else Cell(text, low)
+    return Cell(text) if text in ("–", "unbounded", TOO_WIDE) else Cell(text, low)
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -50,8 +73,12 @@ def _number(name: str, shape: str, heading: str, meaning: str) -> Column:
     return heading, meaning, lambda row: number(row[name], shape)
 
 
-def _share(name: str, heading: str, meaning: str) -> Column:
-    return heading, meaning, lambda row: number(row[name], "{:.0f} %", scale=100)
+def _share(name: str, heading: str, meaning: str, low: str = "low", high: str = "high") -> Column:
+    def cell(row: Row) -> Cell:
+        known = math.isnan(row[low]) or is_determined(row[low], row[high])
+        return number(row[name], "{:.0f} %", scale=100) if known else Cell(TOO_WIDE)
+
+    return heading, meaning, cell
 
 
 def _interval(meaning: str, low: str = "low", high: str = "high", heading: str = "95 % CI") -> Column:
@@ -121,7 +148,7 @@ def shares(frame: pd.DataFrame, title: str, who: str) -> Table:
         _points("shortfall", "shortfall", "points, CNN family minus plain ViT from scratch"),
         _points("gain", "gain", "points over plain ViT"),
         _share("share" if is_own else "recovery", "share", "of the shortfall"),
-        _share_interval("Fieller's, over replicates, on this test set"), _PAIRS, note=" ".join(filter(None, note)),
+        _share_interval("Fieller's, with test images where they are known"), _PAIRS, note=" ".join(filter(None, note)),
     )  # fmt: skip
 
 
@@ -144,7 +171,7 @@ def likewise(frame: pd.DataFrame) -> Table:
     return _table(
         "What is left of the shortfall where both start alike", frame, _start("start of both", ""), _SIZE,
         _points("shortfall", "points", "CNN family minus plain ViT, both after this start"), _CI, _ANY, _P, _PAIRS,
-        _share("left", "left", "of the shortfall from scratch"),
+        _share("left", "left", "of the shortfall from scratch", "left_low", "left_high"),
         _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", _OF_IT),
         note=_unbounded(frame, "left_low", "left_high"),
     )  # fmt: skip
@@ -232,7 +259,8 @@ def factors(frame: pd.DataFrame) -> Table:
     n = int(frame["n"].iloc[0]) if len(frame) else 0
     note = (
         f"A linear model of the accuracy of {n:,} runs, within sizes and without interactions. Each factor is tested "
-        "beside all others. Shares do not add up to 100 %, since each is of what the others leave."
+        "beside all others, a family against the backbones within families. Shares do not add up to 100 %, since each "
+        "is of what the others leave, and that of a family is of the variance between backbones."
     )
     names = frame.assign(factor=frame["factor"].replace("backbone", "backbone (within its family)"))
     return _table(
@@ -248,27 +276,31 @@ def factors(frame: pd.DataFrame) -> Table:
 def variance(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.variance_shares`."""
     lone = "Every draw has one seed here, so the scatter of draws and of seeds cannot be told apart."
+    several = "Cells share their draws, so many cells tell no more about draws than one." if len(frame) else ""
     return _table(
         "Scatter between replicates", frame, _words("component"),
         _points("sd", "sd, points", "of accuracy, pooled over cells"),
         _share("share", "share", "of the variance in a cell"), _share_interval("F ratio"),
-        _whole("cells", "cells", "that have several draws"), note=lone if len(frame) == 1 else "",
+        _whole("cells", "cells", "that have several draws"), note=lone if len(frame) == 1 else several,
     )  # fmt: skip
 
 
 def power(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.power`."""
+    far = "Where no number of draws is enough, the test images are too few to show 1 point."
     return _table(
         "How many replicates resolve 1 point", frame, _SIZE, _whole("seeds", "seeds a draw"),
         ("draws needed", "to show a true shortfall of 1 point, 4 times in 5", lambda row: _most(row["draws"])),
         ("at worst", "if the scatter is at its 80 % upper limit", lambda row: _most(row["draws_high"])),
         _points("sd", "sd, points", "of a draw's paired difference"),
+        _points("test_se", "test images, points", "standard error from their sampling, which no draw removes"),
         _whole("df", "df", "degrees of freedom that the scatter rests on"),
+        note=far if (frame["draws"] >= MOST_DRAWS).any() and frame["test_se"].notna().any() else "",
     )  # fmt: skip
 
 
 def _most(draws: int) -> Cell:
-    return Cell("over 10,000", draws) if draws >= 10_000 else whole(draws)
+    return Cell("over 10,000", draws) if draws >= MOST_DRAWS else whole(draws)
 
 
 def ranking(frame: pd.DataFrame) -> Table:

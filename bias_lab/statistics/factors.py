@@ -29,7 +29,7 @@ def effects(
     against the rest. A family is tested against the backbones within families, since another study would take others.
     Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit; of backbones
     within one family), best, worst (those two levels), share, low, high, p (of the F test), df, n (rows). share is
-    λ / (λ + n) of the variance that the others do not explain, and for a family of the variance between the means of
+    λ / (λ + n) of the variance that the others do not explain, and for a family of the variance between the effects of
     backbones (n is then their number); `low, high` its 95 % interval from the noncentral F distribution (Steiger 2004,
     Psychological Methods 9:164). Where each draw has one seed, the two are one factor. A factor with one level, with
     more than 500, or that can't be told from the others is left out, and so is a family where each has one backbone.
@@ -42,49 +42,56 @@ def effects(
     if len(rows) < 3:
         return pd.DataFrame([], columns=EFFECTS)
     model = _Model(_factors(rows, along), rows[metric].to_numpy(dtype=float))
-    noise = model.rest(model.names)
-    families = dict(zip(rows["backbone"], rows["family"], strict=True))
-    records = []
-    for name in model.names:
-        if name == "size" or noise[1] < 1:
-            continue
-        others = [n for n in model.names if n != name and (name, n) != ("family", "backbone")]
-        less, less_df = model.rest(others)
-        more, more_df = model.rest([*others, name])
-        df, square, against, values = less_df - more_df, less - more, noise, float(len(rows))
-        if name == "family":
-            if "backbone" not in model.names or more_df == noise[1]:
-                continue
-            against, values = _between_backbones(model, others, df)
-        if df < 1:
-            continue
-        nothing = 1e-12 * len(rows)  # a sum of squares below this is rounding: accuracies are counted in thousandths
-        by_chance = math.inf if square > nothing else 0.0
-        f = (square / df) / (against[0] / against[1]) if against[0] > nothing else by_chance
-        share = _variance_share(f, df, against[1], values)
-        ends = model.extremes(name, [*others, name], families if name == "backbone" and "family" in model.names else {})
-        p = float(fdtrc(df, against[1], max(f, 0.0))) if math.isfinite(f) else 0.0
-        records.append((name, model.levels(name), *ends, *share, p, df, len(rows)))
+    families = dict(zip(rows["backbone"], rows["family"], strict=True)) if "family" in model.names else {}
+    records = [
+        (name, model.levels(name), *tested, len(rows))
+        for name in model.names
+        if name != "size" and (tested := _tested(model, name, families))
+    ]
     return pd.DataFrame(records, columns=EFFECTS).sort_values("share", ascending=False, ignore_index=True)
 
 
-def _between_backbones(model: "_Model", others: list[str], df: int) -> tuple[tuple[float, float], float]:
-    """Return what a family is tested against: (sum of squares, degrees of freedom), and how many backbones that is.
+def _tested(model: "_Model", name: str, families: Mapping[str, str]) -> tuple[float | str, ...]:
+    """Return range, best, worst, share, low, high, p and df of a factor; nothing where it cannot be told from others.
 
-    Backbones are a random sample of their family. The mean square that has the same expectation as the family's, where
-    families do not differ, is w · MS(backbone within family) + (1 − w) · MS(rest), with Satterthwaite's degrees of
-    freedom. In a table where all backbones have equally many rows, w = 1 and the F test is exact.
+    families: backbone → family, empty where nothing tells a family from its backbone.
     """
-    (less, less_df), (more, more_df) = model.rest([*others, "family"]), model.rest(model.names)
-    ours, rest_df = (less - more) / (less_df - more_df), max(1, more_df)
-    rows = model.rows_of("backbone", [*others, "family"], others) / df  # that a backbone adds to the family's square
-    weight = rows / (model.rows_of("backbone", model.names, [*others, "family"]) / (less_df - more_df))
-    parts = weight * ours, (1 - weight) * more / rest_df
-    square = sum(parts) if weight <= 1 else max(sum(parts), ours)
-    if square <= 0:
-        return (0.0, float(less_df - more_df)), model.size / rows
-    freedom = square**2 / (parts[0] ** 2 / (less_df - more_df) + parts[1] ** 2 / rest_df)
-    return (square * freedom, freedom), model.size / rows
+    others = [n for n in model.names if n != name and (name, n) != ("family", "backbone")]
+    (less, less_df), (more, more_df), (rest, rest_df) = (model.rest(n) for n in (others, [*others, name], model.names))
+    if less_df == more_df or rest_df < 1:
+        return ()
+    if name == "family":
+        return _between_backbones(model, others, families)
+    ends = model.extremes(name, [*others, name], families if name == "backbone" else {})
+    # sums of squares below this are rounding: accuracies are counted in thousandths
+    return (*ends, *_test(less - more, less_df - more_df, rest, rest_df, model.size, 1e-12 * model.size))
+
+
+def _between_backbones(model: "_Model", others: list[str], families: Mapping[str, str]) -> tuple[float | str, ...]:
+    """Return what `_tested` does, of the family: one-way ANOVA over backbones, each with its effect beside the others.
+
+    Backbones are a random sample of their family, so the backbones are the independent values, however many runs each
+    of them has. The F test is exact where all backbones have equally many runs, or where their runs scatter little.
+    """
+    if "backbone" not in model.names:
+        return ()
+    effect = model.effects("backbone", [*others, "backbone"])
+    if model.rest(others)[1] - model.rest([*others, "backbone"])[1] < len(effect) - 1:
+        return ()  # another factor stands for a backbone
+    grouped = pd.Series(effect).groupby([families[name] for name in effect])
+    means, counts = grouped.mean(), grouped.size()
+    within = float(((pd.Series(effect) - grouped.transform("mean")) ** 2).sum())
+    between = float((counts * (means - float(np.mean(list(effect.values())))) ** 2).sum())
+    ends = float(means.max() - means.min()), str(means.idxmax()), str(means.idxmin())
+    return (*ends, *_test(between, len(means) - 1, within, len(effect) - len(means), len(effect), 1e-12 * len(effect)))
+
+
+def _test(square: float, df: int, rest: float, rest_df: int, n: int, nothing: float) -> tuple[float, ...]:
+    """Return share, low, high, p and df of a sum of squares against another. nothing: a sum below it is rounding."""
+    by_chance = math.inf if square > nothing else 0.0
+    f = (square / df) / (rest / rest_df) if rest > nothing else by_chance
+    p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
+    return (*_variance_share(f, df, rest_df, n), p, df)
 
 
 def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
@@ -122,30 +129,22 @@ class _Model:
         self._moments: Vector = np.asarray(design.T @ self.y)
         self.size = len(y)
 
-    def rows_of(self, name: str, names: list[str], less: list[str]) -> float:
-        """Return tr(Z'(P − Q)Z): Z indicates a factor's levels, P and Q project on the models with names and less."""
-        there = self._columns[name]
-
-        def projected(terms: list[str]) -> float:
-            columns, vectors, values = self._basis(terms)
-            return float((((vectors.T @ self._gram[np.ix_(columns, there)]) ** 2).sum(axis=1) / values).sum())
-
-        return projected(names) - projected(less)
-
     def levels(self, name: str) -> int:
         return len(self._levels[name])
 
-    def _basis(self, names: list[str]) -> tuple[list[int], Vector, Vector]:
-        """Return the columns of these factors, and the eigenvectors and values of their Gram matrix that are not 0."""
+    def _solve(self, names: list[str]) -> tuple[list[int], Vector, int]:
+        """Return columns, least-norm coefficients and rank."""
         columns = [0, *(c for name in names for c in self._columns[name])]
         values, vectors = np.linalg.eigh(self._gram[np.ix_(columns, columns)])
         kept = values > values[-1] * 1e-10
-        return columns, vectors[:, kept], values[kept]
+        vectors, values = vectors[:, kept], values[kept]
+        return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), int(kept.sum())
 
-    def _solve(self, names: list[str]) -> tuple[list[int], Vector, int]:
-        """Return columns, least-norm coefficients and rank."""
-        columns, vectors, values = self._basis(names)
-        return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), len(values)
+    def effects(self, name: str, names: list[str]) -> dict[str, float]:
+        """Return level → its effect in the model with these factors; only differences between levels mean something."""
+        columns, coefficients, _ = self._solve(names)
+        effect = dict(zip(columns, coefficients, strict=True))
+        return {lvl: float(effect[c]) for c, lvl in zip(self._columns[name], self._levels[name], strict=True)}
 
     def rest(self, names: list[str]) -> tuple[float, int]:
         """Return the residual sum of squares and its degrees of freedom, with these factors in the model."""
@@ -155,17 +154,14 @@ class _Model:
 
     def extremes(self, name: str, names: list[str], groups: Mapping[str, str]) -> tuple[float, str, str]:
         """Return the largest difference between two levels' effects (within one group, if given), and the two."""
-        columns, coefficients, _ = self._solve(names)
-        effect = dict(zip(columns, coefficients, strict=True))
-        named = [(float(effect[c]), level) for c, level in zip(self._columns[name], self._levels[name], strict=True)]
         grouped: dict[str, list[tuple[float, str]]] = {}
-        for value, level in named:
+        for level, value in self.effects(name, names).items():
             grouped.setdefault(groups.get(level, ""), []).append((value, level))
         best, worst = max(((max(g), min(g)) for g in grouped.values()), key=lambda ends: ends[0][0] - ends[1][0])
         return best[0] - worst[0], best[1], worst[1]
 
 
-def _variance_share(f: float, df: int, rest_df: float, n: float) -> tuple[float, float, float]:
+def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
     """Return λ / (λ + n), from the unbiased λ or 0, and the interval that inverts the noncentral F."""
     if not math.isfinite(f):
         return 1.0, math.nan, math.nan
@@ -174,7 +170,7 @@ def _variance_share(f: float, df: int, rest_df: float, n: float) -> tuple[float,
     return estimate / (estimate + n), low / (low + n), high / (high + n)
 
 
-def _noncentrality(f: float, df: int, rest_df: float, tail: float) -> float:
+def _noncentrality(f: float, df: int, rest_df: int, tail: float) -> float:
     """Return the λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
 
     def excess(value: float) -> float:

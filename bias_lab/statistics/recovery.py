@@ -22,8 +22,9 @@ def recovery(
 
     Arguments and errors are those of `shortfall`. Returns regime, protocol, source, size, recovery, low, high, gain,
     shortfall (means, in the metric's unit), n (replicates). Numerator and denominator are means over the same
-    replicates; `low, high` is Fieller's 95 % interval of their ratio, infinite where the shortfall can't be told from
-    0, which includes the sampling of test images where it is known. 1 means that the start closes the gap; recovery is NaN where there is no shortfall to recover.
+    replicates. `low, high` is Fieller's 95 % interval of their ratio, which includes the sampling of test images where
+    it is known and is infinite where the shortfall can't be told from 0. 1 means that the start closes the gap.
+    recovery is NaN where there is no shortfall to recover.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = is_from_scratch(rows)

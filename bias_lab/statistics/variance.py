@@ -141,10 +141,10 @@ def power(
     """
     rows = rep.comparable(table, where=where, metric=metric)
     sides = rep.select(rows, of), rep.select(rows, against)
-    paired, gaps = rep.pairs(*sides, metric), between(*sides, metric).set_index("size")
+    paired, gaps = rep.pairs(*sides, metric), between(*sides, metric)
     records = []
     for size, part in paired.groupby("size"):
-        se = float(gaps.loc[int(str(size)), "test_se"])
+        se = float(gaps["test_se"].to_numpy()[gaps["size"] == size][0])
         if part["draw"].nunique() < 2:
             continue
         c = components(part["draw"].to_numpy(), part["difference"].to_numpy(dtype=float))

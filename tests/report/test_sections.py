@@ -27,7 +27,7 @@ def test_locality_says_that_the_lead_is_gone_and_who_moved() -> None:
     assert (
         "With pixels permuted, no difference between plain ViT and the CNNs is shown at N = 100 and 1,000" in sentence
     )
-    assert "With patches of 4 pixels permuted, the CNNs still lead plain ViT at N = 100 and 1,000." in sentence
+    assert "With patches of 4 pixels permuted, the CNNs lead plain ViT at N = 100 and 1,000." in sentence
     arms = section(report, "intervention")
     assert "With pixels permuted, the accuracy of resnet_micro falls by " in " ".join(arms.text)
     assert [chart.name for chart in arms.charts] == ["intervention", "intervention-shortfall"]

@@ -84,3 +84,15 @@ def test_lists_and_sizes() -> None:
     assert sentences.listed(["a", "b", "c"]) == "a, b and c"
     assert sentences.sizes_in_words([100, 1000]) == "N = 100 and 1,000"
     assert sentences.sizes_in_words(range(100, 700, 100)) == "N = 100 to 600 (6 sizes)"
+
+
+def test_what_is_not_determined_is_not_told_as_a_number() -> None:
+    row = {"low": 0.1, "high": 0.1, "low_any": math.nan, "high_any": math.nan, "p_holm": 0.0}
+    assert sentences.interval(row) == " (identical replicates, no interval)"
+    own = pd.DataFrame([dict(backbone="my.nets:stem", size=100, share=10.44, low=-1.0, high=21.0)])
+    assert sentences.removed(own) == [
+        "The share that my.nets:stem removes is not determined at N = 100: its interval is too wide."
+    ]
+    start = dict(regime="mae", protocol="finetune", source="pool", size=100)
+    assert sentences.recovered(pd.DataFrame([start | dict(recovery=10.44, low=-1.0, high=21.0)])) == []
+    assert len(sentences.recovered(pd.DataFrame([start | dict(recovery=0.44, low=-0.1, high=1.0)]))) == 1

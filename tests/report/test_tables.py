@@ -3,7 +3,7 @@
 from bias_lab import statistics
 from bias_lab.report import tables
 from bias_lab.report.pages import Table
-from tests.planted import curve, rows, table
+from tests.planted import CNNS, curve, rows, table
 
 PAIRS = [(d, s) for d in range(3) for s in range(2)]
 SCRATCH = rows(lambda run: curve(run.size) - (0.1 if run.backbone == "vit_micro" else 0), replicates=PAIRS, noise=0.002)
@@ -15,6 +15,7 @@ MAE = rows(
     source="pool",
     noise=0.002,
 )
+MAE_OF_CNNS = dict(replicates=PAIRS, regime="mae", source="pool", noise=0.002)
 OWN = rows(lambda run: curve(run.size) - 0.02, backbones=["my.nets:stem"], replicates=PAIRS, noise=0.002)
 NOISY = table([*SCRATCH, *rows(lambda run: 0.5, replicates=PAIRS, label_noise=0.2)])
 MADE = table([*SCRATCH, *MAE, *OWN])
@@ -63,9 +64,30 @@ def test_recovery_in_percent() -> None:
     assert all(40 < float(text.split()[0]) < 60 for text in column(made, "share"))
     assert made.note == "At 100 % the gap is closed. Above it, the CNNs are passed."
     open_end = statistics.recovery(MADE).assign(low=float("-inf"), high=float("inf"))
-    assert tables.shares(open_end, "t", "regime").note.endswith(
-        "Unbounded: the shortfall from scratch cannot be told from 0 there."
-    )
+    note = tables.shares(open_end, "t", "regime").note
+    assert "Unbounded: the shortfall from scratch cannot be told from 0 there." in note
+
+
+def test_a_share_whose_interval_is_too_wide_is_not_determined() -> None:
+    wide = statistics.recovery(MADE).assign(recovery=10.44, low=-0.1, high=2.0)
+    made = tables.shares(wide, "t", "regime")
+    assert set(column(made, "share")) == set(column(made, "95 % CI")) == {"not determined"}
+    assert "Not determined: the interval of the share is wider than 200 % or has no ends" in made.note
+    just = tables.shares(wide.assign(low=0.0), "t", "regime")
+    assert column(just, "95 % CI") == ["0 to 200 %"] * 5
+    assert "Not determined" not in just.note
+    unbounded = tables.shares(wide.assign(low=float("-inf"), high=float("inf")), "t", "regime")
+    assert column(unbounded, "share") == ["not determined"] * 5
+    alike = statistics.likewise(table([*SCRATCH, *MAE, *rows(lambda run: 0.9, backbones=CNNS, **MAE_OF_CNNS)]))
+    assert "not determined" in column(tables.likewise(alike.assign(left_low=-1.0, left_high=2.0)), "left")
+
+
+def test_identical_replicates_have_no_interval() -> None:
+    same = rows(lambda run: 2 / 3, replicates=PAIRS, noise=0.0)
+    for made in (tables.accuracies(table(same)), tables.ranking(statistics.ranking(table(same)))):
+        assert set(column(made, "95 % CI")) == {"not determined (identical)"}
+        assert "Not determined (identical): all replicates are the same there, so " in made.note
+    assert "ot determined" not in tables.accuracies(MADE).note
 
 
 def test_bounds_and_unbounded_intervals_are_words() -> None:

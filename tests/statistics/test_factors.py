@@ -93,6 +93,19 @@ def test_a_family_is_tested_against_its_backbones_in_a_balanced_table() -> None:
     assert result[["share", "low", "high"]].tolist() == pytest.approx(share, abs=1e-9)
 
 
+def test_a_backbone_with_many_runs_counts_as_one() -> None:
+    """The family's test of a table with twice the runs of one backbone is that of the table without them."""
+    exact = {"vit_micro": 0.0, "swin_micro": 0.1, "resnet_micro": 0.2, "efficientnet_micro": 0.24}
+    kind = dict(sizes=(100,), noise=0.0)
+    once = rows(lambda run: 0.5 + exact[run.backbone], backbones=exact, replicates=[(k, k) for k in range(4)], **kind)
+    noise = 1e-4 * np.random.default_rng(0).standard_normal(len(once))
+    once = [one | {"top1": one["top1"] + e} for one, e in zip(once, noise, strict=True)]
+    half = [one for one in once if one["backbone"] == "vit_micro" or one["draw"] < 2]
+    both = [effects(table(planted)).set_index("factor").loc["family"] for planted in (once, half)]
+    assert both[0]["p"] == pytest.approx(both[1]["p"], rel=0.02)
+    assert both[0]["range"] == pytest.approx(0.17, abs=1e-3)
+
+
 def _false_families(rounds: int, start: int, lost: int) -> float:
     tables = (effects(by_backbone(start + k, lost)).set_index("factor") for k in range(rounds))
     return float(np.mean([result.loc["family", "p"] <= 0.05 for result in tables]))
