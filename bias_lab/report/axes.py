@@ -56,7 +56,7 @@ def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
         text += changes(axis, moved)
         tested = int(arms["p"].notna().sum())
         if is_whole and len(values) <= MOST_AT_THE_TOP:
-            top = lead + change
+            top = lead
             method = f"Claims by {words} are Holm-corrected over {tested} comparisons." if tested > 1 else ""
     title = f"Does the shortfall depend on the {words}?"
     part = Section(name=axis, title=title, text=tuple(text), charts=tuple(drawn), tables=tuple(shown))
@@ -169,7 +169,7 @@ def against_a_third(arms: pd.DataFrame) -> "pd.Series[str]":
     return result
 
 
-_THIRD = {"more": " That is more than a third of it.", "open": " A change of a third of it is not excluded."}
+_THIRD = {"more": " That is more than a third of the lead.", "open": ""}
 
 
 def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
@@ -195,6 +195,8 @@ def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
                 continue
             first = f"{lead} is {amount} than with {reference} {at}" if not place else f"{capital(at)} it is {amount}"
             sentences.append(f"{first} ({inside}).{_THIRD.get(row['third'], '')}")
+        if (part["third"] == "open").any():
+            sentences.append("The data leave open whether the lead changes by a third or more.")
     return sentences
 
 

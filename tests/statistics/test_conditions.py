@@ -21,7 +21,7 @@ OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budge
 def other(name: str) -> Any:
     """Return a value of a field that is not its default."""
     column, default = schema.COLUMNS[name], schema.DEFAULTS[name]
-    by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": "another"}
+    by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": "muon" if name == "optimizer" else "another"}
     return OTHER.get(name, by_kind[column.kind])
 
 
