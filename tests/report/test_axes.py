@@ -115,7 +115,11 @@ def test_the_difference_is_told_with_its_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gap", "words"), [(0.1, "A change of a third of it is not excluded."), (0.06, "That is more than a third of it.")]
+    ("gap", "words"),
+    [
+        (0.1, "The data leave open whether the lead changes by a third or more."),
+        (0.06, "That is more than a third of the lead."),
+    ],
 )
 def test_a_lead_that_changes_by_a_third_is_not_said_to_hold(gap: float, words: str) -> None:
     found = findings(Results(table=table(noisy(gap))))

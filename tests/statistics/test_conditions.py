@@ -21,7 +21,8 @@ OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budge
 def other(name: str) -> Any:
     """Return a value of a field that is not its default."""
     column, default = schema.COLUMNS[name], schema.DEFAULTS[name]
-    by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": "muon" if name == "optimizer" else "another"}
+    known = {"optimizer": "muon", "teacher_schedule": "steps"}  # fields that take few words
+    by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": known.get(name, "another")}
     return OTHER.get(name, by_kind[column.kind])
 
 
