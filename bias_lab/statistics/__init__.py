@@ -3,7 +3,8 @@
 `gaps` has the shortfall and the answer, `curves` what is read off along the sizes, `recovery` what wins the shortfall
 back, `contrasts` the comparisons along any axis and between starts. `factors` and `variance` tell what accuracy varies
 with, `ranking` which backbone is ahead. Beneath them, `conditions` selects the runs of one condition, `replicates` says
-which of them may be compared and what is independent, and `intervals` turns arrays into intervals.
+which of them may be compared and what is independent, `images` which test images they get right, and `intervals`
+turns arrays into intervals.
 """
 
 from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining
