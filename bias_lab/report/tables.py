@@ -262,7 +262,8 @@ def factors(frame: pd.DataFrame) -> Table:
         "beside all others, a family against the backbones within families. Shares do not add up to 100 %, since each "
         "is of what the others leave, and that of a family is of the variance between backbones."
     )
-    names = frame.assign(factor=frame["factor"].replace("backbone", "backbone (within its family)"))
+    nested = {"backbone": "backbone (within its family)"} if "family" in set(frame["factor"]) else {}
+    names = frame.assign(factor=frame["factor"].replace(nested))
     return _table(
         "What accuracy varies with", names, _words("factor"), _whole("levels", "levels"),
         _points("range", "range, points", "largest difference between two levels, the others held equal"),

@@ -3,7 +3,8 @@
 `gaps` has the shortfall and the answer, `curves` what is read off along the sizes, `recovery` what reduces the
 shortfall, `contrasts` the comparisons along any axis and between starts, `factors` and `variance` what accuracy varies
 with, `ranking` which backbone is ahead. Beneath them, `conditions` selects the runs of one condition, `replicates`
-decides which of them may be compared and are independent, and `intervals` turns arrays into intervals.
+decides which of them may be compared and are independent, `images` reads which test images they get right, and
+`intervals` turns arrays into intervals.
 """
 
 from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining

@@ -160,7 +160,7 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
 def fit(sizes: Vector, values: Vector) -> tuple[float, float, float]:
     """Return limit, scale and exponent of the least-squares power law of values in [0, 1] at these sizes.
 
-    The limit lies between the highest value, which was reached, and 1; the scale is at least 0.
+    The limit lies between the highest value, which was reached, and 1. The scale is at least 0.
 
     >>> sizes = np.array([100.0, 1000.0, 10_000.0])
     >>> [round(number, 3) for number in fit(sizes, 0.9 - 1.2 * sizes**-0.35)]

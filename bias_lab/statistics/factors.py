@@ -52,7 +52,7 @@ def effects(
 
 
 def _tested(model: "_Model", name: str, families: Mapping[str, str]) -> tuple[float | str, ...]:
-    """Return range, best, worst, share, low, high, p and df of a factor; nothing where it cannot be told from others.
+    """Return range, best, worst, share, low, high, p and df of a factor, or nothing where others stand for it.
 
     families: backbone → family, empty where nothing tells a family from its backbone.
     """
@@ -141,7 +141,7 @@ class _Model:
         return columns, vectors @ ((vectors.T @ self._moments[columns]) / values), int(kept.sum())
 
     def effects(self, name: str, names: list[str]) -> dict[str, float]:
-        """Return level → its effect in the model with these factors; only differences between levels mean something."""
+        """Return level → its effect in the model with these factors. Only their differences mean something."""
         columns, coefficients, _ = self._solve(names)
         effect = dict(zip(columns, coefficients, strict=True))
         return {lvl: float(effect[c]) for c, lvl in zip(self._columns[name], self._levels[name], strict=True)}

@@ -34,7 +34,7 @@ def used(rows: Columns, pairs: Columns) -> dict[str, NDArray[Any]]:
 
 
 def difference(ours: Columns, theirs: Columns, pairs: Columns) -> tuple[Vector | None, int]:
-    """Return theirs − ours of right (1) and wrong (0), (units, T), and T; None where predictions are not all there.
+    """Return theirs − ours of right (1) and wrong (0), (units, T), and T, or None without all predictions.
 
     ours, theirs: as `used` gives them. pairs: draw and seed of each pair. T: the number of test images, 0 if unknown.
     """

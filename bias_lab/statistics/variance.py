@@ -134,7 +134,7 @@ def power(
     before Holm's correction. Other arguments and errors are those of `shortfall`.
     Returns size (images), seeds, draws, draws_high, sd, df, test_se. sd: standard deviation of a draw's mean paired
     difference with so many seeds; df: its degrees of freedom. test_se: as in `gaps`, the noise of this test set that no
-    number of draws removes; NaN where it is unknown, and then it is left out. draws_high: draws if the standard
+    number of draws removes (NaN where it is unknown, and then it is left out). draws_high: draws if the standard
     deviation is at its 80 % upper limit, which with few replicates is far above its estimate. draws is 10,000 where no
     smaller number will do. Where no draw has two seeds, seeds and draws can't be told apart, and there is a row for one
     seed a draw alone.
@@ -161,7 +161,7 @@ def power(
 def needed(sd: float, resolve: float, chance: float = 0.8, *, test_se: float = 0.0) -> int:
     """Return the least number of pairs (2 to 10,000) that shows a mean of `resolve` with probability `chance`.
 
-    sd: standard deviation of a pair; test_se: of what all pairs share; both in the unit of resolve.
+    sd: standard deviation of a pair. test_se: of what all pairs share. Both are in the unit of resolve.
 
     >>> needed(sd=0.01, resolve=0.01), needed(sd=0.01, resolve=0.01, test_se=0.003), needed(sd=0.0, resolve=0.01)
     (10, 29, 2)
