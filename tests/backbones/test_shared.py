@@ -138,7 +138,7 @@ def test_take():
     assert take(4, 2) == [2, 3]
     assert take(4, [0, -1]) == [0, 3]
     for wrong in (5, 0, -1, [4], [-5], []):
-        with pytest.raises(UserError, match="of a model that has 4"):
+        with pytest.raises(UserError, match="in a model of 4"):
             take(4, wrong)
 
 

@@ -73,7 +73,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("sweep STUDY --sizes 7", "size 7 is below the 10 classes of fashion_mnist_12k; 10 to 10000 work"),
         ("sweep STUDY --set mixpu=0.2", "unknown field 'mixpu'; did you mean 'mixup'?"),
         ("sweep STUDY --set optimizer=moun", "unknown optimizer 'moun'; did you mean 'muon'?"),
-        ("train --backbone vit_micro --task pretrain --set teacher_schedule=steps", "is of a pretraining by dino"),
+        ("train --backbone vit_micro --task pretrain --set teacher_schedule=steps", "belongs to a pretraining by dino"),
         ("sweep STUDY --set mixup", "'mixup' is not FIELD=VALUE"),
         ("sweep STUDY --set mixup=much", "mixup='much' is not a number"),
         ("train --backbone vit_micro --task pretrain --set mask_ratio=1.5", "mask_ratio 1.5 is outside [0, 1)"),

@@ -59,7 +59,7 @@ def test_tiny_imagenet_as_a_folder_has_its_grey_files_in_colour(tmp_path: Path) 
     indexed = index(root, folder=tmp_path / "out", image_size=64)
     assert len(indexed.classes) == 20
     assert indexed.pool + indexed.test_images == sum(kept.values())
-    assert "val is the test split" in " ".join(indexed.warnings)
+    assert "val is used as the test split" in " ".join(indexed.warnings)
     table = pd.read_parquet(indexed.place["index"])
     assert set(table.name[table.grey]) == grey
     assert len(grey) == 65

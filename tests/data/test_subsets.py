@@ -143,7 +143,7 @@ def test_a_pool_without_blocks_keeps_its_draws() -> None:
     [
         ({"size": 26, "blocks": 4}, "size 26 exceeds the 23 images of the block"),
         ({"blocks": 11}, "11 blocks leave a block without class 3, of which the pool has 10 images; at most 10 blocks"),
-        ({"size": 11, "blocks": 4, "balanced": True}, "at most 8"),
+        ({"size": 11, "blocks": 4, "balanced": True}, "the largest balanced size is 8"),
     ],
 )
 def test_impossible_blocks_say_why_and_the_way_out(changes: dict[str, object], words: str) -> None:
