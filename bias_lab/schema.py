@@ -48,7 +48,7 @@ def _rows(role: Role, origin: Origin, table: str) -> list[Column]:
     return columns
 
 
-_DESCRIBED = [
+DESCRIBED = [
     *_rows("identity", "state", "run_id | text | | run\nstatus | text | | status"),
     *_rows("identity", "plan", "experiment | text | | experiment"),
     *_rows(
@@ -173,15 +173,15 @@ REQUIRED = (  # the first columns of every table, old ones too, in this order (D
 
 def columns() -> dict[str, Column]:
     """Return every column by name, in the order of the table."""
-    described = {column.name: column for column in _DESCRIBED}
+    described = {column.name: column for column in DESCRIBED}
     for field in fields(Run):
         if field.name not in described:
-            kind, words = _kind_of(str(field.type)), field.name.replace("_", " ")
+            kind, words = kind_of(str(field.type)), field.name.replace("_", " ")
             described[field.name] = Column(name=field.name, kind=kind, role="axis", words=words)
     return {name: described[name] for name in [*REQUIRED, *(name for name in described if name not in REQUIRED)]}
 
 
-def _kind_of(annotation: str) -> Kind:
+def kind_of(annotation: str) -> Kind:
     """Return the type of the column that holds a field of `Run`, from the field's annotation."""
     kinds: dict[str, Kind] = {"bool": "flag", "int": "whole", "float": "real"}
     return next((kind for word, kind in kinds.items() if word in annotation), "text")

@@ -141,6 +141,25 @@ def test_every_module_has_a_test_of_its_name() -> None:
     assert missing == []
 
 
+def private_names(path: Path) -> list[str]:
+    """Return the private names of the package's modules that a test uses."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules, used = set(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "bias_lab":
+            modules |= {alias.asname or alias.name for alias in node.names}
+            used += [alias.name for alias in node.names if alias.name.startswith("_")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            used += [node.attr] if node.attr.startswith("_") and not node.attr.startswith("__") else []
+    return used
+
+
+def test_tests_use_no_private_names() -> None:
+    used = {path.name: names for path in (ROOT / "tests").rglob("*.py") if (names := private_names(path))}
+    assert used == {}
+
+
 def public_functions(path: Path) -> Iterator[ast.FunctionDef]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):

@@ -26,7 +26,7 @@ OTHER = {  # another value of every field that a study may vary
 def test_every_field_of_a_run_is_a_column_and_every_column_is_described_once() -> None:
     assert {field.name for field in fields(Run)} <= set(schema.COLUMNS)
     assert set(OTHER) == {field.name for field in fields(Run)}
-    described = [column.name for column in schema._DESCRIBED]
+    described = [column.name for column in schema.DESCRIBED]
     assert len(described) == len(set(described))
     assert list(schema.COLUMNS)[: len(schema.REQUIRED)] == schema.REQUIRED
     assert len(schema.REQUIRED) == len(set(schema.REQUIRED)) == 41
@@ -41,12 +41,12 @@ def test_every_column_has_a_type_words_and_a_unit_where_it_is_a_number() -> None
 
 
 def test_a_new_field_of_a_run_is_an_axis_without_a_row_of_its_own() -> None:
-    assert (schema._kind_of("float"), schema._kind_of("int | None"), schema._kind_of("str")) == (
+    assert (schema.kind_of("float"), schema.kind_of("int | None"), schema.kind_of("str")) == (
         "real",
         "whole",
         "text",
     )
-    assert schema._kind_of("<class 'bool'>") == "flag"
+    assert schema.kind_of("<class 'bool'>") == "flag"
 
 
 def test_axes_are_what_may_vary_within_a_cell() -> None:

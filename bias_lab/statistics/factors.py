@@ -91,7 +91,7 @@ def _test(square: float, df: int, rest: float, rest_df: int, n: int, nothing: fl
     by_chance = math.inf if square > nothing else 0.0
     f = (square / df) / (rest / rest_df) if rest > nothing else by_chance
     p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
-    return (*_variance_share(f, df, rest_df, n), p, df)
+    return (*variance_share(f, df, rest_df, n), p, df)
 
 
 def _factors(rows: pd.DataFrame, along: Collection[str]) -> pd.DataFrame:
@@ -161,7 +161,7 @@ class _Model:
         return best[0] - worst[0], best[1], worst[1]
 
 
-def _variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
+def variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
     """Return λ / (λ + n), from the unbiased λ or 0, and the interval that inverts the noncentral F."""
     if not math.isfinite(f):
         return 1.0, math.nan, math.nan

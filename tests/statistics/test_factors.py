@@ -9,7 +9,7 @@ from statsmodels.stats.anova import anova_lm
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from bias_lab.statistics import effects
-from bias_lab.statistics.factors import _variance_share
+from bias_lab.statistics.factors import variance_share
 from tests.planted import rows, table
 
 FAMILY = {"vit_micro": 0.0, "swin_micro": 0.02, "resnet_micro": 0.1, "efficientnet_micro": 0.08}
@@ -89,7 +89,7 @@ def test_a_family_is_tested_against_its_backbones_in_a_balanced_table() -> None:
     oracle = stats.f_oneway(*(part.to_numpy() for _, part in means.groupby("family")))
     result = effects(data).set_index("factor").loc["family"]
     assert result["p"] == pytest.approx(oracle.pvalue, rel=1e-6)
-    share = _variance_share(oracle.statistic, 1, 3, 5)
+    share = variance_share(oracle.statistic, 1, 3, 5)
     assert result[["share", "low", "high"]].tolist() == pytest.approx(share, abs=1e-9)
 
 
@@ -141,11 +141,11 @@ def test_the_share_s_interval_inverts_the_noncentral_f() -> None:
     from scipy import stats
 
     f, df, rest, n = 8.0, 2, 30, 36
-    share, low, high = _variance_share(f, df, rest, n)
+    share, low, high = variance_share(f, df, rest, n)
     for end, tail in ((low, 0.975), (high, 0.025)):
         assert stats.ncf.cdf(f, df, rest, end * n / (1 - end)) == pytest.approx(tail, abs=1e-6)
     assert low < share < high
-    assert _variance_share(0.2, 2, 30, 36)[1] == 0
+    assert variance_share(0.2, 2, 30, 36)[1] == 0
 
 
 def _held(rounds: int, start: int) -> float:
@@ -156,7 +156,7 @@ def _held(rounds: int, start: int) -> float:
         groups = np.array([[-1.0], [0.0], [1.0]]) + random.standard_normal((3, 8))
         between = 8 * np.var(groups.mean(axis=1), ddof=1)
         within = np.mean(np.var(groups, axis=1, ddof=1))
-        _, low, high = _variance_share(between / within, 2, 21, 24)
+        _, low, high = variance_share(between / within, 2, 21, 24)
         held += low <= 16 / 40 <= high
     return held / rounds
 

@@ -96,14 +96,14 @@ def key_of(*parts: object) -> str:
 
 def open_or_build(folder: Path, key: str, content: Callable[[], Content]) -> Images:
     """Return the images of a store. It is built first if it is absent or damaged, once by all processes together."""
-    images = _open(folder, key)
+    images = open_store(folder, key)
     if images is not None:
         return images
     with FileLock(folder / f".{key}.lock"):
-        images = _open(folder, key)  # another process may have built it while this one waited
+        images = open_store(folder, key)  # another process may have built it while this one waited
         if images is None:
             _build(folder, key, content())
-            images = _open(folder, key)
+            images = open_store(folder, key)
     if images is None:
         raise UserError(f"the store {folder / key} was written but can't be read again", remedy="check the disk")
     return images
@@ -149,7 +149,7 @@ def _note(folder: Path, key: str, checksum: str) -> None:
     ledger.write_bytes(folder / f"{key}.checked", _stamp(folder / f"{key}.u8", checksum).encode())
 
 
-def _open(folder: Path, key: str) -> Images | None:
+def open_store(folder: Path, key: str) -> Images | None:
     """Return the store's images, or None if it is absent, incomplete or changed."""
     data, header = folder / f"{key}.u8", folder / f"{key}.json"
     try:

@@ -207,7 +207,7 @@ def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
     whole = opened(indexed, tmp_path)
     for moment in report["moments"]:
         folder, where = f"root-{moment}", f"step {moment}, {report['steps'][moment - 1]}"
-        left = pixel_store._open(
+        left = pixel_store.open_store(
             tmp_path / folder / "stores", pixel_store.key_of(indexed.fingerprint, 24, 3, *indexed.classes)
         )
         assert (left is not None) == (moment >= renames[3]), where
