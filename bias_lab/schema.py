@@ -290,10 +290,10 @@ def labels(runs: Iterable[Run]) -> dict[str, str]:
     alike: dict[str, list[str]] = defaultdict(list)
     for name, run in by_id.items():
         alike[label(run)].append(name)
-    told = {}
+    words = {}
     for text, names in alike.items():
         if len(names) == 1:
-            told[names[0]] = text
+            words[names[0]] = text
             continue
         full = {name: _complete(by_id[name], by_id) for name in names}
         every = dict.fromkeys(field for values in full.values() for field in values)
@@ -301,8 +301,8 @@ def labels(runs: Iterable[Run]) -> dict[str, str]:
         if any(field.startswith("pretraining_") for field in differ):
             differ = [field for field in differ if field != "pretraining"]
         for name in names:
-            told[name] = " ".join([text, *(f"({phrase(field, full[name].get(field))})" for field in differ)])
-    return {name: told[name] for name in by_id}
+            words[name] = " ".join([text, *(f"({phrase(field, full[name].get(field))})" for field in differ)])
+    return {name: words[name] for name in by_id}
 
 
 def _complete(run: Run, among: Mapping[str, Run]) -> dict[str, Any]:

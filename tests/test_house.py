@@ -276,6 +276,12 @@ def test_paths_that_the_readme_names_are_there() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+def test_pictures_and_files_that_the_texts_link_are_there() -> None:
+    for text in ("README.md", "CONTRIBUTING.md"):
+        links = re.findall(r"\]\(([^)#]+)\)", (ROOT / text).read_text(encoding="utf-8"))
+        assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == [], text
+
+
 def test_make_help_lists_every_target_and_every_experiment() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = {name for line in re.findall(r"^\.PHONY: (.*)$", makefile, re.M) for name in line.split()}

@@ -154,9 +154,9 @@ def configure(
     for group in parameters:
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     maker: Maker = load(OPTIMIZERS[optimizer].module)()
-    made = maker.make(model, parameters, learning_rate=learning_rate, betas=betas)
-    schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: warmup_cosine(step, steps=steps, warmup=warmup))
-    return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    stepper = maker.make(model, parameters, learning_rate=learning_rate, betas=betas)
+    schedule = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: warmup_cosine(step, steps=steps, warmup=warmup))
+    return {"optimizer": stepper, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
