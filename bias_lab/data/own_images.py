@@ -67,7 +67,8 @@ def index(
     splits = folder / "data" / "split.json"
     table, how, drawn = _split(table, splits, path)
     table, dropped = _drop_duplicates(table)
-    classes = tuple(name for name in listed.classes if name in set(table["class"]))
+    present = set(table["class"])
+    classes = tuple(name for name in listed.classes if name in present)
     table = _numbered(table, classes)
     mark = fingerprint(zip(*(table[name].to_numpy(object) for name in ("split", "class", "hash")), strict=True))
     _check_unchanged(folder, mark, table, path)
