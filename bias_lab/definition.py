@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import OPTIMIZERS, TASKS
+from bias_lab.catalogue import OPTIMIZERS, TASKS, parse_priors
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -66,6 +66,7 @@ class Run:
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
     intervention: str = ""  # empty, or e.g. `permute_pixels`
+    priors: str = ""  # names of catalogue/priors.py, sorted and joined by `+`
     budget: float = 1.0  # factor on samples_seen
     # the labelled images
     balanced: bool = False  # equal counts a class instead of proportional
@@ -116,6 +117,7 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        parse_priors(self.priors)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:

@@ -91,8 +91,7 @@ class SwinTransformer(nn.Module):
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the stages' maps, each (B, D, H, W). `norm` applies to the last alone, whose width it has."""
-        if output_fmt != "NCHW":
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
+        shared.check_maps(output_fmt)
         taken, maps = shared.take(len(self.layers), indices), []
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         for i, stage in enumerate(self.layers):
