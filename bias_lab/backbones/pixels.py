@@ -19,7 +19,13 @@ from bias_lab.backbones.shared import Size, init_linear, pair
 
 
 class Pixels(nn.Module):
-    """(B, C, H, W) -> logits (B, K), linear in the pixels. The map of features is the image itself."""
+    """(B, C, H, W) -> logits (B, K), linear in the pixels. The map of features is the image itself.
+
+    one_unit: all features have the same unit, so the linear probe scales them by one number and not each by its own
+    deviation. A border that is nearly always black would else count as much as the object.
+    """
+
+    one_unit = True
 
     def __init__(self, *, img_size: Size = 28, in_chans: int = 3, num_classes: int = 1000) -> None:
         super().__init__()
