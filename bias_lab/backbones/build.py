@@ -55,10 +55,7 @@ def create(
     Raises NotTaken for a rate above 0 and a backbone without stochastic depth, and UserError for an unknown name or
     values that the architecture cannot take.
     """
-    if channels < 1:
-        raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
-    if classes is not None and classes < 1:
-        raise UserError(f"{classes} classes are too few", "give 1 or more, or None for no classifier")
+    _check_ends(channels, classes)
     catalogue.check_priors(name, priors)
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
     changes = interface.made(priors)
@@ -88,6 +85,14 @@ def create(
     for prior in changes:
         prior.change(model)
     return model
+
+
+def _check_ends(channels: int, classes: int | None) -> None:
+    """Raise UserError for a channel count or a class count below 1."""
+    if channels < 1:
+        raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
+    if classes is not None and classes < 1:
+        raise UserError(f"{classes} classes are too few", "give 1 or more, or None for no classifier")
 
 
 _NAMES = {"patch_size": "patch", "window_size": "window"}  # timm's keyword → ours

@@ -25,7 +25,8 @@ class MlpBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop_path(self.mlp(self.norm(x)))  # (B, D)
+        x = x + self.drop_path(self.mlp(self.norm(x)))  # (B, D)
+        return x
 
 
 class ImageMlp(nn.Module):

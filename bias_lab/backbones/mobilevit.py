@@ -27,7 +27,6 @@ from bias_lab.backbones.shared import (
     run,
     take,
 )
-from bias_lab.errors import UserError
 
 
 class MobileViT(nn.Module):

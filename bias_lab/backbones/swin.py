@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from bias_lab.backbones import fast_swin, shared, windows
 from bias_lab.backbones.shared import DropPath, Head, Mlp, PatchEmbed, Size, pair
 from bias_lab.backbones.windows import Pair
-from bias_lab.errors import UserError
 
 
 class SwinTransformer(nn.Module):

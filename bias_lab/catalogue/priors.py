@@ -62,7 +62,7 @@ def parse_priors(text: str) -> tuple[tuple[str, int | None], ...]:
     """Return the priors that a run's text names, each with its number or None.
 
     One combination has one spelling, so that it has one run_id. Raises UserError for an unknown name, a prior that is
-    named twice, another order than the sorted one, and a number that is missing, surplus, too low or not written plainly.
+    named twice, an order that is not sorted, and a number that is missing, surplus, too low or not written plainly.
 
     >>> parse_priors("mean_pooling+sincos_positions")
     (('mean_pooling', None), ('sincos_positions', None))

@@ -29,7 +29,13 @@ def backbones(arguments: argparse.Namespace) -> int:
     from bias_lab.execution.progress import print_line
 
     rows = [
-        [row.name, row.architecture, row.family, "control" if catalogue.traits(row.name).control else "", f"{row.image_size} px"]
+        [
+            row.name,
+            row.architecture,
+            row.family,
+            "control" if catalogue.traits(row.name).control else "",
+            f"{row.image_size} px",
+        ]
         for row in catalogue.BACKBONES.values()
         if arguments.pattern in row.name
     ]

@@ -157,7 +157,7 @@ def check_runs(
     """Raise UserError for a run that can't be done, and return a line for each overlap that was allowed.
 
     Checks regimes, protocols and priors against backbones, regimes against what they start from, interventions, and
-    images that the source and the test split have in common. earlier: run_id → pretrainings that are not among the runs.
+    images that the source and the test split have in common. earlier: run_id → pretrainings outside of the runs.
     """
     runs = list(runs)
     allowed: dict[str, None] = {}
@@ -192,7 +192,9 @@ def check_backbones(runs: Iterable[Run]) -> None:
     for backbone, priors, weights in dict.fromkeys((run.backbone, run.priors, run.weights) for run in runs):
         catalogue.check_priors(backbone, priors)
         if priors and weights:
-            what = f"{backbone} can't start from weights {weights} with the priors {priors}, which they were made without"
+            what = (
+                f"{backbone} can't start from weights {weights} with the priors {priors}, which they were made without"
+            )
             raise UserError(what, remedy="leave the priors or the weights out")
 
 

@@ -30,7 +30,14 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-COLUMNED = ("intervention", "priors", "budget", "protocol", "blocks", "optimizer")  # fields that do not enter the recipe's name
+COLUMNED = (
+    "intervention",
+    "priors",
+    "budget",
+    "protocol",
+    "blocks",
+    "optimizer",
+)  # fields that do not enter the recipe's name
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:

@@ -117,8 +117,9 @@ _ROLES = ("axis", "recipe", "identity", "fact")  # where to look for what tells 
 def own(rows: pd.DataFrame) -> set[str]:
     """Return the user's own backbones: `module:factory`, family `other`, and names that joined the catalogue's.
 
-    Controls of the lab (`catalogue.Architecture.control`) are none, though their family is `other`. A name that the catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a
-    study of published models, none is a guest.
+    Controls of the lab (`catalogue.Architecture.control`) are none, though their family is `other`. A name that the
+    catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a study of published
+    models, none is a guest.
     """
     names = {name for name in rows["backbone"].unique() if not catalogue.traits(name).control}
     guests = {name for name in names if catalogue.is_own(name)}
@@ -131,7 +132,8 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of a backbone, an architecture or a family, in that order of precedence.
 
     A user's own backbones belong to no architecture or family: they are compared by name. Controls belong to no family.
-    A known name without rows gives an empty table. Raises UserError for a name that neither the table nor the catalogue knows.
+    A known name without rows gives an empty table. Raises UserError for a name that neither the table nor the catalogue
+    has.
     """
     if (rows["backbone"] == name).any():
         return rows[rows["backbone"] == name]

@@ -37,7 +37,7 @@ def test_no_text_is_no_prior_and_several_are_joined_in_order() -> None:
     [
         ("sincos_position", "unknown prior 'sincos_position'; did you mean 'sincos_positions'"),
         ("sincos_positions+", "unknown prior ''"),
-        ("sincos_positions+mean_pooling", f"are not sorted; write mean_pooling\\+sincos_positions"),
+        ("sincos_positions+mean_pooling", "are not sorted; write mean_pooling\\+sincos_positions"),
         ("mean_pooling+mean_pooling", "the prior 'mean_pooling' is named twice"),
         ("mean_pooling:3", "prior 'mean_pooling:3': mean_pooling takes no number; write mean_pooling"),
         ("mean_pooling:", "mean_pooling takes no number"),
@@ -75,9 +75,7 @@ def test_a_prior_may_take_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
         ("resnet34", "no_batch_norm", "built elsewhere"),
     ],
 )
-def test_a_backbone_that_can_not_take_a_prior_is_refused_with_the_reason(
-    backbone: str, text: str, reason: str
-) -> None:
+def test_a_backbone_that_can_not_take_a_prior_is_refused_with_the_reason(backbone: str, text: str, reason: str) -> None:
     with pytest.raises(UserError, match=f"{backbone} can't take the prior '{text}': .*{reason}"):
         check_priors(backbone, text)
 

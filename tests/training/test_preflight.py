@@ -61,7 +61,7 @@ def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that fit one patch may not fit another, so every patch, window, stem and set of priors is started once."""
+    """Weights that fit one patch may not fit another, so every patch, window, stem and prior is started once."""
     started: list[Run] = []
 
     def try_starting(run: Run, *_: object) -> list[str]:

@@ -1,8 +1,8 @@
 """What a prior must offer, and how the priors of a run become objects.
 
 A prior changes a backbone in two moments. Before the model is built it may set keywords of the model. Afterwards it may
-change the model in place: replace a part, fill in an embedding. All keywords are set first. Then the changes are made in
-the order of the run's text, behind those of stem and stochastic depth.
+change the model in place, for example replace a part or fill in an embedding. All keywords are set first. The changes
+then follow those of stem and stochastic depth, in the order of the run's text.
 """
 
 import importlib

@@ -9,8 +9,8 @@ class MeanPooling:
     """Gives the classifier of a plain ViT the mean of its patches instead of a class token.
 
     This is timm's `global_pool="avg"` with `class_token=False`: the mean over the patches comes first, then the last
-    norm. A CNN reads its class from such a mean, so that every place counts alike wherever the object is. For plain
-    ViTs see Beyer et al. 2022, arXiv:2205.01580, who drop the class token in the same way.
+    norm. A CNN reads its class from such a mean too, in which every place counts alike. Beyer et al. 2022,
+    arXiv:2205.01580, drop the class token of plain ViTs in the same way.
     """
 
     def __init__(self, number: int | None) -> None:

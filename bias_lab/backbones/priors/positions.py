@@ -23,10 +23,9 @@ def sine_cosine(rows: int, columns: int, width: int) -> Tensor:
 class SincosPositions:
     """Gives a plain ViT the fixed positions of `sine_cosine` instead of learnt ones.
 
-    They stay fixed, as in MoCo v3 (arXiv:2104.02057, section 5) and in MAE's pretraining (arXiv:2111.06377, appendix
-    A.1), so that nothing about the places of patches has to be learnt from the labelled images. A class token's
-    position is 0, as in both. The lab's own regime `mae` starts from the same values, which this prior keeps fixed
-    there too.
+    They stay fixed, as in MoCo v3 (arXiv:2104.02057) and in MAE's pretraining (arXiv:2111.06377), so that nothing about
+    the places of patches has to be learnt from the labelled images. A class token's position is 0, as in both. The
+    regime `mae` starts from the same values and trains them. With this prior they stay fixed there too.
     """
 
     def __init__(self, number: int | None) -> None:
@@ -40,5 +39,6 @@ class SincosPositions:
         positions: nn.Parameter = vit.pos_embed  # (1, N + prefix, D)
         with torch.no_grad():
             positions.zero_()
-            positions[:, vit.num_prefix_tokens :] = sine_cosine(*vit.patch_embed.grid_size, positions.shape[-1])
+            rows, columns = vit.patch_embed.grid_size
+            positions[:, vit.num_prefix_tokens :] = sine_cosine(rows, columns, positions.shape[-1])  # (N, D)
         positions.requires_grad_(False)

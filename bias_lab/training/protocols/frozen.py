@@ -204,9 +204,7 @@ def minimise(
     return weight.detach(), bias.detach()
 
 
-def choose_penalty(
-    features: Tensor, labels: Tensor, *, classes: int, folds: int = 5, one_unit: bool = False
-) -> float:
+def choose_penalty(features: Tensor, labels: Tensor, *, classes: int, folds: int = 5, one_unit: bool = False) -> float:
     """Return the penalty with the lowest cross-validated loss. one_unit: as in `fit_linear`.
 
     An image's fold is its place within its class modulo `folds`, so folds are fixed. If a class has fewer than two

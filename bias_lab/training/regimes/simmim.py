@@ -175,8 +175,9 @@ def token_shape(backbone: Any) -> tuple[int | None, int]:
 def channels_of(backbone: nn.Module) -> int:
     """Return the input channels of the first convolution, or of an MLP. Raise UserError if nothing tells them."""
     first: Any = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
-    if first is None and isinstance(getattr(backbone, "in_chans", None), int):
-        return int(backbone.in_chans)
+    channels = getattr(backbone, "in_chans", None)
+    if first is None and isinstance(channels, int):
+        return channels
     if first is None:
         raise UserError(f"{type(backbone).__name__} has no convolution, so its input's channels are unknown")
     return int(first.in_channels)
