@@ -6,7 +6,6 @@ and a low temperature of the teacher prevent collapse, which is one output for a
 """
 
 import copy
-import math
 from typing import Any, Self
 
 import torch

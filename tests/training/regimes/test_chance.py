@@ -121,7 +121,9 @@ def test_a_regime_is_untrained_at_first_and_not_after_it_has_learnt(regime: str)
     begun, module = (
         method.from_run(
             replace(RUN, regime=regime, samples_seen=seen),
-            create(BACKBONE.get(regime, "vit_micro"), image_size=SIDE, channels=1, classes=CLASSES if labelled else None),
+            create(
+                BACKBONE.get(regime, "vit_micro"), image_size=SIDE, channels=1, classes=CLASSES if labelled else None
+            ),
         )
         for seen in (0, RUN.samples_seen)
     )
