@@ -9,7 +9,7 @@ A start after a pretraining is tuned on a pretraining of its own, with seed 1000
 for no encoder of the sweep. That pretraining sees all images of the pool without labels, those of the hold-out too, as
 the sweep's pretrainings do. Its hold-out accuracy may therefore be a little higher than that on unseen images, for all
 learning rates alike, and no label of the hold-out reaches the encoder.
-Cost: COSTLINE
+Cost: 128 trials and 7 pretrainings (laptop).
 Run it: make tune (the sweep, then `bias-lab tuned`, which writes experiments/tuned.json)
 """
 
