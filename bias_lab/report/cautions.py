@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import catalogue, schema, statistics, tuning
-from bias_lab.report.figures.charts import percent
+from bias_lab.report.figures.chart import percent
 from bias_lab.report.sentences import listed, sizes_in_words, start_words
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch

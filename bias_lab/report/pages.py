@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bias_lab.report.figures.charts import Chart
+from bias_lab.report.figures.chart import Chart
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bias_lab import schema, statistics
-from bias_lab.report.figures.charts import percent
+from bias_lab.report.figures.chart import percent
 from bias_lab.report.pages import Cell, Section, Table, number, whole, word
 from bias_lab.report.sentences import start_words
 from bias_lab.results import StudyPlan

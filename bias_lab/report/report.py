@@ -13,7 +13,7 @@ from bias_lab import ledger, results
 from bias_lab.errors import unknown
 from bias_lab.report import pages
 from bias_lab.report.figures import draw
-from bias_lab.report.figures.charts import Chart
+from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
 from bias_lab.report.sentences import start_words

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bias_lab import schema
 from bias_lab.catalogue import REGIMES, intervention_words
-from bias_lab.report.figures.charts import percent, span
+from bias_lab.report.figures.chart import percent, span
 from bias_lab.statistics import ALPHA, Answer
 
 NAMES = {

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import schema
-from bias_lab.report.figures.charts import mean_of, several_sources, span
+from bias_lab.report.figures.chart import span
+from bias_lab.report.figures.charts import mean_of, several_sources
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
 from bias_lab.report.replicates import flags, footnote, mark
 from bias_lab.report.sentences import (

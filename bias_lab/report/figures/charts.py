@@ -3,14 +3,13 @@
 A hue is a family, a marker an architecture, a line pattern a regime or a value of an axis.
 """
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from bias_lab import catalogue, schema
+from bias_lab.report.figures.chart import Chart, Dash, Point, Series, percent, span
 from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
@@ -32,69 +31,6 @@ BARS = (
     "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
     "Above 0 the CNNs lead."
 )
-
-Dash = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One value with its interval. low_any, high_any: the wider interval, if there is one. tip: shown on hovering."""
-
-    x: float
-    y: float
-    low: float = math.nan
-    high: float = math.nan
-    low_any: float = math.nan
-    high_any: float = math.nan
-    tip: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """A line: the hue is a family, the marker a shape's name, bold what the figure is about."""
-
-    label: str
-    points: tuple[Point, ...]
-    hue: str
-    marker: str = "circle"
-    dash: Dash = ()
-    bold: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A figure over the number of labelled images.
-
-    y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether 0 is on
-    the axis, with a line there. log: whether x is on a log scale. name: of its file.
-    """
-
-    name: str
-    title: str
-    caption: str
-    series: tuple[Series, ...]
-    ylabel: str
-    xlabel: str = "labelled training images (log scale)"
-    legend: tuple[tuple[str, Dash], ...] = ()
-    zero: bool = False
-    log: bool = True
-
-
-# --- numbers in words -------------------------------------------------------------------------------------------------
-
-
-def percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none."""
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
-
-
-def span(low: float, high: float) -> str:
-    """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
-    if math.isnan(low) or math.isnan(high):
-        return "–"
-    if math.isinf(high):
-        return "unbounded" if math.isinf(low) else f"above {percent(low)}"
-    return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
 
 
 def mean_of(rows: pd.DataFrame) -> intervals.Mean:
