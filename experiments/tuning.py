@@ -1,12 +1,13 @@
-"""Which learning rate suits each backbone? The same grid for all, evaluated on the hold-out and never on test.
+"""Which recipe, learning rate and budget suit each backbone? One search for all, evaluated on the hold-out alone.
 
-The plain ViT may fall short only because it was tuned less. So every backbone, recipe, regime and intervention that
-experiments/small_data.py and experiments/locality.py run is given the same grid at its smallest and at its largest
-size, on a draw and a seed (1000) that no sweep uses. The best accuracy on the hold-out chooses. Where the largest size
-reaches into the hold-out, the largest one that does not takes its place. Other sizes take the learning rate of the
-nearest size in log N. Permuted images are tuned like any others.
-Cost: 104 trials and one pretraining (laptop).
-Run it: make tune (the sweep, then `bias-lab tuned`, which writes experiments/tuned.json)
+The plain ViT may fall short only because it was tuned less. So every cell of the other experiments whose recipe,
+learning rate or budget is open is searched in the same way (bias_lab/planning/ladder.py): every learning rate of one
+grid at a small budget, then the images seen are doubled at the best rate, with three tuning replicates where it counts,
+until a doubling gains less than 1 point. Cells at equal images are searched for their learning rate alone, at the
+smallest and at the largest size. Other sizes take the rate of the nearest size in log N. Tuning draws and seeds (1000
+and more) are used by no sweep. Where a size reaches into the hold-out, the largest one that does not takes its place.
+Permuted images are tuned like any others.
+Run it: make tune [PROFILE=laptop|desk|full] (the sweep, then `bias-lab tuned`, which writes experiments/tuned.json)
 """
 
 from dataclasses import replace
@@ -14,37 +15,40 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import tuning
-from bias_lab.definition import Experiment, Run, grid
-from bias_lab.planning import checks, experiment_files
+from bias_lab.definition import Experiment, Run
+from bias_lab.planning import experiment_files
 
-GRID = (3e-4, 1e-3, 3e-3, 1e-2)
-REPLICATE = (1000, 1000)  # (draw, seed), which no sweep uses
-TUNED_FOR = ("small_data.py", "locality.py")
-PROFILES = ("smoke", "laptop", "full")  # those of both experiments
+TUNED_FOR = ("small_data", "locality")  # experiments, the most important one first
+PROFILES = ("smoke", "laptop", "desk", "full")  # those of these experiments
 
 
 def experiment(profile: str) -> Experiment:
     here = Path(__file__).parent
-    runs = [run for name in TUNED_FOR for run in experiment_files.read(here / name, profile).runs]
+    read = [experiment_files.read(here / f"{name}.py", name_of) for name, name_of in profiles(profile)]
+    runs = [run for one in read for run in one.runs]
     pretrainings = [run for run in runs if run.task == "pretrain"]
-    trials = [
-        trial
-        for cell in cells(runs)
-        for trial in grid(replace(cell, task="tune", blocks=0), replicate=(REPLICATE,), learning_rate=GRID)
-    ]
-    return Experiment(question="Which learning rate suits each backbone?", runs=(*pretrainings, *trials))
+    trials = [replace(cell, task="tune", draw=0, seed=0, blocks=0) for cell in cells(runs)]
+    question = "Which recipe, learning rate and budget suit each backbone?"
+    return Experiment(question=question, runs=(*pretrainings, *dict.fromkeys(trials)), ladder=read[0].ladder)
+
+
+def profiles(profile: str) -> list[tuple[str, str]]:
+    """Return the experiments that have this profile, with its name."""
+    known = {name: listed for name, _, listed in experiment_files.listed()}
+    return [(name, profile) for name in TUNED_FOR if profile in known[name]]
 
 
 def cells(runs: list[Run]) -> list[Run]:
-    """Return one run of the smallest and of the largest size of each arm that is tuned, the smallest sizes first.
-
-    No size exceeds the largest one that leaves the hold-out alone.
-    """
+    """Return one run of each cell to search: every settled one, and at equal images both ends of each arm."""
+    found: dict[tuple[Any, ...], Run] = {}
     arms: dict[tuple[Any, ...], dict[int, Run]] = {}
     for run in runs:
-        if run.task == "classify" and run.budget == 1 and run.learning_rate is None:
+        if run.task != "classify" or run.learning_rate is not None:
+            continue
+        if run.samples_seen is None:
+            found.setdefault((*tuning.key(run), "settled"), run)
+        elif run.protocol == "finetune" and run.budget == 1:
             arm = (run.dataset, *(tuning.value(run, name) for name in tuning.ARM))
             arms.setdefault(arm, {}).setdefault(run.size, run)
     ends = [by_size[end] for by_size in arms.values() for end in sorted({min(by_size), max(by_size)})]
-    largest = {name: summary.largest_tuned for name, summary in checks.summaries(ends, {}).items()}
-    return sorted((replace(run, size=min(run.size, largest[run.dataset])) for run in ends), key=lambda run: run.size)
+    return [*found.values(), *sorted(ends, key=lambda run: run.size)]
