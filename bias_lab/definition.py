@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import OPTIMIZERS, TASKS
+from bias_lab.catalogue import OPTIMIZERS, TASKS, parse_priors
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -117,6 +117,7 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        parse_priors(self.priors)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:
