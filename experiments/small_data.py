@@ -4,7 +4,7 @@ Question: the shortfall is the accuracy of ResNet, EfficientNet and MobileNetV3 
 replicates. How large is it where each backbone is trained as its hold-out prefers until more training no longer helps
 (settled), how large after the same number of images seen (equal images), and how much of it does MAE recover?
 Runs: the pair ViT and ResNet is settled, each cell with the recipe, learning rate and budget that tuning found. All
-seven backbones (0.3-0.5 M parameters) run at equal images under the plain recipe. Draws are disjoint blocks of the pool.
+seven backbones (0.3-0.5 M parameters) run at equal images under the plain recipe. Draws are disjoint blocks.
 Controls say what an accuracy is worth: a linear classifier and nearest neighbours on pixels, an MLP, untrained
 backbones read out linearly, ViTs with single priors, a ResNet without batch norm. The pair runs under each recipe alone
 and under AdamW at one size too. MAE has one pretraining for each replicate, and one of zero steps as its control.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bias_lab.definition import Experiment, Ladder, Run, choose_profile, grid, recipe, run_id
+from bias_lab.definition import LADDER, Experiment, Ladder, Run, choose_profile, grid, recipe, run_id
 
 CNNS = ("resnet", "efficientnet", "mobilenetv3")
 OTHERS = ("swin", "mobilevit", "efficientvit")
@@ -44,7 +44,7 @@ class Scale:
     optimizer: str = "muon"
     batch_size: int = 32
     pretraining: Mapping[str, Any]  # fields of the ViT's MAE pretraining
-    ladder: Ladder = Ladder()
+    ladder: Ladder = LADDER
 
 
 PROFILES = {
@@ -100,7 +100,7 @@ def experiment(profile: str) -> Experiment:
 
 
 def study(scale: Scale) -> tuple[Run, ...]:
-    """Return the runs of one profile. Those that answer the question come first: the settled pair, then equal images."""
+    """Return the runs of one profile, first those that answer the question: the settled pair, then equal images."""
     vit, resnet, *cnns = (f"{name}_{scale.size_of}" for name in ("vit", *CNNS))
     others = tuple(f"{name}_{scale.size_of}" for name in OTHERS)
     every = (vit, resnet, *cnns, *others)

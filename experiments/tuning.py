@@ -7,6 +7,10 @@ until a doubling gains less than 1 point. Cells at equal images are searched for
 smallest and at the largest size. Other sizes take the rate of the nearest size in log N. Tuning draws and seeds (1000
 and more) are used by no sweep. Where a size reaches into the hold-out, the largest one that does not takes its place.
 Permuted images are tuned like any others.
+A start after a pretraining is tuned on a pretraining of its own, with seed 1000, so that the learning rate is chosen
+for no encoder of the sweep. That pretraining sees all images of the pool without labels, those of the hold-out too, as
+the sweep's pretrainings do. Its hold-out accuracy may therefore be a little higher than that on unseen images, for all
+learning rates alike, and no label of the hold-out reaches the encoder.
 Run it: make tune [PROFILE=laptop|desk|full] (the sweep, then `bias-lab tuned`, which writes experiments/tuned.json)
 """
 
@@ -15,38 +19,47 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import tuning
-from bias_lab.definition import Experiment, Run
+from bias_lab.definition import Experiment, Run, run_id
 from bias_lab.planning import experiment_files
 
-TUNED_FOR = ("small_data", "locality")  # experiments, the most important one first
-PROFILES = ("smoke", "laptop", "desk", "full")  # those of these experiments
+TUNED_FOR = ("small_data", "locality", "pretraining")  # the most important one first
+PROFILES = ("smoke", "laptop", "desk", "full")  # those of any of these experiments
+SEED = 1000  # of the pretrainings that trials start from
 
 
 def experiment(profile: str) -> Experiment:
     here = Path(__file__).parent
-    read = [experiment_files.read(here / f"{name}.py", name_of) for name, name_of in profiles(profile)]
+    known = {name: profiles for name, _, profiles in experiment_files.listed()}
+    asked = [name for name in TUNED_FOR if profile in known[name]]
+    read = [experiment_files.read(here / f"{name}.py", profile) for name in asked]
     runs = [run for one in read for run in one.runs]
-    pretrainings = [run for run in runs if run.task == "pretrain"]
-    trials = [replace(cell, task="tune", draw=0, seed=0, blocks=0) for cell in cells(runs)]
+    pretrainings = {run_id(run): run for run in runs if run.task == "pretrain"}
+    trials = [planned for cell in cells(runs) for planned in started(cell, pretrainings)]
     question = "Which recipe, learning rate and budget suit each backbone?"
-    return Experiment(question=question, runs=(*pretrainings, *dict.fromkeys(trials)), ladder=read[0].ladder)
+    return Experiment(question=question, runs=tuple(dict.fromkeys(trials)), ladder=read[0].ladder)
 
 
-def profiles(profile: str) -> list[tuple[str, str]]:
-    """Return the experiments that have this profile, with its name."""
-    known = {name: listed for name, _, listed in experiment_files.listed()}
-    return [(name, profile) for name in TUNED_FOR if profile in known[name]]
+def started(cell: Run, pretrainings: dict[str, Run]) -> list[Run]:
+    """Return the run that stands for a cell's search, after the pretraining that its trials start from."""
+    search = replace(cell, task="tune", draw=0, seed=0, blocks=0)
+    if not search.pretraining:
+        return [search]
+    before = replace(pretrainings[search.pretraining], seed=SEED)
+    return [before, replace(search, pretraining=run_id(before))]
 
 
 def cells(runs: list[Run]) -> list[Run]:
-    """Return one run of each cell to search: every settled one, and at equal images both ends of each arm."""
+    """Return one run of each cell to search: every settled one, then both ends of each arm at equal images.
+
+    Of an arm's runs the first counts, so a control that shares its arm (a start of zero steps) is not searched.
+    """
     found: dict[tuple[Any, ...], Run] = {}
     arms: dict[tuple[Any, ...], dict[int, Run]] = {}
     for run in runs:
         if run.task != "classify" or run.learning_rate is not None:
             continue
         if run.samples_seen is None:
-            found.setdefault((*tuning.key(run), "settled"), run)
+            found.setdefault(tuning.key(run), run)
         elif run.protocol == "finetune" and run.budget == 1:
             arm = (run.dataset, *(tuning.value(run, name) for name in tuning.ARM))
             arms.setdefault(arm, {}).setdefault(run.size, run)

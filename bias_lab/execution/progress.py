@@ -37,7 +37,9 @@ class Clock:
             self.images_left[_kind(run)] += _images(run)
 
     def add(self, run: Run, seconds: float) -> None:
-        """Add the duration of a finished run, of this sweep or an earlier one."""
+        """Add the duration of a finished run, of this sweep or an earlier one. One of zero steps tells no speed."""
+        if not _images(run):
+            return
         before, images = self.spent[_kind(run)]
         self.spent[_kind(run)] = (before + seconds, images + _images(run))
 

@@ -155,17 +155,20 @@ def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[l
     """Return the runs with the hash of the content instead of the path of weights and sources, and the paths."""
     files = {run.weights for run in runs if run.weights and not run.weights.startswith("file:")}
     weights = {name: own.weights(name) for name in files}
-    sides = {run.source: run.image_size for run in runs if catalogue.REGIMES[run.regime].module}
+    rows = catalogue.REGIMES
+    sides = {(run.source, rows[run.regime].labels): run.image_size for run in runs if rows[run.regime].module}
     sources = {
-        name: own.images(name, folder=folder, image_size=side, skip_bad=skip_bad) for name, side in sides.items()
+        (name, labelled): own.images(name, folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
+        for (name, labelled), side in sides.items()
     }
-    named = [*weights.items(), *sources.items()]
+    named = [*weights.items(), *((name, found) for (name, _), found in sources.items())]
     if all(identity == name for name, (identity, _) in named):
         return list(runs), {}
     places = {identity: place for _, (identity, place) in named if place}
 
     def change(run: Run) -> Run:
-        held, source = weights.get(run.weights, (run.weights,))[0], sources.get(run.source, (run.source,))[0]
+        held = weights.get(run.weights, (run.weights,))[0]
+        source = sources.get((run.source, rows[run.regime].labels), (run.source,))[0]
         return replace(run, weights=held, source=source)
 
     return overrides.rewrite(runs, change), places
