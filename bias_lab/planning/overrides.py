@@ -189,7 +189,8 @@ def _cell(run: Run) -> Run:
         run.learning_rate if catalogue.TASKS[run.task].evaluated_on == "holdout" else None
     )  # a trial's rate is an axis
     size = 1 if run.size else 0
-    return replace(run, size=size, draw=0, seed=0, samples_seen=1, learning_rate=rate, pretraining="")
+    seen = None if run.samples_seen is None else 1  # an open budget is another cell than one that is given
+    return replace(run, size=size, draw=0, seed=0, samples_seen=seen, learning_rate=rate, pretraining="")
 
 
 def _by_budget(cell: Sequence[tuple[int, Run]]) -> list[list[tuple[int, Run]]]:
