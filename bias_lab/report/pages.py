@@ -53,11 +53,39 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One number of the first screen: what it is, its value, and where it holds."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The first thing that a report says of one dataset.
+
+    about: the dataset if there are several, else "". headline: one sentence, empty where none is allowed. support: the
+    sentences after it. banner: sentences on why there is no headline and what is missing, or on what the profile shows.
+    """
+
+    about: str = ""
+    headline: str = ""
+    support: tuple[str, ...] = ()
+    banner: tuple[str, ...] = ()
+    tiles: tuple[Tile, ...] = ()
+
+    def sentences(self) -> list[str]:
+        """Return all sentences in the order in which they are read: the headline, or else the banner, comes first."""
+        return [*self.banner, *filter(None, [self.headline]), *self.support]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that a report says, in order.
 
-    answers: (dataset or "", the sentences, how they were reached). status: what is missing or failed. facts: a line of
-    figures under the answers.
+    heads: the headline, or why there is none, of each dataset. answers: (dataset or "", the sentences, how they were
+    reached). status: what is missing or failed. facts: a line of figures under the answers.
     """
 
     title: str
@@ -69,6 +97,7 @@ class Report:
     caveats: tuple[str, ...]
     sections: tuple[Section, ...]
     facts: tuple[str, ...] = field(default=())
+    heads: tuple[Head, ...] = ()
 
 
 def word(text: Any) -> Cell:

@@ -87,6 +87,11 @@ def _markup(text: str) -> Any:
 def markdown(report: pages.Report) -> str:
     """Return the report in GitHub's Markdown. Figures are named by their files, which `--format svg` writes."""
     parts = [f"# {report.question}", f"*{report.title}* · {report.status}"]
+    for head in report.heads:
+        parts += [f"**{head.about}**"] if head.about else []
+        parts += [f"> [!IMPORTANT]\n> {' '.join(head.banner)}"] if head.banner else []
+        parts += [f"> **{head.headline}** {' '.join(head.support)}".rstrip()] if head.headline else []
+        parts += [f"> {' '.join(head.support)}"] if head.support and not head.headline else []
     for about, sentence, _ in report.answers:
         parts.append(f"> **{about}:** {sentence}" if about else f"> {sentence}")
     if report.caveats:
@@ -108,9 +113,10 @@ def write_figures(report: pages.Report, folder: Path) -> Path:
 
 
 def summary(folder: Path) -> str:
-    """Return plain text for the end of a sweep: the answer, the shortfall's table, and what is missing."""
+    """Return plain text for the end of a sweep: headline or banner, answer, the shortfall's tables, what is missing."""
     report = read(folder)
-    parts = [f"{about}: {sentence}" if about else sentence for about, sentence, _ in report.answers]
+    parts = [" ".join([f"{head.about}:"] * bool(head.about) + head.sentences()) for head in report.heads]
+    parts += [f"{about}: {sentence}" if about else sentence for about, sentence, _ in report.answers]
     for section in report.sections:
         if section.name.endswith("shortfall"):
             parts += [f"{table.title}\n{pages.plain(table)}" for table in section.tables if table.rows]
