@@ -31,7 +31,14 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-COLUMNED = ("intervention", "budget", "protocol", "blocks", "optimizer")  # fields that do not enter the recipe's name
+COLUMNED = (
+    "intervention",
+    "priors",
+    "budget",
+    "protocol",
+    "blocks",
+    "optimizer",
+)  # fields that do not enter the recipe's name
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
@@ -106,7 +113,7 @@ def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
         joined[run] = None
         if catalogue.REGIMES[run.regime].starts_from or catalogue.TASKS[run.task].evaluated_on != "test":
             continue
-        bare = replace(run, patch=None, window=None, stem=None, learning_rate=None)
+        bare = replace(run, patch=None, window=None, stem=None, priors="", learning_rate=None)
         joined.update(dict.fromkeys(replace(bare, backbone=n, backbone_source=hash_) for n, hash_ in backbones.items()))
     if backbones and len(joined) == len(runs):
         absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
@@ -183,7 +190,8 @@ def _cell(run: Run) -> Run:
         run.learning_rate if catalogue.TASKS[run.task].evaluated_on == "holdout" else None
     )  # a trial's rate is an axis
     size = 1 if run.size else 0
-    return replace(run, size=size, draw=0, seed=0, samples_seen=1, learning_rate=rate, pretraining="")
+    seen = None if run.samples_seen is None else 1  # an open budget is another cell than one that is given
+    return replace(run, size=size, draw=0, seed=0, samples_seen=seen, learning_rate=rate, pretraining="")
 
 
 def _by_budget(cell: Sequence[tuple[int, Run]]) -> list[list[tuple[int, Run]]]:

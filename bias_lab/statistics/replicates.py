@@ -118,12 +118,13 @@ _ROLES = ("axis", "recipe", "identity", "fact")  # where to look for what tells 
 def own(rows: pd.DataFrame) -> set[str]:
     """Return the user's own backbones: `module:factory`, family `other`, and names that joined the catalogue's.
 
-    A name that the catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a
-    study of published models, none is a guest.
+    Controls of the lab (`catalogue.Architecture.control`) are none, though their family is `other`. A name that the
+    catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a study of published
+    models, none is a guest.
     """
-    names = set(rows["backbone"].unique())
+    names = {name for name in rows["backbone"].unique() if not catalogue.traits(name).control}
     guests = {name for name in names if catalogue.is_own(name)}
-    guests |= set(rows.loc[rows["family"] == "other", "backbone"].unique())
+    guests |= names & set(rows.loc[rows["family"] == "other", "backbone"])
     listed = names & set(catalogue.BACKBONES)
     return guests | (names - listed if listed else set())
 
@@ -131,20 +132,29 @@ def own(rows: pd.DataFrame) -> set[str]:
 def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of a backbone, an architecture or a family, in that order of precedence.
 
-    A user's own backbones belong to no architecture or family: they are compared by name. A known name without rows
-    gives an empty table. Raises UserError for a name that neither the table nor the catalogue knows.
+    A user's own backbones belong to no architecture or family: they are compared by name. Controls belong to no family.
+    A known name without rows gives an empty table. Raises UserError for a name that neither the table nor the catalogue
+    has.
     """
     if (rows["backbone"] == name).any():
         return rows[rows["backbone"] == name]
     for column in ("architecture", "family"):
         hit = rows[column] == name
         if hit.any():
-            return rows[hit & ~rows["backbone"].isin(own(rows[hit]))] if name != "other" else rows[hit]
+            return _members(rows[hit], column, name)
     known = {*rows["backbone"], *rows["architecture"], *rows["family"], *catalogue.BACKBONES}
     known |= {*catalogue.FAMILIES, *catalogue.FAMILIES.values(), "other"}
     if name not in known:
         raise unknown("backbone, architecture or family", name, known)
     return rows.iloc[:0]
+
+
+def _members(rows: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
+    """Return the rows of an architecture or a family without those that only share its name: guests and controls."""
+    left_out = set() if name == "other" else own(rows)
+    if column == "family":
+        left_out |= {backbone for backbone in rows["backbone"].unique() if catalogue.traits(backbone).control}
+    return rows[~rows["backbone"].isin(left_out)]
 
 
 def averaged(rows: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:

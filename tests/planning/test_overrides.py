@@ -70,7 +70,7 @@ def test_set_to_the_value_it_had_changes_nothing() -> None:
 
 
 def test_set_of_a_field_with_a_column_of_its_own_is_not_in_the_name() -> None:
-    (run,) = overrides.with_fields([ONE], {"intervention": "permute_pixels", "budget": 2.0})
+    (run,) = overrides.with_fields([ONE], {"intervention": "permute_pixels", "budget": 2.0, "priors": "mean_pooling"})
     assert run.recipe == "plain"
 
 
@@ -111,8 +111,8 @@ def test_a_backbone_joins_every_distinct_scratch_cell_beside_its_first_run() -> 
 
 
 def test_what_belongs_to_another_backbone_is_not_inherited() -> None:
-    runs = overrides.join([replace(ONE, patch=7, learning_rate=1e-2)], {"resnet18": ""})
-    assert (runs[1].patch, runs[1].learning_rate) == (None, None)
+    runs = overrides.join([replace(ONE, patch=7, priors="mean_pooling", learning_rate=1e-2)], {"resnet18": ""})
+    assert (runs[1].patch, runs[1].priors, runs[1].learning_rate) == (None, "", None)
 
 
 def test_an_experiment_without_scratch_cells_has_no_place_for_it() -> None:

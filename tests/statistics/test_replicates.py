@@ -45,6 +45,21 @@ def test_guests_are_own_ones_those_of_family_other_and_names_that_joined() -> No
     assert replicates.own(table(flat(backbones=["resnet34", "resnet26"]))) == set()
 
 
+def test_controls_are_no_guests_and_members_of_no_family() -> None:
+    names = ["vit_micro", "resnet_micro", "mlp_micro", "pixels", "mine:net"]
+    controls = {"mlp_micro": "mlp", "pixels": "pixels"}
+    planted = [
+        one | ({"family": "other", "architecture": controls[one["backbone"]]} if one["backbone"] in controls else {})
+        for one in flat(backbones=names)
+    ]
+    rows = table(planted)
+    assert replicates.own(rows) == {"mine:net"}
+    assert set(replicates.select(rows, "other")["backbone"]) == {"mine:net"}
+    for name, architecture in controls.items():
+        assert set(replicates.select(rows, name)["backbone"]) == {name}
+        assert set(replicates.select(rows, architecture)["backbone"]) == {name}
+
+
 def test_a_group_is_averaged_over_its_backbones_and_needs_them_all() -> None:
     names = ["resnet_micro", "efficientnet_micro"]
     planted = flat(backbones=names)

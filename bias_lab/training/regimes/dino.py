@@ -275,11 +275,11 @@ def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
 def local_size(backbone: nn.Module, size: int) -> int:
     """Return the side of a local crop: about half the image if the backbone takes another size, else the image's own.
 
-    A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin only its own.
+    A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin and an MLP only their own.
     """
     embed: Any = getattr(backbone, "patch_embed", None)
     if embed is None:
-        return -(-size // 2)
+        return -(-size // 2) if getattr(backbone, "img_size", None) is None else size
     if getattr(backbone, "pos_embed", None) is None:
         return size
     patch = int(embed.patch_size[0])

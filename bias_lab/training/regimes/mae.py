@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from bias_lab.backbones.priors.positions import sine_cosine
 from bias_lab.backbones.shared import Block
 from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
@@ -18,7 +19,7 @@ from bias_lab.training import optimizer
 from bias_lab.training.job import Labels, Picture
 from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
-from bias_lab.training.regimes.masking import masked_count, random_mask, sine_cosine
+from bias_lab.training.regimes.masking import masked_count, random_mask
 
 LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128 (the paper has 1.5e-4 for 256)
 BETAS = (0.9, 0.95)  # the paper's

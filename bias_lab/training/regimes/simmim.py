@@ -178,8 +178,11 @@ def token_shape(backbone: Any) -> tuple[int | None, int]:
 
 
 def channels_of(backbone: nn.Module) -> int:
-    """Return the input channels of the first convolution. Raise UserError if there is none."""
-    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    """Return the input channels of the first convolution, or of an MLP. Raise UserError if nothing tells them."""
+    first: Any = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = getattr(backbone, "in_chans", None)
+    if first is None and isinstance(channels, int):
+        return channels
     if first is None:
         raise UserError(f"{type(backbone).__name__} has no convolution, so its input's channels are unknown")
-    return first.in_channels
+    return int(first.in_channels)
