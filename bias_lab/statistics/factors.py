@@ -19,7 +19,12 @@ _MOST_LEVELS = 500  # of a factor: the share of one with more is left to `varian
 
 
 def effects(
-    table: pd.DataFrame, *, along: Collection[str] = ("recipe",), metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    along: Collection[str] = ("recipe",),
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the shares of axes, family, backbone (within its family), regime, draw and seed in a metric's variance.
 
@@ -36,7 +41,7 @@ def effects(
     Raises UserError for a table that mixes datasets or image sizes, lacks a column, or holds percents.
     """
     rep.check(table, metric)
-    rows = conditions.select_condition(table, where, free=along)
+    rows = conditions.select_condition(table, where, free=along, comparison=comparison)
     rows = rows[rows[metric].notna()]
     rep.check_one_dataset(rows)
     if len(rows) < 3:

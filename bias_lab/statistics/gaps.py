@@ -16,7 +16,13 @@ SHORTFALL = ["size", "shortfall", "low", "high", "low_any", "high_any", "n"]
 
 
 def shortfall(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return Δ(N): the mean of `against` minus that of `of` at each size, paired over replicates, from scratch.
 
@@ -36,11 +42,17 @@ def shortfall(
        size  shortfall   low  high  n
     0   100       0.19  0.06  0.32  2
     """
-    return gaps(table, of=of, against=against, metric=metric, where=where).loc[:, SHORTFALL]
+    return gaps(table, of=of, against=against, metric=metric, where=where, comparison=comparison).loc[:, SHORTFALL]
 
 
 def gaps(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the columns of `shortfall` and what they rest on.
 
@@ -49,7 +61,7 @@ def gaps(
     (runs among them), p (two-sided, with test images where they are known), p_permutation (sign flips of units),
     p_smallest (the least that so many units can reach), p_holm (p, Holm-corrected over sizes).
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     for name in (of, against):
         rep.select(table, name)  # a name that even failed rows lack is a misspelling
     return between(rep.select(rows, of), rep.select(rows, against), metric)
@@ -117,14 +129,20 @@ class Answer:
 
 
 def answer(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> Answer:
     """Return what may be claimed, Holm-corrected over sizes, so that at most one null table in 20 gives a claim.
 
     Arguments and errors are those of `shortfall`. A size is claimed if its Holm-adjusted p is at most `ALPHA`. p
     includes the sampling of test images where it is known.
     """
-    rows = gaps(table, of=of, against=against, metric=metric, where=where)
+    rows = gaps(table, of=of, against=against, metric=metric, where=where, comparison=comparison)
     if rows["p"].isna().all():
         return Answer("unknown", (), rows)
     claimed = rows["p_holm"] <= ALPHA
@@ -134,7 +152,9 @@ def answer(
     if len(below):
         verdict = "crossover" if len(above) and above["size"].min() > below["size"].max() else "shortfall"
         if verdict == "crossover" or not claimed.iloc[-1]:
-            place = curves.crossover(table, of=of, against=against, metric=metric, where=where).to_dict("records")[0]
+            place = curves.crossover(
+                table, of=of, against=against, metric=metric, where=where, comparison=comparison
+            ).to_dict("records")[0]
             meeting = None if place["bound"] else {str(name): value for name, value in place.items()}
     sizes = (below if len(below) else above)["size"]
     return Answer(verdict, tuple(int(size) for size in sizes), rows, meeting)

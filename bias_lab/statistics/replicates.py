@@ -48,16 +48,18 @@ def check(table: pd.DataFrame, metric: str = METRIC) -> None:
             )
 
 
-def comparable(table: pd.DataFrame, *, scratch: bool = True, where: Where = None, metric: str = METRIC) -> pd.DataFrame:
+def comparable(
+    table: pd.DataFrame, *, scratch: bool = True, where: Where = None, metric: str = METRIC, comparison: str = ""
+) -> pd.DataFrame:
     """Return the rows that a shortfall may use: those of one condition that have the metric.
 
     table: a results table. scratch: whether to keep only runs from scratch, else every regime and protocol is kept.
-    where: column → value, a condition as in `select_condition`. Returns the table's columns, as `light` gives them.
+    where: column → value, a condition as in `select_condition`. comparison: as there. Returns the table's columns, as `light` gives them.
     Raises UserError where more than one dataset or image size is left, naming the filter, and where two runs stand for
     one replicate of a cell.
     """
     check(table, metric)
-    rows = select_condition(table, where)
+    rows = select_condition(table, where, comparison=comparison)
     rows = rows[rows[metric].notna()]
     rows = light(rows[is_from_scratch(rows)] if scratch else rows)
     check_one_dataset(rows)
