@@ -11,7 +11,7 @@ import pandas as pd
 
 from bias_lab import catalogue, schema, statistics
 from bias_lab.catalogue import PROTOCOLS
-from bias_lab.catalogue.priors import PRIORS, parse_priors
+from bias_lab.catalogue.priors import prior_words
 from bias_lab.report.evidence.parts import COMPARISONS
 from bias_lab.report.figures.chart import percent
 from bias_lab.report.figures.charts import mean_of
@@ -23,6 +23,7 @@ NO_BUDGET = "any"  # comparison of what has no training budget
 PIXELS = "What a classifier reaches that sees single pixels: no neighbourhood, no learned feature."
 NETWORK = "What a trained network reaches that assumes nothing about images."
 UNTRAINED = "What the random features of this architecture are worth before anything is trained."
+VARIANT = "Another width and depth, so a difference is due to the size of the model and not to its kind."
 PRIOR = "The same backbone but for this one change, so the difference is due to it alone."
 
 
@@ -45,7 +46,7 @@ def found(view: pd.DataFrame, comparisons: tuple[str, ...]) -> list[Control]:
         if key not in seen:
             seen.add(key)
             once.append(one)
-    order = {PIXELS: 0, NETWORK: 1, UNTRAINED: 2, PRIOR: 3}
+    order = {says: place for place, says in enumerate((PIXELS, NETWORK, UNTRAINED, PRIOR, VARIANT))}
     return sorted(once, key=lambda one: order[one.says])
 
 
@@ -59,6 +60,8 @@ def _of(view: pd.DataFrame, comparison: str) -> Iterator[Control]:
         if traits.control:
             name = str(backbone) if is_trained else f"{backbone}, {how}"
             yield Control(name, NETWORK if is_trained else PIXELS, words, part)
+        elif backbone in catalogue.BACKBONES and catalogue.BACKBONES[str(backbone)].variant and is_trained:
+            yield Control(str(backbone), VARIANT, words, part)
         elif not is_trained:
             yield Control(f"{backbone} untrained, {how}", UNTRAINED, words, part)
     if "priors" not in view:
@@ -67,11 +70,6 @@ def _of(view: pd.DataFrame, comparison: str) -> Iterator[Control]:
         rows = statistics.comparable(view, where={"priors": priors}, comparison=comparison)
         for backbone, part in rows[rows["priors"] == priors].groupby("backbone"):
             yield Control(f"{backbone} with {prior_words(priors)}", PRIOR, COMPARISONS[comparison], part)
-
-
-def prior_words(priors: str) -> str:
-    """Return priors in words: 'mean pooling and fixed sine-cosine positions'."""
-    return listed([PRIORS[name].words + ("" if k is None else f" {k}") for name, k in parse_priors(priors)])
 
 
 def table(view: pd.DataFrame, controls: list[Control]) -> Table:
@@ -85,7 +83,9 @@ def table(view: pd.DataFrame, controls: list[Control]) -> Table:
         for size, part in one.rows.groupby("size"):
             of = mean_of(part)
             beside = gaps.loc[size] if size in gaps.index else None
-            record = dict(control=one.words, comparison=one.comparison, size=size, top1=of.value, low=of.low, high=of.high)
+            record = dict(
+                control=one.words, comparison=one.comparison, size=size, top1=of.value, low=of.low, high=of.high
+            )
             record |= {name: None if beside is None else beside[of_gap] for name, of_gap in _BESIDE.items()}
             records.append(record | dict(n=len(part), says=one.says))
     frame = pd.DataFrame(records)

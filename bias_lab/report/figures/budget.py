@@ -5,44 +5,48 @@ from typing import Any
 
 import pandas as pd
 
+from bias_lab import catalogue, schema
 from bias_lab.report.figures.chart import Chart, Level, Point, Series, percent, span
-from bias_lab.report.figures.charts import MARKERS, shortened
+from bias_lab.report.figures.charts import MARKERS, shortened, value_dash
 from bias_lab.report.figures.palette import HUES
 
-HOLLOW = "Hollow points are not settled: more training may still change them."
+OF = "vit"  # the architecture whose line is bold
+HOLLOW = "Filled points are settled cells. Hollow points are other budgets, or cells that are not settled."
 
 
-def accuracy(
-    points: pd.DataFrame, *, levels: tuple[Level, ...] = (), prefix: str = "", hold_out: bool = False
-) -> Chart:
-    """Return mean accuracy against images seen, one panel for each size.
+def accuracy(points: pd.DataFrame, *, levels: tuple[Level, ...] = (), prefix: str = "") -> Chart:
+    """Return mean test accuracy against images seen, one panel for each size.
 
-    points: a row for each backbone, size and budget, with `samples_seen`, `value` (a fraction), `low, high`, `n`,
-    `settled`, and the backbone's `family` and `architecture`. levels: lines across panels, whose titles are `title(N)`.
-    prefix: of the file's name. hold_out: whether the accuracies are those of tuning.
+    points: rows of `statistics.by_budget`. levels: lines across panels, whose titles are `title(N)`. prefix: of the
+    file's name.
     """
     names, shorter = shortened(points["backbone"])
+    recipes = sorted(points["recipe"].unique(), key=lambda name: (name != schema.DEFAULTS["recipe"], name))
     series = []
-    for (size, backbone), part in points.sort_values("samples_seen").groupby(["size", "backbone"], sort=True):
-        first = part.iloc[0]
+    for (size, backbone, recipe), part in points.groupby(["size", "backbone", "recipe"], sort=True):
+        family, architecture = str(part["family"].iloc[0]), catalogue.architecture(str(backbone))
+        place = recipes.index(recipe)
+        name = names[str(backbone)]
         series.append(
             Series(
-                label=names[str(backbone)],
-                points=tuple(_point(str(backbone), row) for row in part.to_dict("records")),
-                hue=str(first["family"]) if first["family"] in HUES else "other",
-                marker=MARKERS.get(str(first["architecture"]), "star"),
-                bold=bool(first["architecture"] == "vit"),
+                label=f"{name}, {recipe}" if place else name,
+                points=tuple(_point(row) for row in part.sort_values("images_seen").to_dict("records")),
+                hue=family if family in HUES else "other",
+                marker=MARKERS.get(architecture, "star"),
+                dash=value_dash(place),
+                bold=architecture == OF,
                 panel=title(size),
             )
         )
-    what = "hold-out" if hold_out else "test"
+    several = " The line pattern shows the recipe." if len(recipes) > 1 else ""
     return Chart(
-        name=f"{prefix}budget",
-        title=f"Accuracy on the {what} against images seen, one panel for each number of labels",
-        caption=f"Mean {what} accuracy over replicates against the images seen in training. {HOLLOW}{shorter}",
+        name=f"{prefix}budget-axis",
+        title="Test accuracy against images seen, one panel for each number of labels",
+        caption=f"Mean test accuracy over replicates against the images seen in training. {HOLLOW}{several}{shorter}",
         series=tuple(series),
-        ylabel=f"{what} accuracy, %",
+        ylabel="test accuracy, %",
         xlabel="images seen in training (log scale)",
+        legend=tuple((f"recipe {name}", value_dash(place)) for place, name in enumerate(recipes)) if several else (),
         levels=levels,
     )
 
@@ -52,12 +56,11 @@ def title(size: Any) -> str:
     return f"N = {int(size):,}"
 
 
-def _point(backbone: str, row: Any) -> Point:
-    low, high = (float(row[end]) if row[end] is not None else math.nan for end in ("low", "high"))
-    inside = f" (95 %: {span(low, high)}, n = {int(row['n'])})" if not math.isnan(low) else f" (n = {int(row['n'])})"
-    settled = "" if row["settled"] else ", not settled"
-    words = f"{backbone} · N = {int(row['size']):,} · {int(row['samples_seen']):,} images seen"
-    tip = f"{words} · {percent(row['value'])} %{inside}{settled}"
-    return Point(
-        x=float(row["samples_seen"]), y=float(row["value"]), low=low, high=high, tip=tip, hollow=not row["settled"]
-    )
+def _point(row: Any) -> Point:
+    low, high = float(row["low"]), float(row["high"])
+    inside = f"95 %: {span(low, high)}, " if not math.isnan(low) else ""
+    words = f"{row['backbone']}, {row['recipe']} · N = {int(row['size']):,} · {int(row['images_seen']):,} images seen"
+    tip = f"{words} · {percent(row['mean'])} % ({inside}n = {int(row['n'])})"
+    is_open = not row["settled"]
+    tip += ", not settled" if is_open else ""
+    return Point(x=float(row["images_seen"]), y=float(row["mean"]), low=low, high=high, tip=tip, hollow=is_open)

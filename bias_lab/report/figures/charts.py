@@ -4,12 +4,13 @@ A hue is a family, a marker an architecture, a line pattern a regime or a value 
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from bias_lab import catalogue, schema
-from bias_lab.report.figures.chart import Chart, Dash, Point, Series, percent, span
+from bias_lab.report.figures.chart import Chart, Dash, Level, Point, Series, percent, span
 from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
@@ -25,6 +26,11 @@ DASHES = {  # regime → the line's pattern, in pixels
 }  # fmt: skip
 VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis, the reference first
 START = list(schema.START)
+HOW = {  # whether cells are compared as settled → what that means, for captions
+    True: "Each cell is trained as its hold-out prefers. Hollow points are not settled.",
+    False: "At equal images: at one size each backbone sees the same number in training.",
+}
+NEAR = 0.1  # an accuracy this close to the chance level is near it
 BANDS = "Bands are 95 % intervals of the mean (Student's t)."
 LOOKS = "The colour shows the family, the marker the backbone, and the line pattern"
 BARS = (
@@ -78,15 +84,26 @@ def start_label(name: str, regime: Any, protocol: Any, source: Any = "") -> str:
 # --- accuracy --------------------------------------------------------------------------------------------------------
 
 
-def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
-    """Return the mean accuracy of a group at each size, with Student's interval over replicates."""
+def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Point, ...]:
+    """Return the mean accuracy of a group at each size, with Student's interval over replicates.
+
+    settled: whether the rows are compared as settled, so that a point with a row that is not is hollow.
+    """
     points = []
+    is_open = unsettled(rows) if settled else set()
     wide = rep.wide(rows)
     for size in wide.columns:
         frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
         if len(frame):
-            points.append(_mean_point(float(str(size)), f"{label} · N = {int(str(size)):,}", frame.reset_index()))
+            point = _mean_point(float(str(size)), f"{label} · N = {int(str(size)):,}", frame.reset_index())
+            points.append(replace(point, hollow=True, tip=f"{point.tip}, not settled") if size in is_open else point)
     return tuple(points)
+
+
+def unsettled(rows: pd.DataFrame) -> set[int]:
+    """Return the sizes at which a row with a training budget of its own is not settled."""
+    is_open = (rows["comparison"] != "") & ~rows["settled"].fillna(False).astype(bool)
+    return {int(size) for size in rows.loc[is_open, "size"]}
 
 
 def _mean_point(x: float, words: str, rows: pd.DataFrame) -> Point:
@@ -108,10 +125,13 @@ def _dash(regime: object) -> Dash:
     return DASHES.get(str(regime), (3, 2))
 
 
-def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn") -> Chart:
+def accuracy(
+    rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn", settled: bool = False
+) -> Chart:
     """Return the main figure: accuracy against labelled images, for each backbone and start.
 
     rows: comparable rows of every start (`statistics.comparable(scratch=False)`). prefix: of the file's name.
+    settled: whether they are compared as settled, else at equal images.
     """
     is_scratch = is_from_scratch(rows)
     scratch, others = rows[is_scratch], rows[~is_scratch]
@@ -121,46 +141,57 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
     series = []
     if len(members) > 1:
         label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
-        points = curve(rep.select(scratch, against), label)
+        points = curve(rep.select(scratch, against), label, settled=settled)
         series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
     for backbone, part in scratch.groupby("backbone"):
         bold = not reference or backbone in reference or members == [backbone]
-        points = curve(part, f"{backbone}, from scratch")
+        points = curve(part, f"{backbone}, from scratch", settled=settled)
         series.append(_series(names[str(backbone)], points, part, (), bold=bold))
     starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands hide one another
     for (name, regime, protocol, source), part in others.groupby(["backbone", *START]):
         shown = source if several_sources(others, name, regime) else ""
         label = start_label(names[str(name)], regime, protocol, shown)
-        points = curve(part, f"{name}, {regime}, {protocol}")
+        points = curve(part, f"{name}, {regime}, {protocol}", settled=settled)
         bold = not reference or (few and name in reference)
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{shorter}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{shorter} {HOW[settled]}"
     )
     return Chart(
-        name=f"{prefix}accuracy",
+        name=f"{prefix}accuracy{'-settled' * settled}",
         title="Accuracy against labelled training images, CNN against ViT, by regime",
         caption=caption,
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",
+        levels=chance(rows),
     )
 
 
-def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
+def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
+    """Return the chance level, one over the number of classes, if the accuracy of some run is near it."""
+    known = rows["classes"].dropna() if "classes" in rows else rows.iloc[:0]
+    if not len(known) or known.nunique() > 1:
+        return ()
+    level = 1 / float(known.iloc[0])
+    return (Level(y=level, words=f"chance, {percent(level, 0)} %"),) if rows["top1"].min() < level + NEAR else ()
+
+
+def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", settled: bool = False) -> Chart:
     """Return the shortfall at each size with both intervals.
 
-    by_start: (regime, table of `statistics.gaps`, label) for each line.
+    by_start: (regime, table of `statistics.gaps`, label) for each line. A table may have a flag `settled`, False at
+    sizes whose points are hollow. settled: whether cells are compared as settled, else at equal images.
     """
     lines = list(by_start)
     caption = (
         f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
         f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
-        "from scratch."
+        f"from scratch. {HOW[settled]}"
     )
     return Chart(
-        name=f"{prefix}shortfall",
+        name=f"{prefix}shortfall{'-settled' * settled}",
         title="The shortfall: how far plain ViT lies below the CNNs",
         caption=caption,
         series=_gap_lines((label, table, _dash(regime)) for regime, table, label in lines),
@@ -184,7 +215,9 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
             wide = span(row["low_any"], row["high_any"])
             tip += f"; with test images {wide}; n = {row['n']})" if wide != "–" else f"; n = {row['n']})"
             ends = {name: row[name] for name in ("low", "high", "low_any", "high_any")}
-            points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, **ends))
+            is_open = not row.get("settled", True)
+            tip += ", not settled" if is_open else ""
+            points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, hollow=is_open, **ends))
         if points:
             series.append(Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=not dash))
     return tuple(series)
