@@ -52,7 +52,7 @@ class Section:
         return bool(self.text or self.charts or self.pictures or any(table.rows for table in self.tables))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tile:
     """One number of the first screen: what it is, its value, and where it holds."""
 

@@ -14,8 +14,8 @@ from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sentences import (
     answer,
-    capital,
     claims,
+    compared,
     ends,
     left_where_alike,
     meeting,
@@ -54,8 +54,7 @@ def of_view(
     by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
     starts, left = starts_of(table, view)
     held = parts_of.held(view)
-    answered = f"{capital(held)}, {answered[0].lower()}{answered[1:]}" if held else answered
-    top = [answered, *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
+    top = [compared(answered, held), *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
     top += [text for one in by_axis for text in one.top]
     figure, shortfall = _gap(view, gaps, slug, pairs, held)
     central = [one.section for one in by_axis if one.top]

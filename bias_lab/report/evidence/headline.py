@@ -1,180 +1,173 @@
-"""Say the first sentence of a report, where the runs allow one, or else why there is none and what is missing.
+"""Say the first sentence of a report where the runs allow one, or else why there is none and what is missing.
 
-A headline needs cells that are settled, that did not collapse and that are above chance, and several replicates.
+A headline needs cells that are settled, that did not collapse and that are above chance, and several replicates
+(`statistics.headline`).
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from bias_lab.catalogue import architecture
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.sentences import capital, listed, name_of, sizes_in_words
+from bias_lab.statistics import ALPHA, AtSize, Gap
 
 HOW = "each trained as its hold-out prefers until it stops improving"
-SMOKE = "This shows the path, not an answer"  # begins the banner of the profile that only tries everything once
-CEILING = 0.97  # accuracy of both sides above which they can hardly differ
-AS_GOOD = 0.02  # a linear classifier on pixels this close to the CNNs, or above them, is as good
+SMOKE = (
+    "This shows the path, not an answer: the runs of this profile are too short and too few to mean anything.",
+    "Run the profile `laptop` or `desk` for an answer.",
+)
 CI = "CI is the 95 % confidence interval: in 19 of 20 repetitions of the whole study it holds the true difference."
 
-Row = Mapping[str, Any]
+Cells = Mapping[str, Sequence[int]]  # backbone or group, in words → sizes
 
 
 # --- the headline ----------------------------------------------------------------------------------------------------
 
 
-def headline(row: Row) -> str:
-    """Return the first sentence on one size of settled cells, with at most four numbers.
-
-    row: `size`, `of` and `against` (groups), `shortfall` with its interval `low, high` (fractions), `claimed` (whether
-    a difference is shown), `top1_of, top1_against` (mean test accuracies).
-    """
-    of, against = name_of(row["of"]), name_of(row["against"])
-    if min(row["top1_of"], row["top1_against"]) > CEILING:
-        limit = percent(CEILING, 0)
-        return f"At {row['size']:,} labels {of} and {against} are both above {limit} %, so they can hardly differ here."
-    start = f"At {row['size']:,} labels, {HOW},"
-    if not row["claimed"]:
-        amount = f"{percent(row['shortfall'])} points (CI {span(row['low'], row['high'])})"
-        return f"{start} no difference between {of} and {against} is shown: {against} minus {of} is {amount}."
-    return f"{start} {of} is {amount_of(row)}."
+def headline(of: str, at: AtSize) -> str:
+    """Return the first sentence on one size of settled cells, with at most four numbers. of: the group that it is about."""
+    who, against = name_of(of), name_of(at.against)
+    start = f"At {at.size:,} labels, {HOW},"
+    if is_claimed(at.settled):
+        return f"{start} {who} is {amount(at.settled, against)}."
+    found = f"{percent(at.settled.value)} points{_ci(at.settled)}"
+    return f"{start} no difference between {who} and {against} is shown: {against} minus {who} is {found}."
 
 
-def amount_of(row: Row) -> str:
+def further(of: str, at: AtSize) -> str:
+    """Return the sentence on a size other than that of the headline."""
+    if is_claimed(at.settled):
+        return f"At {at.size:,} labels {name_of(of)} is {amount(at.settled, name_of(at.against))}."
+    return f"At {at.size:,} labels no difference is shown{_ci(at.settled)}."
+
+
+def is_claimed(gap: Gap) -> bool:
+    """Return whether a difference is shown, corrected for the number of sizes."""
+    return gap.p_holm <= ALPHA  # NaN where it can't be tested
+
+
+def amount(gap: Gap, against: str) -> str:
     """Return by how much one side is behind or ahead: '6.1 points behind ResNet (CI 4.8 to 7.4)'."""
-    is_behind = row["shortfall"] > 0
-    ends = (row["low"], row["high"]) if is_behind else (-row["high"], -row["low"])
-    side = "behind" if is_behind else "ahead of"
-    return f"{percent(abs(row['shortfall']))} points {side} {name_of(row['against'])} (CI {span(*ends)})"
+    side = "behind" if gap.value > 0 else "ahead of"
+    return f"{percent(abs(gap.value))} points {side} {against}{_ci(gap, mirrored=gap.value < 0)}"
 
 
-def further(row: Row) -> str:
-    """Return the sentence on another size than that of the headline."""
-    of = name_of(row["of"])
-    if not row["claimed"]:
-        return f"At {row['size']:,} labels no difference is shown (CI {span(row['low'], row['high'])} points)."
-    return f"At {row['size']:,} labels {of} is {amount_of(row)}."
+def _ci(gap: Gap, *, mirrored: bool = False) -> str:
+    low, high = (-gap.best_high, -gap.best_low) if mirrored else (gap.best_low, gap.best_high)
+    return "" if math.isnan(low) else f" (CI {span(low, high)})"
 
 
-def at_equal_images(row: Row) -> str:
-    """Return the shortfall at equal images and how much of it is training accuracy, '' where no runs compare so.
-
-    row: `equal` (the shortfall at equal images) and `equal_training` (its training part), NaN where there is none.
-    """
-    gap, part = row["equal"], row["equal_training"]
+def at_equal_images(of: str, at: AtSize) -> str:
+    """Return the shortfall at equal images and how much of it is training accuracy, '' where no runs compare so."""
+    gap, part = at.equal.value, at.training
     if math.isnan(gap):
         return ""
-    of = name_of(row["of"])
-    where = f"At equal images seen it is {percent(gap)} points"
-    if gap <= 0:
-        where = f"At equal images seen {of} is {percent(-gap)} points ahead"
+    ahead = f"At equal images seen {name_of(of)} is {percent(-gap)} points ahead"
+    start = f"At equal images seen it is {percent(gap)} points" if gap > 0 else ahead
     if math.isnan(part):
-        return f"{where}."
-    if gap > 0 and 0 <= part <= gap:
-        return f"{where}, of which {percent(part)} points are training accuracy."
-    if gap > 0 and part > gap:
-        return f"{where}, and the difference in training accuracy alone is {percent(part)} points."
+        return f"{start}."
+    if 0 <= part <= gap:
+        return f"{start}, of which {percent(part)} points are training accuracy."
+    if part > gap > 0:
+        return f"{start}, and in training accuracy alone it is {percent(part)} points."
     side = "ahead" if part < 0 else "behind"
-    return f"{where}, and in training accuracy it is {percent(abs(part))} points {side}."
+    return f"{start}, while {name_of(of)} is {percent(abs(part))} points {side} in training accuracy."
 
 
-def on_pixels(row: Row) -> str:
-    """Return what a linear classifier on pixels reaches, '' where none was run. row: `pixels`, its test accuracy."""
-    if math.isnan(row["pixels"]):
+def on_pixels(at: AtSize) -> str:
+    """Return what a linear classifier on pixels reaches, '' where none was run."""
+    return "" if math.isnan(at.control) else f"A linear classifier on pixels reaches {percent(at.control)} %."
+
+
+def locality(at: AtSize) -> str:
+    """Return the warning that pixels alone do about as well as the CNNs, or ''."""
+    if "control_as_good" not in at.flags:
         return ""
-    return f"A linear classifier on pixels reaches {percent(row['pixels'])} %."
-
-
-def locality(row: Row) -> str:
-    """Return the warning that pixels alone do as well as the CNNs, or ''."""
-    pixels, cnn = row["pixels"], row["top1_against"]
-    if not pixels >= cnn - AS_GOOD:  # NaN where there is no such control
-        return ""
-    side = "above" if pixels >= cnn else "less than two points below"
+    side = "less than two points below" if at.lead.value > 0 else "not below"
     return (
-        f"This dataset cannot speak of locality at {row['size']:,} labels: a linear classifier on pixels reaches "
-        f"{percent(pixels)} %, which is {side} {name_of(row['against'])} ({percent(cnn)} %)."
+        f"This dataset cannot speak of locality at {at.size:,} labels: a linear classifier on pixels reaches "
+        f"{percent(at.control)} %, which is {side} {name_of(at.against)} at {percent(at.against_top1)} %."
     )
 
 
 # --- under one choice alone ------------------------------------------------------------------------------------------
 
 
-def under_each(what: str, rows: Sequence[Row]) -> str:
-    """Return the shortfall under each recipe or optimizer alone, and whether the claim holds under one alone.
+def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
+    """Return the shortfall under each recipe or optimizer alone, and whether a claim holds under one alone.
 
-    what: 'recipe' or 'optimizer'. rows: `value`, `shortfall`, `low`, `high`, `claimed`, all at one size.
+    what: 'recipe' or 'optimizer'. gaps: value → the settled shortfall under it, empty where settled cells have one.
     """
-    if not rows:
+    if not gaps:
         return ""
-    texts = [f"{percent(row['shortfall'])} points under {row['value']} (CI {span(row['low'], row['high'])})"
-             for row in rows]  # fmt: skip
-    if len(rows) == 1:
-        return f"Every cell has one {what}: {rows[0]['value']}."
-    sentence = f"With one {what} for all, it is {listed(texts)}."
-    sides = {(row["shortfall"] > 0) if row["claimed"] else None for row in rows}
-    if len(sides) == 1:
-        return sentence
-    holding = [str(row["value"]) for row in rows if row["claimed"]]
-    if not holding:
-        return sentence
-    if len({row["shortfall"] > 0 for row in rows if row["claimed"]}) > 1:
-        return f"{sentence} The sign depends on the {what}."
-    return f"{sentence} A difference is shown under {listed(holding)} alone."
+    texts = [f"{percent(gap.value)} points under {value}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
+    lacking = [value for value, gap in gaps.items() if not gap.n]
+    sentences = [f"With one {what} for all, the shortfall is {listed(texts)}."] if texts else []
+    if lacking:
+        sentences.append(f"There is no pair of cells under {listed(lacking)}.")
+    # one test a value, so the uncorrected interval decides
+    sides = {value: _side(gap) for value, gap in gaps.items() if gap.n}
+    shown = {value: side for value, side in sides.items() if side}
+    if len(set(shown.values())) > 1:
+        sentences.append(f"Who is ahead depends on the {what}.")
+    elif shown and len(shown) < len(sides):
+        sentences.append(f"A difference is shown under {listed(list(shown))} alone.")
+    return " ".join(sentences)
+
+
+def _side(gap: Gap) -> int:
+    """Return 1 if the interval lies above 0, −1 if below, 0 if it holds 0 or is not there."""
+    return int(gap.best_low > 0) - int(gap.best_high < 0)
 
 
 # --- no headline -----------------------------------------------------------------------------------------------------
-
-
-def banner(problems: Iterable[tuple[str, Sequence[Row]]]) -> tuple[str, ...]:
-    """Return why there is no headline, and what to run: a sentence that names the cells, then the remedies.
-
-    problems: (kind of `KINDS`, cells with `backbone` and `size`). Kinds without cells are left out.
-    """
-    found = [(kind, cells) for kind, cells in problems if cells]
-    reasons = [
-        KINDS[kind][0].format(cells=named(cells), verb="is" if len(cells) == 1 else "are") for kind, cells in found
-    ]
-    remedies = dict.fromkeys(KINDS[kind][1] for kind, _ in found)
-    return (f"There is no headline: {'. '.join(capital(r) if k else r for k, r in enumerate(reasons))}.", *remedies)
-
 
 _TUNE = (
     "To settle a cell, tune its budget on the hold-out (`make tune`, or `--tune` on your own data) and run the sweep "
     "again."
 )
-KINDS = {  # what stands against a headline → the reason, and what to do
-    "missing": ("no finished run of {cells} is there", "Run the sweep to its end."),
+REASONS = {  # what forbids a headline → the reason, and what to do
+    "no run": ("no run of {cells} is finished", "Run the sweep to its end, with plain ViT and a CNN in it."),
     "none settled": ("no cell of {cells} is settled", _TUNE),
-    "not settled": ("{cells} {verb} not settled", _TUNE),
+    "unsettled": ("{cells} {verb} not settled", _TUNE),
     "collapsed": (
-        "runs of {cells} collapsed, which means that they predict one class or have dead features",
+        "runs of {cells} collapsed, so they predict one class or have dead features",
         "Lower the learning rate of collapsed cells, or train them longer.",
     ),
-    "chance": (
-        "{cells} {verb} at the chance level",
-        "Train cells at the chance level longer, or tune their learning rate.",
-    ),
-    "single": (
-        "{cells} {verb} there in one replicate alone, which gives no interval",
-        "Run more draws (`--draws 0,1,2,3,4`).",
-    ),
-}
+    "at_chance": ("{cells} {verb} at the chance level", "Tune the learning rate of cells at chance, or train longer."),
+    "no_interval": ("{cells} {verb} there in one replicate, which gives no interval", "Run more draws (`--draws 0,1,2,3,4`)."),
+    "ceiling": ("{cells} {verb} above 97 %, so they can hardly differ", "Fewer labels would tell them apart."),
+}  # fmt: skip
 
 
-def named(cells: Sequence[Row]) -> str:
-    """Return cells in words, by backbone: 'vit_micro at N = 100 and 300 and resnet_micro at N = 100'."""
-    sizes: dict[str, list[int]] = {}
-    for cell in cells:
-        sizes.setdefault(str(cell["backbone"]), []).append(int(cell["size"]))
-    return listed([f"{name} at {sizes_in_words(sorted(at))}" for name, at in sorted(sizes.items())])
+def banner(problems: Mapping[str, Cells], sizes: Iterable[int]) -> tuple[str, ...]:
+    """Return why there is no headline, and what to run: a sentence that names the cells, then the remedies.
+
+    problems: a key of `REASONS` → cells. sizes: all sizes of the study.
+    """
+    reasons = [reason(kind, cells, sizes) for kind, cells in problems.items()]
+    remedies = dict.fromkeys(REASONS[kind][1] for kind in problems)
+    first, *others = [
+        f"There is no headline: {text}." if not k else f"{capital(text)}." for k, text in enumerate(reasons)
+    ]
+    return (first, *others, *remedies)
 
 
-def smoke(sentence: str) -> tuple[str, ...]:
-    """Return the banner of a smoke profile. sentence: on what its runs are too short for."""
-    return (f"{SMOKE}: its runs are too short and too few to mean anything.", *filter(None, [sentence]))
+def reason(kind: str, cells: Cells, sizes: Iterable[int]) -> str:
+    """Return one reason in words: 'vit_micro and resnet_micro are not settled at every size'."""
+    return REASONS[kind][0].format(cells=named(cells, sizes), verb="is" if len(cells) == 1 else "are")
 
 
-def words_of(group: str, members: Sequence[str]) -> str:
-    """Return a group that consists of one backbone by the name of its architecture."""
-    return name_of(architecture(members[0])) if len(members) == 1 else name_of(group)
+def named(cells: Cells, sizes: Iterable[int]) -> str:
+    """Return cells in words: 'vit_micro and resnet_micro at N = 100', those with the same sizes together."""
+    every = sorted(set(sizes))
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, at in cells.items():
+        alike.setdefault(tuple(sorted(at)), []).append(name)
+    return listed([f"{listed(names)} {_at_sizes(list(at), every)}" for at, names in alike.items()])
+
+
+def _at_sizes(at: Sequence[int], every: Sequence[int]) -> str:
+    if len(every) > 1 and list(at) == list(every):
+        return "at every N"
+    return f"at {sizes_in_words(at)}" if len(at) <= 2 else f"at {len(at)} sizes from N = {at[0]:,} to {at[-1]:,}"
