@@ -65,6 +65,7 @@ class Backbone:
     window: int | None = None  # side of its attention windows, in tokens
     halvings: int = 0  # of the map, after the patches
     open_below: int = OPEN_BELOW  # the image side in pixels below which its stem keeps the resolution
+    variant: bool = False  # a control of another width and depth, which is compared by its own name alone
 
     @property
     def family(self) -> str:
@@ -87,7 +88,7 @@ def _backbones() -> dict[str, Backbone]:
         for kind in ("mobilevit", "resnet", "efficientnet", "mobilenetv3", "efficientvit"):
             rows[f"{kind}_{size}"] = dict(architecture=kind, image_size=side, open_below=48)
     # controls
-    rows["vit_micro_wide"] = dict(architecture="vit", image_size=28, patch=4)
+    rows["vit_micro_wide"] = dict(architecture="vit", image_size=28, patch=4, variant=True)
     rows["mlp_micro"] = dict(architecture="mlp", image_size=28)
     rows["pixels"] = dict(architecture="pixels", image_size=28)
     # published sizes of the lab's own models

@@ -90,14 +90,14 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
             "collapsed": collapsed,
             "shared": size in shared,
         }
-        records.append(counts | _gap(values[size], *noise))
+        records.append(counts | numbers(values[size], *noise))
     columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "shared", "p", "p_permutation", "p_smallest"]
     result = pd.DataFrame(records, columns=columns)
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 
 
-def _gap(values: Vector, test_se: float, T: int) -> dict[str, Any]:
-    """Return the numbers of one size. values: (units,) independent differences. T: test images, 0 if unknown."""
+def numbers(values: Vector, test_se: float, T: int) -> dict[str, Any]:
+    """Return the columns of `gaps` that one size's differences give. values: (units,) independent differences. T: test images, 0 if unknown."""
     of = intervals.mean(values)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)

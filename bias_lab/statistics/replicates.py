@@ -134,7 +134,8 @@ def own(rows: pd.DataFrame) -> set[str]:
 def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of a backbone, an architecture or a family, in that order of precedence.
 
-    A user's own backbones belong to no architecture or family: they are compared by name. Controls belong to no family.
+    A user's own backbones belong to no architecture or family: they are compared by name, and so is a variant of a
+    backbone beside others of its architecture. Controls belong to no family.
     A known name without rows gives an empty table. Raises UserError for a name that neither the table nor the catalogue
     has.
     """
@@ -154,6 +155,8 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def _members(rows: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
     """Return the rows of an architecture or a family without those that only share its name: guests and controls."""
     left_out = set() if name == "other" else own(rows)
+    variants = {one for one in set(rows["backbone"]) & set(catalogue.BACKBONES) if catalogue.BACKBONES[one].variant}
+    left_out |= variants if set(rows["backbone"]) - variants else set()
     if column == "family":
         left_out |= {backbone for backbone in rows["backbone"].unique() if catalogue.traits(backbone).control}
     return rows[~rows["backbone"].isin(left_out)]
