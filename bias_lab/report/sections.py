@@ -81,12 +81,14 @@ def _gap(
 ) -> tuple[Section, Section]:
     """Return the main figure and the shortfall, pair by pair where the view has no plain ViT. held: how compared."""
     rows = statistics.comparable(view, scratch=False)
-    settled = parts_of.present(view) == ("settled",)
-    lines = lines_of_starts(rows, parts_of.with_settled(gaps, rows) if settled else gaps)
-    chart = charts.shortfall(lines, prefix=slug, settled=settled)
+    comparison = parts_of.default(view)
+    lines = lines_of_starts(rows, parts_of.with_settled(gaps, rows) if comparison == "settled" else gaps)
+    chart = charts.shortfall(lines, prefix=slug, comparison=comparison)
     tail = f", {held}" if held else ""
     return (
-        Section(name="figure", title=f"Accuracy{tail}", charts=(charts.accuracy(rows, prefix=slug, settled=settled),)),
+        Section(
+            name="figure", title=f"Accuracy{tail}", charts=(charts.accuracy(rows, prefix=slug, comparison=comparison),)
+        ),
         Section(
             name="shortfall",
             title=f"The shortfall{tail}" if len(gaps) or not pairs else "Pair by pair",

@@ -181,7 +181,10 @@ def answer(given: Answer, names: tuple[str, str]) -> str:
 
 
 def compared(sentence: str, held: str) -> str:
-    """Return a sentence that begins with how its numbers are compared: 'At equal images, plain ViT …'. held: '' or how."""
+    """Return a sentence that begins with how its numbers are compared: 'At equal images, plain ViT …'.
+
+    held: how, in words, or '' to leave the sentence as it is.
+    """
     return f"{capital(held)}, {sentence[0].lower()}{sentence[1:]}" if held else sentence
 
 

@@ -83,10 +83,11 @@ def study_of(
 def _charts(view: pd.DataFrame, gaps: pd.DataFrame) -> list[Chart]:
     """Return accuracy and shortfall, those of settled cells too where both comparisons are there, and the budgets."""
     rows = statistics.comparable(view, scratch=False)
-    is_settled = parts.present(view) == ("settled",)
-    accuracy = charts.accuracy(rows, settled=is_settled)
-    gap = charts.shortfall(lines_of_starts(rows, gaps), settled=is_settled)
-    sections = [*evidence.settled(view, ""), evidence.seen(view, [], "")]
+    comparison = parts.default(view)
+    accuracy = charts.accuracy(rows, comparison=comparison)
+    gap = charts.shortfall(lines_of_starts(rows, gaps), comparison=comparison)
+    front = evidence.settled(view, "") if len(parts.present(view)) > 1 else []
+    sections = [*front, evidence.seen(view, [], "")]
     return [captioned(accuracy, rows), captioned(gap, rows), *(chart for part in sections for chart in part.charts)]
 
 

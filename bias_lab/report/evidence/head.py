@@ -1,6 +1,6 @@
 """Fill the first screen of one dataset: the headline or the banner in its place, further sentences, three tiles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 

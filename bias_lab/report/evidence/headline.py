@@ -25,7 +25,7 @@ Cells = Mapping[str, Sequence[int]]  # backbone or group, in words → sizes
 
 
 def headline(of: str, at: AtSize) -> str:
-    """Return the first sentence on one size of settled cells, with at most four numbers. of: the group that it is about."""
+    """Return the first sentence on one size of settled cells, with at most four numbers. of: the group in question."""
     who, against = name_of(of), name_of(at.against)
     start = f"At {at.size:,} labels, {HOW},"
     if is_claimed(at.settled):
@@ -147,10 +147,8 @@ def banner(problems: Mapping[str, Cells], sizes: Iterable[int]) -> tuple[str, ..
     """
     reasons = [reason(kind, cells, sizes) for kind, cells in problems.items()]
     remedies = dict.fromkeys(REASONS[kind][1] for kind in problems)
-    first, *others = [
-        f"There is no headline: {text}." if not k else f"{capital(text)}." for k, text in enumerate(reasons)
-    ]
-    return (first, *others, *remedies)
+    others = [f"{capital(text)}." for text in reasons[1:]]
+    return (f"There is no headline: {reasons[0]}.", *others, *remedies)
 
 
 def reason(kind: str, cells: Cells, sizes: Iterable[int]) -> str:

@@ -25,10 +25,14 @@ def present(view: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name for name in COMPARISONS if name in words)
 
 
+def default(view: pd.DataFrame) -> str:
+    """Return the comparison that statistics are about unless another is given, '' where the view has none."""
+    return next(iter(present(view)[::-1]), "")
+
+
 def held(view: pd.DataFrame) -> str:
-    """Return in words which comparison statistics use unless another is given, '' where the view has none."""
-    names = present(view)
-    return COMPARISONS[names[-1]] if names else ""
+    """Return in words how statistics compare unless another comparison is given, '' where the view has none."""
+    return COMPARISONS.get(default(view), "")
 
 
 def with_settled(gaps: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +79,7 @@ def sentences(parts: pd.DataFrame, comparison: str) -> list[str]:
     """Return which part most of the shortfall is, at the smallest and the largest size. parts: one comparison."""
     told = []
     for place, row in enumerate(ends(parts)):
-        lead = f"{capital(comparison)}, at" if not place else "At"
+        lead = f"{capital(comparison)}, at" if comparison and not place else "At"
         training, rest = row["training"], row["generalisation"]
         told.append(
             f"{lead} {row['size']:,} labels the shortfall of {percent(row['shortfall'])} points is {percent(training)} "

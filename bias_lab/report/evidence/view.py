@@ -57,14 +57,14 @@ def settled(view: pd.DataFrame, slug: str) -> list[Section]:
     """Return the main figure and the shortfall of settled cells, for a view that has runs at equal images too."""
     rows = statistics.comparable(view, scratch=False, comparison="settled")
     gaps = statistics.gaps(view, comparison="settled")
-    chart = captioned(charts.accuracy(rows, prefix=slug, settled=True), rows)
+    chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
     line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows), "ViT")
     return [
         Section(name="settled", title="Accuracy, settled", charts=(chart,)),
         Section(
             name="settled-shortfall",
             title="The shortfall, settled",
-            charts=(charts.shortfall([line], prefix=slug, settled=True),) if len(gaps) else (),
+            charts=(charts.shortfall([line], prefix=slug, comparison="settled"),) if len(gaps) else (),
             tables=(tables.shortfall(gaps, "The CNN family minus plain ViT, from scratch, settled"),),
         ),
     ]

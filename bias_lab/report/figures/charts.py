@@ -24,11 +24,13 @@ DASHES = {  # regime → the line's pattern, in pixels
     "scratch": (), "mae": (7, 3), "simmim": (2, 3), "dino": (7, 3, 2, 3), "weights": (12, 4),
     "supervised": (12, 3, 2, 3), "formula": (4, 4),
 }  # fmt: skip
+CONTROL: Dash = (1, 3)  # of the thin lines of controls
 VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis, the reference first
 START = list(schema.START)
-HOW = {  # whether cells are compared as settled → what that means, for captions
-    True: "Each cell is trained as its hold-out prefers. Hollow points are not settled.",
-    False: "At equal images: at one size each backbone sees the same number in training.",
+SETTLED = "settled"
+HOW = {  # how cells are compared → what that means, for captions
+    SETTLED: " Each cell is trained as its hold-out prefers. Hollow points are not settled.",
+    "equal": " All backbones see equally many images in training at one size.",
 }
 NEAR = 0.1  # an accuracy this close to the chance level is near it
 BANDS = "Bands are 95 % intervals of the mean (Student's t)."
@@ -67,7 +69,7 @@ def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
     A user's factory is named by its function alone.
     """
     names = sorted(set(backbones))
-    listed = [name for name in names if name in catalogue.BACKBONES]
+    listed = [name for name in names if name in catalogue.BACKBONES and not catalogue.traits(name).control]
     endings = {name.rsplit("_", 1)[-1] if "_" in name else "" for name in listed}
     ending = f"_{endings.pop()}" if len(listed) > 1 and len(endings) == 1 and "" not in endings else ""
     short = {n: n.removesuffix(ending) if n in listed else n.rsplit(":", 1)[-1] for n in names}
@@ -116,6 +118,8 @@ def _mean_point(x: float, words: str, rows: pd.DataFrame) -> Point:
 def _series(label: str, points: tuple[Point, ...], rows: pd.DataFrame, dash: Dash, *, bold: bool) -> Series:
     """Return the line of one backbone, in the hue of its family and with the marker of its architecture."""
     first = rows.iloc[0]
+    if catalogue.traits(str(first["backbone"])).control:
+        return Series(label=label, points=points, hue="other", marker="", dash=CONTROL)
     marker = MARKERS.get(str(first["architecture"]), "star")
     hue = str(first["family"]) if first["family"] in HUES else "other"
     return Series(label=label, points=points, hue=hue, marker=marker, dash=dash, bold=bold)
@@ -126,12 +130,12 @@ def _dash(regime: object) -> Dash:
 
 
 def accuracy(
-    rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn", settled: bool = False
+    rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn", comparison: str = ""
 ) -> Chart:
     """Return the main figure: accuracy against labelled images, for each backbone and start.
 
     rows: comparable rows of every start (`statistics.comparable(scratch=False)`). prefix: of the file's name.
-    settled: whether they are compared as settled, else at equal images.
+    comparison: of the rows, `settled` or `equal`.
     """
     is_scratch = is_from_scratch(rows)
     scratch, others = rows[is_scratch], rows[~is_scratch]
@@ -141,32 +145,37 @@ def accuracy(
     series = []
     if len(members) > 1:
         label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
-        points = curve(rep.select(scratch, against), label, settled=settled)
+        points = curve(rep.select(scratch, against), label, settled=comparison == SETTLED)
         series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
     for backbone, part in scratch.groupby("backbone"):
         bold = not reference or backbone in reference or members == [backbone]
-        points = curve(part, f"{backbone}, from scratch", settled=settled)
+        points = curve(part, f"{backbone}, from scratch", settled=comparison == SETTLED)
         series.append(_series(names[str(backbone)], points, part, (), bold=bold))
     starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands hide one another
     for (name, regime, protocol, source), part in others.groupby(["backbone", *START]):
         shown = source if several_sources(others, name, regime) else ""
         label = start_label(names[str(name)], regime, protocol, shown)
-        points = curve(part, f"{name}, {regime}, {protocol}", settled=settled)
+        points = curve(part, f"{name}, {regime}, {protocol}", settled=comparison == SETTLED)
         bold = not reference or (few and name in reference)
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{shorter} {HOW[settled]}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{shorter}"
     )
     return Chart(
-        name=f"{prefix}accuracy{'-settled' * settled}",
+        name=f"{prefix}accuracy{_tail(comparison)}",
         title="Accuracy against labelled training images, CNN against ViT, by regime",
         caption=caption,
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",
         levels=chance(rows),
     )
+
+
+def _tail(comparison: str) -> str:
+    """Return the end of a figure's name, which tells settled cells from the main figure."""
+    return "-settled" if comparison == SETTLED else ""
 
 
 def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
@@ -178,20 +187,20 @@ def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
     return (Level(y=level, words=f"chance, {percent(level, 0)} %"),) if rows["top1"].min() < level + NEAR else ()
 
 
-def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", settled: bool = False) -> Chart:
+def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", comparison: str = "") -> Chart:
     """Return the shortfall at each size with both intervals.
 
     by_start: (regime, table of `statistics.gaps`, label) for each line. A table may have a flag `settled`, False at
-    sizes whose points are hollow. settled: whether cells are compared as settled, else at equal images.
+    sizes whose points are hollow. comparison: of the rows, `settled` or `equal`.
     """
     lines = list(by_start)
     caption = (
         f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
         f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
-        f"from scratch. {HOW[settled]}"
+        f"from scratch.{HOW.get(comparison, '')}"
     )
     return Chart(
-        name=f"{prefix}shortfall{'-settled' * settled}",
+        name=f"{prefix}shortfall{_tail(comparison)}",
         title="The shortfall: how far plain ViT lies below the CNNs",
         caption=caption,
         series=_gap_lines((label, table, _dash(regime)) for regime, table, label in lines),
