@@ -97,7 +97,10 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
 
 
 def numbers(values: Vector, test_se: float, T: int) -> dict[str, Any]:
-    """Return the columns of `gaps` that one size's differences give. values: (units,) independent differences. T: test images, 0 if unknown."""
+    """Return the columns of `gaps` that one size's differences give.
+
+    values: (units,) independent differences. T: number of test images, 0 if it is unknown.
+    """
     of = intervals.mean(values)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)
