@@ -109,7 +109,7 @@ def worlds(count: int, *, seed: int, images: int = 300, k: int = 4) -> pd.DataFr
             for draw in range(k):
                 moved = draws[draw] + RUN * random.standard_normal()
                 right = score + moved + EACH * random.standard_normal(images) > 0
-                train = float(stats.norm.cdf(fit + 2 * moved))
+                train = float(stats.norm.cdf(fit + moved))
                 run = Run(dataset="fashion_mnist_12k", backbone=name, size=size, draw=draw, seed=draw)
                 known = dict(top1=float(right.mean()), train_top1=train, correct=bits(right), test_images=images)
                 planted.append(row(run, **known))
@@ -121,7 +121,7 @@ def truth() -> tuple[float, float]:
     scatter = math.hypot(0.1, RUN)
     total = math.sqrt(IMAGE**2 + OWN**2 + EACH**2 + scatter**2)
     test = {name: stats.norm.cdf(level / total) for name, (level, _) in LEVELS.items()}
-    fit = {name: stats.norm.cdf(level / math.hypot(1, 2 * scatter)) for name, (_, level) in LEVELS.items()}
+    fit = {name: stats.norm.cdf(level / math.hypot(1, scatter)) for name, (_, level) in LEVELS.items()}
     return test["resnet_micro"] - test["vit_micro"], fit["resnet_micro"] - fit["vit_micro"]
 
 
