@@ -55,7 +55,7 @@ CURVES = (
 
 
 class Errors(NamedTuple):
-    """Shares of searches. settled: that were called settled. one, two: of these, how many would still gain 1 or 2 points.
+    """Shares of searches. settled: called settled. one, two: of these, how many would still gain 1 or 2 points.
 
     missed: not called settled, of searches on a curve that flattens within the ladder (NaN if it does not).
     """
@@ -114,8 +114,8 @@ def errors(
 
 
 _APART = "All trials are independent, which is the worst case:"
-_TOGETHER = """Half of both variances belongs to the replicate, whose trials share their labelled images and their hold-out
-in a study:"""
+_TOGETHER = """Half of both variances belongs to the replicate, whose trials share their labelled images and their
+hold-out in a study:"""
 _TOP = f"""# How often the settled rule errs
 
 A cell is called settled where the last doubling of its ladder gained less than 1 point of hold-out accuracy, on average
@@ -165,7 +165,8 @@ def _lines() -> Iterator[str]:
     for noise in NOISES:
         for replicates in REPLICATES:
             yield f"| {100 * noise:g} points | {replicates} | {_cells(pooled(noise, replicates))} |"
-    yield f"\nA share in the first two tables has a Monte-Carlo standard error of at most {50 / TABLES**0.5:.1f} points."
+    error = 50 / TABLES**0.5
+    yield f"\nThe Monte-Carlo standard error of a share in the first two tables is at most {error:.1f} points."
 
 
 def pooled(noise: float, replicates: int) -> Errors:
