@@ -18,9 +18,9 @@ CELL = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=1000, samples
 RATES = (3e-4, 1e-3, 3e-3)  # the middle one is far ahead, so that every ladder is climbed at it
 HOLDOUT = 1000  # images
 BEYOND = 20  # doublings after which a curve has reached its plateau
-TABLES = 500  # searches of each curve
+TABLES = 250  # searches of each curve
 NOISES = (0.005, 0.01, 0.02)  # sd of a trial's true accuracy
-REPLICATES = (3, 5, 8)
+REPLICATES = (3, 8)
 SHARED = 0.5
 
 Curve = Callable[[float], float]  # doublings of the smallest budget → true accuracy

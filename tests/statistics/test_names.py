@@ -77,3 +77,10 @@ def test_the_planted_shortfall_and_recovery_come_out() -> None:
     exact = [one | {"top1": curve(one["size"]) - 0.05} if one["regime"] == "mae" else one for one in exact]
     assert statistics.shortfall(table(exact))["shortfall"].to_numpy() == pytest.approx(0.1)
     assert statistics.recovery(table(exact))["recovery"].to_numpy() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", [n for n in OF_A_TABLE if n not in ("headline", "with_pretraining", "matched")])
+def test_each_takes_the_comparison_that_it_is_about(name: str) -> None:
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    assert "comparison" in parameters
+    assert parameters["comparison"].default == ""
