@@ -3,9 +3,9 @@
 `gaps` has the shortfall and the answer, `curves` what is read off along the sizes, `recovery` what reduces the
 shortfall, `contrasts` the comparisons along any axis and between starts, `factors` and `variance` what accuracy varies
 with, `ranking` which backbone is ahead, `settled/` what the amount of training does to a comparison, and the numbers of
-the headline. Beneath them, `comparisons` tells the comparison at equal images from the settled one, `conditions` selects the runs of one condition, `replicates`
-decides which of them may be compared and are independent, `images` reads which test images they get right, and
-`intervals` turns arrays into intervals.
+the headline. Beneath them, `comparisons` tells the comparison at equal images from the settled one, `conditions`
+selects the runs of one condition, `replicates` decides which of them may be compared and are independent, `images`
+reads which test images they get right, and `intervals` turns arrays into intervals.
 """
 
 from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining

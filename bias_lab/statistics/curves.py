@@ -147,7 +147,7 @@ def learning_curve(
 ) -> pd.DataFrame:
     """Return the power law accuracy(N) = limit − scale · N^(−exponent) of each backbone and start.
 
-    table: a results table. metric: a fraction. where: a condition, as in `select_condition`. Errors: see `shortfall`.
+    table: a results table. metric: a fraction. where, comparison: as in `select_condition`. Errors: see `shortfall`.
     Returns backbone, regime, protocol, source, sizes (their number, at least 4), limit, scale, exponent, rmse (as
     fraction), held_out, predicted, observed, error. The law is fitted by least squares to the mean at each size (limit
     between the highest mean and 1, scale ≥ 0, exponent in [0.01, 2]). held_out is the largest size, predicted what a

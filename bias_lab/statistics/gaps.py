@@ -27,7 +27,7 @@ def shortfall(
     """Return Δ(N): the mean of `against` minus that of `of` at each size, paired over replicates, from scratch.
 
     table: a results table. of, against: a backbone, an architecture or a family. A group is averaged over its backbones
-    within a replicate. metric: a real column of role metric. where: a condition, as in `select_condition`.
+    within a replicate. metric: a real column of role metric. where, comparison: as in `select_condition`.
     Returns size (images), shortfall, low, high, low_any, high_any (95 % intervals in the metric's unit), n (pairs).
     `low, high`: Student's t over replicates, on this test set (over draws where a draw has several seeds). `low_any,
     high_any`: with the sampling of test images too, all models resampled on the same images (column `correct`, which
@@ -97,7 +97,10 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
 
 
 def numbers(values: Vector, test_se: float, T: int) -> dict[str, Any]:
-    """Return the columns of `gaps` that one size's differences give. values: (units,) independent differences. T: test images, 0 if unknown."""
+    """Return the columns of `gaps` that one size's differences give.
+
+    values: (units,) independent differences. T: number of test images, 0 if it is unknown.
+    """
     of = intervals.mean(values)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)

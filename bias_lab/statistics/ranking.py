@@ -16,7 +16,7 @@ from bias_lab.statistics.intervals import ALPHA, Vector
 def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None, comparison: str = "") -> pd.DataFrame:
     """Return the backbones from the highest to the lowest at each size, from scratch, each rank with its open range.
 
-    table: a results table. metric, where: as in `shortfall`, and so are the errors.
+    table: a results table. metric, where, comparison: as in `shortfall`, and so are the errors.
     Returns size (images), rank, rank_low, rank_high, backbone, family, the metric (mean), low, high (its 95 %
     interval), n (replicates). rank_low is 1 + how many backbones are shown to be better. rank_high is the number of
     backbones less those shown to be worse. This is by paired t-tests on the same replicates, Holm-corrected over all

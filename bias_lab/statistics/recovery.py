@@ -111,13 +111,13 @@ def untrained_sizes(rows: pd.DataFrame) -> set[int]:
     return set() if UNTRAINED not in rows else {int(size) for size in rows.loc[rows[UNTRAINED].astype(bool), "size"]}
 
 
-def untrained_starts(view: pd.DataFrame) -> pd.DataFrame:
+def untrained_starts(view: pd.DataFrame, *, comparison: str = "") -> pd.DataFrame:
     """Return the starts whose pretraining ended near its chance level, at the reference condition.
 
-    view: a results table, or one of its views after `with_pretraining`. Returns backbone, regime, source, runs (how
-    many start from such a pretraining), of (how many start alike).
+    view: a results table, or one of its views after `with_pretraining`. comparison: as in `select_condition`. Returns
+    backbone, regime, source, runs (how many start from such a pretraining), of (how many start alike).
     """
-    rows = rep.comparable(view, scratch=False)
+    rows = rep.comparable(view, scratch=False, comparison=comparison)
     begun = rows[~is_from_scratch(rows)]
     if UNTRAINED not in begun or not len(begun):
         return pd.DataFrame({name: [] for name in _UNTRAINED_STARTS})

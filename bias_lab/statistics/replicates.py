@@ -54,7 +54,8 @@ def comparable(
     """Return the rows that a shortfall may use: those of one condition that have the metric.
 
     table: a results table. scratch: whether to keep only runs from scratch, else every regime and protocol is kept.
-    where: column → value, a condition as in `select_condition`. comparison: as there. Returns the table's columns, as `light` gives them.
+    where: column → value, a condition as in `select_condition`. comparison: as there.
+    Returns the table's columns, as `light` gives them.
     Raises UserError where more than one dataset or image size is left, naming the filter, and where two runs stand for
     one replicate of a cell.
     """

@@ -50,7 +50,7 @@ def variance_shares(
 ) -> pd.DataFrame:
     """Return how much of a cell's variance is the draw of images, and how much the seed (with all else that differs).
 
-    table: a results table. metric, where: as in `shortfall`, and so are the errors.
+    table: a results table. metric, where, comparison: as in `shortfall`, and so are the errors.
     Returns component (`draw`, `seed and rest`), sd (in the metric's unit), share, low, high, cells, df. Mean squares
     are pooled over cells, because one cell has too few replicates for an estimate. `low, high`: 95 % interval from the
     F ratio of the two mean squares. Cells share their draws, so many cells tell no more about draws than one: the mean

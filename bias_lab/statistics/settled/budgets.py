@@ -87,7 +87,7 @@ def budget_gaps(
     parts = []
     for (recipe, images), part in theirs.groupby([RECIPE, IMAGES]):
         same = ours[(ours[RECIPE] == recipe) & (ours[IMAGES] == images)]
-        parts.append(between(same, part, metric).assign(**{RECIPE: recipe, IMAGES: int(str(images))}))
+        parts.append(between(same, part, metric).assign(recipe=str(recipe), images_seen=int(str(images))))
     whole = [part for part in parts if len(part)]
     result = pd.concat(whole, ignore_index=True) if whole else pd.DataFrame({name: [] for name in BUDGET_GAPS})
     result["p_holm"] = intervals.holm(result["p"].to_numpy(dtype=float))

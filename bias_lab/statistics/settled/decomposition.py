@@ -43,8 +43,8 @@ def decomposition(
 
     >>> from bias_lab.results import typed
     >>> runs = dict(status="finished", task="classify", regime="scratch", protocol="finetune", size=100, seed=0,
-    ...             architecture=["vit"] * 2 + ["resnet"] * 2, family=["transformer"] * 2 + ["cnn"] * 2, draw=[0, 1] * 2,
-    ...             backbone=["vit_micro"] * 2 + ["resnet_micro"] * 2, top1=[0.50, 0.54, 0.80, 0.82],
+    ...             architecture=["vit"] * 2 + ["resnet"] * 2, family=["transformer"] * 2 + ["cnn"] * 2,
+    ...             backbone=["vit_micro"] * 2 + ["resnet_micro"] * 2, top1=[0.50, 0.54, 0.80, 0.82], draw=[0, 1] * 2,
     ...             train_top1=[0.60, 0.65, 0.98, 0.99])
     >>> result = decomposition(typed(pd.DataFrame(runs)))
     >>> result[["size", "shortfall", "training", "generalisation", "share"]].round(2)

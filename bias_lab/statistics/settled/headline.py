@@ -8,10 +8,11 @@ import pandas as pd
 from scipy.special import ndtri
 
 from bias_lab import catalogue, schema
-from bias_lab.statistics import conditions, gaps, intervals
+from bias_lab.statistics import conditions, intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, compared, serves
 from bias_lab.statistics.conditions import METRIC, Where
+from bias_lab.statistics.gaps import between, gaps
 from bias_lab.statistics.intervals import LEVEL
 from bias_lab.statistics.settled.decomposition import TRAIN, decomposition
 
@@ -129,12 +130,12 @@ def headline(
     sizes = sorted({int(n) for rows in (base, every) for side in (of, against) for n in rep.select(rows, side)["size"]})
     settled_of = compared(table, SETTLED)[0]
     settled_of = settled_of[serves(settled_of, SETTLED)]
-    asked = dict(of=of, metric=metric, where=where)
+    ask = _Ask(of, metric, where)
     tables = {
         name: _Tables(
-            settled=gaps.gaps(settled_of, against=name, comparison=SETTLED, **asked) if len(every) else None,
-            equal=decomposition(table, against=name, comparison=EQUAL, train=train, **asked),
-            alone={axis: _alone(settled_of, axis, name, asked) for axis in (RECIPE, OPTIMIZER)},
+            settled=ask.shortfall(settled_of, name) if len(every) else None,
+            equal=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
+            alone={axis: ask.alone(settled_of, axis, name) for axis in (RECIPE, OPTIMIZER)},
             control=_leads(table, every, name, metric, where),
         )
         for name in (against, family)
@@ -160,15 +161,22 @@ class _Tables(NamedTuple):
     control: tuple[pd.DataFrame, pd.DataFrame]
 
 
-def _alone(table: pd.DataFrame, axis: str, against: str, asked: dict) -> dict[str, pd.DataFrame]:  # type: ignore[type-arg]
-    """Return value → the rows of `gaps` under it, for an axis that settled cells vary along."""
-    values = conditions.values(table, axis, SETTLED) if len(table) else []
-    where = asked["where"] or {}
-    return {
-        str(value): gaps.gaps(table, against=against, comparison=SETTLED, **{**asked, "where": {**where, axis: value}})
-        for value in values
-        if axis not in where and len(values) > 1
-    }
+class _Ask(NamedTuple):
+    """What every comparison of settled cells has in common."""
+
+    of: str
+    metric: str
+    where: Where
+
+    def shortfall(self, table: pd.DataFrame, against: str, **more: str) -> pd.DataFrame:
+        """Return the rows of `gaps`. more: further entries of the condition."""
+        where = {**(self.where or {}), **more}
+        return gaps(table, of=self.of, against=against, metric=self.metric, where=where, comparison=SETTLED)
+
+    def alone(self, table: pd.DataFrame, axis: str, against: str) -> dict[str, pd.DataFrame]:
+        """Return value → the rows of `gaps` under it, for an axis that settled cells vary along."""
+        values = conditions.values(table, axis, SETTLED) if len(table) and axis not in (self.where or {}) else []
+        return {str(value): self.shortfall(table, against, **{axis: value}) for value in values if len(values) > 1}
 
 
 def _leads(
@@ -182,7 +190,7 @@ def _leads(
     still = [name for name in every["backbone"].unique() if not catalogue.traits(name).learns]
     linear = [name for name, row in catalogue.PROTOCOLS.items() if row.stores_classifier and not row.trains]
     control = every[every["backbone"].isin(still) & every["protocol"].isin(linear)]
-    return control, gaps.between(control, rep.select(settled, against), metric)
+    return control, between(control, rep.select(settled, against), metric)
 
 
 def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> bool:
@@ -191,9 +199,10 @@ def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> boo
     if len(names) < 2 or set(settled["backbone"]) != names or len(unsettled(settled)):
         return False
     counts = {
-        name: set(part[list(schema.REPLICATE)].itertuples(index=False)) for name, part in settled.groupby("backbone")
+        str(name): set(part[list(schema.REPLICATE)].itertuples(index=False, name=None))
+        for name, part in settled.groupby("backbone")
     }
-    pair = next((keys for name, keys in counts.items() if against in (name, catalogue.architecture(str(name)))), None)
+    pair = next((keys for name, keys in counts.items() if against in (name, catalogue.architecture(name))), None)
     return pair is not None and all(keys >= pair for keys in counts.values())
 
 
@@ -224,9 +233,7 @@ def _at(
         "absent": tuple(name for name, side in sides.items() if not len(side)),
         "unsettled": unsettled(rows),
         "collapsed": _collapsed(rows),
-        "at_chance": tuple(
-            sorted(n for n, one in rows.groupby("backbone") if _is_at_chance(one, metric, chance, majority))
-        ),
+        "at_chance": _at_chance(rows, metric, chance, majority),
         "no_interval": (of, against) if math.isnan(gap.low) else (),
         "ceiling": (of, against) if min(levels.values()) >= CEILING else (),
         "control_as_good": (against,) if near in ("shown", "likely") else (),
@@ -251,17 +258,18 @@ def _at(
     )
 
 
+_OF_GAPS = ("shortfall", "low", "high", "low_any", "high_any", "p_holm")
 _OF_EQUAL = ("training", "training_low", "training_high", "share", "of_train", "against_train")
 
 
 def _gap(rows: pd.DataFrame | None, size: int) -> Gap:
     """Return one size of `gaps` or `decomposition`."""
-    here = rows[rows["size"] == size] if rows is not None else ()
-    if rows is None or not len(here):
+    here = None if rows is None else rows[rows["size"] == size]
+    if here is None or not len(here):
         return Gap()
     row = here.iloc[0]
-    names = ("shortfall", "low", "high", "low_any", "high_any", "p_holm")
-    return Gap(*(float(row.get(name, _NAN)) for name in names), int(row["n"]))
+    value, low, high, low_any, high_any, p = (float(row.get(name, _NAN)) for name in _OF_GAPS)
+    return Gap(value, low, high, low_any, high_any, p, int(row["n"]))
 
 
 def _near(lead: Gap) -> str:
@@ -276,6 +284,11 @@ def _collapsed(rows: pd.DataFrame) -> tuple[str, ...]:
     if "collapsed" not in rows:
         return ()
     return tuple(sorted(map(str, rows.loc[rows["collapsed"].fillna(False).astype(bool), "backbone"].unique())))
+
+
+def _at_chance(rows: pd.DataFrame, metric: str, chance: float, majority: float) -> tuple[str, ...]:
+    cells = {str(name): part for name, part in rows.groupby("backbone")}
+    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, chance, majority)))
 
 
 def _is_at_chance(rows: pd.DataFrame, metric: str, chance: float, majority: float) -> bool:

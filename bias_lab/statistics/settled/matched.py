@@ -95,8 +95,8 @@ def _paths(rows: pd.DataFrame, metric: str, train: str) -> _Paths:
     for (draw, seed, _), part in rows.groupby([*schema.REPLICATE, "backbone"]):
         if len(part) > 1:
             runs = part.sort_values(IMAGES)
-            columns = (runs[name].to_numpy(dtype=float) for name in (IMAGES, train, metric))
-            paths.setdefault((draw, seed), []).append(_Path(*columns, runs))
+            seen, fit, test = (runs[name].to_numpy(dtype=float) for name in (IMAGES, train, metric))
+            paths.setdefault((int(str(draw)), int(str(seed))), []).append(_Path(seen, fit, test, runs))
     members = rows["backbone"].nunique()
     return {key: found for key, found in paths.items() if len(found) == members}
 
