@@ -128,7 +128,7 @@ _TUNE = (
 )
 REASONS = {  # what forbids a headline → the reason, and what to do
     "no run": ("no run of {cells} is finished", "Run the sweep to its end, with plain ViT and a CNN in it."),
-    "none settled": ("no cell of {cells} is settled", _TUNE),
+    "none settled": ("no cell of {names} is settled", _TUNE),
     "unsettled": ("{cells} {verb} not settled", _TUNE),
     "collapsed": (
         "runs of {cells} collapsed, so they predict one class or have dead features",
@@ -152,8 +152,9 @@ def banner(problems: Mapping[str, Cells], sizes: Iterable[int]) -> tuple[str, ..
 
 
 def reason(kind: str, cells: Cells, sizes: Iterable[int]) -> str:
-    """Return one reason in words: 'vit_micro and resnet_micro are not settled at every size'."""
-    return REASONS[kind][0].format(cells=named(cells, sizes), verb="is" if len(cells) == 1 else "are")
+    """Return one reason in words: 'vit_micro and resnet_micro at N = 100 are not settled'."""
+    where = {"cells": named(cells, sizes), "names": listed(list(cells)), "verb": "is" if len(cells) == 1 else "are"}
+    return REASONS[kind][0].format(**where)
 
 
 def named(cells: Cells, sizes: Iterable[int]) -> str:
