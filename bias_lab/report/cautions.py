@@ -186,7 +186,8 @@ def budgets(scratch: pd.DataFrame) -> list[str]:
     """Return the sizes at which backbones did not see equally many images."""
     if "samples_seen" not in scratch:
         return []
-    counts = scratch.groupby("size")["samples_seen"].nunique()
+    shared = scratch[scratch["comparison"] != "settled"] if "comparison" in scratch else scratch  # else by design
+    counts = shared.groupby("size")["samples_seen"].nunique()
     uneven = counts.index[counts > 1]
     if not len(uneven):
         return []

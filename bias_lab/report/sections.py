@@ -62,6 +62,10 @@ def of_view(
     parts = [figure, *central, *over_epochs(view, curves, slug), shortfall]
     parts += [*_starts(view, starts, left), *checks, *_details(view)]
     tail = f": {about}" if about else ""
+    both = len(parts_of.present(view)) > 1
+    parts = [
+        replace(part, title=f"{part.title}, {held}") if both and held not in part.title else part for part in parts
+    ]
     rows = statistics.comparable(view, scratch=False)
     titled = [
         replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}",

@@ -135,7 +135,10 @@ REASONS = {  # what forbids a headline → the reason, and what to do
         "Lower the learning rate of collapsed cells, or train them longer.",
     ),
     "at_chance": ("{cells} {verb} at the chance level", "Tune the learning rate of cells at chance, or train longer."),
-    "no_interval": ("{cells} {verb} there in one replicate, which gives no interval", "Run more draws (`--draws 0,1,2,3,4`)."),
+    "no_interval": (
+        "{cells} {verb} there in one replicate, which gives no interval",
+        "Run more draws (`--draws 0,1,2,3,4`).",
+    ),
     "ceiling": ("{cells} {verb} above 97 %, so they can hardly differ", "Fewer labels would tell them apart."),
 }  # fmt: skip
 

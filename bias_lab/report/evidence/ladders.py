@@ -27,8 +27,8 @@ def section(tuned: Iterable[Mapping[str, Any]], dataset: str) -> Section:
 def table(rungs: pd.DataFrame) -> Table:
     """Return the rows of `statistics.rungs`: images seen, hold-out accuracy, and the gain over the rung before."""
     note = (
-        "A ladder ends where the mean gain of its last doubling is below 1 point over at least 3 tuning replicates. The "
-        "settled budget is its best rung. Test images play no part in it."
+        "A ladder ends where the mean gain of its last doubling is below 1 point over at least 3 tuning replicates. "
+        "The settled budget is its best rung. Test images play no part in it."
     )
     return table_of(
         "Accuracy on the hold-out, rung by rung", rungs, in_words("backbone"), in_words("recipe"),

@@ -35,18 +35,24 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     present = parts.present(view)
     both = len(present) > 1
     of_controls = controls.found(view, present)
-    made_of = pd.concat([_named(statistics.decomposition(view, comparison=c), c) for c in present or ("",)])
-    fits = statistics.matched_fit(view)
     after = [
-        parts.section(made_of, fits),
+        made_of(view),
         each.section(view) if "settled" in present else Section(name="each", title=""),
         seen(view, of_controls, slug),
         controls.section(view, of_controls),
     ]
     front = settled(view, slug) if both else []
     datasets = view["dataset"].unique()
-    end = [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
+    end = settled_cells(view) if both else []
+    end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
     return Evidence(head.of_view(view, about, profile), front, after, end)
+
+
+def made_of(view: pd.DataFrame) -> Section:
+    """Return the section on the parts of the shortfall, for each comparison that the view has, and at matched fit."""
+    names = parts.present(view) or ("",)
+    split = pd.concat([_named(statistics.decomposition(view, comparison=name), name) for name in names])
+    return parts.section(split, statistics.matched_fit(view))
 
 
 def _named(frame: pd.DataFrame, comparison: str) -> pd.DataFrame:
@@ -68,6 +74,13 @@ def settled(view: pd.DataFrame, slug: str) -> list[Section]:
             tables=(tables.shortfall(gaps, "The CNN family minus plain ViT, from scratch, settled"),),
         ),
     ]
+
+
+def settled_cells(view: pd.DataFrame) -> list[Section]:
+    """Return the folded section with the accuracy of every settled cell, beside that of `sections.of_view`."""
+    rows = statistics.comparable(view, scratch=False, comparison="settled")
+    title = f"Every cell, {parts.SETTLED}"
+    return [Section(name="settled-cells", title=title, tables=(tables.accuracies(rows),), folded=True)]
 
 
 def seen(view: pd.DataFrame, of_controls: list[controls.Control], slug: str) -> Section:

@@ -34,8 +34,8 @@ def study(
     """A table of runs from scratch with normal noise, the same truth at each size.
 
     cells: backbone -> truth of its settled cells, none if empty. equal: the same at equal images. pixels: test accuracy
-    of the linear classifier on pixels, None for none. changes: backbone -> columns of its settled rows. fields: of every
-    run, or columns of every settled row.
+    of the linear classifier on pixels, None for none. changes: backbone -> columns of its settled rows. fields: of
+    every run, or columns of every settled row.
     """
     random = np.random.default_rng(0)
     made = []

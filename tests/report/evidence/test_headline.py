@@ -16,6 +16,7 @@ from tests.planted import CNNS
 from tests.report.evidence.studies import Cell, pair, study
 
 TEN = {"vit_micro": Cell(0.6, 0.5), **dict.fromkeys(CNNS, Cell(0.9, 0.7))}
+COLLAPSED = {name: {"collapsed": True} for name in CNNS}
 
 
 def head(profile: str = "desk", **kind: Any) -> Head:
@@ -50,7 +51,7 @@ def test_a_pure_generalisation_gap() -> None:
 
 
 def test_collapsed_cnns_give_no_headline() -> None:
-    told = head(cells=TEN, changes=dict.fromkeys(CNNS, {"collapsed": True}))
+    told = head(cells=TEN, changes=COLLAPSED)
     assert told.headline == ""
     assert first(told) == (
         "There is no headline: runs of efficientnet_micro, mobilenetv3_micro and resnet_micro at N = 100 collapsed, so "
@@ -134,7 +135,7 @@ def test_a_table_without_plain_vit_has_no_headline() -> None:
     [
         dict(cells=TEN, equal=TEN, pixels=0.6, sizes=(100, 1000)),
         dict(cells=TEN, pixels=0.7),
-        dict(cells=TEN, changes=dict.fromkeys(CNNS, {"collapsed": True}), sizes=(100, 300, 1000, 3000)),
+        dict(cells=TEN, changes=COLLAPSED, sizes=(100, 300, 1000, 3000)),
         dict(cells={}, equal=TEN, sizes=(100, 300, 1000, 3000, 10_000)),
     ],
 )
