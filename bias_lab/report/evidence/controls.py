@@ -82,12 +82,11 @@ def table(view: pd.DataFrame, controls: list[Control]) -> Table:
         gaps = statistics.between(vit, one.rows).set_index("size")
         for size, part in one.rows.groupby("size"):
             of = mean_of(part)
-            beside = gaps.loc[size] if size in gaps.index else None
+            beside = float(gaps["shortfall"][size]) if size in gaps.index else None
             record = dict(
                 control=one.words, comparison=one.comparison, size=size, top1=of.value, low=of.low, high=of.high
             )
-            record |= {name: None if beside is None else beside[of_gap] for name, of_gap in _BESIDE.items()}
-            records.append(record | dict(n=len(part), says=one.says))
+            records.append(record | dict(beside=beside, n=len(part), says=one.says))
     frame = pd.DataFrame(records)
     return table_of(
         "What the numbers are worth", frame, in_words("control"), in_words("comparison"), SIZE,
@@ -95,9 +94,6 @@ def table(view: pd.DataFrame, controls: list[Control]) -> Table:
         in_points("beside", "above ViT", "points above plain ViT from scratch, paired over replicates"),
         in_words("says", "what it says"), PAIRS,
     )  # fmt: skip
-
-
-_BESIDE = {"beside": "shortfall"}
 
 
 def _present(view: pd.DataFrame) -> set[str]:
@@ -113,6 +109,6 @@ def section(view: pd.DataFrame, controls: list[Control]) -> Section:
 
 def sentence(one: Control) -> str:
     """Return the accuracy of a control at the smallest and the largest size, and what it says."""
-    means = one.rows.groupby("size", as_index=False)["top1"].mean()
+    means = one.rows.groupby("size")["top1"].mean().reset_index()
     amounts = [f"{percent(row['top1'])} % at {int(row['size']):,} labels" for row in ends(means)]
     return f"{one.words[0].upper()}{one.words[1:]}: {listed(amounts)}. {one.says}"

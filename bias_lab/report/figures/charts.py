@@ -98,7 +98,9 @@ def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Poi
         frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
         if len(frame):
             point = _mean_point(float(str(size)), f"{label} · N = {int(str(size)):,}", frame.reset_index())
-            points.append(replace(point, hollow=True, tip=f"{point.tip}, not settled") if size in is_open else point)
+            points.append(
+                replace(point, hollow=True, tip=f"{point.tip}, not settled") if int(str(size)) in is_open else point
+            )
     return tuple(points)
 
 
@@ -180,11 +182,11 @@ def _tail(comparison: str) -> str:
 
 def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
     """Return the chance level, one over the number of classes, if the accuracy of some run is near it."""
-    known = rows["classes"].dropna() if "classes" in rows else rows.iloc[:0]
-    if not len(known) or known.nunique() > 1:
+    known = sorted({int(count) for count in rows["classes"].dropna()}) if "classes" in rows else []
+    lowest = min((float(top1) for top1 in rows["top1"]), default=1.0)
+    if len(known) != 1 or lowest >= 1 / known[0] + NEAR:
         return ()
-    level = 1 / float(known.iloc[0])
-    return (Level(y=level, words=f"chance, {percent(level, 0)} %"),) if rows["top1"].min() < level + NEAR else ()
+    return (Level(y=1 / known[0], words=f"chance, {percent(1 / known[0], 0)} %"),)
 
 
 def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", comparison: str = "") -> Chart:

@@ -122,7 +122,11 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
             draw_labels(figure, axes, series, of)
             if title:
                 put_text(
-                    figure, of.left, of.height - of.top + of.font, title, va="center", color=INK, fontweight="bold"
+                    figure,
+                    of.left,
+                    of.height - of.top + of.font,
+                    title,
+                    dict(va="center", color=INK, fontweight="bold"),
                 )
         _axis_words(figure, chart, frames)
     return figure, [(u, whole.height - v, tip) for u, v, tip in drawn]
@@ -140,11 +144,13 @@ def _frames(chart: Chart, frame: Frame) -> list[Frame]:
 def _axis_words(figure: Any, chart: Chart, frames: list[Frame]) -> None:
     """Write what the x axis shows below the panels, and in a file what the y axis shows beside them."""
     first, right = frames[0], min(of.right for of in frames)
-    put_text(figure, (first.left + first.width - right) / 2, 8, chart.xlabel, ha="center", va="bottom", color=SOFT)
+    put_text(
+        figure, (first.left + first.width - right) / 2, 8, chart.xlabel, dict(ha="center", va="bottom", color=SOFT)
+    )
     if first.name == "file":
         low = min(of.bottom for of in frames)
         height = (low + first.height - first.top) / 2
-        put_text(figure, 6, height, chart.ylabel, rotation=90, va="center", color=SOFT)
+        put_text(figure, 6, height, chart.ylabel, dict(rotation=90, va="center", color=SOFT))
 
 
 def _legend(figure: Any, chart: Chart, frame: Frame) -> float:
@@ -161,7 +167,7 @@ def _legend(figure: Any, chart: Chart, frame: Frame) -> float:
         if figure is None:
             x += width + 14
             continue
-        stroke(figure, (x, x + 26), (y, y), color=INK, linewidth=1.6, linestyle=pattern(dash, frame.scale))
-        put_text(figure, x + 32, y, words, va="center", color=INK)
+        stroke(figure, (x, x + 26), (y, y), dict(color=INK, linewidth=1.6, linestyle=pattern(dash, frame.scale)))
+        put_text(figure, x + 32, y, words, dict(va="center", color=INK))
         x += width + 14
     return (row + 1) * height + 4 if chart.legend else 0.0

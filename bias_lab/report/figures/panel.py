@@ -1,7 +1,7 @@
 """Lay out one panel of a chart with matplotlib: axes, lines with intervals, labels, and the ranges of the axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bias_lab.report.figures.chart import Chart, Level, Point, Series
@@ -96,11 +96,11 @@ def _apart(axes: Any, sizes: Sequence[float], font: float) -> list[float]:
     return kept
 
 
-def put_text(figure: Any, x: float, y: float, words: str, **style: Any) -> None:
+def put_text(figure: Any, x: float, y: float, words: str, style: Mapping[str, Any]) -> None:
     figure.text(x / 72, y / 72, words, transform=figure.dpi_scale_trans, **style)
 
 
-def stroke(figure: Any, xs: Sequence[float], ys: Sequence[float], **style: Any) -> None:
+def stroke(figure: Any, xs: Sequence[float], ys: Sequence[float], style: Mapping[str, Any]) -> None:
     from matplotlib.lines import Line2D
 
     scaled = [[value / 72 for value in part] for part in (xs, ys)]
@@ -126,7 +126,7 @@ def draw_levels(figure: Any, axes: Any, levels: Sequence[Level], frame: Frame) -
     for level, v in zip(
         levels, push_apart([v + 0.7 * size for v in heights], 1.2 * size, f.bottom, f.height), strict=True
     ):
-        put_text(figure, f.left + 4, v, level.words, va="center", color=SOFT, fontsize=size)
+        put_text(figure, f.left + 4, v, level.words, dict(va="center", color=SOFT, fontsize=size))
 
 
 def draw_lines(
@@ -148,22 +148,13 @@ def draw_lines(
         aside = min(7.0, 60 / len(order)) * (place - (len(order) - 1) / 2) if bars else 0.0
         moved = axes.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
         style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
-        band = [p for p in line.points if math.isfinite(p.low) and math.isfinite(p.high)]
-        if line.bold and not bars and len(band) > 1:
-            edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
-            axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
+        if line.bold and not bars:
+            _draw_band(axes, line, low, high)
         if len(line.points) > 1:
             weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
             x, y = zip(*((p.x, p.y) for p in line.points), strict=True)
-            axes.plot(
-                x,
-                y,
-                linewidth=scale * weight,
-                alpha=alpha,
-                linestyle=pattern(line.dash, scale),
-                zorder=2 + line.bold,
-                **style,
-            )
+            looks = dict(linewidth=scale * weight, alpha=alpha, linestyle=pattern(line.dash, scale))
+            axes.plot(x, y, zorder=2 + line.bold, **looks, **style)
         for point in line.points:
             for bottom, top, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
                 if bars and math.isfinite(bottom) and math.isfinite(top):
@@ -185,6 +176,14 @@ def draw_lines(
     return drawn
 
 
+def _draw_band(axes: Any, line: Series, low: float, high: float) -> None:
+    """Fill between the ends of a line's intervals, cut at the ends of the y axis."""
+    band = [p for p in line.points if math.isfinite(p.low) and math.isfinite(p.high)]
+    if len(band) > 1:
+        edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
+        axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
+
+
 def _outline(line: Series, point: Point, scale: float) -> dict[str, Any]:
     """Return how a marker is filled and outlined: a hollow one in the colour of its line."""
     if point.hollow:
@@ -204,9 +203,9 @@ def draw_labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) 
         for k, y in zip(here, places, strict=True):
             line, (u, v), hue = series[k], ends[k], HUES[series[k].hue]
             if where >= edge:
-                stroke(figure, (u + 7, x - 4), (v, y), color=hue, linewidth=0.7, alpha=0.45)
+                stroke(figure, (u + 7, x - 4), (v, y), dict(color=hue, linewidth=0.7, alpha=0.45))
             words = fitted(line.label, int((f.right - 22) / (f.font * LETTER)))
-            put_text(figure, x, y, words, color=hue, va="center", fontweight="bold" if line.bold else "normal")
+            put_text(figure, x, y, words, dict(color=hue, va="center", fontweight="bold" if line.bold else "normal"))
 
 
 def push_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
