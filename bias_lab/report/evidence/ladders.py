@@ -12,7 +12,7 @@ from bias_lab.report.tables import SIZE, as_number, in_points, in_whole, in_word
 
 def section(tuned: Iterable[Mapping[str, Any]], dataset: str) -> Section:
     """Return the folded section on the ladders of one dataset. tuned: rows of the tuning table."""
-    rungs = statistics.rungs([row for row in tuned if row["dataset"] == dataset])
+    rungs = statistics.rungs([row for row in tuned if row.get("dataset") == dataset])
     if not len(rungs):
         return Section(name="ladders", title="")
     chosen = rungs[rungs["is_chosen"].astype(bool)]
