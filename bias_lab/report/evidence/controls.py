@@ -86,7 +86,9 @@ def table(view: pd.DataFrame, controls: list[Control]) -> Table:
             record = dict(
                 control=one.words, comparison=one.comparison, size=size, top1=of.value, low=of.low, high=of.high
             )
-            records.append(record | dict(beside=beside, n=len(part), says=one.says))
+            records.append(
+                record | dict(beside=beside, n=len(part), says=one.says if size == one.rows["size"].min() else "")
+            )
     frame = pd.DataFrame(records)
     return table_of(
         "What the numbers are worth", frame, in_words("control"), in_words("comparison"), SIZE,

@@ -70,10 +70,10 @@ def tiles(view: pd.DataFrame, found: Headline) -> tuple[Tile, ...]:
     first = next(iter(found.open_sizes), found.sizes[0])
     settled = Tile("Shortfall, settled", "–", "no settled cells that a headline could speak of")
     if first.is_open:
-        settled = Tile("Shortfall, settled", _points(first.settled), _where(first.settled, first.size))
+        settled = Tile("Shortfall, settled", _points(first.settled), _where(first.settled, first))
     equal = Tile("Shortfall at equal images", "–", "no pair of runs at equal images")
     if first.equal.n:
-        equal = Tile("Shortfall at equal images", _points(first.equal), _where(first.equal, first.size))
+        equal = Tile("Shortfall at equal images", _points(first.equal), _where(first.equal, first))
     return settled, equal, recovers_most(view)
 
 
@@ -81,11 +81,11 @@ def _points(gap: Gap) -> str:
     return f"{percent(gap.value)} points"
 
 
-def _where(gap: Gap, size: int) -> str:
-    """Return 'at 100 labels (95 % CI 4.8 to 22.1)'."""
+def _where(gap: Gap, at: AtSize) -> str:
+    """Return 'against ResNet, at 100 labels (95 % CI 4.8 to 22.1)'."""
     low = gap.best_low
     inside = "one replicate, no interval" if low != low else f"95 % CI {span(low, gap.best_high)}"
-    return f"at {size:,} labels ({inside})"
+    return f"against {name_of(at.against)}, at {at.size:,} labels ({inside})"
 
 
 def recovers_most(view: pd.DataFrame) -> Tile:

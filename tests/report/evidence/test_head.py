@@ -13,7 +13,7 @@ def test_tiles_tell_settled_from_equal_images() -> None:
         "Shortfall, settled", "1", "Shortfall at equal images", "2",
     ) or abs(float(settled.value.split()[0]) - 10) < 0.7  # fmt: skip
     assert abs(float(equal.value.split()[0]) - 20) < 0.7
-    assert settled.note.startswith("at 100 labels (95 % CI ")
+    assert settled.note.startswith("against the CNN family, at 100 labels (95 % CI ")
     assert recovers.value == "–"
 
 
