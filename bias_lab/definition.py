@@ -65,6 +65,9 @@ class Run:
     source: str = ""  # the images of a pretraining: pool, subset, a dataset's name. Empty for scratch
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
+    allow_partial_weights: bool = False  # go on if the weights fill only a part of the backbone
+    pixel_mean: str = ""  # normalisation that belongs to the weights, as `0.5,0.5,0.5` (empty: the published one)
+    pixel_std: str = ""
     intervention: str = ""  # empty, or e.g. `permute_pixels`
     budget: float = 1.0  # factor on samples_seen
     # the labelled images
@@ -116,6 +119,12 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if bool(self.pixel_mean) != bool(self.pixel_std):
+            raise UserError("a normalisation has a mean and a standard deviation", remedy="give both --mean and --std")
+        if self.pixel_mean and len(levels(self.pixel_mean)) != len(levels(self.pixel_std)):
+            raise UserError(f"the mean {self.pixel_mean} and the standard deviation {self.pixel_std} differ in channels")
+        if self.pixel_std and min(levels(self.pixel_std)) <= 0:
+            raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:
@@ -134,6 +143,20 @@ class Run:
         if self.manifest or not self.size:
             what = "a manifest names its images itself" if self.manifest else "a run without a size reads no block"
             raise UserError(what, remedy="leave blocks out")
+
+
+def levels(text: str) -> tuple[float, ...]:
+    """Return a value for each channel of `0.485,0.456,0.406`. One value stands for every channel.
+
+    Raises UserError for anything but one or three finite numbers from 0 to 1, as images have them.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or not all(0 <= value <= 1 for value in values):
+        raise UserError(f"'{text}' is not a value from 0 to 1 for each channel", "for example 0.485,0.456,0.406")
+    return values
 
 
 FIELDS = tuple(field.name for field in fields(Run))

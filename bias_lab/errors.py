@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+NOTE = "note: "  # begins a line of the preflight that informs and does not warn
+
 
 class UserError(Exception):
     """A user's mistake: what was given and why it is wrong, what is allowed, and what to type or change instead."""

@@ -25,6 +25,13 @@ from bias_lab.backbones import small
 from bias_lab.errors import UserError, unknown
 
 PREFIX = "bias_lab_"  # of the lab's names in timm's registry
+FURTHER = (  # timm's names of published weights that are often at hand, beside those that the lab has
+    "resnet34", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d",
+    "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224",
+    "deit3_small_patch16_224", "deit3_base_patch16_224", "vit_large_patch16_224", "vit_small_patch14_dinov2",
+    "vit_base_patch14_dinov2", "swin_large_patch4_window7_224", "efficientnet_b1", "efficientnet_b2",
+    "efficientnet_b3", "efficientnet_b4", "mobilenetv3_small_100", "convnext_tiny", "convnext_small",
+)  # fmt: skip
 
 
 class NotTaken(UserError):
@@ -52,6 +59,8 @@ def create(
     (`settings`). drop_path: the rate of stochastic depth. Raises NotTaken for a rate above 0 and a backbone without
     stochastic depth, and UserError for an unknown name or values that the architecture cannot take.
     """
+    if image_size < 1:
+        raise UserError(f"an image size of {image_size} pixels is too small", "give 1 or more")
     if channels < 1:
         raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
     if classes is not None and classes < 1:
@@ -264,15 +273,19 @@ def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
 
 
 def nearest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the lab's name whose model has most of the tensors, by name and shape, or "" if none has half of them.
+    """Return the name whose model has most of the tensors, by name and shape, or "" if none has half of them.
 
-    Models are built without memory (meta device), at the size that they were made for.
+    The names are the lab's and `FURTHER`. Models are built without memory (meta device), at the size that they were
+    made for.
     """
     given = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
     best, most = "", len(given) / 2
-    for name, row in catalogue.BACKBONES.items():
+    sides = {name: row.image_size for name, row in catalogue.BACKBONES.items()} | {name: 0 for name in FURTHER}
+    for name, side in sides.items():
         with torch.device("meta"):
-            model = create(name, image_size=row.image_size, channels=3, classes=None)
+            model: nn.Module = (
+                create(name, image_size=side, channels=3, classes=None) if side else timm.create_model(name)
+            )
         own = {(key, tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
         if len(given & own) > most:
             best, most = name, len(given & own)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bias_lab import __version__, catalogue
+from bias_lab.definition import levels
 from bias_lab.errors import UserError, unknown
 
 Commands = Mapping[str, tuple[Callable[[argparse.Namespace], int], Callable[["Parser"], None]]]
@@ -102,6 +103,14 @@ def positive(text: str) -> int:
     return value
 
 
+def channels(text: str) -> str:
+    """Return a value for each channel, such as 0.485,0.456,0.406, as a run holds them."""
+    try:
+        return ",".join(f"{value:g}" for value in levels(text))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def sweep(sub: Parser) -> None:
     add = sub.add_argument
     add("experiment", metavar="EXPERIMENT", help="an experiment's name (bias-lab experiments), or your own file")
@@ -121,6 +130,7 @@ def sweep(sub: Parser) -> None:
     again(sub)
     add("--dry-run", action="store_true", help="print the plan and stop")
     data(sub)
+    start(sub)
     recipe(sub)
     machine(sub)
 
@@ -141,6 +151,17 @@ def data(sub: Parser) -> None:
     data_root(sub)
     skip_bad_images(sub)
     add("--allow-overlap", action="store_true", help="allow weights or a source that have seen the test images")
+
+
+def start(sub: Parser) -> None:
+    add = sub.add_argument
+    add(
+        "--allow-partial-weights",
+        action="store_true",
+        help="go on if weights fill only a part of the backbone, and say which",
+    )
+    add("--mean", type=channels, metavar="R,G,B", help="mean of the images that the weights were trained with, 0 to 1")
+    add("--std", type=channels, metavar="R,G,B", help="standard deviation that belongs to --mean")
 
 
 def data_root(sub: Parser) -> None:
@@ -196,6 +217,7 @@ def train(sub: Parser) -> None:
     )
     again(sub)
     data(sub)
+    start(sub)
     recipe(sub)
     machine(sub)
 

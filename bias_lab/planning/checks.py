@@ -201,6 +201,9 @@ def check_start(run: Run) -> None:
             what = "a pretraining" if first else f"the regime '{run.regime}'"
             remedy = "leave it out, or name the regime that it belongs to"
             raise UserError(f"{label(run)}: {what} does not use {name} '{value}'", remedy=remedy)
+    if not run.weights and (run.allow_partial_weights or run.pixel_mean):
+        given = "a normalisation of weights" if run.pixel_mean else "allow_partial_weights"
+        raise UserError(f"{label(run)} has {given} and no weights", remedy="leave it out, or add --weights")
     if run.source == catalogue.SUBSET and not run.size:
         what, way = f"{label(run)}: a subset needs a size", "for all images, use the source pool"
         raise UserError(what, "the number of its images", way)

@@ -12,6 +12,7 @@ from typing import Any
 
 from bias_lab import catalogue
 from bias_lab.errors import UserError, unknown
+from bias_lab.planning import weight_files
 
 
 def source_of(backbone: str) -> str:
@@ -43,13 +44,14 @@ def source(name: str, here: Path | None = None) -> str:
 def weights(name: str) -> tuple[str, dict[str, str]]:
     """Return weights as a run names them, and their place: `file:<hash>` and the path, or a timm name and {}.
 
-    Raises UserError for a file that does not exist.
+    Raises UserError for a file that does not exist or is not whole.
     """
     path = Path(name)
     if path.suffix not in catalogue.WEIGHT_FILES and not path.exists():
         return name, {}
     if not path.is_file():
         raise UserError(f"no weights file {name}", remedy="give a .safetensors or .pth file, or a timm name")
+    weight_files.check(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return f"file:{digest}", {"path": str(path.absolute())}

@@ -42,6 +42,7 @@ class Request:
     manifest_length: int = 0
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)  # fields about weights, for the runs that start from some
     typed: tuple[str, ...] = ()  # fields of a single run that the user set, which other data must keep
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
     tune: bool | None = None  # tune all (True), nothing (False), or joined backbones (None)
@@ -135,6 +136,8 @@ def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str])
         changed = overrides.with_recipe(changed, request.recipe)
     if request.fields:
         changed = overrides.with_fields(changed, request.fields)
+    if request.start:
+        changed = overrides.started(changed, request.start)
     changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
         changed = overrides.to_manifest(changed, request.manifest)

@@ -48,6 +48,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
         data=_data(typed, folder),
+        start=_start(typed),
     )
     if typed.manifest is None:
         return asked
@@ -63,6 +64,7 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
         typed=tuple(parse_field(text)[0] for text in typed.set),
+        start=_start(typed),
     )
     if typed.manifest is None:
         return asked
@@ -85,6 +87,12 @@ def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool
         image_size=side,
         notes=tuple(index.warnings),
     )
+
+
+def _start(typed: Namespace) -> dict[str, Any]:
+    """Return the typed fields about weights."""
+    named = {"allow_partial_weights": typed.allow_partial_weights, "pixel_mean": typed.mean, "pixel_std": typed.std}
+    return {name: value for name, value in named.items() if value}
 
 
 def _data(typed: Namespace, folder: Path) -> Data | None:

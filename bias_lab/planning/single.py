@@ -73,7 +73,7 @@ def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
     own_fields = catalogue.REGIMES[run.regime].fields if pretrains(run) else {}
     for name in fields:
         if name in overrides.FLAGS:
-            raise UserError(f"--set {name}=… changes what the run is", remedy=f"use --{name.replace('_', '-')}")
+            raise UserError(f"--set {name}=… changes what the run is", remedy=f"use {_flag(name)}")
         regimes = [row.name for row in catalogue.REGIMES.values() if name in row.fields]
         if regimes and name not in own_fields:
             what = f"--set {name}=… belongs to a pretraining by {' or '.join(regimes)}"
@@ -81,6 +81,11 @@ def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
     if like is None or like.regime != run.regime:
         run = replace(run, **{name: value for name, value in own_fields.items() if value != DEFAULTS[name]})
     return overrides.with_values(run, fields) if fields else run
+
+
+def _flag(name: str) -> str:
+    """Return the flag of `bias-lab train` that sets a field."""
+    return overrides.FLAGS[name] if name.startswith("pixel_") else f"--{name.replace('_', '-')}"
 
 
 def _from_pretraining(run: Run, typed: Mapping[str, Any], folder: Path) -> Run:

@@ -18,7 +18,7 @@ from bias_lab.training.job import task_of
 
 
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
-    """Raise UserError for a run that can't begin, and return warnings, a line each.
+    """Raise UserError for a run that can't begin, and return warnings and notes, a line each.
 
     That is a device, backbone or images that are not there, weights that don't load, or a source that holds test
     images. Each backbone is built once per image size, with stochastic depth and without. Each pretraining and each set
@@ -52,7 +52,8 @@ def start_key(run: Run) -> tuple[Any, ...]:
     """Return what a run's start depends on beside its backbone and images."""
     labelled = run.size if run.source == SUBSET else 0
     own = tuple(getattr(run, name) for name in REGIMES[run.regime].fields)
-    return (run.task, run.regime, run.source, run.weights, run.batch_size, labelled, *own)
+    weights = (run.weights, run.allow_partial_weights, run.pixel_mean, run.pixel_std)
+    return (run.task, run.regime, run.source, *weights, run.batch_size, labelled, *own)
 
 
 def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
@@ -60,8 +61,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     size, channels = images.train.shape[1], images.train.shape[3]
     shape = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
     if not TASKS[run.task].pretrains:
-        prepare.load_start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
-        return []
+        return list(prepare.build_started(run, images, len(images.classes), folder)[2].lines)
     selection = prepare.select_images(run, images, folder)
     examples = prepare.open_examples(run, images, selection, folder, settings)
     classes = len(examples.classes)
