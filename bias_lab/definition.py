@@ -122,7 +122,9 @@ class Run:
         if bool(self.pixel_mean) != bool(self.pixel_std):
             raise UserError("a normalisation has a mean and a standard deviation", remedy="give both --mean and --std")
         if self.pixel_mean and len(levels(self.pixel_mean)) != len(levels(self.pixel_std)):
-            raise UserError(f"the mean {self.pixel_mean} and the standard deviation {self.pixel_std} differ in channels")
+            raise UserError(
+                f"the mean {self.pixel_mean} and the standard deviation {self.pixel_std} differ in channels"
+            )
         if self.pixel_std and min(levels(self.pixel_std)) <= 0:
             raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         if self.manifest and (self.balanced or self.imbalance != 1):

@@ -252,7 +252,7 @@ def _register(row: catalogue.Backbone) -> None:
             row.name,
             pretrained,
             pretrained_filter_fn=getattr(module, "checkpoint_filter_fn", None),
-            feature_cfg=dict(feature_cls="getter"),
+            feature_cfg=_feature_maps(row, {**size, **kwargs}) if kwargs.get("features_only") else None,
             **{**size, **kwargs},
         )
         return model
@@ -260,6 +260,19 @@ def _register(row: catalogue.Backbone) -> None:
     entry.__name__ = entry.__qualname__ = PREFIX + row.name
     entry.__module__ = __name__
     register_model(entry)
+
+
+def _feature_maps(row: catalogue.Backbone, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which maps `features_only=True` gives by default: those that timm's model of that name gives.
+
+    A ViT gives its last three blocks, Swin all stages, and the others up to five maps. A small model may have fewer.
+    All maps are (B, C, H, W), also Swin's, which timm gives as (B, H, W, C).
+    """
+    with torch.device("meta"):
+        model: Any = timm.create_model(PREFIX + row.name)
+    maps = len(model.feature_info)
+    is_vit = catalogue.ARCHITECTURES[row.architecture].sized and "depth" in keywords
+    return dict(feature_cls="getter", out_indices=min(3, keywords["depth"]) if is_vit else tuple(range(min(5, maps))))
 
 
 def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
@@ -280,11 +293,13 @@ def nearest(tensors: Mapping[str, Tensor]) -> str:
     """
     given = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
     best, most = "", len(given) / 2
-    sides = {name: row.image_size for name, row in catalogue.BACKBONES.items()} | {name: 0 for name in FURTHER}
+    sides = {name: row.image_size for name, row in catalogue.BACKBONES.items()} | dict.fromkeys(FURTHER, 0)
     for name, side in sides.items():
         with torch.device("meta"):
             model: nn.Module = (
-                create(name, image_size=side, channels=3, classes=None) if side else timm.create_model(name)
+                create(name, image_size=side, channels=3, classes=None)
+                if side
+                else timm.create_model(name, num_classes=0)
             )
         own = {(key, tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
         if len(given & own) > most:

@@ -110,9 +110,7 @@ def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn
         return make(), 0.0
 
 
-def build_started(
-    run: Run, images: store.Images, classes: int, folder: Path
-) -> tuple[nn.Module, float, weights.Start]:
+def build_started(run: Run, images: store.Images, classes: int, folder: Path) -> tuple[nn.Module, float, weights.Start]:
     """Return a run's backbone with its starting weights, its rate of stochastic depth, and what it starts from.
 
     On grey images it takes three channels if its weights need them.

@@ -5,7 +5,7 @@ because what stays random makes features wrong, and nothing would show it.
 """
 
 import re
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,15 +146,13 @@ def unplaced(fit: Fit, own: Container[str], classifier: tuple[str, ...]) -> list
     """
     kinds = {_kind(name) for name in fit.chosen if _kind(name) != name}
     places = {place for name in fit.chosen for place in _places(name)}
-    layers = {name.rpartition(".")[0] for name in fit.chosen}
-    return [
-        name
-        for name in fit.surplus
-        if name not in own
-        and not name.startswith(classifier)
-        and name.rsplit(".", 1)[-1] not in INDICES
-        and (name in TOKENS or _kind(name) in kinds or _places(name) & places or name.rpartition(".")[0] in layers - {""})
-    ]
+    layers = {name.rpartition(".")[0] for name in fit.chosen} - {""}
+
+    def belongs(name: str) -> bool:
+        inside = _kind(name) in kinds or bool(_places(name) & places) or name.rpartition(".")[0] in layers
+        return name in TOKENS or (inside and name.rsplit(".", 1)[-1] not in INDICES)
+
+    return [name for name in fit.surplus if name not in own and not name.startswith(classifier) and belongs(name)]
 
 
 def _kind(name: str) -> str:
@@ -178,12 +176,27 @@ def incomplete(name: str, model: nn.Module, fit: Fit, lacking: Collection[str], 
         what = f"{name} fills {len(filled)} of the {len(filled) + len(lacking)} tensors of {kind} "
         what += f"({sum(filled):,} of {values:,} values)"
         rest = (*fit.surplus, *fit.outside)
-        held = f"missing: {some(lacking)}" + (f"; surplus: {some(rest)}" if rest else "")
+        held = f"missing: {some(shapes(lacking, fit, own))}" + (f"; surplus: {some(rest)}" if rest else "")
     else:
         what = f"{name} holds {plural(len(beyond), 'tensor')} of an encoder for which {kind} has no place"
         held = f"surplus: {some(beyond)}"
-    remedy = "give the --backbone that the weights belong to, or go on in spite of it with --allow-partial-weights"
-    return UserError(what, f"{held}; {likely_origin(fit)}", remedy)
+    remedy = "give the --backbone that the weights belong to"
+    if lacking and all(fit.prefix + key in fit.raw for key in lacking):  # as of a stem for small images
+        remedy = "give another --image-size or --set stem=stock, or the --backbone that the weights belong to"
+    return UserError(what, f"{held}; {likely_origin(fit)}", f"{remedy}; --allow-partial-weights goes on all the same")
+
+
+def shapes(names: Iterable[str], fit: Fit, own: Mapping[str, Tensor]) -> list[str]:
+    """Return the model's names, with both shapes for a tensor that the source has in another one."""
+    held = {name: fit.raw.get(fit.prefix + name) for name in names}
+    return [
+        name if tensor is None else f"{name} ({_size(tensor)} in place of {_size(own[name])})"
+        for name, tensor in held.items()
+    ]
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one value"
 
 
 def some(names: Iterable[str], others: Container[str] = ()) -> str:

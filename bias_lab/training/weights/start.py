@@ -25,7 +25,7 @@ Channels = tuple[float, ...]  # a value for each channel, in [0, 1]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalisation:
-    """The mean and std per channel in [0, 1] that images get, where they come from, and a warning if that is a guess."""
+    """The mean and std per channel in [0, 1] that images get, their origin in words, and a warning if it is a guess."""
 
     mean: Channels
     std: Channels
@@ -73,7 +73,8 @@ def load_start(run: Run, backbone: nn.Module, folder: Path, images: Images, *, c
     place = ledger.read_json(places).get(run.weights) if places.is_file() else None
     loaded = load(backbone, place["path"] if place else run.weights, partial=run.allow_partial_weights)
     normalisation = normalisation_of(run, loaded, images, channels=channels)
-    facts = {"weights_loaded": loaded.words, "normalisation": normalisation.origin}
+    words = f"{loaded.name}: {loaded.words}; images normalised as {normalisation.origin}"
+    facts = {"weights_loaded": words, "normalisation": normalisation.origin}
     lines = [f"{NOTE}weights {loaded.name} in {run.backbone}: {loaded.words}"]
     lines.append(f"{NOTE}images are normalised as {normalisation.origin}: {_numbers(normalisation)}")
     if loaded.lacking or loaded.beyond:
