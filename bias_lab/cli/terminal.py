@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bias_lab import schema
-from bias_lab.definition import run_id
+from bias_lab.definition import images_seen, run_id
 from bias_lab.errors import plural
 from bias_lab.execution import status as state
 from bias_lab.execution.progress import print_line
@@ -82,5 +82,5 @@ def plan(console: Console, plan: Plan, absent: Sequence[str] = ()) -> None:
             print_line(console, f"{'?' * 12}  {words}  learning rate to be tuned")
         else:
             print_line(console, f"{run_id(run)}  {words}" + (f"  {rate}" if rate not in words else ""))
-    seen = sum(round(run.samples_seen * run.budget) for run in plan.all())
+    seen = sum(round(images_seen(run)) for run in plan.all())
     print_line(console, f"{plural(len(plan.all()), 'run')}, {seen:,} images to be seen")

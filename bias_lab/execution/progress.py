@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from bias_lab.catalogue import TASKS
-from bias_lab.definition import Run, run_id
+from bias_lab.definition import Run, images_seen, run_id
 
 Kind = tuple[str, str, int | None]  # task, backbone, image size
 
@@ -73,7 +73,7 @@ def _kind(run: Run) -> Kind:
 
 
 def _images(run: Run) -> int:
-    return round(run.samples_seen * run.budget)
+    return round(images_seen(run))
 
 
 def duration(seconds: float | None) -> str:
