@@ -15,7 +15,7 @@ from bias_lab.errors import UserError
 from bias_lab.models.load import Loaded, load
 from bias_lab.training.protocols import frozen
 from bias_lab.training.tasks.classification import logits_of
-from bias_lab.training.weights import read_safetensors
+from bias_lab.training.weights.files import read_safetensors
 from tests.training.runs import RUN, finished
 
 VIT = replace(RUN, backbone="vit_micro")

@@ -117,7 +117,7 @@ def without_prefixes(tensors: Tensors, model: nn.Module) -> dict[str, Tensors]:
         for at in range(1, len(parts)):
             if ".".join(parts[at:]) in own:
                 before[".".join(parts[:at]) + "."] += 1
-    enough = max(before.values(), default=0) / 2
+    enough = max(max(before.values(), default=0) / 2, len(own) / 4)  # a few names are alike by chance
     prefixes = ["", *(prefix for prefix, count in before.most_common(MOST) if count >= enough)]
     nested = nesting(tensors)
     prefixes += [nested] if nested and nested not in prefixes else []
@@ -215,12 +215,12 @@ class Foreign:
 
 
 FOREIGN = (
-    Foreign(words="torchvision's EfficientNet or MobileNetV3", sign=r"^features\.0\.0\.weight$"),
-    Foreign(words="torchvision's ViT", sign=r"^encoder\.layers\.encoder_layer_0\."),
-    Foreign(words="torchvision's Swin", sign=r"^features\.1\.0\.attn\.relative_position_bias_table$"),
-    Foreign(words="EfficientNet-PyTorch's EfficientNet", sign=r"^_conv_stem\.weight$"),
-    Foreign(words="ml-cvnets' MobileViT", sign=r"^conv_1\.block\.conv\.weight$"),
-    Foreign(words="Transformers' ViT or DeiT", sign=r"embeddings\.patch_embeddings\.projection\.weight$"),
+    Foreign(words="torchvision's EfficientNet or MobileNetV3", sign=r"(?:^|\.)features\.0\.0\.weight$"),
+    Foreign(words="torchvision's ViT", sign=r"(?:^|\.)encoder\.layers\.encoder_layer_0\."),
+    Foreign(words="torchvision's Swin", sign=r"(?:^|\.)features\.1\.0\.attn\.relative_position_bias_table$"),
+    Foreign(words="EfficientNet-PyTorch's EfficientNet", sign=r"(?:^|\.)_conv_stem\.weight$"),
+    Foreign(words="ml-cvnets' MobileViT", sign=r"(?:^|\.)conv_1\.block\.conv\.weight$"),
+    Foreign(words="Transformers' ViT or DeiT", sign=r"(?:^|\.)embeddings\.patch_embeddings\.projection\.weight$"),
     Foreign(words="Transformers' Swin", sign=r"blocks\.0\.attention\.self\.query\.weight$"),
     Foreign(words="Transformers' MobileViT", sign=r"conv_stem\.convolution\.weight$"),
     Foreign(words="Transformers' ResNet", sign=r"embedder\.embedder\.convolution\.weight$"),

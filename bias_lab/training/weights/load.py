@@ -208,10 +208,10 @@ def some(names: Iterable[str], others: Container[str] = ()) -> str:
 
 def likely_origin(fit: Fit) -> str:
     """Return whose weights they look like, for a message."""
-    tensors = {name.removeprefix(fit.prefix): tensor for name, tensor in fit.raw.items() if name.startswith(fit.prefix)}
-    library = layouts.foreign(tensors)
+    library = layouts.foreign(fit.raw)
     if library:
         return f"their names are those of {library}, a layout that timm does not convert"
+    tensors = {name.removeprefix(fit.prefix): tensor for name, tensor in fit.raw.items() if name.startswith(fit.prefix)}
     name = nearest(tensors)
     return f"they look like {name}'s" if name else "names and shapes must be those of timm's model of that architecture"
 
