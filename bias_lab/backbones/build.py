@@ -288,12 +288,24 @@ def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
 def nearest(tensors: Mapping[str, Tensor]) -> str:
     """Return the name whose model has most of the tensors, by name and shape, or "" if none has half of them.
 
-    The names are the lab's and `FURTHER`. Models are built without memory (meta device), at the size that they were
-    made for.
+    The names are the lab's and `FURTHER`.
     """
     given = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
     best, most = "", len(given) / 2
+    for name, own in _shapes().items():
+        if len(given & own) > most:
+            best, most = name, len(given & own)
+    return best
+
+
+@cache
+def _shapes() -> dict[str, frozenset[tuple[str, tuple[int, ...]]]]:
+    """Return name → names and shapes of its model's tensors, at the size that it was made for.
+
+    Models are built without memory (meta device). All of them take about two seconds.
+    """
     sides = {name: row.image_size for name, row in catalogue.BACKBONES.items()} | dict.fromkeys(FURTHER, 0)
+    shapes = {}
     for name, side in sides.items():
         with torch.device("meta"):
             model: nn.Module = (
@@ -301,7 +313,5 @@ def nearest(tensors: Mapping[str, Tensor]) -> str:
                 if side
                 else timm.create_model(name, num_classes=0)
             )
-        own = {(key, tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
-        if len(given & own) > most:
-            best, most = name, len(given & own)
-    return best
+        shapes[name] = frozenset((key, tuple(tensor.shape)) for key, tensor in model.state_dict().items())
+    return shapes

@@ -181,7 +181,7 @@ def incomplete(name: str, model: nn.Module, fit: Fit, lacking: Collection[str], 
         what = f"{name} holds {plural(len(beyond), 'tensor')} of an encoder for which {kind} has no place"
         held = f"surplus: {some(beyond)}"
     remedy = "give the --backbone that the weights belong to"
-    if lacking and all(fit.prefix + key in fit.raw for key in lacking):  # as of a stem for small images
+    if lacking and not beyond and all(fit.prefix + key in fit.raw for key in lacking):  # a stem for small images
         remedy = "give another --image-size or --set stem=stock, or the --backbone that the weights belong to"
     return UserError(what, f"{held}; {likely_origin(fit)}", f"{remedy}; --allow-partial-weights goes on all the same")
 

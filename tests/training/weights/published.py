@@ -51,7 +51,7 @@ def random_model(name: str, seed: int = 0, **keywords: Any) -> nn.Module:
 
 def shuffled(tensors: Tensors) -> Tensors:
     """Return the tensors in another order, as nothing may depend on it."""
-    names = sorted(tensors, key=lambda name: hash_of(name))
+    names = sorted(tensors, key=hash_of)
     return {name: tensors[name] for name in names}
 
 
@@ -238,7 +238,9 @@ LAYOUTS = (
         refused=NOT_CONVERTED,
     ),
     Layout(words="EfficientNet of timm", backbone="efficientnet_b0", write=shuffled),
-    Layout(words="EfficientNet of torchvision", backbone="efficientnet_b0", write=torchvision_cnn, refused=NOT_CONVERTED),
+    Layout(
+        words="EfficientNet of torchvision", backbone="efficientnet_b0", write=torchvision_cnn, refused=NOT_CONVERTED
+    ),
     Layout(
         words="EfficientNet of EfficientNet-PyTorch",
         backbone="efficientnet_b0",

@@ -1,4 +1,4 @@
-"""Published layouts give timm's features or are refused with the reason. Sets and prefixes are found wherever they lie."""
+"""Published layouts give timm's features or are refused with the reason. Sets and prefixes are found where they lie."""
 
 import itertools
 from pathlib import Path
@@ -33,10 +33,7 @@ FAST = ("DINO", "ResNet of torchvision", "EfficientNet of torchvision", "MobileV
 
 @pytest.mark.parametrize(
     "layout",
-    [
-        pytest.param(row, id=row.words, marks=() if row.words.startswith(FAST) else pytest.mark.slow)
-        for row in LAYOUTS
-    ],
+    [pytest.param(row, id=row.words, marks=() if row.words.startswith(FAST) else pytest.mark.slow) for row in LAYOUTS],
 )
 def test_a_published_layout_gives_timms_features_or_is_refused_with_the_reason(layout: Layout, tmp_path: Path) -> None:
     theirs = random_model(layout.model or layout.backbone)
@@ -77,7 +74,10 @@ CONTAINERS = {  # what a file holds, and the words that say what was taken
     "state_dict": ({"state_dict": RIGHT, "epoch": 3}, "set 'state_dict' taken"),
     "net": ({"net": RIGHT, "acc": 91.2, "epoch": 3}, "set 'net' taken"),
     "model_ema": ({"model": WRONG, "model_ema": RIGHT}, "set 'model_ema' taken and not 'model'"),
-    "state_dict_ema": ({"state_dict_ema": RIGHT, "state_dict": WRONG}, "set 'state_dict_ema' taken and not 'state_dict'"),
+    "state_dict_ema": (
+        {"state_dict_ema": RIGHT, "state_dict": WRONG},
+        "set 'state_dict_ema' taken and not 'state_dict'",
+    ),
     "student, teacher": ({"student": WRONG, "teacher": RIGHT}, "set 'teacher' taken and not 'student'"),
     "nested": ({"checkpoint": {"model": {"module": RIGHT}}}, "set 'checkpoint.model.module' taken"),
     "flat student and teacher": (
@@ -130,8 +130,8 @@ def test_official_swin_files_merge_at_another_place(tmp_path: Path) -> None:
     layout = next(one for one in LAYOUTS if one.backbone.startswith("swin"))
     theirs = small_swin()
     ours = create_model(
-        "bias_lab_swin_tiny_patch4_window7_224", img_size=32, patch_size=2, embed_dim=16, depths=(2, 1), num_heads=(1, 2),
-        window_size=4, num_classes=5,
+        "bias_lab_swin_tiny_patch4_window7_224", img_size=32, patch_size=2, embed_dim=16, depths=(2, 1),
+        num_heads=(1, 2), window_size=4, num_classes=5,
     )  # fmt: skip
     path = saved(layout.write(dict(theirs.state_dict())), tmp_path / "a.pth")
     outcome = load(ours, path)

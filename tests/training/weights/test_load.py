@@ -1,23 +1,22 @@
-"""Weights from files and names are loaded exactly where they fit and listed where not. Bad files get one line."""
+"""Weights are loaded exactly where they fit, and a source that fills a part of the encoder is refused."""
 
-import pickle
-import warnings
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from timm import create_model
-from timm.layers import resample_abs_pos_embed
-from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from bias_lab.backbones import create
 from bias_lab.backbones.vit import SIZES, VisionTransformer
 from bias_lab.errors import UserError
-from bias_lab.training import weights
+from bias_lab.training.weights import files
+from bias_lab.training.weights import load as weights
+from tests.training.weights.published import random_model
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "weights"
+REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "weights"
 DEIT = REAL / "deit_tiny_patch16_224.fp16.safetensors"
 LITE = REAL / "tf_efficientnet_lite0.fp16.safetensors"
 needs_files = pytest.mark.skipif(not DEIT.is_file(), reason="the real weights are not beside the repository")
@@ -51,53 +50,6 @@ def test_the_classifier_is_loaded_on_request(tmp_path: Path) -> None:
     assert torch.equal(target.head.weight, source.head.weight)
 
 
-def test_position_embeddings_are_resampled_to_the_grid_and_the_class_token_s_is_kept(tmp_path: Path) -> None:
-    source, target = vit(), vit(img_size=(24, 32))
-    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
-    assert outcome.resampled == ("pos_embed",)
-    expected = resample_abs_pos_embed(source.pos_embed.detach(), [6, 8], num_prefix_tokens=1)
-    torch.testing.assert_close(target.pos_embed.detach(), expected)
-    torch.testing.assert_close(target.pos_embed[:, 0], source.pos_embed[:, 0])
-
-
-def test_a_model_without_class_token_takes_the_patches_positions(tmp_path: Path) -> None:
-    source, target = vit(), vit(class_token=False, global_pool="avg")
-    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
-    assert "cls_token" in outcome.skipped
-    torch.testing.assert_close(target.pos_embed, source.pos_embed[:, 1:])
-
-
-def test_grey_images_get_the_sum_of_three_channels_and_another_patch_is_resampled(tmp_path: Path) -> None:
-    source, target = vit(), vit(in_chans=1)
-    path = saved(source, tmp_path / "a.safetensors")
-    assert weights.load(target, path).resampled == ("patch_embed.proj.weight",)
-    grey = torch.randn(2, 1, 16, 16)
-    torch.testing.assert_close(
-        target.patch_embed(grey), source.patch_embed(grey.expand(-1, 3, -1, -1)), atol=1e-5, rtol=1e-5
-    )
-    larger = vit(patch_size=8)
-    assert weights.load(larger, path).resampled == ("patch_embed.proj.weight", "pos_embed")
-    one = torch.randn(5, 3, 4, 4)  # an enlarged patch gives the same as before, which is FlexiViT's criterion
-    enlarged = nn.functional.interpolate(one, size=(8, 8), mode="bicubic", antialias=True)
-    torch.testing.assert_close(larger.patch_embed.proj(enlarged), source.patch_embed.proj(one), atol=1e-5, rtol=1e-4)
-
-
-def test_swin_s_relative_positions_take_another_window(tmp_path: Path) -> None:
-    sizes = dict(img_size=32, patch_size=2, in_chans=3, embed_dim=16, depths=(2,), num_heads=(2,), num_classes=0)
-    source = create_model("swin_tiny_patch4_window7_224", window_size=4, **sizes)
-    target = create_model("swin_tiny_patch4_window7_224", window_size=8, **sizes)
-    outcome = weights.load(target, saved(source, tmp_path / "a.safetensors"))
-    name = "layers.0.blocks.0.attn.relative_position_bias_table"
-    assert name in outcome.resampled
-    old, new = source.state_dict()[name].reshape(7, 7, 2), target.state_dict()[name].reshape(15, 15, 2)
-    torch.testing.assert_close(new[7, 7], old[3, 3])  # the offset 0 keeps its value
-    theirs = create_model("swin_tiny_patch4_window7_224", window_size=8, **sizes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # timm's, of a tensor that is not contiguous
-        expected = checkpoint_filter_fn(dict(source.state_dict()), theirs)[name]
-    torch.testing.assert_close(new.reshape(-1, 2), expected)
-
-
 def test_a_modified_vit_takes_what_fits_of_a_plain_one_s(tmp_path: Path) -> None:
     class Modified(nn.Module):
         def __init__(self) -> None:
@@ -105,7 +57,10 @@ def test_a_modified_vit_takes_what_fits_of_a_plain_one_s(tmp_path: Path) -> None
             self.blocks = vit().blocks
             self.gate = nn.Parameter(torch.ones(3))
 
-    outcome = weights.load(Modified(), saved(vit(), tmp_path / "a.safetensors"))
+    path = saved(vit(), tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"fills 24 of the 25 tensors of Modified .*missing: gate; surplus: "):
+        weights.load(Modified(), path)
+    outcome = weights.load(Modified(), path, partial=True)
     assert outcome.missing == ("gate",)
     assert set(outcome.loaded) == {name for name in vit().state_dict() if name.startswith("blocks.")}
 
@@ -133,98 +88,99 @@ def test_weights_of_another_architecture_are_named_by_their_keys_and_the_nearest
         weights.load(create("vit_micro", image_size=28, channels=3, classes=10), path)
 
 
-class Harmful:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (Path("harm"),)
+# --- what fits in part -----------------------------------------------------------------------------------------------
 
 
-DAMAGED = {  # each raises another exception when it is read
-    "stop": b".",
-    "header": b"\x80\x02.",
-    "letters": b"a" * 100,
-    "key": b"\x80\x02}q\x00(X",
-}
+def test_a_deeper_network_is_refused_and_told(tmp_path: Path) -> None:
+    path = saved(random_model("resnet50", num_classes=10), tmp_path / "resnet50.safetensors")
+    model = create("resnet18", image_size=224, channels=3, classes=3)
+    message = r"^resnet50.safetensors fills \d+ of the 120 tensors of ResNet \([\d,]+ of 11,186,132 values\); missing: "
+    with pytest.raises(UserError, match=message) as caught:
+        weights.load(model, path)
+    assert "they look like resnet50's" in str(caught.value)
+    assert "--allow-partial-weights" in str(caught.value)
 
 
-def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
-    whole = saved(vit(), folder / "whole.safetensors").read_bytes()
-    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    (folder / "empty.safetensors").write_bytes(b"")
-    (folder / "text.pth").write_text("not a checkpoint")
-    (folder / "empty.pth").write_bytes(b"")
-    torch.save(vit().state_dict(), folder / "whole.pth")
-    (folder / "cut.pth").write_bytes((folder / "whole.pth").read_bytes()[:3000])
-    (folder / "code.pth").write_bytes(pickle.dumps({"a": Harmful()}))
-    torch.save({"a": Harmful()}, folder / "zipcode.pth")
-    for name, content in DAMAGED.items():
-        (folder / f"{name}.pth").write_bytes(content)
-    torch.save([1, 2], folder / "list.pth")
-    torch.save({"epoch": 1}, folder / "bare.pth")
-    return {
-        "missing": (folder / "absent.safetensors", "there is no weights file"),
-        "cut": (folder / "cut.safetensors", "not a whole .safetensors file"),
-        "empty": (folder / "empty.safetensors", "not a whole .safetensors file"),
-        "text": (folder / "text.pth", "could run code|not a whole PyTorch file"),
-        "empty pth": (folder / "empty.pth", "not a whole PyTorch file"),
-        "cut pth": (folder / "cut.pth", "not a whole PyTorch file"),
-        "code": (folder / "code.pth", "could run code|not a whole PyTorch file"),
-        "code in a zip": (folder / "zipcode.pth", "could run code"),
-        **{name: (folder / f"{name}.pth", "not a whole PyTorch file") for name in DAMAGED},
-        "list": (folder / "list.pth", "holds a list"),
-        "bare": (folder / "bare.pth", "holds no tensors"),
-    }
+def test_blocks_that_the_model_lacks_are_refused_too(tmp_path: Path) -> None:
+    """Every tensor of the shallow model has a value then, but its features are of a network that was cut off."""
+    path = saved(vit(depth=4), tmp_path / "deep.safetensors")
+    with pytest.raises(UserError, match=r"deep.safetensors holds 24 tensors of an encoder for which Vision"):
+        weights.load(vit(), path)
+    assert len(weights.load(vit(), path, partial=True).beyond) == 24
 
 
-def test_bad_files_get_one_line_and_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for case, (path, message) in bad_files(tmp_path).items():
-        with pytest.raises(UserError, match=message) as caught:
-            weights.load(vit(), path)
-        assert "\n" not in str(caught.value), case
-        assert path.name in str(caught.value), case
-    assert not (tmp_path / "harm").exists()
+@pytest.mark.parametrize(
+    "name", ["blocks.0.ls1.gamma", "blocks.1.attn.qkv.lora_A", "patch_embed.proj.scale", "dist_token", "reg_token"]
+)
+def test_further_tensors_of_the_encoder_are_refused(name: str, tmp_path: Path) -> None:
+    save_file({**vit().state_dict(), name: torch.ones(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=rf"surplus: {name}"):
+        weights.load(vit(), tmp_path / "a.safetensors")
 
 
-def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"unknown weights 'deit_tinny_patch16_224'; did you mean 'deit_tiny"):
-        weights.load(vit(), "deit_tinny_patch16_224")
+@pytest.mark.parametrize(
+    "name",
+    ["decoder_blocks.0.norm1.weight", "mask_token", "pre_logits.fc.weight", "head_dist.weight", "head.mlp.0.bias"],
+)
+def test_a_decoder_and_other_classifiers_do_no_harm(name: str, tmp_path: Path) -> None:
+    save_file({**vit().state_dict(), name: torch.ones(1)}, tmp_path / "a.safetensors")
+    outcome = weights.load(vit(), tmp_path / "a.safetensors")
+    assert name in outcome.skipped
+    assert outcome.beyond == outcome.lacking == ()
 
 
-def test_a_name_whose_weights_cannot_be_fetched_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*args: object, **keywords: object) -> nn.Module:
-        raise FileNotFoundError("cannot find the requested files in the local cache\nmore lines")
-
-    monkeypatch.setattr(weights.timm, "create_model", offline)
-    with pytest.raises(UserError, match=r"can't be fetched \(cannot find the requested files in the local cache\)"):
-        weights.load(vit(), "resnet18")
-
-
-@pytest.mark.parametrize("prefix", ["hf-hub:", "hf_hub:"])
-def test_a_name_on_the_hub_is_fetched_and_brings_its_normalisation(
-    prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hub(name: str, *, pretrained: bool) -> nn.Module:
-        assert pretrained
-        assert name == f"{prefix}timm/deit_tiny_patch16_224.fb_in1k"
-        model = vit()
-        model.pretrained_cfg = dict(mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])  # read from JSON
-        return model
-
-    monkeypatch.setattr(weights.timm, "create_model", hub)
-    outcome = weights.load(vit(), f"{prefix}timm/deit_tiny_patch16_224.fb_in1k")
-    assert (outcome.mean, outcome.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert outcome.skipped == ("head.bias", "head.weight")
+def test_a_norm_of_another_name_is_named_on_both_sides(tmp_path: Path) -> None:
+    tensors = {f"fc_{k}" if k.startswith("norm.") else k: v for k, v in vit().state_dict().items()}
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"missing: norm.bias, norm.weight; surplus: fc_norm.bias, fc_norm.weight"):
+        weights.load(vit(), tmp_path / "a.safetensors")
+    taken = vit(global_pool="avg")
+    assert weights.load(taken, tmp_path / "a.safetensors").lacking == ()
 
 
-def test_grey_images_get_the_average_normalisation() -> None:
-    known = weights.Loaded(
-        name="", loaded=(), skipped=(), resampled=(), missing=(), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)
-    )
-    assert weights.normalisation_for(known, 3) == (known.mean, known.std)
-    assert weights.normalisation_for(known, 1) == (pytest.approx((0.5,)), pytest.approx((0.2,)))
-    assert (
-        weights.normalisation_for(weights.Loaded(name="", loaded=(), skipped=(), resampled=(), missing=()), 3) is None
-    )
+def test_a_shape_that_differs_is_shown_with_both(tmp_path: Path) -> None:
+    path = saved(create("resnet18", image_size=224, channels=3, classes=10), tmp_path / "a.safetensors")
+    message = r"missing: conv1.weight \(64x3x7x7 in place of 64x3x3x3\); .*resnet18's; .*--set stem=stock"
+    with pytest.raises(UserError, match=message):
+        weights.load(create("resnet18", image_size=64, channels=3, classes=10), path)
+
+
+def test_batch_counters_may_be_missing(tmp_path: Path) -> None:
+    model = create("resnet_micro", image_size=28, channels=3, classes=10)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if "num_batches" not in name}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert weights.load(model, tmp_path / "a.safetensors").lacking == ()
+
+
+def test_the_last_linear_layer_of_a_model_without_timm_s_interface_is_its_classifier(tmp_path: Path) -> None:
+    def plain(classes: int) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, classes))
+
+    outcome = weights.load(plain(3), saved(plain(5), tmp_path / "a.safetensors"))
+    assert (outcome.loaded, outcome.lacking) == (("0.bias", "0.weight"), ())
+    assert weights.load(plain(5), tmp_path / "a.safetensors").missing == ()  # one of the same classes is loaded whole
+
+
+def test_what_was_loaded_is_said_in_one_line(tmp_path: Path) -> None:
+    path = saved(vit(img_size=24), tmp_path / "a.safetensors")
+    assert weights.load(vit(), path).words == "30 of 30 tensors loaded, 1 of them resampled, 2 of the file skipped"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_values_that_are_not_finite_are_named(value: float, prefix: str, tmp_path: Path) -> None:
+    tensors = {prefix + name: tensor.clone() for name, tensor in vit().state_dict().items()}
+    tensors[f"{prefix}blocks.1.mlp.fc1.bias"][5] = value
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=rf"^a.safetensors: {prefix}blocks.1.mlp.fc1.bias holds values that are not"):
+        weights.load(vit(), tmp_path / "a.safetensors")
+
+
+def test_values_that_no_part_of_the_model_takes_may_be_anything(tmp_path: Path) -> None:
+    save_file({**vit().state_dict(), "decoder.bias": torch.full((2,), math.nan)}, tmp_path / "a.safetensors")
+    assert weights.load(vit(), tmp_path / "a.safetensors").skipped[0] == "decoder.bias"
+    assert weights.is_finite(torch.zeros(2, dtype=torch.float8_e4m3fn))
+    assert weights.is_finite(torch.zeros(2, dtype=torch.int64))
 
 
 def logits(model: nn.Module) -> Tensor:
@@ -239,7 +195,7 @@ def test_deit_s_real_weights_fit_our_vit_strictly_and_give_timm_s_logits() -> No
     outcome = weights.load(ours, DEIT, head=True)
     assert outcome.skipped == outcome.missing == outcome.resampled == ()
     assert outcome.mean == (0.485, 0.456, 0.406)  # DeiT's own, though vit_tiny_patch16_224 has 0.5 in timm
-    theirs.load_state_dict(weights.read(DEIT).tensors, strict=True)
+    theirs.load_state_dict(files.read(DEIT).tensors, strict=True)
     torch.testing.assert_close(logits(ours), logits(theirs), atol=1e-4, rtol=0)
 
 
