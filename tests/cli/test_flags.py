@@ -1,5 +1,9 @@
 """A snapshot of all words and flags. A change here is a change for every user."""
 
+import argparse
+
+import pytest
+
 from bias_lab.cli import flags, main
 
 SNAPSHOT = """
@@ -11,8 +15,8 @@ report FOLDER --format
 show RUN --out
 status FOLDER
 subset DATASET --balanced --blocks --data-root --draw --out --sizes --skip-bad-images
-sweep EXPERIMENT --allow-overlap --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --manifest --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --tune --workers
-train --allow-overlap --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --no-tune --no-wandb --out --pretraining --protocol --recipe --redo-changed --regime --retry-failed --seed --set --size --skip-bad-images --source --task --tune --weights --workers
+sweep EXPERIMENT --allow-overlap --allow-partial-weights --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --manifest --mean --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --std --tune --workers
+train --allow-overlap --allow-partial-weights --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --mean --no-tune --no-wandb --out --pretraining --protocol --recipe --redo-changed --regime --retry-failed --seed --set --size --skip-bad-images --source --std --task --tune --weights --workers
 tuned FOLDER --out
 wandb-dashboard FOLDER --dry-run --entity --project
 wandb-sync FOLDER --artifacts --entity --offline --project
@@ -34,6 +38,14 @@ def described() -> str:
 
 def test_the_command_line_is_as_published() -> None:
     assert described() == SNAPSHOT.strip()
+
+
+def test_channel_values_are_read_as_a_run_holds_them() -> None:
+    assert flags.channels("0.50, .25,1") == "0.5,0.25,1"
+    assert flags.channels("0.5") == "0.5"
+    for wrong in ("0.5,0.5", "red", "1.5,0.5,0.5", "nan,0.5,0.5", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a value from 0 to 1 for each channel"):
+            flags.channels(wrong)
 
 
 def test_every_command_says_what_it_does_in_one_line() -> None:
