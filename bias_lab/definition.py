@@ -120,12 +120,8 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        if bool(self.pixel_mean) != bool(self.pixel_std):
-            raise UserError("a normalisation has a mean and a standard deviation", remedy="give both --mean and --std")
-        if self.pixel_mean and len(levels(self.pixel_mean)) != len(levels(self.pixel_std)):
-            raise UserError(
-                f"the mean {self.pixel_mean} and the standard deviation {self.pixel_std} differ in channels"
-            )
+        for text in filter(None, (self.pixel_mean, self.pixel_std)):
+            levels(text)
         if self.pixel_std and min(levels(self.pixel_std)) <= 0:
             raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         if self.manifest and (self.balanced or self.imbalance != 1):

@@ -8,7 +8,7 @@ from typing import Any
 
 from bias_lab import catalogue, tuning
 from bias_lab.data import subsets
-from bias_lab.definition import Run, pretrains, run_id
+from bias_lab.definition import Run, levels, pretrains, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning.learning_rates import Rates
 from bias_lab.schema import label
@@ -201,12 +201,23 @@ def check_start(run: Run) -> None:
             what = "a pretraining" if first else f"the regime '{run.regime}'"
             remedy = "leave it out, or name the regime that it belongs to"
             raise UserError(f"{label(run)}: {what} does not use {name} '{value}'", remedy=remedy)
-    if not run.weights and (run.allow_partial_weights or run.pixel_mean):
-        given = "a normalisation of weights" if run.pixel_mean else "allow_partial_weights"
-        raise UserError(f"{label(run)} has {given} and no weights", remedy="leave it out, or add --weights")
+    check_normalisation(run)
     if run.source == catalogue.SUBSET and not run.size:
         what, way = f"{label(run)}: a subset needs a size", "for all images, use the source pool"
         raise UserError(what, "the number of its images", way)
+
+
+def check_normalisation(run: Run) -> None:
+    """Raise UserError for a mean without a standard deviation, and for what belongs to weights on a run without any."""
+    mean, std = run.pixel_mean, run.pixel_std
+    if bool(mean) != bool(std):
+        what = f"a normalisation has a mean and a standard deviation, and {label(run)} has one of them"
+        raise UserError(what, remedy="give both --mean and --std")
+    if mean and len(levels(mean)) != len(levels(std)):
+        raise UserError(f"the mean {mean} and the standard deviation {std} differ in their numbers of channels")
+    if not run.weights and (run.allow_partial_weights or mean):
+        given = "a normalisation of weights" if mean else "allow_partial_weights"
+        raise UserError(f"{label(run)} has {given} and no weights", remedy="leave it out, or add --weights")
 
 
 def check_pretraining(run: Run, before: Run) -> None:

@@ -145,6 +145,13 @@ def test_labels_of_the_target_are_no_source(regime: str) -> None:
         (replace(ONE, regime="weights"), "vit_micro weights N=100 .* names no weights; .*--weights"),
         (replace(ONE, regime="mae", source="pool"), "vit_micro mae N=100 .* names no pretraining"),
         (replace(ONE, regime="mae", pretraining=run_id(BEFORE)), "names no source"),
+        (replace(ONE, pixel_mean="0.5"), "a normalisation has a mean and a standard deviation, .*give both --mean and"),
+        (replace(ONE, pixel_mean="0.5", pixel_std="0.5"), "has a normalisation of weights and no weights"),
+        (
+            replace(ONE, pixel_mean="0.5", pixel_std="0.5,0.5,0.5"),
+            "the mean 0.5 and the standard deviation 0.5,",
+        ),
+        (replace(ONE, allow_partial_weights=True), "has allow_partial_weights and no weights; .*add --weights"),
         (replace(ONE, weights="deit_tiny"), "the regime 'scratch' does not use weights 'deit_tiny'"),
         (replace(ONE, source="pool"), "the regime 'scratch' does not use source 'pool'"),
         (replace(ONE, pretraining="0123456789ab"), "the regime 'scratch' does not use pretraining '0123456789ab'"),

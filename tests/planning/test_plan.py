@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from bias_lab import ledger
 from bias_lab.definition import Experiment, Run, grid, run_id
@@ -147,7 +149,7 @@ def test_own_data_take_the_place_of_the_experiments(study: Path, tmp_path: Path)
 
 def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path: Path) -> None:
     file = tmp_path / "deit.safetensors"
-    file.write_bytes(b"one")
+    save_file({"a": np.zeros(1)}, file)
     one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3, regime="weights")
     experiment = Experiment(question="?", runs=(replace(one, weights=str(file)), replace(one, weights="deit_tiny")))
     sweep = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())

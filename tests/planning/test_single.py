@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from bias_lab import ledger
 from bias_lab.definition import Run, recipe, run_id, to_json
@@ -112,17 +114,34 @@ def test_weights_by_name_and_by_file(tmp_path: Path) -> None:
     run = make(tmp_path, backbone="vit_tiny_patch16_224", size=100, weights="deit_tiny_patch16_224")
     assert (run.weights, run.regime, run.source) == ("deit_tiny_patch16_224", "weights", "deit_tiny_patch16_224")
     file = tmp_path / "w.safetensors"
-    file.write_bytes(b"one")
+    save_file({"a": np.zeros(1)}, file)
     typed = {"backbone": "vit_micro", "size": 100, "weights": str(file)}
     runs, places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert runs[0].weights.startswith("file:")
     assert places == {runs[0].weights: {"path": str(file)}}
-    file.write_bytes(b"two")
+    save_file({"a": np.ones(1)}, file)
     again, _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert run_id(again[0]) != run_id(runs[0])  # the content is part of the run
     file.unlink()
     with pytest.raises(UserError, match="no weights file"):
         make(tmp_path, **typed)
+
+
+def test_a_damaged_weights_file_is_named_before_a_learning_rate_is_missed(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    with pytest.raises(UserError, match=r"w.safetensors is not a whole .safetensors file"):
+        make(tmp_path, backbone="vit_micro", size=100, weights=str(file))
+
+
+def test_fields_about_weights_have_flags(tmp_path: Path) -> None:
+    for field, flag in (
+        ("pixel_mean", "--mean"),
+        ("pixel_std", "--std"),
+        ("allow_partial_weights", "--allow-partial-w"),
+    ):
+        with pytest.raises(UserError, match=rf"--set {field}=… changes what the run is; use {flag}"):
+            make(tmp_path, backbone="vit_micro", size=100, fields={field: "0.5"})
 
 
 def test_a_run_that_waits_for_a_pretraining_brings_it_along(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from bias_lab.catalogue import WEIGHT_FILES
@@ -68,8 +68,9 @@ def read_safetensors(path: Path) -> Source:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
             stated = (file.metadata() or {}).get("timm_model", "")
-    except SafetensorError as error:
-        raise UserError(f"{path} is not a whole .safetensors file ({error})", remedy=AGAIN) from error
+    except Exception as error:  # a damaged header raises more than SafetensorError
+        first = str(error).split("\n", 1)[0]
+        raise UserError(f"{path} is not a whole .safetensors file ({first})", remedy=AGAIN) from error
     if not tensors:
         raise UserError(f"{path} holds no tensors", TENSORS)
     mean, std = published(stated)

@@ -22,7 +22,8 @@ from bias_lab.training.weights.resampling import resample
 Tensors = Mapping[str, Tensor]
 Filter = Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]]
 
-WRAPPERS = ("_orig_mod.", "module.", "model.", "backbone.", "encoder.")  # prefixes that wrappers put before names
+WITHIN = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")  # which may stand anywhere
+WRAPPERS = ("module.", "model.", "backbone.", "encoder.")  # prefixes that wrappers put before names
 TIMM_ORDER = ("state_dict_ema", "model_ema", "state_dict", "model")  # the order in which timm looks for a set
 AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?|swa)([._]|$)")  # a set of averaged weights comes first
 STUDENT = re.compile(r"(^|[._])student([._]|$)")
@@ -63,7 +64,8 @@ def fit(source: Source, model: nn.Module, left_out: tuple[str, ...] = ()) -> Fit
     """
     fits = [
         fitted
-        for key, tensors in source.sets.items()
+        for key, held in source.sets.items()
+        for tensors in [without_wrappers(held)]
         for prefix, named in without_prefixes(tensors, model).items()
         for fitted in [best_conversion(key, prefix, named, tensors, model, left_out)]
     ]
@@ -100,6 +102,11 @@ def alternatives(source: Source, taken: Fit) -> list[str]:
     roots = {name.split(".")[0] for name in taken.raw if not name.startswith(taken.prefix)}
     count = Counter(name.split(".")[0] for name in taken.raw)
     return beside + sorted(root for root in roots if count[root] >= half)
+
+
+def without_wrappers(tensors: Tensors) -> Tensors:
+    """Return the tensors without the names of wrappers that PyTorch puts between the parts of a name."""
+    return {WITHIN.sub("", name): tensor for name, tensor in tensors.items()}
 
 
 # --- prefixes --------------------------------------------------------------------------------------------------------
@@ -185,7 +192,7 @@ def fitted(
     for name, tensor in sorted(named.items()):
         wanted = own.get(name)
         new = None if wanted is None or name.startswith(left_out) else resample(name, tensor, wanted, model)
-        if new is None:
+        if new is None or wanted is None or new.shape != wanted.shape:
             continue
         chosen[name] = new
         held = raw.get(prefix + name)

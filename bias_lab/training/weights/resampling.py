@@ -18,7 +18,7 @@ def resample(name: str, given: Tensor, wanted: Tensor, model: nn.Module) -> Tens
     """Return `given` itself if its shape is right, resampled if that makes sense, None otherwise."""
     if given.shape == wanted.shape:
         return given
-    if given.ndim != wanted.ndim:
+    if given.ndim != wanted.ndim or not given.numel():
         return None
     last = name.rsplit(".", 1)[-1]
     if last == "pos_embed" and given.ndim == 3:

@@ -108,7 +108,13 @@ def test_any_nesting_of_prefixes_is_stripped(pair: tuple[str, ...], tmp_path: Pa
     model = vit()
     outcome = load(model, saved({"state_dict": prefixed(RIGHT, prefix)}, tmp_path / "a.ckpt"))
     assert len(outcome.loaded) == len(RIGHT)
-    assert outcome.set == f"set 'state_dict.{prefix.rstrip('.')}' taken"
+    said = prefix.replace("_orig_mod.", "").rstrip(".")  # which PyTorch puts anywhere, so it is not named
+    assert outcome.set == f"set 'state_dict.{said}' taken"
+
+
+def test_wrappers_of_single_blocks_are_stripped_too(tmp_path: Path) -> None:
+    compiled = {name.replace("blocks.1.", "blocks.1._orig_mod."): tensor for name, tensor in RIGHT.items()}
+    assert len(load(vit(), saved(compiled, tmp_path / "a.pth")).loaded) == len(RIGHT)
 
 
 @pytest.mark.slow

@@ -71,6 +71,13 @@ def test_swin_s_relative_positions_take_another_window(tmp_path: Path) -> None:
     torch.testing.assert_close(new.reshape(-1, 2), expected)
 
 
+def test_odd_shapes_are_no_values_of_a_model(tmp_path: Path) -> None:
+    odd = {"pos_embed": torch.zeros(2, 17, 32), "patch_embed.proj.weight": torch.zeros(32, 3, 0, 0)}
+    save_file({**vit().state_dict(), **odd}, tmp_path / "a.safetensors")
+    outcome = weights.load(vit(), tmp_path / "a.safetensors", partial=True)
+    assert set(outcome.lacking) == set(odd)
+
+
 def test_positions_of_tokens_that_the_file_lacks_are_not_made_up() -> None:
     with_token, without = vit(), vit(class_token=False, global_pool="avg", img_size=24)
     positions = without.state_dict()["pos_embed"]  # (1, 36, 32)
