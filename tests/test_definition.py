@@ -62,6 +62,7 @@ NAMED = {  # another value of a field that does not take any text
     "precision": "bf16",
     "optimizer": "muon",
     "teacher_schedule": "steps",
+    "priors": "mean_pooling",
     "pixel_mean": "0.5",
     "pixel_std": "0.5",
 }
@@ -143,6 +144,8 @@ def test_a_run_is_frozen() -> None:
         (dict(randaugment=31), "randaugment 31 is outside 0 to 30"),
         (dict(layer_decay=0.0), r"layer_decay 0.0 is outside \(0, 1\]"),
         (dict(precision="fp16"), "unknown precision 'fp16'"),
+        (dict(priors="mean_poling"), "unknown prior 'mean_poling'; did you mean 'mean_pooling'"),
+        (dict(priors="sincos_positions+mean_pooling"), r"not sorted; write mean_pooling\+sincos_positions"),
     ],
 )
 def test_impossible_values_are_refused(changes: dict, message: str) -> None:
