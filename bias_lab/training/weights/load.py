@@ -28,7 +28,7 @@ class Loaded:
 
     skipped: of the source, without a place in the model. missing: of the model, which kept their initial values.
     lacking: those of them that do not belong to the classifier. beyond: those of `skipped` that belong to the
-    encoder. set: what of a file was taken, in words. folded: the source's three input channels
+    encoder. problem: what is wrong with weights that fit in part, in words. set: what of a file was taken, in words. folded: the source's three input channels
     became one. timm_name, mean, std: as in `files.Source`.
     """
 
@@ -39,6 +39,7 @@ class Loaded:
     missing: tuple[str, ...]
     lacking: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
+    problem: str = ""
     set: str = ""
     folded: bool = False
     timm_name: str = ""
@@ -79,8 +80,9 @@ def load(model: nn.Module, source: str | Path, *, head: bool = False, partial: b
             likely_origin(fit),
         )
     check_finite(fit, weights.name)
-    if (lacking or beyond) and not partial:
-        raise incomplete(weights.name, model, fit, lacking, beyond)
+    problem = incomplete(weights.name, model, fit, lacking, beyond) if lacking or beyond else None
+    if problem and not partial:
+        raise problem
     model.load_state_dict(dict(fit.chosen), strict=False)
     return Loaded(
         name=weights.name,
@@ -90,6 +92,7 @@ def load(model: nn.Module, source: str | Path, *, head: bool = False, partial: b
         missing=tuple(missing),
         lacking=tuple(lacking),
         beyond=tuple(beyond),
+        problem=f"{problem.what}; {problem.allowed}" if problem else "",
         set=set_words(weights, fit),
         folded=any(was_folded(fit, name) for name in fit.resampled),
         timm_name=weights.timm_name,

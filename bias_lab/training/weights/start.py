@@ -77,8 +77,8 @@ def load_start(run: Run, backbone: nn.Module, folder: Path, images: Images, *, c
     facts = {"weights_loaded": words, "normalisation": normalisation.origin}
     lines = [f"{NOTE}weights {loaded.name} in {run.backbone}: {loaded.words}"]
     lines.append(f"{NOTE}images are normalised as {normalisation.origin}: {_numbers(normalisation)}")
-    if loaded.lacking or loaded.beyond:
-        lines[0] = partly(run, loaded)
+    if loaded.problem:
+        lines[0] = f"{loaded.problem}; this is allowed here ({loaded.words})"
     if normalisation.warning:
         lines[1] = normalisation.warning
     return Start(record=record_of(run.weights, loaded), normalisation=normalisation, facts=facts, lines=tuple(lines))
@@ -88,13 +88,6 @@ def record_of(name: str, loaded: Loaded) -> dict[str, Any]:
     """Return what a result says of its start. missing: tensors of the model that kept their initial values."""
     names = {part: list(getattr(loaded, part)) for part in ("loaded", "skipped", "resampled", "missing")}
     return {**names, "name": name, "set": loaded.set}
-
-
-def partly(run: Run, loaded: Loaded) -> str:
-    """Return the warning about weights that fill only a part of a backbone, and that the user allows."""
-    names = [*loaded.lacking, *loaded.beyond]
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"weights {loaded.name} fit {run.backbone} in part: {loaded.words}; without a match: {shown}"
 
 
 # --- normalisation ---------------------------------------------------------------------------------------------------

@@ -163,8 +163,9 @@ def test_weights_that_fit_in_part_are_refused_unless_allowed_and_the_result_says
     allowed = replace(run, allow_partial_weights=True)
     assert run_id(allowed) != run_id(run)
     line = preflight([allowed], tmp_path, QUIET)[0]
-    assert line.startswith("weights a.safetensors fit vit_micro in part: 53 of 54 tensors loaded")
-    assert line.endswith("1 left at their start; without a match: norm.weight")
+    assert line.startswith("a.safetensors fills 53 of the 54 tensors of VisionTransformer (")
+    assert "missing: norm.weight" in line
+    assert line.endswith("this is allowed here (53 of 54 tensors loaded, 1 of them resampled, 1 left at their start)")
     job = prepare(allowed, tmp_path, QUIET)
     assert "norm.weight" in job.started_from["missing"]
     assert "1 left at their start" in job.facts["weights_loaded"]
