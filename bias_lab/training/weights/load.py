@@ -28,8 +28,8 @@ class Loaded:
 
     skipped: of the source, without a place in the model. missing: of the model, which kept their initial values.
     lacking: those of them that do not belong to the classifier. beyond: those of `skipped` that belong to the
-    encoder. problem: what is wrong with weights that fit in part, in words. set: what of a file was taken, in words. folded: the source's three input channels
-    became one. timm_name, mean, std: as in `files.Source`.
+    encoder. problem: in words, what is wrong with weights that fit in part. set: what of a file was taken, in words.
+    folded: the source's three input channels became one. timm_name, mean, std: as in `files.Source`.
     """
 
     name: str
