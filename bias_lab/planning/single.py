@@ -78,7 +78,8 @@ def _to_settle(run: Run, recipe_name: str, typed: Mapping[str, Any], fields: Map
         what = "a pretraining" if pretrains(run) else f"the protocol '{run.protocol}'"
         raise UserError(f"--settle finds a training budget, and {what} has none to find", remedy="leave --settle out")
     given = [name for name in ("samples_seen", "learning_rate", "budget") if name in fields]
-    if given or typed.get("tune") is False:
+    is_tuned = typed.get("tune")
+    if given or is_tuned is False:
         other = f"--set {given[0]}=…" if given else "--no-tune"
         raise UserError(f"--settle and {other} exclude each other", remedy="leave one of them out")
     named = {} if recipe_name or fields else recipe(TUNED)
