@@ -60,7 +60,12 @@ def level_of_pixels(images: Tensor) -> float:
 
 
 def level_of_prototypes(prototypes: int) -> float:
-    """Return DINO's loss in nats for a student with uniform output over K prototypes: ln K, whatever the teacher's."""
+    """Return DINO's loss in nats for a student with uniform output over K prototypes: ln K, whatever the teacher's.
+
+    The best fixed output for all images reaches the entropy of the teacher's mean output, which is lower where the
+    teacher uses few prototypes. DINO compares its last loss with that of the same batch, without a margin: the student
+    has a higher temperature than the teacher, so part of what it knows is lost in its loss.
+    """
     return math.log(prototypes)
 
 
