@@ -74,8 +74,8 @@ def untrained(view: pd.DataFrame) -> list[str]:
     starts = statistics.untrained_starts(view)
     return [
         f"{capital(start_words(regime))} did not train {listed(list(part['backbone']))} (on "
-        f"{listed(sorted(set(part['source'])))}): its loss ended near a level that needs no learning, or its encoder is "
-        f"mostly its random start. {int(part['runs'].sum())} of {int(part['of'].sum())} runs start from such a "
+        f"{listed(sorted(set(part['source'])))}): its loss ended near a level that needs no learning, or its encoder "
+        f"is mostly its random start. {int(part['runs'].sum())} of {int(part['of'].sum())} runs start from such a "
         "pretraining, and say nothing about the method."
         for regime, part in starts.groupby("regime", sort=False)
     ]
