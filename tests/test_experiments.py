@@ -13,6 +13,7 @@ from bias_lab.planning import checks, experiment_files, plan
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PROFILES = ("smoke", "laptop", "full")
+PRETRAINING = ("smoke", "laptop", "desk", "full")  # profiles of the pretraining study
 # (experiment, profile) → how many runs, and the SHA-256 of their ids in order. A change orphans finished runs.
 GOLDEN = {
     ("imagenet_weights", "smoke"): (8, "d1ee872598ab09f9"),
@@ -21,18 +22,20 @@ GOLDEN = {
     ("locality", "smoke"): (12, "d2387f796f325968"),
     ("locality", "laptop"): (48, "074a43f4dc723108"),
     ("locality", "full"): (216, "3e4794dddcbe0e28"),
-    ("pretraining", "smoke"): (31, "a113f379db044b96"),
-    ("pretraining", "laptop"): (75, "96ef52c87ae55bd8"),
-    ("pretraining", "full"): (288, "c3321bcc16a946ea"),
+    ("pretraining", "smoke"): (40, "24622dc5e8532baa"),
+    ("pretraining", "laptop"): (63, "65f2c2a85e47fd55"),
+    ("pretraining", "full"): (366, "da44eefcfce0534c"),
+    ("pretraining", "desk"): (69, "827db987c232659f"),
     ("seed_claim", "smoke"): (15, "50859790526110de"),
     ("seed_claim", "laptop"): (21, "b1e72203878f75c3"),
     ("seed_claim", "full"): (18, "d1295ddcad670dde"),
     ("small_data", "smoke"): (23, "9282940ee70b9d68"),
     ("small_data", "laptop"): (97, "d1a7d566b322ce34"),
     ("small_data", "full"): (938, "9687ba6c3809c92f"),
-    ("tuning", "smoke"): (89, "ccf4e80a52634f46"),
-    ("tuning", "laptop"): (105, "0e6ceab3909ae70b"),
-    ("tuning", "full"): (178, "9161a3a5a6f2d8cc"),
+    ("tuning", "smoke"): (89, "d2630ff39ee0a17e"),
+    ("tuning", "laptop"): (135, "6ba7e7217adb3390"),
+    ("tuning", "desk"): (43, "dca9269e9bb01ee2"),
+    ("tuning", "full"): (356, "feeb74a5a3a243b2"),
 }
 
 
@@ -104,7 +107,7 @@ def test_planning_accepts_all_runs_and_pretrainings_come_first(name: str, profil
             assert run.learning_rate is not None
         if run.pretraining:
             assert run.pretraining in pretrainings
-            assert run.learning_rate is not None
+            assert (run.learning_rate is None) == (name == "pretraining" and profile != "smoke")
     named = {run.pretraining for run in runs}
     assert pretrainings <= named, "a pretraining that no run starts from"
 
@@ -116,10 +119,13 @@ def test_arms_see_the_same_images_and_replicates(name: str, profile: str) -> Non
     for dataset in {run.dataset for run in runs}:
         for size in {run.size for run in runs if run.dataset == dataset}:
             here = [run for run in runs if (run.dataset, run.size) == (dataset, size)]
+            fewest = min(run.samples_seen or 0 for run in here)  # controls from scratch see more
+            assert {run.regime for run in here if run.samples_seen != fewest} <= {"scratch"}
+            here = [run for run in here if run.samples_seen == fewest and not run.priors]
             assert len({(run.samples_seen, run.batch_size, run.image_size, run.recipe) for run in here}) == 1
-            arms: dict[tuple[str, str], set[tuple[int, int]]] = {}
+            arms: dict[tuple[str, ...], set[tuple[int, int]]] = {}
             for run in here:
-                arms.setdefault((run.backbone, run.regime), set()).add((run.draw, run.seed))
+                arms.setdefault((run.backbone, run.regime, run.source), set()).add((run.draw, run.seed))
             assert len({frozenset(pairs) for pairs in arms.values()}) == 1
             assert len(next(iter(arms.values()))) == (2 if profile == "smoke" else 3)
 
@@ -127,22 +133,108 @@ def test_arms_see_the_same_images_and_replicates(name: str, profile: str) -> Non
 @pytest.mark.parametrize("name", ["pretraining", "seed_claim"])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_backbones_are_pretrained_alike(name: str, profile: str) -> None:
-    alike: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    alike: dict[tuple[str, ...], set[tuple[object, ...]]] = {}
     for run in runs_of(name, profile):
-        if run.task == "pretrain":
-            what = (run.samples_seen, run.batch_size, run.source, run.learning_rate, run.mask_ratio, run.image_size)
-            alike.setdefault((run.dataset, run.regime), set()).add(what)
+        if run.task == "pretrain" and run.samples_seen:
+            what = (run.samples_seen, run.batch_size, run.learning_rate, run.mask_ratio, run.image_size)
+            alike.setdefault((run.dataset, run.regime, run.source), set()).add(what)
     assert all(len(kinds) == 1 for kinds in alike.values()), alike
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_regime_is_asked_of_the_vit_and_every_possible_one_of_the_cnn(profile: str) -> None:
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_every_regime_is_asked_of_the_vit_and_those_of_the_profile_of_the_cnn(profile: str) -> None:
     runs = [run for run in runs_of("pretraining", profile) if run.dataset != "oxford_pet"]
     asked: dict[str, set[str]] = {}
     for run in runs:
         asked.setdefault(catalogue.architecture(run.backbone), set()).add(run.regime)
     own = {"scratch", "supervised", "simmim", "dino", "formula"}
-    assert asked == {"vit": own | {"mae"}, "resnet": own}
+    few = own if profile in ("smoke", "full") else {"scratch", "simmim", "supervised"}
+    assert asked == {"vit": own | {"mae"}, "resnet": few}
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_every_replicate_has_a_pretraining_of_its_own_but_in_smoke(profile: str) -> None:
+    runs = runs_of("pretraining", profile)
+    seeds = {run_id(run): run.seed for run in runs if run.task == "pretrain"}
+    starts = [run for run in runs if run.pretraining]
+    assert starts
+    if profile == "smoke":
+        assert set(seeds.values()) == {0}
+    else:
+        assert all(seeds[run.pretraining] == run.seed for run in starts)
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_controls_stand_beside_the_regimes(profile: str) -> None:
+    runs = [run for run in runs_of("pretraining", profile) if run.dataset != "oxford_pet"]
+    pretrainings = {run_id(run): run for run in runs if run.task == "pretrain"}
+    (most,) = {run.samples_seen for run in pretrainings.values() if run.samples_seen}
+    zero = [run for run in runs if run.pretraining and not pretrainings[run.pretraining].samples_seen]
+    positions = [run for run in runs if run.priors]
+    usual = {(run.size, run.samples_seen) for run in runs if run.pretraining}
+    longer = [run for run in runs if run.task == "classify" and (run.size, run.samples_seen) not in usual]
+    assert {(run.backbone.partition("_")[0], run.regime) for run in zero} == {("vit", "mae")}
+    assert {(run.backbone.partition("_")[0], run.regime, run.priors) for run in positions} == {
+        ("vit", "scratch", "sincos_positions")
+    }
+    assert {(run.backbone.partition("_")[0], run.regime) for run in longer} == {
+        ("vit", "scratch"),
+        ("resnet", "scratch"),
+    }
+    assert {(run.size, (run.samples_seen or 0) - (most or 0)) for run in longer} == usual
+    replicates = {(run.draw, run.seed) for run in runs if run.task == "classify"}
+    for control in (zero, positions, longer):
+        assert {(run.draw, run.seed) for run in control} == replicates
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_dino_s_teacher_follows_the_steps_in_short_profiles(profile: str) -> None:
+    (schedule,) = {run.teacher_schedule for run in runs_of("pretraining", profile) if run.regime == "dino"
+                   and run.task == "pretrain"}  # fmt: skip
+    assert schedule == ("" if profile == "full" else "steps")
+
+
+def test_the_desk_learns_from_tiny_imagenet_and_from_its_folder_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named() -> set[tuple[str, str]]:
+        return {(run.backbone, run.source) for run in runs_of("pretraining", "desk") if run.regime == "supervised"}
+
+    monkeypatch.chdir(tmp_path)
+    shapes = ("vit_micro", "shapes:position=free")
+    assert named() == {("vit_micro", "tiny_imagenet"), ("resnet_micro", "tiny_imagenet"), shapes}
+    (tmp_path / "tiny_imagenet20").mkdir()
+    assert named() == {("vit_micro", "tiny_imagenet20"), ("resnet_micro", "tiny_imagenet20"), shapes}
+
+
+@pytest.mark.parametrize("profile", ["laptop", "desk"])
+def test_every_start_is_tuned_on_the_same_grid_and_on_a_pretraining_of_its_own(profile: str) -> None:
+    sweep = [run for run in runs_of("pretraining", profile) if run.task == "classify"]
+    runs = runs_of("tuning", profile)
+    trials = [run for run in runs if run.task == "tune"]
+    arms = {(run.dataset, run.backbone, run.regime) for run in sweep}
+    rates: dict[tuple[str, ...], set[float | None]] = {}
+    for run in trials:
+        rates.setdefault((run.dataset, run.backbone, run.regime), set()).add(run.learning_rate)
+    assert arms <= set(rates)
+    assert {frozenset(tried) for tried in rates.values()} == {frozenset((3e-4, 1e-3, 3e-3, 1e-2))}
+    ids, done = {run_id(run) for run in runs_of("pretraining", profile)}, set()
+    for run in runs:
+        if run.task == "pretrain":
+            assert run.seed == 1000
+            assert run.samples_seen
+            done.add(run_id(run))
+        if run.pretraining:
+            assert run.pretraining in done, "a trial waits for its pretraining, which comes first"
+    assert not ids & {run_id(run) for run in runs}
+    assert {run.pretraining for run in trials if run.pretraining} == done
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_the_pretraining_study_is_planned_with_borrowed_rates(profile: str, tmp_path: Path) -> None:
+    made = plan.make(EXPERIMENTS / "pretraining.py", profile, tmp_path, plan.Request(tune=False))
+    assert len(made.runs) == GOLDEN["pretraining", profile][0]
+    assert all(run.learning_rate for run in made.runs if run.task == "classify")
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -6,6 +6,7 @@ updates the ids. All functions are pure. They return runs in the experiment's or
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -147,7 +148,8 @@ def override(
 ) -> list[Run]:
     """Return the runs with the typed sizes, draws and seeds instead of the profile's, in every cell.
 
-    A new size gets the images seen of its cell's nearest size in log N. If draws and seeds are typed, every draw is
+    A new size gets the images seen of its cell's nearest size in log N. Runs of a size that differ in the images seen,
+    before the first label or after it, stay apart: the fewest at one size belong with the fewest at another. If draws and seeds are typed, every draw is
     combined with every seed. If one of them is typed, it is combined with the experiment's other one in the same way as
     in the experiment: as a product, or as pairs whose other half repeats. A pretraining changes with the runs that name
     it where the experiment's does, for example one for each seed.
@@ -156,14 +158,15 @@ def override(
         return list(runs)
     pretrainings = {run_id(run): run for run in runs if pretrains(run)}
     named = {run.pretraining for run in runs}
-    cells: dict[tuple[Run, Run | None], list[tuple[int, Run]]] = {}
+    cells: dict[tuple[Run, Run | None, int | None], list[tuple[int, Run]]] = {}
     for place, run in enumerate(runs):
         if pretrains(run) and run_id(run) in named:
             continue  # added below, with the runs that name it
         before = pretrainings.get(run.pretraining)
-        cells.setdefault((_cell(run), before and _cell(before)), []).append((place, run))
+        seen_before = before.samples_seen if before and not before.size else 0
+        cells.setdefault((_cell(run), before and _cell(before), seen_before), []).append((place, run))
     placed: list[tuple[int, list[Run]]] = []
-    for cell in cells.values():
+    for cell in (part for cell in cells.values() for part in _by_budget(cell)):
         follow = _followed([run for _, run in cell], pretrainings)
         for size, (draw, seed) in itertools.product(
             _sizes([run for _, run in cell], sizes), _pairs([run for _, run in cell], draws, seeds)
@@ -186,7 +189,19 @@ def _cell(run: Run) -> Run:
         run.learning_rate if catalogue.TASKS[run.task].evaluated_on == "holdout" else None
     )  # a trial's rate is an axis
     size = 1 if run.size else 0
-    return replace(run, size=size, draw=0, seed=0, samples_seen=1, learning_rate=rate, pretraining="")
+    seen = None if run.samples_seen is None else 1  # an open budget is another cell than one that is given
+    return replace(run, size=size, draw=0, seed=0, samples_seen=seen, learning_rate=rate, pretraining="")
+
+
+def _by_budget(cell: Sequence[tuple[int, Run]]) -> list[list[tuple[int, Run]]]:
+    """Return the runs of a cell by the place of their images seen among those of their size, the fewest first."""
+    seen: dict[int, list[int]] = defaultdict(list)
+    for number, size in sorted({(run.samples_seen or 0, run.size) for _, run in cell}):
+        seen[size].append(number)
+    parts: dict[int, list[tuple[int, Run]]] = defaultdict(list)
+    for place, run in cell:
+        parts[seen[run.size].index(run.samples_seen or 0)].append((place, run))
+    return list(parts.values())
 
 
 def _sizes(cell: Sequence[Run], sizes: tuple[int, ...] | None) -> list[int]:

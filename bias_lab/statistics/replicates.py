@@ -6,6 +6,7 @@ is over its seeds and holds for that draw alone. With one seed a draw, both are 
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -183,6 +184,38 @@ def pairs(of: pd.DataFrame, against: pd.DataFrame, metric: str = METRIC) -> pd.D
 def unit_of(replicates: Mapping[str, Any] | pd.DataFrame) -> str:
     """Return what is independent among these replicates: `draw`, or `seed` where there is only one draw."""
     return "draw" if len(set(replicates["draw"])) > 1 else "seed"
+
+
+def shared_sizes(rows: pd.DataFrame) -> set[int]:
+    """Return the sizes at which one pretraining serves several independent replicates of a backbone.
+
+    Replicates that share a pretraining vary less than pretrainings do, so their intervals hold for that one alone.
+    """
+    if "pretraining" not in rows or not (begun := rows["pretraining"].fillna("").ne("")).any():
+        return set()
+    shared = set()
+    for (size, _), part in rows[begun].groupby(["size", "backbone"]):
+        if (part.groupby("pretraining")[unit_of(part)].nunique() > 1).any():
+            shared.add(int(str(size)))
+    return shared
+
+
+def common_images(rows: pd.DataFrame, pool: int | None) -> pd.DataFrame:
+    """Return the share of training images that two draws are expected to have in common, at each size with several.
+
+    rows: comparable rows. pool: training images of the dataset, None if unknown. Returns size, draws (how many), share:
+    0 for draws that are disjoint blocks, else size / pool, NaN if the pool is unknown. Within a class of m images, of
+    which each draw takes n at random, an image of one draw is in the other with probability n / m, and classes are
+    taken in proportion to the pool. At 1 all draws have the whole pool.
+    """
+    records = []
+    for size, part in rows.groupby("size"):
+        count = part["draw"].nunique()
+        if count > 1:
+            is_apart = "blocks" in part and bool((part["blocks"].fillna(0) > 0).all())
+            share = math.nan if pool is None else min(1.0, int(str(size)) / pool)
+            records.append((int(str(size)), count, 0.0 if is_apart else share))
+    return pd.DataFrame(records, columns=["size", "draws", "share"])
 
 
 def independent(paired: pd.DataFrame, column: str = "difference") -> dict[Any, Vector]:

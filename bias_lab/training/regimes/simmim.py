@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
-from bias_lab.training.job import Picture
+from bias_lab.training.job import Labels, Picture
+from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_map, feature_std, picture_grid
 from bias_lab.training.regimes.masking import random_mask
 
@@ -150,6 +151,10 @@ class SimMIM(LightningModule):
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std` and whether the features have collapsed."""
         return collapse_diagnostics(self.feature_std)
+
+    def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
+        """Return whether the loss is near that of the median pixel or of the image's mean."""
+        return chance.is_near(loss, chance.level_of_pixels(images.float()))
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
