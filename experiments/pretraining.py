@@ -84,7 +84,7 @@ PROFILES = {
         is_shared=True,
     ),
     "laptop": Scale(seen={500: 16_000}),
-    "desk": Scale(datasets=("cifar10",), sources=(TINY, SHAPES), seen={1000: 16_000}),
+    "desk": Scale(datasets=("cifar10_12k",), sources=(TINY, SHAPES), seen={1000: 16_000}),
     "full": Scale(
         datasets=("cifar10", "cifar100"),
         sources=(TINY,),

@@ -24,9 +24,9 @@ def index(
     of several classes is left out, and other splits than train are not read.
 
     identity: `folder:<fingerprint>`, a run's `source`. place: values for FOLDER/places.json, which `open_images` takes.
-    The images are its training split, of one class unless labelled. folder: the sweep's, where the index is kept. skip_bad: leave out
-    the images that cannot be read. Raises UserError if there are no images, if some cannot be read, or if some lie in
-    no class's folder.
+    The images are its training split, of one class unless labelled. folder: the sweep's, where the index is kept.
+    skip_bad: leave out the images that cannot be read. Raises UserError if there are no images, if some cannot be read,
+    or if some lie in no class's folder.
     """
     path = path / "train" if labelled and (path / "train").is_dir() else path
     files = sorted(

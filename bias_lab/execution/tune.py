@@ -6,9 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from bias_lab import ledger, tuning
+from bias_lab import ledger
 from bias_lab.definition import Run, pretrains, run_id
-from bias_lab.errors import plural
 from bias_lab.execution.progress import print_line
 from bias_lab.planning import ladder, learning_rates
 from bias_lab.planning.plan import Plan
@@ -34,7 +33,7 @@ def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: C
         k = place[run]
         searches[k] = ladder.explore(plan.searched[k], plan.ladder, score)
         for search in searches[k]:
-            for line in rung_lines(search):
+            for line in ladder.rung_lines(search.cell, search.rungs()):
                 if line not in printed:
                     printed.add(line)
                     print_line(console, line)
@@ -49,17 +48,6 @@ def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: C
     finished = [trial for trial in asked if ledger.state(folder, run_id(trial)) == "finished"]
     carry_out((*first, *finished, *to_do), follow)
     adopt_trials(list(asked), folder, command)
-
-
-def rung_lines(search: ladder.Search) -> list[str]:
-    """Return a line for each budget that was tried in a cell: images seen, hold-out accuracy, gain."""
-    lines, before = [], None
-    for rung in search.rungs():
-        gain = "" if before is None else f", {100 * (rung.top1 - before):+.1f} points"
-        head = f"{tuning.words(search.cell)} N={search.cell.size}: {rung.samples_seen:,} images seen"
-        lines.append(f"{head}, hold-out {100 * rung.top1:.1f} %{gain} ({plural(rung.n, 'replicate')})")
-        before = rung.top1
-    return lines
 
 
 def adopt_trials(trials: Iterable[Run], folder: Path, command: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from bias_lab import catalogue, ledger, tuning
 from bias_lab.definition import Ladder, Run, run_id
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, plural
 
 Score = Callable[[Run], float | None]  # hold-out accuracy of a trial, None if it failed. KeyError: not carried out yet
 Point = tuple[float, int, int]  # learning rate, images seen, number of the tuning replicate
@@ -184,6 +184,27 @@ def _is_hopeless(rungs: Sequence[Rung], others: Sequence[Rung]) -> bool:
     known = {rung.samples_seen: rung.top1 for rung in others}
     last = [known[rung.samples_seen] - rung.top1 for rung in rungs[-2:] if rung.samples_seen in known]
     return len(last) == 2 and min(last) > CLEAR and last[1] >= last[0]
+
+
+def rung_lines(cell: Run | Mapping[str, Any], rungs: Iterable[Rung]) -> list[str]:
+    """Return a line for each budget that was tried: images seen, hold-out accuracy, gain.
+
+    cell: a run, or a row of the tuning table.
+    """
+    lines, before = [], None
+    size = tuning.value(cell, "size")
+    for rung in rungs:
+        change = "" if before is None else f", {100 * (rung.top1 - before):+.1f} points"
+        head = f"{tuning.words(cell)} N={size}: {rung.samples_seen:,} images seen"
+        lines.append(f"{head}, hold-out {100 * rung.top1:.1f} %{change} ({plural(rung.n, 'replicate')})")
+        before = rung.top1
+    return lines
+
+
+def rungs_of(row: Mapping[str, Any]) -> list[Rung]:
+    """Return the budgets that were tried at the chosen learning rate of a row, the smallest first."""
+    tried = [trial for trial in row["trials"] if trial["learning_rate"] == row["learning_rate"]]
+    return sorted(Rung(trial["samples_seen"], trial["top1"], trial["n"]) for trial in tried if "samples_seen" in trial)
 
 
 def reader(folder: Path) -> Score:

@@ -149,10 +149,11 @@ def override(
     """Return the runs with the typed sizes, draws and seeds instead of the profile's, in every cell.
 
     A new size gets the images seen of its cell's nearest size in log N. Runs of a size that differ in the images seen,
-    before the first label or after it, stay apart: the fewest at one size belong with the fewest at another. If draws and seeds are typed, every draw is
-    combined with every seed. If one of them is typed, it is combined with the experiment's other one in the same way as
-    in the experiment: as a product, or as pairs whose other half repeats. A pretraining changes with the runs that name
-    it where the experiment's does, for example one for each seed.
+    before the first label or after it, stay apart: the fewest at one size belong with the fewest at another.
+
+    If draws and seeds are typed, every draw is combined with every seed. If one of them is typed, it is combined with
+    the experiment's other one in the same way as in the experiment: as a product, or as pairs whose other half repeats.
+    A pretraining changes with the runs that name it where the experiment's does, for example one for each seed.
     """
     if sizes is None and draws is None and seeds is None:
         return list(runs)
@@ -166,7 +167,7 @@ def override(
         seen_before = before.samples_seen if before and not before.size else 0
         cells.setdefault((_cell(run), before and _cell(before), seen_before), []).append((place, run))
     placed: list[tuple[int, list[Run]]] = []
-    for cell in (part for cell in cells.values() for part in _by_budget(cell)):
+    for cell in (part for whole in cells.values() for part in _by_budget(whole)):
         follow = _followed([run for _, run in cell], pretrainings)
         for size, (draw, seed) in itertools.product(
             _sizes([run for _, run in cell], sizes), _pairs([run for _, run in cell], draws, seeds)

@@ -48,7 +48,7 @@ def captioned(chart: Chart, rows: pd.DataFrame) -> Chart:
 def draws(view: pd.DataFrame) -> str:
     """Return how many training images two replicates have in common, '' where all have one draw.
 
-    view: one of `findings.split`. The table does not hold the size of a user's own training set, so there the rule is given.
+    view: one of `findings.split`. No column holds the size of a user's own training set, so there the rule is given.
     """
     rows = statistics.comparable(view, scratch=False)
     known = catalogue.DATASETS.get(str(rows["dataset"].iloc[0])) if len(rows) else None

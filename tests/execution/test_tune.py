@@ -1,7 +1,6 @@
 """Test that a sweep searches cells trial by trial, survives an interruption, and never looks at test images."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from bias_lab import ledger
 from bias_lab.definition import Experiment, Ladder, Run, Settings, run_id
 from bias_lab.execution import tune
 from bias_lab.execution.run_sweep import Options, Outcome, run_sweep
-from bias_lab.planning import ladder, plan
+from bias_lab.planning import plan
 from bias_lab.planning.learning_rates import Rates
 
 pytestmark = pytest.mark.usefixtures("fake")
@@ -75,11 +74,3 @@ def test_unfinished_trials_choose_nothing(tmp_path: Path) -> None:
     (row,) = tune.chosen(first, tmp_path)
     assert len(row["trials"]) == 1
     assert "settled" not in row
-
-
-def test_a_budget_is_printed_with_its_gain() -> None:
-    search = ladder.Search(replace(CELL, recipe="plain"), by_budget={64: [0.5], 128: [0.54, 0.56, 0.55]})
-    assert tune.rung_lines(search) == [
-        "vit_micro scratch N=100: 64 images seen, hold-out 50.0 % (1 replicate)",
-        "vit_micro scratch N=100: 128 images seen, hold-out 55.0 %, +5.0 points (3 replicates)",
-    ]

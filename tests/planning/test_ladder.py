@@ -192,3 +192,17 @@ def test_replicates_of_a_trial_are_averaged() -> None:
 def test_of_equal_budgets_the_smaller_is_taken() -> None:
     chosen = ladder.settled([Rung(16_000, 0.5, 3), Rung(32_000, 0.5, 3)])
     assert chosen == dict(samples_seen=16_000, holdout_top1=0.5, holdout_gain=0.0, settled=True)
+
+
+def test_a_budget_is_printed_with_its_gain_from_a_search_and_from_a_row() -> None:
+    lines = [
+        "vit_micro scratch N=100: 16,000 images seen, hold-out 50.0 % (1 replicate)",
+        "vit_micro scratch N=100: 32,000 images seen, hold-out 55.0 %, +5.0 points (3 replicates)",
+    ]
+    search = Search(CELL, by_budget={16_000: [0.5], 32_000: [0.54, 0.56, 0.55]})
+    assert ladder.rung_lines(CELL, search.rungs()) == lines
+    tried = [dict(learning_rate=1e-3, samples_seen=r.samples_seen, top1=r.top1, n=r.n) for r in search.rungs()]
+    other = dict(learning_rate=3e-3, samples_seen=16_000, top1=0.4, n=1)
+    known = {"backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100, "learning_rate": 1e-3}
+    saved = {**known, "trials": [other, *reversed(tried)]}
+    assert ladder.rung_lines(saved, ladder.rungs_of(saved)) == lines
