@@ -106,6 +106,7 @@ def study(scale: Scale) -> tuple[Run, ...]:
     every = (vit, resnet, *cnns, *others)
     one = Run(dataset=scale.dataset, backbone=vit, size=1, batch_size=scale.batch_size, optimizer=scale.optimizer)
     open_run = replace(one, samples_seen=None, **recipe("tuned"))
+    frozen = Run(dataset=scale.dataset, backbone=vit, size=1, protocol="linear_probe")
 
     def cells(run: Run, backbones: tuple[str, ...], replicates: Mapping[int, int]) -> tuple[Run, ...]:
         return tuple(
@@ -127,11 +128,11 @@ def study(scale: Scale) -> tuple[Run, ...]:
     sizes = tuple(dict.fromkeys((*scale.settled, *scale.equal)))
     return (
         *cells(open_run, (vit, resnet), scale.settled),
-        *alone(replace(one, protocol="linear_probe"), ("pixels",), sizes),
+        *alone(frozen, ("pixels",), sizes),
         *equal,
         *cells(open_run, tuple(cnns[:1]), scale.settled_family),
-        *alone(replace(one, protocol="knn"), ("pixels",), sizes),
-        *alone(replace(one, protocol="linear_probe"), (vit, resnet), sizes),
+        *alone(replace(frozen, protocol="knn"), ("pixels",), sizes),
+        *alone(frozen, (vit, resnet), sizes),
         *controls(open_run, scale, alone),
         *(run for name in RECIPES for run in alone(replace(open_run, **recipe(name)), (vit, resnet), scale.alone_at)),
         *alone(replace(open_run, optimizer="adamw"), (vit, resnet), scale.alone_at),

@@ -52,6 +52,8 @@ class Rates:
         ]
         here = [row for row in rows if row["dataset"] == run.dataset]
         rows = here if here or own_data else rows
+        exact = [row for row in rows if row["recipe"] == run.recipe]  # `plain+crop=0` before `plain`
+        rows = exact or [row for row in rows if "+" not in row["recipe"]]
         return min(rows, key=lambda row: (abs(math.log(row["size"] / max(run.size, 1))), row["size"]), default=None)
 
     def grid(self) -> tuple[float, ...]:

@@ -65,6 +65,13 @@ def test_a_changed_recipe_takes_the_rate_of_what_it_was_made_from() -> None:
     assert rate(replace(ONE, recipe="plain+mixup=0.2"), table(row(100, 1e-3))) == 1e-3
 
 
+def test_a_changed_recipe_that_was_tuned_itself_takes_its_own_rate_and_lends_it_to_no_other() -> None:
+    known = table(row(100, 1e-3), row(100, 3e-3, recipe="plain+crop=0"))
+    assert rate(replace(ONE, recipe="plain+crop=0", crop=0), known) == 3e-3
+    assert rate(ONE, known) == 1e-3
+    assert rate(replace(ONE, recipe="plain+mixup=0.2"), known) == 1e-3
+
+
 def test_an_edited_backbone_is_another_backbone() -> None:
     known = table(row(100, 1e-3, backbone="mine:net", backbone_source="old"))
     mine = replace(ONE, backbone="mine:net", backbone_source="new")
