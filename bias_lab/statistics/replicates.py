@@ -150,8 +150,13 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _members(rows: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
-    """Return the rows of an architecture or a family without those that only share its name: guests and controls."""
+    """Return the rows of an architecture or a family without those that only share its name.
+
+    Those are guests, controls, and variants of a backbone (`catalogue.Backbone.variant`) beside other members.
+    """
+    variants = {name for name, row in catalogue.BACKBONES.items() if row.variant}
     left_out = set() if name == "other" else own(rows)
+    left_out |= set() if rows["backbone"].isin(variants | left_out).all() else variants
     if column == "family":
         left_out |= {backbone for backbone in rows["backbone"].unique() if catalogue.traits(backbone).control}
     return rows[~rows["backbone"].isin(left_out)]
