@@ -17,7 +17,13 @@ REMOVED = ["backbone", "size", "share", "low", "high", "gain", "shortfall", "n"]
 
 
 def recovery(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the share of the shortfall that each start recovers: (of after the start − of) / (against − of).
 
@@ -29,7 +35,7 @@ def recovery(
     interval is given that one. untrained: whether a pretraining ended near its chance level, so that the row says
     nothing about the regime.
     """
-    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
     scratch = is_from_scratch(rows)
     base, reference = (rep.select(rows[scratch], name) for name in (of, against))
     ours = rep.select(rows[~scratch & ~is_control(rows)], of)
@@ -44,14 +50,20 @@ def recovery(
 
 
 def removed(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the share of the shortfall that each own backbone removes: (own − of) / (against − of), from scratch.
 
     Arguments and errors are those of `shortfall`. Returns a row for each backbone of the user's (see `replicates.own`)
     and size: backbone, size, share, low, high, gain, shortfall, n, as in `recovery`.
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     base, reference = rep.select(rows, of), rep.select(rows, against)
     records = []
     for name in sorted(rep.own(rows) - {*base["backbone"], *reference["backbone"]}):
@@ -99,13 +111,13 @@ def untrained_sizes(rows: pd.DataFrame) -> set[int]:
     return set() if UNTRAINED not in rows else {int(size) for size in rows.loc[rows[UNTRAINED].astype(bool), "size"]}
 
 
-def untrained_starts(view: pd.DataFrame) -> pd.DataFrame:
+def untrained_starts(view: pd.DataFrame, *, comparison: str = "") -> pd.DataFrame:
     """Return the starts whose pretraining ended near its chance level, at the reference condition.
 
-    view: a results table, or one of its views after `with_pretraining`. Returns backbone, regime, source, runs (how
-    many start from such a pretraining), of (how many start alike).
+    view: a results table, or one of its views after `with_pretraining`. comparison: as in `select_condition`. Returns
+    backbone, regime, source, runs (how many start from such a pretraining), of (how many start alike).
     """
-    rows = rep.comparable(view, scratch=False)
+    rows = rep.comparable(view, scratch=False, comparison=comparison)
     begun = rows[~is_from_scratch(rows)]
     if UNTRAINED not in begun or not len(begun):
         return pd.DataFrame({name: [] for name in _UNTRAINED_STARTS})

@@ -30,7 +30,14 @@ from tests.planted import CNNS, row, rows, table
 
 PAIR = ("vit_micro", "resnet_micro")
 TWO = [(0, 0), (1, 1)]
-APART = (*schema.CELL, *schema.REPLICATE, "task", "monitor", "pretraining")  # columns that are no axis of any study
+APART = (
+    *schema.CELL,
+    *schema.REPLICATE,
+    "task",
+    "monitor",
+    "pretraining",
+    "blocks",
+)  # columns that are no axis of any study
 OTHER = dict(intervention="permute_pixels", recipe="strong", precision="bf16", imbalance=2.0, layer_decay=0.5)
 OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budget=3.0, learning_rate=0.003)
 
@@ -38,7 +45,7 @@ OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budge
 def other(name: str) -> Any:
     """Return a value of a field that is not its default."""
     column, default = schema.COLUMNS[name], schema.DEFAULTS[name]
-    known = {"optimizer": "muon", "teacher_schedule": "steps", "priors": "mean_pooling"}  # fields that take few words
+    known = {"optimizer": "muon", "teacher_schedule": "steps", "priors": "mean_pooling"}  # fields of few words
     by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": known.get(name, "another")}
     return OTHER.get(name, by_kind[column.kind])
 
