@@ -256,7 +256,9 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     again = kept.duplicated(["split", "class", "hash"])
     if again.any():
         count = plural(int(again.sum()), "image")
-        lines.append(f"kept, though duplicates of images of their split and class: {count} ({few(list(kept.name[again]))})")
+        lines.append(
+            f"kept, though duplicates of images of their split and class: {count} ({few(list(kept.name[again]))})"
+        )
     both = table.groupby("hash")["class"].nunique()
     if (both > 1).any():
         lines.append(f"in more than one class: {plural(int((both > 1).sum()), 'image')}")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from bias_lab import ledger
 from bias_lab.data.identity import fingerprint
+from bias_lab.data.own.files import is_text, left_out, walk
 from bias_lab.data.own_images import check_readable
 from bias_lab.data.readers.decoding import Inspection, Reference, inspect_all
 from bias_lab.data.readers.image_file import EXTENSIONS
@@ -22,13 +23,11 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     The images are its training split of one class. folder: the sweep's, where the index is kept. skip_bad: leave out
     the images that cannot be read. Raises UserError if there are no images, or if some cannot be read.
     """
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in EXTENSIONS
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    found = walk(path, folder)
+    files = sorted(Path(file) for file, _ in found.images if Path(file).is_file())
+    if bad_names := [ascii(file.name) for file in files if not is_text(str(file))]:
+        raise UserError(f"{path}: the name of the file {bad_names[0]} is not UTF-8", remedy="rename the file")
+    notes = left_out(path, found)
     if not files:
         raise UserError(
             f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
@@ -39,7 +38,9 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     table = table.assign(name=[str(file.relative_to(path)) for file in files])
     table = table[["path", "name", "hash", "file", "grey", "problem"]]
     bad = dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))
-    check_readable(path, bad, len(table), skip_bad=skip_bad and len(bad) < len(table), at_most=NAMED, folder=folder)
+    notes += check_readable(
+        path, bad, len(table), skip_bad=skip_bad and len(bad) < len(table), at_most=NAMED, folder=folder
+    )
     table = table[table.problem == ""].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
     mark = fingerprint(("unlabelled", "", content) for content in table.hash)
     table = table.assign(column="", group=0, row=0, split="train", label=0)
@@ -53,5 +54,6 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         "classes": ["image"],
         "channels": 1 if bool(table.grey.all()) else 3,
         "image_size": image_size,
+        "notes": notes,
     }
     return f"folder:{mark}", place

@@ -55,17 +55,22 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     return f"file:{digest}", {"path": str(path.absolute())}
 
 
-def images(name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
+def images(
+    name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False, labelled: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Return a pretraining's source as a run names it, and its place.
 
-    A folder of images without classes gives `folder:<fingerprint>` and its place, every other source its name and {}.
-    folder: the sweep's, which keeps the index. skip_bad: leave out images that can't be read.
+    A folder of images gives `folder:<fingerprint>` and its place, every other source its name and {}. folder: the
+    sweep's, which keeps the index. skip_bad: leave out images that can't be read. labelled: the regime learns from
+    labels, so the folder must hold class folders. Raises UserError for a folder that can't be used.
     """
     if not name or name in catalogue.SOURCES or name in catalogue.DATASETS or not Path(name).is_dir():
         return name, {}
     from bias_lab.data import unlabelled
+    from bias_lab.data.own import source
 
-    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64, skip_bad=skip_bad)
+    index = source.index if labelled else unlabelled.index
+    return index(Path(name), folder=folder, image_size=image_size or 64, skip_bad=skip_bad)
 
 
 def _find(module: str, here: Path) -> Path | None:

@@ -116,7 +116,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         trials=tuple(trials),
         families=dict.fromkeys(joined, request.family or "other"),  # also of a joined backbone that the lab has
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
-        notes=(*(data.notes if data else ()), *notes, *borrowed),
+        notes=(*(data.notes if data else ()), *_source_notes({**places, **request.places}), *notes, *borrowed),
         warnings=(*warned, *checks.at_grid_edge(used)),
         tuned=tuple(used),
     )
@@ -145,20 +145,28 @@ def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[l
     """Return the runs with the hash of the content instead of the path of weights and sources, and the paths."""
     files = {run.weights for run in runs if run.weights and not run.weights.startswith("file:")}
     weights = {name: own.weights(name) for name in files}
-    sides = {run.source: run.image_size for run in runs if catalogue.REGIMES[run.regime].module}
+    rows = catalogue.REGIMES
+    sides = {(run.source, rows[run.regime].labels): run.image_size for run in runs if rows[run.regime].module}
     sources = {
-        name: own.images(name, folder=folder, image_size=side, skip_bad=skip_bad) for name, side in sides.items()
+        (name, labelled): own.images(name, folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
+        for (name, labelled), side in sides.items()
     }
-    named = [*weights.items(), *sources.items()]
+    named = [*weights.items(), *((name, found) for (name, _), found in sources.items())]
     if all(identity == name for name, (identity, _) in named):
         return list(runs), {}
     places = {identity: place for _, (identity, place) in named if place}
 
     def change(run: Run) -> Run:
-        held, source = weights.get(run.weights, (run.weights,))[0], sources.get(run.source, (run.source,))[0]
+        held = weights.get(run.weights, (run.weights,))[0]
+        source = sources.get((run.source, rows[run.regime].labels), (run.source,))[0]
         return replace(run, weights=held, source=source)
 
     return overrides.rewrite(runs, change), places
+
+
+def _source_notes(places: Mapping[str, Any]) -> list[str]:
+    """Return what was said when folders to pretrain on were listed."""
+    return [f"{place['path']}: {line}" for place in places.values() for line in place.get("notes", ())]
 
 
 def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:

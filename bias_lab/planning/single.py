@@ -32,7 +32,10 @@ def definition(
     places: dict[str, Any] = {}
     if "source" in typed:
         skip_bad = bool(typed.get("skip_bad_images"))
-        source, place = own.images(run.source, folder=folder, image_size=run.image_size, skip_bad=skip_bad)
+        labelled = catalogue.REGIMES[run.regime].labels
+        source, place = own.images(
+            run.source, folder=folder, image_size=run.image_size, skip_bad=skip_bad, labelled=labelled
+        )
         run, places = replace(run, source=source), {source: place} if place else {}
     weights = typed.get("weights")
     if weights is not None:

@@ -145,7 +145,7 @@ def test_images_in_two_splits_leave_the_pool_and_are_counted(tmp_path: Path) -> 
     shutil.copy(root / "train" / "a" / "0001.png", root / "test" / "a" / "same_as_a_training_image.png")
     indexed = index(root, folder=tmp_path / "out")
     assert indexed.class_counts == (7, 8)
-    assert any("left out, since a later split has the same: 2 images" in line for line in indexed.warnings)
+    assert any("left out as duplicates of test or validation images: 2 images" in line for line in indexed.warnings)
     assert any("more than one class" in line for line in indexed.warnings)
 
 

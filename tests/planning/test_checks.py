@@ -63,8 +63,8 @@ def test_a_size_below_the_number_of_classes_is_refused() -> None:
 
 
 def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_works() -> None:
-    rare = {"own": DatasetSummary(name="photos", counts=(99, 1), side=64)}
-    with pytest.raises(UserError, match="size 3 leaves a class of photos without an image; 100 works"):
+    rare = {"own": DatasetSummary(name="photos", counts=(99, 1), side=64, names=("ant", "bee"))}
+    with pytest.raises(UserError, match="size 3 leaves class 'bee' of photos without an image; 100 works"):
         checks.fit_sizes(sized(3), rare, typed=True)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bias_lab.data.own.items import few
 from bias_lab.data.readers.image_file import EXTENSIONS
+from bias_lab.errors import plural
 
 JUNK = frozenset({"__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information"})
 
@@ -71,6 +73,23 @@ def _walk(
                 yield from _walk(entry.path, above | {real}, link, found, out)
         else:
             yield entry.path, link
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file's name can be written as UTF-8."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def left_out(root: Path, found: Found) -> list[str]:
+    """Return lines on the images and folders that a walk below `root` left out."""
+    lines = []
+    if found.hidden:
+        what = f"{plural(len(found.hidden), 'image')} whose name, or folder's name, begins with a dot"
+        lines.append(f"left out: {what} ({few([str(Path(path).relative_to(root)) for path in found.hidden], 1)})")
+    if found.left_out:
+        names = few([f"{Path(path).relative_to(root)}/" for path in found.left_out])
+        lines.append(f"left out: {names}, which holds results or belongs to another program")
+    return lines
 
 
 def hidden_images(path: Path) -> list[str]:

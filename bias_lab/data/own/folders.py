@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bias_lab.data.own import labels, layouts
-from bias_lab.data.own.files import JUNK, Found, hidden_images, is_image, is_results, walk
+from bias_lab.data.own.files import JUNK, Found, hidden_images, is_image, is_results, is_text, left_out, walk
 from bias_lab.data.own.items import Item, Listing, few
 from bias_lab.data.readers.decoding import Reference
 from bias_lab.errors import UserError, plural
@@ -31,14 +31,12 @@ def read(root: Path, out: Path | None) -> Listing:
     listed = Listing("folder")
     folders = _folders(root, root, out, listed)
     if not folders:
-        raise UserError(
-            f"{root} holds no class folders", "each class needs one folder with its images", _loose(root)
-        )
+        raise UserError(f"{root} holds no class folders", "each class needs one folder with its images", _loose(root))
     splits = layouts.split_folders(root, folders, listed.warnings)
     _report_beside(root, folders, splits, listed)
-    parts = {
-        split: layouts.inside_split(root, split, folder, listed.warnings) for split, folder in splits.items()
-    } or {"": root}
+    parts = {split: layouts.inside_split(root, split, folder, listed.warnings) for split, folder in splits.items()} or {
+        "": root
+    }
     written: list[tuple[str, str]] = []
     for split, part in parts.items():
         inner = folders if part == root else _folders(root, part, out, listed)
@@ -103,7 +101,9 @@ def _report_beside(root: Path, folders: Sequence[Path], splits: dict[str, Path],
         listed.warnings.append(f"next to {splits['train'].name}/, these are left out: {', '.join(others)}")
     _report_loose(root, root, listed)
     if tables := [p.name for p in sorted(root.iterdir()) if p.suffix in (".csv", ".tsv", ".parquet") and p.is_file()]:
-        listed.warnings.append(f"not read, next to the class folders: {few(tables)} (give its path to --data to use it)")
+        listed.warnings.append(
+            f"not read, next to the class folders: {few(tables)} (give its path to --data to use it)"
+        )
 
 
 def _report_loose(root: Path, part: Path, listed: Listing) -> None:
@@ -145,13 +145,16 @@ def _classes(
             raise UserError(f"class folder {inside} holds no images", hint, "fill or remove it")
         for file, linked in walked.images:
             name = inside + file[len(str(folder)) :]
-            if not _is_text(name):
+            if not is_text(name):
                 listed.bad[ascii(name).strip("'")] = "a name that is not UTF-8"
             elif linked and not Path(file).resolve().is_relative_to(real):
                 listed.bad[name] = "a link out of the folder"
             else:
                 listed.items.append(Item(Reference(file), split, label, name))
-        _report_left_out(listed, root, inside, walked)
+        if walked.other:
+            what = f"left out: {plural(walked.other, 'file')} without the ending of an image"
+            listed.warnings.append(f"{inside}: {what}")
+        listed.warnings += left_out(root, walked)
     listed.warnings += layouts.check_inside_classes(root, found)
     listed.warnings += layouts.check_masks(root, found)
     return written
@@ -159,7 +162,7 @@ def _classes(
 
 def class_name(folder: Path, root: Path) -> str:
     """Return the class that a folder's name says. Raises UserError if it says none, or is not UTF-8."""
-    if not _is_text(folder.name):
+    if not is_text(folder.name):
         shown = ascii(os.fsencode(folder.name))[2:-1]
         raise UserError(f"the name of the folder {shown} in {root} is not UTF-8", remedy="rename the folder")
     name = labels.clean(folder.name)
@@ -167,21 +170,3 @@ def class_name(folder: Path, root: Path) -> str:
         what = f"the class folder '{folder.relative_to(root)}' is called like a missing label"
         raise UserError(what, remedy="rename it, or remove it")
     return name
-
-
-def _is_text(name: str) -> bool:
-    """Return whether a file's name can be written as UTF-8."""
-    return name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name)
-
-
-def _report_left_out(listed: Listing, root: Path, inside: str, walked: Found) -> None:
-    if walked.other:
-        what = f"left out: {plural(walked.other, 'file')} without the ending of an image"
-        listed.warnings.append(f"{inside}: {what}")
-    if walked.hidden:
-        first = Path(walked.hidden[0]).relative_to(root)
-        what = f"left out: {plural(len(walked.hidden), 'image')} whose name, or folder's name, begins with a dot"
-        listed.warnings.append(f"{inside}: {what} ({first}{', …' if len(walked.hidden) > 1 else ''})")
-    if walked.left_out:
-        names = few([str(Path(path).relative_to(root)) for path in walked.left_out])
-        listed.warnings.append(f"left out: {names}, which holds results or belongs to another program")

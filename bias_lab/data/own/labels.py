@@ -21,8 +21,8 @@ from bias_lab.errors import UserError
 MISSING = frozenset({"", "nan", "<na>", "nat"})  # what the text of a missing value looks like
 DOUBTFUL = frozenset({"none", "null", "na", "n/a"})  # may be a class, or the text of a missing value
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"  # characters of no width, which `str.strip` leaves
-WHOLE = re.compile(r"[+-]?[0-9]+")
-WHOLE_AS_FLOAT = re.compile(r"([+-]?[0-9]+)\.0*")
+WHOLE = re.compile(r"[+-]?[0-9]{1,300}")
+WHOLE_AS_FLOAT = re.compile(r"([+-]?[0-9]{1,300})\.0*")
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 SHOWN = 5  # pairs of near-equal names that are shown
 
@@ -140,7 +140,9 @@ def near_equal(classes: Sequence[str]) -> list[str]:
     if groups:
         shown = "; ".join(" and ".join(f"'{name}'" for name in names) for names in groups[:SHOWN])
         more = f", and {len(groups) - SHOWN} more such groups" if len(groups) > SHOWN else ""
-        lines.append(f"nearly equal class names, which are kept apart: {shown}{more}; rename them if they are one class")
+        lines.append(
+            f"nearly equal class names, which are kept apart: {shown}{more}; rename them if they are one class"
+        )
     if doubtful := [name for name in classes if name.casefold() in DOUBTFUL]:
         lines.append(f"the class '{doubtful[0]}' may be the text of a missing label; rename it, or remove its images")
     return lines

@@ -27,9 +27,9 @@ def split_folders(root: Path, folders: Sequence[Path], out: list[str]) -> dict[s
     A plain split word (`train`) counts before a longer name (`train_images`). Raises UserError if two folders name one
     split, if folds stand there, and if the folders that are named like splits cannot be read as such.
     """
-    if folds := [folder.name for folder in folders if split_words.is_fold(folder.name)][:4]:
-        if len(folds) > 1:
-            raise _folds(root, folds)
+    folds = [folder.name for folder in folders if split_words.is_fold(folder.name)]
+    if len(folds) > 1:
+        raise _folds(root, folds)
     said = {folder: split_words.split_of(folder.name) for folder in folders}
     splits: dict[str, Path] = {}
     for exact in (True, False):
@@ -48,12 +48,14 @@ def split_folders(root: Path, folders: Sequence[Path], out: list[str]) -> dict[s
             f"{root} has {' and '.join(p.name + '/' for p in splits.values())} and no train/",
             remedy=f"put the images to train on into train/, one folder a class; {AS_CLASSES}",
         )
-    for split, folder in splits.items():
+    for split, folder in sorted(splits.items(), key=lambda item: item[0] != "train"):
         if not subfolders(folder):
+            loose = any(is_image(p.name) for p in folder.iterdir())
+            unlabelled = "" if split == "train" else "move it elsewhere if its images have no labels; "
             raise UserError(
                 f"{folder} holds no class folders, and its name is that of a split",
                 f"each class needs one folder with its images, as {folder.name}/CLASS/",
-                AS_CLASSES if any(is_image(p.name) for p in folder.iterdir()) else "",
+                unlabelled + AS_CLASSES if loose else "",
             )
         if folder.name != split and not split_words.is_exact(folder.name):
             out.append(f"{folder.name}/ is read as the split '{split}'")
@@ -112,11 +114,11 @@ def check_inside_classes(root: Path, found: dict[Path, Found]) -> list[str]:
         whole = [folder for folder, names in splits.items() if names == by_class[folder] and len(names) > 1]
         if every or whole:
             folder = whole[0] if whole else next(iter(splits))
-            inner = sorted(splits[folder])
+            said = sorted(splits[folder])
             raise UserError(
-                f"the class folder {folder.relative_to(root)} holds {few([name + '/' for name in inner])}, which are "
+                f"the class folder {folder.relative_to(root)} holds {few([name + '/' for name in said])}, which are "
                 "names of splits",
-                f"put the split above the class, as {inner[0]}/{folder.name}/",
+                f"put the split above the class, as {said[0]}/{folder.name}/",
                 "or give a table with the columns path, label and split",
             )
     nested = {folder: sorted(walked.folders) for folder, walked in found.items() if walked.folders}

@@ -89,7 +89,9 @@ def _image_column(name: str, schema: Any, notes: list[str]) -> str:
         raise UserError(
             f"{name} has several columns of images: {', '.join(there)}", remedy="call the one that counts 'image'"
         )
-    if others := [column for column in [*there, *(["path"] if "path" in schema.names and chosen else [])] if column != chosen]:
+    if others := [
+        column for column in [*there, *(["path"] if "path" in schema.names and chosen else [])] if column != chosen
+    ]:
         notes.append(f"{name}: the images are read from the column '{chosen}', and not from {', '.join(others)}")
     return chosen
 

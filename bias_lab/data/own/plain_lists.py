@@ -20,7 +20,7 @@ from bias_lab.data.own.items import few
 from bias_lab.data.own.text_tables import lines_of
 from bias_lab.errors import UserError
 
-DIGITS = re.compile(r"[0-9]+")
+DIGITS = re.compile(r"[0-9]{1,18}")
 SEPARATORS = re.compile(r"\s*[\t,]\s*|\s+")
 
 
@@ -70,9 +70,7 @@ def order(path: Path, rows: pd.DataFrame, known: Known) -> list[int]:
     return found
 
 
-def _match(
-    text: str, where: str, places: "_Places", numbers: dict[str, int], known: Known
-) -> tuple[str, str, int]:
+def _match(text: str, where: str, places: "_Places", numbers: dict[str, int], known: Known) -> tuple[str, str, int]:
     """Return the file name, the label and the index of a line: the longest label that is a class, with its image."""
     cuts = list(_cuts(text))
     fitting = [(name, label) for name, label in cuts if _class_of(label, numbers) >= 0]
@@ -92,7 +90,10 @@ def _cuts(text: str) -> Iterator[tuple[str, str]]:
     """Yield (file name, label) for each way to read a line, the longest label first."""
     if '"' in text:
         for delimiter in ",\t ":
-            fields = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
+            try:
+                fields = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
+            except csv.Error:
+                fields = []
             if len(fields) == 2 and all(fields):
                 yield fields[0].strip(), fields[1].strip()
     for cut in SEPARATORS.finditer(text):
@@ -141,4 +142,5 @@ class _Places:
             return [self.whole[path]]
         if path in self.tails:
             return self.tails[path]
-        return self.stems.get("/".join([*parts[:-1], Path(parts[-1]).stem]), [])
+        without = "/".join([*parts[:-1], Path(parts[-1]).stem])
+        return self.stems.get(path) or self.stems.get(without) or []

@@ -30,7 +30,9 @@ FILLERS = frozenset(
     "for a b c ilsvrc coco voc imagenet".split()
 )
 JOINED = re.compile(r"^(train|training|trn|val|valid|validation|test|testing)(set|data|images|imgs|img|split)$")
-FOLD = re.compile(r"^(k?[-_ ]?folds?|cv|split|crossval|cross[-_ ]?validation)[-_ ]*(\d+|[a-e])$|^\d+[-_ ]?folds?$", re.I)
+FOLD = re.compile(
+    r"^(k?[-_ ]?folds?|cv|split|crossval|cross[-_ ]?validation)[-_ ]*(\d+|[a-e])$|^\d+[-_ ]?folds?$", re.I
+)
 
 
 def words(name: str) -> list[str]:

@@ -83,7 +83,9 @@ def _name(row: Row, classes: Sequence[str]) -> str:
     assert isinstance(number, int)
     if not 0 <= number < len(classes):
         remedy = "leave such rows out: -1 stands for an image without a label" if number == -1 else "correct the label"
-        raise UserError(f"{row.where}: the label {number} is none of the {len(classes)} classes of its file", "", remedy)
+        raise UserError(
+            f"{row.where}: the label {number} is none of the {len(classes)} classes of its file", "", remedy
+        )
     return classes[number]
 
 
@@ -203,5 +205,5 @@ def _distinct(rows: Sequence[Row]) -> tuple[list[Item], list[str]]:
         items.append(Item(each.reference, each.split, name, each.name))
     if not repeats:
         return items, []
-    count = plural(len(repeats), "row")
-    return items, [f"each image counts once: {count} repeat an earlier one of the same split ({few(repeats)})"]
+    count = plural(len(repeats), "repeated row")
+    return items, [f"each image counts once a split: {count} left out ({few(repeats)})"]

@@ -72,16 +72,18 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     if blocks and draw >= blocks:
         raise UserError(f"draw {draw} is none of {blocks} blocks", f"0 to {blocks - 1}")
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
-    counts = subsets.block_counts(counts, blocks, draw)
+    counts = subsets.block_counts(counts, blocks, draw, images.classes)
     part = f"block {draw} of {images.dataset}" if blocks else images.dataset
     sizes = sizes or (sum(counts),)
     for size in sizes:
         if size > sum(counts):
             raise UserError(f"size {size} exceeds the {sum(counts)} images of {part}")
         if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
-            raise UserError(f"size {size} leaves a class without an image", f"the smallest size that works is {least}")
+            empty = size if balanced else subsets.left_out(counts, size)  # balanced: the classes take turns
+            name = subsets.name_of(empty, images.classes)
+            raise UserError(f"size {size} leaves {name} without an image", f"the smallest size that works is {least}")
         if balanced:
-            subsets.check_balanced(counts, size)
+            subsets.check_balanced(counts, size, images.classes)
     order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
     table = pd.DataFrame(
         {
@@ -145,7 +147,9 @@ def use(path: Path, images: Pool, *, folder: Path) -> Used:
     if about or "content_hash" in rows:
         order = _by_content(path, rows, images, [str(name) for name in about.get("classes", ())])
     else:
-        order = plain_lists.order(path, rows, plain_lists.Known(images.dataset, images.classes, images.labels, images.names))
+        order = plain_lists.order(
+            path, rows, plain_lists.Known(images.dataset, images.classes, images.labels, images.names)
+        )
     _check_distinct(path, order, images)
     hasher = hashlib.blake2b(images.fingerprint.encode(), digest_size=8)
     hasher.update(np.asarray(order, "<i8").tobytes())

@@ -54,10 +54,9 @@ def test_a_folder_called_like_an_image_is_listed_as_one_so_that_it_is_refused(tm
 
 
 def test_tables_named_by_their_splits_win_over_folders_beside_them(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"path": ["x.png", "y.png"], "label": [1, 0]})
-    rows.to_parquet(tmp_path / "train-00000-of-00002.parquet")
-    rows.to_parquet(tmp_path / "train-00001-of-00002.parquet")
-    rows.to_parquet(tmp_path / "validation.parquet")
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation"):
+        rows = pd.DataFrame({"path": [f"{name}_x.png", f"{name}_y.png"], "label": [1, 0]})
+        rows.to_parquet(tmp_path / f"{name}.parquet")
     touch(tmp_path, "sample/a/1.png")
     listed = listing(tmp_path)
     assert [item.split for item in listed.items] == ["train"] * 4 + ["val"] * 2

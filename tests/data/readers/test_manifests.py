@@ -125,7 +125,7 @@ def test_balanced_manifests_have_equal_counts(tmp_path: Path) -> None:
     write(tmp_path / "m.parquet", images(), (16,), draw=0, balanced=True)
     assert np.bincount(read(tmp_path / "m.parquet")[0]["label"]).tolist() == [4, 4, 4, 4]
     with pytest.raises(
-        UserError, match="size 17 can't be balanced: class 3 has 4 images; the largest balanced size is 16"
+        UserError, match="size 17 can't be balanced: class 'd' has 4 images; the largest balanced size is 16"
     ):
         write(tmp_path / "n.parquet", images(), (8, 17), draw=0, balanced=True)
     assert not (tmp_path / "n.parquet").exists()
