@@ -197,9 +197,10 @@ def _by_content(path: Path, rows: pd.DataFrame, images: Pool, classes: Sequence[
             continue
         matching = [place for place in places if images.labels[place] == label]
         if not matching:
+            theirs, mine = _called(given, classes), _called(int(images.labels[places[0]]), images.classes)
             raise UserError(
-                f"{path}: image {mark} has label {given}, but in {images.dataset} it has {images.labels[places[0]]}",
-                remedy="check that the classes are numbered alike",
+                f"{path}: image {mark} has label {theirs}, but in {images.dataset} it has {mine}",
+                remedy="check that the classes have the same names, or are numbered alike",
             )
         order.append(index if index in matching else matching[0])  # of two equal images, its own if possible
         taken.add(order[-1])
@@ -209,3 +210,9 @@ def _by_content(path: Path, rows: pd.DataFrame, images: Pool, classes: Sequence[
             remedy="check whether it was made from other images, or from a test split",
         )
     return order
+
+
+def _called(number: Any, classes: Sequence[str]) -> str:
+    """Return a label with the name of its class, if that is known."""
+    known = isinstance(number, int | np.integer) and 0 <= number < len(classes)
+    return f"{number} ('{classes[int(number)]}')" if known else f"{number}"

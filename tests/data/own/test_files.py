@@ -16,7 +16,11 @@ def touch(root: Path, *names: str) -> Path:
 
 def test_a_walk_finds_images_at_any_depth_in_order(tmp_path: Path) -> None:
     found = walk(touch(tmp_path, "b/2.png", "a.JPG", "b/c/1.webp", "notes.txt"), None)
-    assert [Path(path).relative_to(tmp_path).as_posix() for path, _ in found.images] == ["a.JPG", "b/2.png", "b/c/1.webp"]
+    assert [Path(path).relative_to(tmp_path).as_posix() for path, _ in found.images] == [
+        "a.JPG",
+        "b/2.png",
+        "b/c/1.webp",
+    ]
     assert (found.folders, found.other) == ({"b", "b/c"}, 1)
 
 

@@ -100,9 +100,7 @@ def test_splits_inside_classes_are_refused(tmp_path: Path, names: list[str]) -> 
 
 def test_other_subfolders_are_said(tmp_path: Path) -> None:
     touch(tmp_path, "cat/front/1.png", "cat/side/2.png", "dog/front/3.png", "cow/4.png")
-    assert inside(tmp_path) == [
-        "images in subfolders count for the class folder above them: front, side (in cat, dog)"
-    ]
+    assert inside(tmp_path) == ["images in subfolders count for the class folder above them: front, side (in cat, dog)"]
     touch(tmp_path / "b", "vehicles/train/1.png", "vehicles/bus/2.png", "pets/3.png")
     assert "bus, train (in vehicles)" in inside(tmp_path / "b")[0]
 
@@ -129,7 +127,9 @@ def test_images_and_their_masks_are_refused(tmp_path: Path, images: str, other: 
 
 
 def test_masks_beside_images_are_said(tmp_path: Path) -> None:
-    touch(tmp_path, "benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png", "normal/1.png")
+    touch(
+        tmp_path, "benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png", "normal/1.png"
+    )
     assert masks(tmp_path) == [
         "benign: 2 files may be masks of the images beside them, and are read as images (benign (1)_mask.png, …)"
     ]

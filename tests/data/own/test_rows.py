@@ -20,7 +20,8 @@ def test_a_label_of_another_type_names_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "split"), [("Train", "train"), (" validation ", "val"), ("test2017", "test"), (None, ""), (float("nan"), "")]
+    ("word", "split"),
+    [("Train", "train"), (" validation ", "val"), ("test2017", "test"), (None, ""), (float("nan"), "")],
 )
 def test_split_words(word: object, split: str) -> None:
     assert row(Reference("x.png"), 1, word, "a", "x.png").split == split
@@ -45,7 +46,9 @@ def test_backslashes_are_slashes_where_that_is_a_file(tmp_path: Path) -> None:
     assert part.converted == 1
 
 
-@pytest.mark.parametrize(("path", "words"), [(None, "no path"), (" ", "no path"), (3, "type int"), ("a\0b", "zero byte")])
+@pytest.mark.parametrize(
+    ("path", "words"), [(None, "no path"), (" ", "no path"), (3, "type int"), ("a\0b", "zero byte")]
+)
 def test_what_is_no_path(path: object, words: str) -> None:
     with pytest.raises(UserError, match=words):
         image_path(Path(), path, "a row 1", Part("a"))

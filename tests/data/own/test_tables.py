@@ -68,7 +68,10 @@ def test_one_is_one_class_in_every_file(tmp_path: Path) -> None:
 
 SHARDS = [
     (["train-00000-of-00002", "test-00000-of-00001"], "1 of 2 shards is missing: train-00001-of-00002"),
-    (["train-00001-of-00003", "test-00000-of-00001"], "2 of 3 shards are missing: train-00000-of-00003, train-00002-of"),
+    (
+        ["train-00001-of-00003", "test-00000-of-00001"],
+        "2 of 3 shards are missing: train-00000-of-00003, train-00002-of",
+    ),
     (["train_2_of_3", "train_3_of_3"], "1 of 3 shards is missing: train_1_of_3"),
     (["train-00000-of-00002", "train-00001-of-00003"], "belong to several tables"),
     (["train-00000-of-00001", "train"], "there is train.parquet beside its shards"),
