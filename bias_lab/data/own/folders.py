@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bias_lab.data.own import labels, layouts
+from bias_lab.data.own import labels, layouts, split_words
 from bias_lab.data.own.files import JUNK, Found, hidden_images, is_image, is_results, is_text, left_out, walk
 from bias_lab.data.own.items import Item, Listing, few
 from bias_lab.data.readers.decoding import Reference
@@ -47,7 +47,7 @@ def read(root: Path, out: Path | None) -> Listing:
     listed.classes = sorted(names)
     listed.warnings += labels.spellings(written)
     if len(names) == 1:
-        listed.hint = _one_level_down(parts)
+        listed.hint = _one_level_down(parts) or _tables_beside(root)
     return listed
 
 
@@ -100,10 +100,21 @@ def _report_beside(root: Path, folders: Sequence[Path], splits: dict[str, Path],
     if splits and (others := [p.name for p in folders if p not in splits.values()]):
         listed.warnings.append(f"next to {splits['train'].name}/, these are left out: {', '.join(others)}")
     _report_loose(root, root, listed)
-    if tables := [p.name for p in sorted(root.iterdir()) if p.suffix in (".csv", ".tsv", ".parquet") and p.is_file()]:
-        listed.warnings.append(
-            f"not read, next to the class folders: {few(tables)} (give its path to --data to use it)"
-        )
+    if unread := [p.name for p in sorted(root.iterdir()) if p.is_file() and _may_say_splits(p)]:
+        listed.warnings.append(f"not read, next to the class folders: {few(unread)}")
+
+
+def _may_say_splits(file: Path) -> bool:
+    """Return whether a file is a table, or a list whose name says a split: labels.csv, train.txt."""
+    if file.suffix in (".txt", ".json", ".jsonl", ".lst"):
+        return bool(split_words.splits_in(file.stem))
+    return file.suffix in (".csv", ".tsv", ".parquet") and not file.name.startswith(".")
+
+
+def _tables_beside(root: Path) -> str:
+    """Return a hint on a table that lies beside the one class folder."""
+    found = [p for p in sorted(root.iterdir()) if p.suffix in (".csv", ".tsv")]
+    return f"if {found[0].name} has the labels, give --data {found[0]}" if found else ""
 
 
 def _report_loose(root: Path, part: Path, listed: Listing) -> None:

@@ -155,7 +155,8 @@ def spellings(written: Iterable[tuple[str, str]]) -> list[str]:
     """
     ways: dict[str, set[str]] = {}
     for name, text in written:
-        ways.setdefault(name, set()).add(text)
+        whole = WHOLE_AS_FLOAT.fullmatch(text)
+        ways.setdefault(name, set()).add(whole[1] if whole else text)
     return [
         f"the class '{name}' is written in {len(texts)} ways, which are read as one name: "
         + ", ".join(ascii(text) for text in sorted(texts))

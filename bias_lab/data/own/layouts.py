@@ -30,7 +30,8 @@ def split_folders(root: Path, folders: Sequence[Path], out: list[str]) -> dict[s
     folds = [folder.name for folder in folders if split_words.is_fold(folder.name)]
     if len(folds) > 1:
         raise _folds(root, folds)
-    said = {folder: split_words.split_of(folder.name) for folder in folders}
+    words = split_words.among(folder.name for folder in folders)
+    said = {folder: words.get(folder.name, "") for folder in folders}
     splits: dict[str, Path] = {}
     for exact in (True, False):
         taken = set() if exact else set(splits)
@@ -73,13 +74,15 @@ def inside_split(root: Path, split: str, folder: Path, out: list[str]) -> Path:
     Raises UserError if its folders are named like splits or folds and hold folders themselves.
     """
     inner = subfolders(folder)
-    if len(inner) == 1 and split_words.split_of(inner[0].name) == split and subfolders(inner[0]):
+    again = len(inner) == 1 and (inner[0].name == folder.name or split_words.split_of(inner[0].name) == split)
+    if again and subfolders(inner[0]):
         out.append(f"{inner[0].relative_to(root)}/ is read as the split '{split}'")
         return inside_split(root, split, inner[0], out)
     folds = [each.name for each in inner if split_words.is_fold(each.name)]
     if len(folds) > 1:
         raise _folds(folder, folds)
-    if inner and all(split_words.split_of(each.name) and subfolders(each) for each in inner):
+    words = split_words.among(each.name for each in inner)
+    if inner and all(each.name in words and subfolders(each) for each in inner):
         raise UserError(
             f"{folder} holds {few([each.name + '/' for each in inner])}, which are names of splits inside a split",
             remedy="move them beside one another, as train/CLASS and test/CLASS",
@@ -109,16 +112,17 @@ def check_inside_classes(root: Path, found: dict[Path, Found]) -> list[str]:
             for depth, name in enumerate(Path(inner).parts):
                 depths.setdefault(depth, {}).setdefault(folder, set()).add(name)
     for by_class in depths.values():
-        splits = {folder: {n for n in names if split_words.says_a_split(n)} for folder, names in by_class.items()}
+        splits = {folder: split_words.splits_and_folds(names) for folder, names in by_class.items()}
         every = len(by_class) == len(found) and all(splits.values())
         whole = [folder for folder, names in splits.items() if names == by_class[folder] and len(names) > 1]
         if every or whole:
             folder = whole[0] if whole else next(iter(splits))
             said = sorted(splits[folder])
+            above = f"put the split above the class, as {said[0]}/{folder.name}/"
             raise UserError(
                 f"the class folder {folder.relative_to(root)} holds {few([name + '/' for name in said])}, which are "
                 "names of splits",
-                f"put the split above the class, as {said[0]}/{folder.name}/",
+                f"give --data {folder}" if len(found) == 1 else above,
                 "or give a table with the columns path, label and split",
             )
     nested = {folder: sorted(walked.folders) for folder, walked in found.items() if walked.folders}

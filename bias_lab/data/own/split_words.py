@@ -6,6 +6,8 @@ and all others are words without a meaning of their own, like `set` or `images`.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
 
 SPLITS = {  # the word in a folder or table → train, val or test
     "train": "train",
@@ -62,6 +64,27 @@ def split_of(name: str) -> str:
     return splits.pop() if len(splits) == 1 and not rest else ""
 
 
+def among(names: Iterable[str]) -> dict[str, str]:
+    """Return name → split of the names in one folder that say a split, alone or beside one another.
+
+    Names that differ in their split word alone say splits too, whatever else they say: `pets_train` and `pets_test`.
+
+    >>> among(["pets_train", "pets_test", "steam_train", "val"])
+    {'val': 'val', 'pets_train': 'train', 'pets_test': 'test'}
+    """
+    names = list(names)
+    said = {name: split for name in names if (split := split_of(name))}
+    alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for name in names:
+        splits = splits_in(name)
+        if name not in said and len(splits) == 1:
+            alike[tuple(part for part in words(name) if part not in SPLITS)][name] = splits.pop()
+    for group in alike.values():
+        if len(set(group.values())) > 1:
+            said |= group
+    return said
+
+
 def is_exact(name: str) -> bool:
     """Return whether a name is one of the usual split words and nothing else, in any case."""
     return name.strip().casefold() in EXACT
@@ -85,6 +108,7 @@ def is_fold(name: str) -> bool:
     return FOLD.match(name.strip()) is not None
 
 
-def says_a_split(name: str) -> bool:
-    """Return whether a name is that of a split or of a fold."""
-    return bool(split_of(name)) or is_fold(name)
+def splits_and_folds(names: Iterable[str]) -> set[str]:
+    """Return the names in one folder that are those of splits or folds."""
+    names = list(names)
+    return {*among(names), *(name for name in names if is_fold(name))}

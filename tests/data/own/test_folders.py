@@ -31,6 +31,19 @@ def test_a_doubled_split_is_read_and_said(tmp_path: Path) -> None:
     assert "next to seg_train/, these are left out: seg_pred" in listed.warnings
 
 
+def test_names_that_differ_in_their_split_word_alone_are_splits(tmp_path: Path) -> None:
+    names = [f"asl_{s}/asl_{s}/{c}/1.png" for s in ("train", "test") for c in ("A", "B")]
+    listed = folders.read(touch(tmp_path, *names), None)
+    assert sorted((item.split, item.label) for item in listed.items) == [
+        (split, name) for split in ("test", "train") for name in ("A", "B")
+    ]
+
+
+def test_a_table_beside_the_one_class_folder_gives_a_hint(tmp_path: Path) -> None:
+    listed = folders.read(touch(tmp_path, "img/1.png", "labels.csv"), None)
+    assert listed.hint == f"if labels.csv has the labels, give --data {tmp_path / 'labels.csv'}"
+
+
 def test_classes_called_train_and_test_work_below_a_split(tmp_path: Path) -> None:
     names = [f"{split}/{name}/1.png" for split in ("train", "test") for name in ("train", "test", "bus")]
     listed = folders.read(touch(tmp_path / "a", *names), None)
@@ -53,14 +66,14 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     touch(
         tmp_path, "train/a/1.png", "train/b/1.png", "train/loose.png", "labels.csv", "train/.c/1.png", "train/a/.2.png"
     )
-    touch(tmp_path, "__MACOSX/a/1.png", "train/a/x.txt")
+    touch(tmp_path, "__MACOSX/a/1.png", "train/a/x.txt", "train/.c/1.png", "train/a/.2.png")
     assert set(folders.read(tmp_path, None).warnings) == {
         "left out: __MACOSX/, which another program made",
         "left out next to the class folders in train/: 1 image (loose.png)",
         "left out: train/.c/ with 1 image; its name begins with a dot",
         "left out: 1 image whose name, or folder's name, begins with a dot (train/a/.2.png)",
         "train/a: left out: 1 file without the ending of an image",
-        "not read, next to the class folders: labels.csv (give its path to --data to use it)",
+        "not read, next to the class folders: labels.csv, train.txt",
     }
 
 

@@ -83,7 +83,7 @@ def test_a_name_that_may_be_a_missing_label_is_said() -> None:
 
 
 def test_a_name_in_two_spellings_is_said() -> None:
-    assert labels.spellings([("1", "01"), ("1", "1"), ("2", "2")]) == [
+    assert labels.spellings([("1", "01"), ("1", "1"), ("2", "2"), ("2", "2.0")]) == [
         "the class '1' is written in 2 ways, which are read as one name: '01', '1'"
     ]
 

@@ -89,12 +89,19 @@ def inside(root: Path) -> list[str]:
         ["cat/train/1.png", "cat/val/2.png", "dog/3.png"],
         ["cat/images/train/1.png", "dog/images/training_set/1.png"],
         ["cat/fold1/1.png", "dog/fold2/1.png"],
+        ["cat/cat_train/1.png", "cat/cat_test/1.png", "dog/dog_train/1.png", "dog/dog_test/1.png"],
         ["cat/1.png", "cat/test/1.png", "dog/1.png", "dog/test/1.png"],
     ],
 )
 def test_splits_inside_classes_are_refused(tmp_path: Path, names: list[str]) -> None:
     touch(tmp_path, *names)
     with pytest.raises(UserError, match="names of splits; put the split above the class, as .*; or give a table"):
+        inside(tmp_path)
+
+
+def test_one_folder_above_the_splits_says_what_to_give(tmp_path: Path) -> None:
+    touch(tmp_path, "data/train/a/1.png", "data/test/a/2.png")
+    with pytest.raises(UserError, match=f"names of splits; give --data {tmp_path / 'data'}"):
         inside(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bias_lab.data.own.split_words import is_exact, is_fold, says_a_split, split_of, splits_in
+from bias_lab.data.own.split_words import among, is_exact, is_fold, split_of, splits_and_folds, splits_in
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from bias_lab.data.own.split_words import is_exact, is_fold, says_a_split, split
 )
 def test_public_split_words_in_their_many_forms(split: str, names: str) -> None:
     assert {name: split_of(name) for name in names.split()} == dict.fromkeys(names.split(), split)
-    assert all(says_a_split(name) for name in names.split())
+    assert splits_and_folds(names.split()) == set(names.split())
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,9 @@ def test_folds() -> None:
 def test_plain_words_are_exact_in_any_case() -> None:
     assert is_exact("Train")
     assert not is_exact("training_set")
+
+
+def test_names_that_differ_in_their_split_word_alone_say_splits() -> None:
+    assert among(["asl_train", "asl_test", "steam_train"]) == {"asl_train": "train", "asl_test": "test"}
+    assert among(["steam_train", "test_tube"]) == {}
+    assert splits_and_folds(["fold1", "cat", "cat_train", "cat_val"]) == {"fold1", "cat_train", "cat_val"}
