@@ -70,3 +70,16 @@ def test_bad_images_are_named_or_left_out(tmp_path: Path) -> None:
 def test_no_images_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no images to pretrain on"):
         unlabelled.index(tmp_path, folder=tmp_path)
+
+
+def test_results_and_hidden_images_are_left_out_and_said(tmp_path: Path) -> None:
+    there = fill(tmp_path / "photos")
+    good, _ = unlabelled.index(there, folder=tmp_path / "out")
+    fill(there / "results" / "figures")
+    (there / ".cache.png").write_bytes(b"")
+    again, place = unlabelled.index(there, folder=there / "results")
+    assert again == good
+    assert place["notes"] == [
+        "left out: 1 image whose name, or folder's name, begins with a dot (.cache.png)",
+        "left out: results/, which holds results or belongs to another program",
+    ]

@@ -63,9 +63,7 @@ def test_a_class_in_two_unicode_forms_is_one(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "train/a/1.png", "train/b/1.png", "train/loose.png", "labels.csv", "train/.c/1.png", "train/a/.2.png"
-    )
+    touch(tmp_path, "train/a/1.png", "train/b/1.png", "train/loose.png", "labels.csv", "train.txt", "notes.txt")
     touch(tmp_path, "__MACOSX/a/1.png", "train/a/x.txt", "train/.c/1.png", "train/a/.2.png")
     assert set(folders.read(tmp_path, None).warnings) == {
         "left out: __MACOSX/, which another program made",
