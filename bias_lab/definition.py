@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import OPTIMIZERS, TASKS
+from bias_lab.catalogue import OPTIMIZERS, TASKS, parse_priors
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -32,7 +32,7 @@ RANGES: list[
             "it must be 0 or more",
         ),
         ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
-        ("samples_seen batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
+        ("batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
         ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),
         ("warmup erasing resized_crop", lambda value: 0 <= value <= 1, "is outside [0, 1]", ""),
@@ -66,6 +66,7 @@ class Run:
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
     intervention: str = ""  # empty, or e.g. `permute_pixels`
+    priors: str = ""  # options of the backbone (catalogue/priors.py), sorted and joined by `+`
     budget: float = 1.0  # factor on samples_seen
     # the labelled images
     balanced: bool = False  # equal counts a class instead of proportional
@@ -76,7 +77,7 @@ class Run:
     # the training
     recipe: str = "plain"  # the name of the settings below, with `+FIELD=VALUE` for what --set changed
     optimizer: str = "adamw"  # a name of catalogue/optimizers.py
-    samples_seen: int = 16_000  # images seen in all
+    samples_seen: int | None = 16_000  # images seen in all (None: the settled budget of tuned.json)
     batch_size: int = 32
     learning_rate: float | None = None  # None: the tuned one (tuned.json), filled in by planning
     weight_decay: float = 0.05
@@ -116,10 +117,14 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        parse_priors(self.priors)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:
             self._check_blocks()
+        least = 0 if TASKS[self.task].pretrains else 1  # a pretraining of no steps is a control
+        if self.samples_seen is not None and self.samples_seen < least:
+            raise UserError(f"samples_seen {self.samples_seen} is below {least}")
         if self.manifest and self.drop_duplicates and not self.dataset.startswith(("folder:", "table:")):
             # duplicates in a user's own images leave the pool when it is indexed, before the manifest is compared
             what = f"a manifest numbers all images of {self.dataset}, but drop_duplicates leaves some out"
@@ -146,14 +151,40 @@ RECIPES: dict[str, dict[str, Any]] = {  # name → the fields it sets. `plain` k
 }
 
 
+TUNED = "tuned"  # stands for the recipe that the hold-out preferred until planning has filled it in
+
+
 def recipe(name: str) -> dict[str, Any]:
     """Return the fields that a recipe sets, with its name: `replace(run, **recipe("strong"))`.
 
-    Raises UserError for an unknown name.
+    `tuned` sets no other field, since planning replaces it. Raises UserError for an unknown name.
     """
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    return {"recipe": name, **RECIPES[name]}
+    if name not in (*RECIPES, TUNED):
+        raise unknown("recipe", name, (*RECIPES, TUNED))
+    return {"recipe": name, **RECIPES.get(name, {})}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """How tuning searches for a learning rate and a settled budget (planning/ladder.py).
+
+    first: images seen at the smallest budget, where every learning rate is tried. cap: the largest budget.
+    replicates: tuning replicates of the budgets that decide. rates: the grid of learning rates.
+    """
+
+    first: int = 16_000
+    cap: int = 256_000
+    replicates: int = 3
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.cap:
+            raise UserError(f"a ladder from {self.first} to {self.cap} images has no rung", "first may not exceed cap")
+        if self.replicates < 1 or not self.rates or min(self.rates) <= 0:
+            raise UserError("a ladder needs at least one replicate and learning rates above 0")
+
+
+LADDER = Ladder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +194,7 @@ class Experiment:
     question: str
     runs: tuple[Run, ...]
     note: str = ""  # a sentence for the reader of the report
+    ladder: Ladder = LADDER  # how tuning searches where a run's learning rate or budget is open
 
     def __post_init__(self) -> None:
         seen: dict[str, Run] = {}
@@ -273,6 +305,13 @@ def pretrains(run: Run) -> bool:
     return TASKS[run.task].pretrains
 
 
+def images_seen(run: Run) -> float:
+    """Return the number of images that a run sees. Raises ValueError while its settled budget is not filled in."""
+    if run.samples_seen is None:
+        raise ValueError("planning fills in the settled budget before a run is carried out")
+    return run.samples_seen * run.budget
+
+
 def steps(run: Run) -> int:
-    """Return the number of optimizer steps: the images seen in batches, rounded up."""
-    return math.ceil(run.samples_seen * run.budget / run.batch_size)
+    """Return the number of optimizer steps: the images seen in batches, rounded up. Raises as `images_seen`."""
+    return math.ceil(images_seen(run) / run.batch_size)

@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bias_lab import catalogue, ledger, schema, tuning
+from bias_lab import catalogue, ledger, rows, schema, tuning
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
+from bias_lab.rows import Curve, finished_row, row_of
 
-Curve = Sequence[Sequence[float]]  # [steps, accuracies on the hold-out]
+EVIDENCE = tuple(name for name in schema.named(origin="plan") if name != "experiment")  # known from the plan alone
 _KEY = b"bias_lab"  # of the file's metadata
 
 
@@ -129,54 +129,6 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({**columns, **others}, index=table.index)
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
-def row_of(run_id: str, run: Run, *, experiment: str = "", family: str = "") -> dict[str, Any]:
-    """Return what a run's definition says of its row: every field of `Run`, its architecture, family and image size."""
-    known = catalogue.DATASETS.get(run.dataset)
-    row: dict[str, Any] = {name: getattr(run, name, None) for name in schema.COLUMNS}
-    row |= {"run_id": run_id, "experiment": experiment, "image_size": run.image_size}
-    if run.image_size is None and known is not None:
-        row["image_size"] = known.image_size
-    row |= {"architecture": catalogue.architecture(run.backbone), "family": family or catalogue.family(run.backbone)}
-    return row | {"samples_seen": None}  # what was planned is not what was seen
-
-
-def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str = "") -> dict[str, Any]:
-    """Return the row of a finished run, from its `result.json`. Text is never null, and `correct` is left empty."""
-    run = from_json(result["run"])
-    row = row_of(result["run_id"], run, experiment=experiment, family=family) | {"status": "finished"}
-    for origin, part in {**{name: result.get(name, {}) for name in ("metrics", "facts")}, "result": result}.items():
-        row |= {name: part.get(name) for name in schema.named(origin=origin)}  # type: ignore[arg-type]
-    row |= {"versions": json.dumps(result.get("versions", {}), sort_keys=True)}
-    return row | {name: "" for name in schema.named(kind="text") if row[name] is None}
-
-
-def correct_bits(path: Path) -> bytes | None:
-    """Return one bit a test image, in index order, set where the prediction was right, or None without predictions.
-
-    path: a run's `predictions.parquet`, with the columns index, label and predicted.
-    """
-    if not path.is_file():
-        return None
-    table = pq.read_table(path, columns=["index", "label", "predicted"], use_threads=False)
-    index, label, predicted = (table.column(name).to_numpy() for name in ("index", "label", "predicted"))
-    right: np.ndarray[Any, Any] = label == predicted
-    if len(index) > 1 and not bool(np.all(index[1:] > index[:-1])):
-        right = right[np.argsort(index, kind="stable")]
-    return np.packbits(right).tobytes()
-
-
-def _curve(path: Path) -> Curve:
-    """Return [steps, accuracies on the hold-out] of a monitored run, or [] for another."""
-    if not path.is_file():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    points = sorted((int(row["step"]), round(float(row["holdout/top1"]), 5)) for row in rows if "holdout/top1" in row)
-    return [list(part) for part in zip(*points, strict=True)]
-
-
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +136,19 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """Return `experiment.json` as it stands, or {} where there is none (a table alone, a folder of single runs)."""
     path = Path(folder) / ledger.EXPERIMENT
     return dict(ledger.read_json(path)) if path.is_file() else {}
+
+
+def evidence(folder: Path, run_id: str, run: Run) -> dict[str, Any]:
+    """Return what a folder's plan says of one run: the columns of `EVIDENCE`, None where it says nothing.
+
+    The plan has a line for each run, so one line is parsed, however many there are.
+    """
+    path = folder / ledger.EXPERIMENT
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    line = next((line for line in lines if f'"run_id": "{run_id}"'.encode() in line), b"{}")
+    entry = json.loads(line.rstrip(b","))
+    known = {name: entry.get(name) for name in EVIDENCE}
+    return known if known["comparison"] else known | {"comparison": rows.comparison_of(run.task, run.protocol)}
 
 
 def _collect(folder: Path) -> tuple[Results, int]:
@@ -204,7 +169,7 @@ def _collect(folder: Path) -> tuple[Results, int]:
     kept = old.table[old.table["run_id"].isin(keep)]
     table = typed(pd.DataFrame.from_records(fresh)) if fresh else empty()
     table = pd.concat([kept, table], ignore_index=True) if len(kept) and fresh else kept if len(kept) else table
-    table = _ordered(table, plan)
+    table = _ordered(with_evidence(table, about), plan)
     there = set(table["run_id"])
     curves = {name: curve for name, curve in {**old.curves, **curves}.items() if name in there}
     return Results(table=table, plan=plan, tuned=tuned, curves=curves, reasons=reasons), began
@@ -216,7 +181,7 @@ def _read_runs(
     """Return the rows that were read now, the run_ids whose old rows still hold, reasons and curves."""
     known = set(old.table.loc[old.table["status"] == "finished", "run_id"])
     families = {entry["run_id"]: entry.get("family", "") for entry in about.get("runs", [])}
-    rows: list[dict[str, Any]] = []
+    fresh: list[dict[str, Any]] = []
     keep: set[str] = set()
     reasons: dict[str, str] = {}
     curves: dict[str, Curve] = {}
@@ -228,16 +193,31 @@ def _read_runs(
             keep.add(name)
         elif finished:
             result = ledger.read_json(here / ledger.RESULT) | {"run_id": name}
-            row = finished_row(result, **plan) | {"correct": correct_bits(here / ledger.PREDICTIONS)}
-            rows.append(row)
-            if row["monitor"] and row["top1"] is not None and (curve := _curve(here / ledger.METRICS)):
+            row = finished_row(result, **plan) | {"correct": rows.correct_bits(here / ledger.PREDICTIONS)}
+            fresh.append(row)
+            if row["monitor"] and row["top1"] is not None and (curve := rows.curve_of(here / ledger.METRICS)):
                 curves[name] = curve
         elif (here / ledger.FAILURE).is_file():
             failure, run = ledger.read_json(here / ledger.FAILURE), from_json(ledger.read_json(here / ledger.RUN))
             begun = ledger.attempts(folder, name) or None
-            rows.append(row_of(name, run, **plan) | {"status": "failed", "attempts": begun})
+            fresh.append(row_of(name, run, **plan) | {"status": "failed", "attempts": begun})
             reasons[name] = f"{failure.get('reason', 'error')}: {failure.get('exception', '')}".rstrip(": ")
-    return rows, keep, reasons, curves
+    return fresh, keep, reasons, curves
+
+
+def with_evidence(table: pd.DataFrame, about: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the table with what the plan says of each run: its comparison, and whether its budget is settled.
+
+    about: the content of `experiment.json`. A run that it does not list, or lists without a comparison, has the one of
+    a run whose budget was given.
+    """
+    entries = {entry["run_id"]: entry for entry in about.get("runs", [])}
+    records = [entries.get(name, {}) for name in table["run_id"]]
+    columns = {name: pd.Series([record.get(name) for record in records], dtype="object") for name in EVIDENCE}
+    given = [rows.comparison_of(*pair) for pair in zip(table["task"], table["protocol"], strict=True)]
+    columns["comparison"] = columns["comparison"].fillna(pd.Series(given, dtype="object"))
+    columns = {name: values.set_axis(table.index) for name, values in columns.items()}
+    return typed(table.assign(**columns))
 
 
 def _ordered(table: pd.DataFrame, plan: StudyPlan) -> pd.DataFrame:
@@ -289,8 +269,9 @@ def _read_table(path: Path) -> tuple[Results, int]:
     if lacking:
         raise UserError(f"{path} has no column '{lacking[0]}'", "a table needs all columns of DESIGN 3.1")
     metadata = arrow.schema.metadata or {}
-    table = typed(arrow.to_pandas())
+    table = arrow.to_pandas()
     table.attrs = {}
+    table = typed(table) if "comparison" in table else with_evidence(typed(table), {})
     if _KEY in metadata:
         beside = json.loads(metadata[_KEY])
         plan = {**beside["plan"], "run_ids": tuple(beside["plan"]["run_ids"])}

@@ -5,7 +5,6 @@ the axes of a study are derived from these rows. A field of `Run` that has no ro
 type is that of the field, its words are its name, and it is an axis. No pandas, no torch.
 """
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -50,13 +49,23 @@ def _rows(role: Role, origin: Origin, table: str) -> list[Column]:
 
 DESCRIBED = [
     *_rows("identity", "state", "run_id | text | | run\nstatus | text | | status"),
-    *_rows("identity", "plan", "experiment | text | | experiment"),
+    *_rows("identity", "plan", "experiment | text | | experiment\ncomparison | text | | comparison"),
+    *_rows(
+        "fact",
+        "plan",
+        """
+        settled | flag | | settled
+        holdout_top1 | real | fraction | accuracy on the hold-out at the settled budget
+        holdout_gain | real | fraction | gain on the hold-out by the last doubling of the images seen
+        """,
+    ),
     *_rows(
         "identity",
         "run",
         """
         task | text | | task
         draw | whole | | draw of the labelled images
+        blocks | whole | | disjoint blocks of the pool
         seed | whole | | seed
         pretraining | text | | pretraining
         monitor | whole | times | measurements on the hold-out
@@ -76,8 +85,8 @@ DESCRIBED = [
         size | whole | images | labelled training images
         recipe | text | | recipe
         intervention | text | | intervention
+        priors | text | | priors
         budget | real | times | budget
-        blocks | whole | | disjoint blocks of the pool
         balanced | flag | | balanced classes
         label_noise | real | share | label noise
         imbalance | real | times | class imbalance
@@ -138,6 +147,7 @@ DESCRIBED = [
         "metrics",
         """
         collapsed | flag | | collapsed
+        untrained | flag | | a pretraining near its chance level
         top1 | real | fraction | test accuracy
         top5 | real | fraction | test accuracy, top 5
         macro_f1 | real | fraction | macro F1
@@ -268,13 +278,14 @@ def _told(run: Run) -> list[str]:
     """Return the fields beside backbone, start and size that a run's label names."""
     usual = [n for n in ("recipe", "intervention", "budget", "task") if getattr(run, n) != DEFAULTS[n]]
     rare = [name for name in _LONG if getattr(run, name) != DEFAULTS[name]]
-    return usual + rare + (["learning_rate"] if _is_trial(run) else [])
+    searched = [n for n in ("learning_rate", "samples_seen") if getattr(run, n) != DEFAULTS[n]]
+    return usual + rare + (searched if _is_trial(run) else [])
 
 
 def _short(run: Run, name: str) -> str:
     value = getattr(run, name)
-    short = {"budget": f"{value:g}x budget" if name == "budget" else "", "learning_rate": f"lr {value}"}
-    return short.get(name) or str(value)
+    short = {"budget": "{:g}x budget", "learning_rate": "lr {}", "samples_seen": "{:,} images seen"}
+    return short.get(name, "{}").format(value)
 
 
 def _is_trial(run: Run) -> bool:
@@ -311,32 +322,6 @@ def _complete(run: Run, among: Mapping[str, Run]) -> dict[str, Any]:
     if before is not None:
         values |= {f"pretraining_{name}": getattr(before, name) for name in DEFAULTS if name not in REPLICATE}
     return values
-
-
-# --- records ---------------------------------------------------------------------------------------------------------
-
-
-def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what defines a run, as W&B's config: identity, axes, recipe and facts that have a value."""
-    return _values(row, [name for name in COLUMNS if name not in _summary()])
-
-
-def summary_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outcome of a run as W&B's summary: its status, its metrics, and what it took."""
-    return _values(row, _summary())
-
-
-@functools.cache
-def _summary() -> tuple[str, ...]:
-    """Return the columns that are known when a run has ended, without those that are packed in bits."""
-    spent = {n for n, c in COLUMNS.items() if c.origin == "result" and c.kind in ("whole", "real")}
-    ended = {"status", *named("metric"), *spent}
-    return tuple(name for name in COLUMNS if name in ended)
-
-
-def _values(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    plain = {name: as_json(row[name]) for name in names if name in row and COLUMNS[name].kind != "bits"}
-    return {name: value for name, value in plain.items() if value is not None}
 
 
 def as_json(value: Any) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 from bias_lab import catalogue, ledger, results
 from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, run_id, to_json
+from bias_lab.rows import finished_row
 
 SIZES = (100, 300, 1000, 3000, 10_000)
 CNNS = ("resnet_micro", "efficientnet_micro", "mobilenetv3_micro")
@@ -45,7 +46,7 @@ def rows(
 
 def row(run: Run, **changes: Any) -> dict[str, Any]:
     """Return one finished row, as `results.read` would."""
-    planted = results.finished_row(record(run), experiment="small_data")
+    planted = finished_row(record(run), experiment="small_data")
     return planted | ({"learning_rate": 0.001} if run.learning_rate is None else {}) | changes
 
 

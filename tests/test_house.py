@@ -27,6 +27,7 @@ LEVELS = {
     "schema": 3,
     "tuning": 3,
     "ledger": 4,
+    "rows": 4,
     "results": 5,
     "data": 6,
     "backbones": 6,

@@ -171,16 +171,6 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         results.read(tmp_path)
 
 
-def test_predictions_out_of_order_are_put_in_order(tmp_path: Path) -> None:
-    name = write_run(tmp_path, ONE, 0.25)
-    path = ledger.run_folder(tmp_path, name) / ledger.PREDICTIONS
-    before = results.correct_bits(path)
-    pd.read_parquet(path).iloc[::-1].to_parquet(path, index=False)
-    assert results.correct_bits(path) == before
-    path.unlink()
-    assert results.correct_bits(path) is None
-
-
 def test_the_tuning_table_is_the_folder_s_and_what_the_plan_used(tmp_path: Path) -> None:
     chosen = dict(dataset="d", backbone="vit_micro", recipe="plain", regime="scratch", size=100, learning_rate=0.001)
     write_plan(tmp_path, [ONE], tuned={"rows": [chosen, chosen | {"size": 1000}]})

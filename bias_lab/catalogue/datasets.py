@@ -86,6 +86,15 @@ DATASETS = {
             fetch="cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html", download="CIFAR10", is_verified=True,
         ),
         Dataset(
+            name="cifar10_12k", classes=10, class_counts=(1000,) * 10, test_images=2000, image_size=32, channels=3,
+            licence="none stated; cite the report",
+            citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+            reader=f"{_PUBLISHED}:read_cifar_sample", places=("cifar10_12k", "cifar-10-batches-py"),
+            fetch="cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html", download="CIFAR10",
+            class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+            made_from=("cifar10",), note="the first 1,000 + 200 images of each class of CIFAR-10",
+        ),
+        Dataset(
             name="cifar100", classes=100, class_counts=(500,) * 100, test_images=10_000, image_size=32, channels=3,
             licence="none stated; cite the report",
             citation="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",

@@ -1,4 +1,4 @@
-"""Index a folder of images without classes, to pretrain on. It is identified by its content. No torch."""
+"""Index a folder of images to pretrain on, without classes or with them. It is identified by its content. No torch."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import pandas as pd
 
 from bias_lab import ledger
 from bias_lab.data.identity import fingerprint
+from bias_lab.data.own import source
 from bias_lab.data.own.files import is_text, left_out, walk
 from bias_lab.data.own_images import check_readable
 from bias_lab.data.readers.decoding import Inspection, Reference, inspect_all
@@ -16,13 +17,20 @@ from bias_lab.errors import UserError
 NAMED = 5  # unreadable files that a message names
 
 
-def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
+def index(
+    path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False, labelled: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Return (identity, place) of all images below `path`, in folders of any depth. An image counts once.
 
+    labelled: the folder is read as `source.index` describes, and gives the classes of its class folders.
+
     identity: `folder:<fingerprint>`, a run's `source`. place: values for FOLDER/places.json, which `open_images` takes.
-    The images are its training split of one class. folder: the sweep's, where the index is kept. skip_bad: leave out
-    the images that cannot be read. Raises UserError if there are no images, or if some cannot be read.
+    The images are its training split, of one class unless labelled. folder: the sweep's, where the index is kept.
+    skip_bad: leave out the images that cannot be read. Raises UserError if there are no images, or if some cannot be
+    read.
     """
+    if labelled:
+        return source.index(path, folder=folder, image_size=image_size, skip_bad=skip_bad)
     found = walk(path, folder)
     files = sorted(Path(file) for file, _ in found.images if Path(file).is_file())
     if bad_names := [ascii(file.name) for file in files if not is_text(str(file))]:

@@ -61,16 +61,15 @@ def images(
     """Return a pretraining's source as a run names it, and its place.
 
     A folder of images gives `folder:<fingerprint>` and its place, every other source its name and {}. folder: the
-    sweep's, which keeps the index. skip_bad: leave out images that can't be read. labelled: the regime learns from
-    labels, so the folder must hold class folders. Raises UserError for a folder that can't be used.
+    sweep's, which keeps the index. skip_bad: leave out images that can't be read. labelled: whether the pretraining
+    learns from labels, so that the folder must hold a folder for each class.
     """
     if not name or name in catalogue.SOURCES or name in catalogue.DATASETS or not Path(name).is_dir():
         return name, {}
     from bias_lab.data import unlabelled
-    from bias_lab.data.own import source
 
-    index = source.index if labelled else unlabelled.index
-    return index(Path(name), folder=folder, image_size=image_size or 64, skip_bad=skip_bad)
+    side = image_size or 64
+    return unlabelled.index(Path(name), folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
 
 
 def _find(module: str, here: Path) -> Path | None:

@@ -97,7 +97,7 @@ def _write_run(
         name=words,
         group=row["experiment"] or None,
         job_type=mapping.job_type(str(row["task"]), str(row["protocol"])),
-        config=schema.config_of(row),
+        config=mapping.config_of(row),
     )
     for step, values in _curves(ledger.metrics_file(here)):
         run.log(values, step=step)

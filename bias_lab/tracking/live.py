@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from bias_lab import ledger, results, schema
+from bias_lab import ledger, results, rows, schema
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.tracking import mapping
 
@@ -62,9 +62,10 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
         return
     with copied("has no summary of the run"):
         run = logger.experiment
-        row = results.finished_row({"run_id": run.id, **result}, experiment=str(run.config.get("experiment", "")))
-        row["correct"] = results.correct_bits(here / ledger.PREDICTIONS)
-        run.config.update(schema.config_of(row), allow_val_change=True)
+        row = rows.finished_row({"run_id": run.id, **result}, experiment=str(run.config.get("experiment", "")))
+        row |= {name: run.config.get(name) for name in results.EVIDENCE}
+        row["correct"] = rows.correct_bits(here / ledger.PREDICTIONS)
+        run.config.update(mapping.config_of(row), allow_val_change=True)
         shown = mapping.media(here, result)
         if shown:
             run.log(shown)
@@ -74,7 +75,7 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
 def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | None:
     """Return the run's W&B logger, which never asks and never waits long. Return None where W&B is off.
 
-    The group is the experiment, the id the run_id, the config that of `schema.config_of`.
+    The group is the experiment, the id the run_id, the config that of `mapping.config_of`.
     """
     mode = wandb_mode()
     if not settings.wandb or mode == "disabled":
@@ -89,6 +90,8 @@ def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | No
         job_type=mapping.job_type(run.task, run.protocol),
         save_dir=folder,
         offline=mode != "online",
-        config=schema.config_of(results.row_of(run_id(run), run, experiment=settings.experiment)),
+        config=mapping.config_of(
+            rows.row_of(run_id(run), run, experiment=settings.experiment) | results.evidence(folder, run_id(run), run)
+        ),
         settings=wandb.Settings(**mapping.QUIET, init_timeout=20, login_timeout=10, save_code=False),
     )

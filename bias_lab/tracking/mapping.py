@@ -5,9 +5,10 @@ the report computes and the caller hands in.
 """
 
 import base64
+import functools
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,36 @@ def job_type(task: str, protocol: str) -> str:
     return protocol if PROTOCOLS[protocol].trains else "probe"
 
 
+def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what defines a run, as W&B's config: identity, axes, recipe and facts that have a value."""
+    return _values(row, [name for name in schema.COLUMNS if name not in _summary()])
+
+
+def summary_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outcome of a run as W&B's summary: its status, its metrics, and what it took."""
+    return _values(row, _summary())
+
+
+@functools.cache
+def _summary() -> tuple[str, ...]:
+    """Return the columns that are known when a run has ended, without those that are packed in bits."""
+    spent = {n for n, c in schema.COLUMNS.items() if c.origin == "result" and c.kind in ("whole", "real")}
+    ended = {"status", *schema.named("metric"), *spent}
+    return tuple(name for name in schema.COLUMNS if name in ended)
+
+
+def _values(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    plain = {name: schema.as_json(row[name]) for name in names if name in row and schema.COLUMNS[name].kind != "bits"}
+    return {name: value for name, value in plain.items() if value is not None}
+
+
 def summary(row: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
-    """Return the outcome of a run: `schema.summary_of`, the test images that were right (base64), why it failed.
+    """Return the outcome of a run: `summary_of`, the test images that were right (base64), why it failed.
 
     row: the columns of the table, `correct` as bytes.
     """
     bits = {"correct": base64.b64encode(row["correct"]).decode()} if isinstance(row.get("correct"), bytes) else {}
-    return schema.summary_of(row) | bits | ({"reason": reason} if reason else {})
+    return summary_of(row) | bits | ({"reason": reason} if reason else {})
 
 
 def media(here: Path, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn
         patch=run.patch,
         window=run.window,
         stem=run.stem,
+        priors=run.priors,
     )
     try:
         return make(drop_path=run.drop_path), run.drop_path

@@ -13,6 +13,7 @@ from bias_lab.report.findings import findings, split
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.sentences import value_words
 from bias_lab.results import Results, StudyPlan
+from bias_lab.tracking import mapping
 from tests.planted import curve, row, rows, table
 from tests.test_schema import OTHER
 
@@ -64,7 +65,7 @@ def test_any_field_of_a_run_is_an_axis(name: str) -> None:
     assert {line.label for line in part.charts[1].series} == set(values)
     every = [*runs, *others]
     assert len(set(schema.labels(every).values())) == 4
-    configs = [schema.config_of(one) | schema.summary_of(one) for one in (records[0], records[len(records) // 2])]
+    configs = [mapping.config_of(one) | mapping.summary_of(one) for one in (records[0], records[len(records) // 2])]
     assert {key for key in configs[0] | configs[1] if configs[0].get(key) != configs[1].get(key)} > {"run_id"}
 
 

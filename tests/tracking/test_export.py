@@ -11,7 +11,7 @@ from bias_lab import ledger, results, schema
 from bias_lab.definition import Run, grid, run_id
 from bias_lab.errors import UserError
 from bias_lab.report.wandb_summary import study_of, study_of_folder
-from bias_lab.tracking import export
+from bias_lab.tracking import export, mapping
 from bias_lab.tracking.dashboard import references, specify
 from bias_lab.tracking.mapping import Study
 from tests.planted import write_failure, write_plan, write_run
@@ -72,8 +72,8 @@ def test_config_summary_curves_tables_and_pictures_are_there(exported: Path) -> 
 def test_every_column_of_config_and_summary_is_found(exported: Path) -> None:
     run = offline.runs(exported)[run_id(ONE)][0]
     row = results.read(exported).table.set_index("run_id", drop=False).loc[run_id(ONE)].to_dict()
-    assert set(schema.config_of(row)) <= set(run.config)
-    assert set(schema.summary_of(row)) | {"correct"} <= set(run.summary)
+    assert set(mapping.config_of(row)) <= set(run.config)
+    assert set(mapping.summary_of(row)) | {"correct"} <= set(run.summary)
     assert set(schema.REQUIRED) - {"top1", "correct"} <= {*run.config, *run.summary}
 
 

@@ -1,6 +1,8 @@
 """Names, config, summary and job types that W&B shows, the same live and exported."""
 
 import base64
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from bias_lab.definition import Run
 from bias_lab.tracking import mapping
 from bias_lab.tracking.mapping import Study
 from tests.planted import row
+from tests.test_schema import OTHER
 
 RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
 
@@ -42,3 +45,21 @@ def test_a_study_s_keys_are_those_of_its_rows_but_the_size() -> None:
 
 def test_a_run_without_a_result_has_none(tmp_path: Path) -> None:
     assert mapping.result_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", sorted(set(OTHER) - {"draw", "seed", "task", "monitor"}))
+def test_the_config_tells_two_runs_apart_in_any_field(name: str) -> None:
+    from bias_lab.rows import row_of
+
+    rows = [row_of("r", run) for run in (RUN, replace(RUN, **{name: OTHER[name]}))]
+    if name == "samples_seen":  # measured, and so in the summary
+        rows = [row | {"samples_seen": seen} for row, seen in zip(rows, (16_000, 32_000), strict=True)]
+        assert mapping.summary_of(rows[0]) != mapping.summary_of(rows[1])
+    else:
+        assert mapping.config_of(rows[0]) != mapping.config_of(rows[1])
+
+
+def test_config_and_summary_share_no_column_and_leave_out_what_has_no_value() -> None:
+    row = {"run_id": "r", "top1": 0.5, "size": 100, "loss": math.nan, "device": None, "correct": b"1", "seconds": 3.0}
+    assert mapping.config_of(row) == {"run_id": "r", "size": 100}
+    assert mapping.summary_of(row) == {"top1": 0.5, "seconds": 3.0}

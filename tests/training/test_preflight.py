@@ -61,7 +61,7 @@ def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that fit one patch may not fit another, so every patch, window and stem is started once."""
+    """Weights that fit one patch may not fit another, so every patch, window, stem and prior is started once."""
     started: list[Run] = []
 
     def try_starting(run: Run, *_: object) -> list[str]:
@@ -71,6 +71,7 @@ def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "try_building", lambda *_: [])
     monkeypatch.setattr(module, "try_starting", try_starting)
     one = replace(RUN, task="pretrain", regime="mae", source="pool")
-    runs = [one, replace(one, patch=2), replace(one, window=7), replace(one, stem="imagenet"), replace(one, seed=1)]
+    runs = [one, replace(one, patch=2), replace(one, window=7), replace(one, stem="imagenet")]
+    runs += [replace(one, priors="mean_pooling"), replace(one, seed=1)]
     preflight(runs, tmp_path, QUIET)
-    assert started == runs[:4]
+    assert started == runs[:5]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from bias_lab import ledger
 from bias_lab.data.identity import fingerprint
+from bias_lab.data.own.files import is_image
 from bias_lab.data.own_images import check_readable
 from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import listing
@@ -16,13 +17,18 @@ NAMED = 5  # unreadable files that a message names
 
 
 def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
-    """Return (identity, place) of the training images of a folder of class folders, each image once a class.
+    """Return (identity, place) of the training images of a folder of class folders. An image counts once.
+
+    An image that lies in folders of several classes is left out.
 
     identity: `folder:<fingerprint>`, a run's `source`. place: values for FOLDER/places.json, which `open_images` takes.
     Test and validation images, if the folder has such splits, are left out. folder: the sweep's, where the index is
-    kept. skip_bad: leave out the images that cannot be read. Raises UserError for a folder without classes, or if some
-    images cannot be read.
+    kept. skip_bad: leave out the images that cannot be read. Raises UserError for a folder without classes, and if some
+    images lie in no class folder or cannot be read.
     """
+    for part in (path, path / "train"):
+        if part.is_dir() and (loose := sorted(p.name for p in part.iterdir() if is_image(p.name) and p.is_file())):
+            raise UserError(f"{part / loose[0]} lies in no class folder", remedy="give a folder with a folder a class")
     listed = listing(path, folder)
     items = [item for item in listed.items if item.split in ("", "train")]
     notes = list(listed.warnings)
@@ -37,7 +43,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)
     notes += check_readable(path, bad, count, skip_bad=skip_bad, at_most=NAMED, folder=folder)
-    table = table[table.problem == ""].drop_duplicates(["class", "hash"])
+    table = table[table.problem == ""]
     there = set(table["class"])
     classes = [name for name in listed.classes if name in there]
     if len(classes) < 2:
@@ -46,9 +52,12 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
             "two or more are needed",
             "give a folder of class folders, or a regime that needs no labels",
         )
+    several = table.groupby("hash")["class"].transform("nunique") > 1
+    if several.any():
+        notes.append(f"left out, since they lie in several classes: {plural(int(several.sum()), 'image')}")
+    table = table[~several].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
     table = table.assign(split="train", label=table["class"].map({name: k for k, name in enumerate(classes)}))
-    table = table.sort_values(["label", "hash"], kind="stable").reset_index(drop=True)
-    mark = fingerprint(("source", name, content) for name, content in zip(table["class"], table.hash, strict=True))
+    mark = fingerprint(("train", name, content) for name, content in zip(table["class"], table.hash, strict=True))
     where = folder / "data" / f"{mark}.parquet"
     with ledger.replacing(where) as temporary:
         table.to_parquet(temporary, index=False)

@@ -1,0 +1,69 @@
+"""Make one row of the results table from a run's definition and its record (`result.json`). No torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from bias_lab import catalogue, schema
+from bias_lab.definition import Run, from_json
+
+Curve = Sequence[Sequence[float]]  # [steps, accuracies on the hold-out]
+
+
+def row_of(run_id: str, run: Run, *, experiment: str = "", family: str = "") -> dict[str, Any]:
+    """Return what a run's definition says of its row: every field of `Run`, its architecture, family and image size."""
+    known = catalogue.DATASETS.get(run.dataset)
+    row: dict[str, Any] = {name: getattr(run, name, None) for name in schema.COLUMNS}
+    row |= {"run_id": run_id, "experiment": experiment, "image_size": run.image_size}
+    if run.image_size is None and known is not None:
+        row["image_size"] = known.image_size
+    row |= {"architecture": catalogue.architecture(run.backbone), "family": family or catalogue.family(run.backbone)}
+    return row | {"samples_seen": None}  # what was planned is not what was seen
+
+
+def finished_row(result: Mapping[str, Any], *, experiment: str = "", family: str = "") -> dict[str, Any]:
+    """Return the row of a finished run, from its `result.json`. Text is never null, and `correct` is left empty."""
+    run = from_json(result["run"])
+    row = row_of(result["run_id"], run, experiment=experiment, family=family) | {"status": "finished"}
+    for origin, part in {**{name: result.get(name, {}) for name in ("metrics", "facts")}, "result": result}.items():
+        row |= {name: part.get(name) for name in schema.named(origin=origin)}  # type: ignore[arg-type]
+    row |= {"versions": json.dumps(result.get("versions", {}), sort_keys=True)}
+    return row | {name: "" for name in schema.named(kind="text") if row[name] is None}
+
+
+def correct_bits(path: Path) -> bytes | None:
+    """Return one bit a test image, in index order, set where the prediction was right, or None without predictions.
+
+    path: a run's `predictions.parquet`, with the columns index, label and predicted.
+    """
+    if not path.is_file():
+        return None
+    table = pq.read_table(path, columns=["index", "label", "predicted"], use_threads=False)
+    index, label, predicted = (table.column(name).to_numpy() for name in ("index", "label", "predicted"))
+    right: np.ndarray[Any, Any] = label == predicted
+    if len(index) > 1 and not bool(np.all(index[1:] > index[:-1])):
+        right = right[np.argsort(index, kind="stable")]
+    return np.packbits(right).tobytes()
+
+
+def curve_of(path: Path) -> Curve:
+    """Return [steps, accuracies on the hold-out] of a monitored run, or [] for another."""
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    points = sorted((int(row["step"]), round(float(row["holdout/top1"]), 5)) for row in rows if "holdout/top1" in row)
+    return [list(part) for part in zip(*points, strict=True)]
+
+
+def comparison_of(task: str, protocol: str) -> str:
+    """Return the comparison of a run whose training budget its experiment gives: `equal`, or '' for one without any.
+
+    Frozen backbones have no budget, and neither pretrainings nor trials are compared.
+    """
+    how = catalogue.PROTOCOLS.get(protocol)
+    is_compared = catalogue.TASKS[task].evaluated_on == "test" and how is not None and how.trains
+    return "equal" if is_compared else ""
