@@ -69,7 +69,6 @@ def index(
     splits = folder / "data" / "split.json"
     table, how, drawn = _split(table, splits, path)
     table, dropped = _drop_duplicates(table)
-    dropped += _untested(table)
     present = set(table["class"])
     classes = tuple(name for name in listed.classes if name in present)
     table = _numbered(table, classes)
@@ -78,19 +77,18 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    where = _write_table(table, folder / "data" / f"{mark}.parquet")
+    notes = [*warnings, *how, *dropped, *_untested(table)]
     pool = table[table.split == "train"]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
-        "index": str(where.absolute()),
+        "index": str(_write_table(table, folder / "data" / f"{mark}.parquet").absolute()),
         "fingerprint": mark,
         "classes": list(classes),
         "channels": channels,
         "image_size": image_size,
+        "notes": notes,  # each run's record keeps them
     }
-    notes = [*warnings, *how, *dropped]
-    place["notes"] = notes  # each run's record keeps them
     return Index(
         identity=f"{listed.kind}:{mark}",
         fingerprint=mark,

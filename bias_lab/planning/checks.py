@@ -114,7 +114,7 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
         pool = next(pool for pool, sizes in out.items() if sizes)
         low, high = bounds[pool]
         if len(out[pool]) == 1:
-            raise UserError(*out[pool].values(), f"sizes from {low} to {high} work")
+            raise UserError(next(iter(out[pool].values())), f"sizes from {low} to {high} work")
         raise UserError(
             f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
             f"{', '.join(map(str, sorted(out[pool])))}",

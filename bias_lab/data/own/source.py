@@ -52,11 +52,8 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
             "two or more are needed",
             "give a folder of class folders, or a regime that needs no labels",
         )
-    several = table.groupby("hash")["class"].transform("nunique") > 1
-    if several.any():
-        notes.append(f"left out, since they lie in several classes: {plural(int(several.sum()), 'image')}")
-    table = table[~several].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
-    table = table.assign(split="train", label=table["class"].map({name: k for k, name in enumerate(classes)}))
+    table, left_out = _numbered(table, classes)
+    notes += left_out
     mark = fingerprint(("train", name, content) for name, content in zip(table["class"], table.hash, strict=True))
     where = folder / "data" / f"{mark}.parquet"
     with ledger.replacing(where) as temporary:
@@ -71,3 +68,12 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         "notes": notes,
     }
     return f"folder:{mark}", place
+
+
+def _numbered(table: pd.DataFrame, classes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table by content, each image once, with a column `label`, and a line on ambiguous images."""
+    several = table.groupby("hash")["class"].transform("nunique") > 1
+    table = table[~several].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
+    table = table.assign(split="train", label=table["class"].map({name: k for k, name in enumerate(classes)}))
+    count = plural(int(several.sum()), "image")
+    return table, [f"left out, since they lie in several classes: {count}"] if several.any() else []
