@@ -78,7 +78,6 @@ def index(
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
     notes = [*warnings, *how, *dropped, *_untested(table)]
-    pool = table[table.split == "train"]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
@@ -93,7 +92,7 @@ def index(
         identity=f"{listed.kind}:{mark}",
         fingerprint=mark,
         classes=classes,
-        class_counts=tuple(np.bincount(pool.label, minlength=len(classes)).tolist()),
+        class_counts=tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist()),
         test_images=int((table.split == "test").sum()),
         own_holdout=bool((table.split == "holdout").any()),
         image_size=image_size,

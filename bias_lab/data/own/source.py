@@ -26,9 +26,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     kept. skip_bad: leave out the images that cannot be read. Raises UserError for a folder without classes, and if some
     images lie in no class folder or cannot be read.
     """
-    for part in (path, path / "train"):
-        if part.is_dir() and (loose := sorted(p.name for p in part.iterdir() if is_image(p.name) and p.is_file())):
-            raise UserError(f"{part / loose[0]} lies in no class folder", remedy="give a folder with a folder a class")
+    _check_loose(path)
     listed = listing(path, folder)
     items = [item for item in listed.items if item.split in ("", "train")]
     notes = list(listed.warnings)
@@ -77,3 +75,10 @@ def _numbered(table: pd.DataFrame, classes: list[str]) -> tuple[pd.DataFrame, li
     table = table.assign(split="train", label=table["class"].map({name: k for k, name in enumerate(classes)}))
     count = plural(int(several.sum()), "image")
     return table, [f"left out, since they lie in several classes: {count}"] if several.any() else []
+
+
+def _check_loose(path: Path) -> None:
+    """Raise UserError for an image that lies beside the class folders."""
+    for part in (path, path / "train"):
+        if part.is_dir() and (loose := sorted(p.name for p in part.iterdir() if is_image(p.name) and p.is_file())):
+            raise UserError(f"{part / loose[0]} lies in no class folder", remedy="give a folder with a folder a class")
