@@ -51,7 +51,8 @@ def walk(folder: Path, out: Path | None) -> Found:
         else:
             found.other += 1
     start = len(str(folder)) + 1
-    found.folders = {os.path.dirname(path)[start:] for path, _ in found.images} - {""}  # noqa: PTH120 - as above
+    found.folders = {path.rpartition("/")[0] for path, _ in found.images} - {str(folder)}
+    found.folders = {path[start:] for path in found.folders}
     return found
 
 

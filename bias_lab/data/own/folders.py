@@ -77,15 +77,16 @@ def _folders(root: Path, part: Path, out: Path | None, listed: Listing) -> list[
     return kept
 
 
-def _holds_only(folder: Path, out: Path | None) -> bool:
-    """Return whether a folder holds results alone, perhaps some levels down: results/train."""
-    try:
-        inner = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    except PermissionError:
-        return False
-    if any(not p.is_dir() for p in inner[:20]) or not inner or len(inner) > 100:
-        return False
-    return all(is_results(p, out) or _holds_only(p, out) for p in inner)
+def _holds_only(folder: Path, out: Path | None, depth: int = 3) -> bool:
+    """Return whether a folder holds results alone, at most `depth` levels down: results/train."""
+    inner = []
+    with os.scandir(folder) as scanned:
+        for entry in scanned:
+            if not entry.name.startswith("."):
+                if not entry.is_dir():
+                    return False
+                inner.append(Path(entry.path))
+    return bool(inner) and all(is_results(path, out) or (depth and _holds_only(path, out, depth - 1)) for path in inner)
 
 
 def _loose(root: Path) -> str:

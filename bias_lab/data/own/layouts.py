@@ -1,5 +1,6 @@
 """Decide what the folders of a user's dataset mean: splits, classes, or something that must be arranged first."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ MASKS = frozenset(
     "mask masks annotation annotations annot annots label labels gt groundtruth truth trimap trimaps segmentation "
     "segmentations segmentationclass seg segs bbox bboxes depth".split()
 )
-MASK_ENDINGS = ("_mask", "-mask", "_gt", "_seg", "_segmentation", "_label", "_trimap", "_annotation", " mask")
+MASK_WORD = re.compile(r"[-_ ](masks?|gt|seg|segmentation|labels?|trimap|annotation)([-_ ]?\d+)?$")
 SAME = 0.5  # share of equal file names from which two folders look like images and their masks
 
 
@@ -138,12 +139,13 @@ def check_masks(root: Path, found: dict[Path, Found]) -> list[str]:
 
     Raises UserError if two class folders look like images and their masks: by their names, and by the file names.
     """
-    stems = {folder: {_plain(Path(path).stem) for path, _ in walked.images} for folder, walked in found.items()}
-    masks = [folder for folder in found if _is_mask(folder.name)]
     lines = []
+    masks = [folder for folder in found if _is_mask(folder.name)]
     for mask in masks:
+        of_mask = _plain_stems(found[mask])
         for folder in (each for each in found if each not in masks):
-            if len(stems[mask] & stems[folder]) < SAME * min(len(stems[mask]), len(stems[folder])) or not stems[mask]:
+            of_folder = _plain_stems(found[folder])
+            if len(of_mask & of_folder) < SAME * min(len(of_mask), len(of_folder)):
                 continue
             pictures = folder.name.casefold() in PICTURES or _is_mask_of(mask.name, folder.name)
             what = (
@@ -156,12 +158,29 @@ def check_masks(root: Path, found: dict[Path, Found]) -> list[str]:
                 )
             lines.append(f"{what}; they are read as two classes")
     for folder, walked in found.items():
-        by_place = {(str(Path(path).parent), Path(path).stem.casefold()) for path, _ in walked.images}
-        beside = [p for p, _ in walked.images if _has_partner(Path(p), by_place)]
-        if beside:
+        if beside := _masks_beside(walked):
             what = f"{plural(len(beside), 'file')} may be masks of the images beside them"
             lines.append(f"{folder.relative_to(root)}: {what}, and are read as images ({Path(beside[0]).name}, …)")
     return lines
+
+
+def _stem(path: str) -> str:
+    """Return a path without the ending, in small letters. A Path for each file would be slow."""
+    return path.rpartition(".")[0].casefold()
+
+
+def _plain_stems(walked: Found) -> set[str]:
+    """Return the file names of a folder, without endings and without words for masks."""
+    return {_plain(_stem(path).rpartition("/")[2]) for path, _ in walked.images}
+
+
+def _masks_beside(walked: Found) -> list[str]:
+    """Return the files whose name is that of an image beside them, with a word for masks."""
+    ends = [(path, stem) for path, _ in walked.images if (stem := _stem(path)) and MASK_WORD.search(stem[-24:])]
+    if not ends:
+        return []
+    there = {_stem(path) for path, _ in walked.images}
+    return [path for path, stem in ends if _plain(stem) in there]
 
 
 def _is_mask(name: str) -> bool:
@@ -176,11 +195,4 @@ def _is_mask_of(mask: str, other: str) -> bool:
 
 def _plain(stem: str) -> str:
     """Return a file's stem without an ending like _mask."""
-    lower = stem.casefold()
-    return next((lower.removesuffix(ending) for ending in MASK_ENDINGS if lower.endswith(ending)), lower)
-
-
-def _has_partner(path: Path, by_place: set[tuple[str, str]]) -> bool:
-    stem = path.stem.casefold().rstrip("0123456789").rstrip("_- ") if "mask" in path.stem.casefold() else path.stem
-    plain = _plain(stem)
-    return plain != stem.casefold() and (str(path.parent), plain) in by_place
+    return MASK_WORD.sub("", stem)

@@ -58,6 +58,9 @@ def _classes(parts: Sequence[Part]) -> list[str]:
     lists, or if one of them names its classes and another numbers them.
     """
     named = [part for part in parts if part.classes is not None]
+    named.sort(
+        key=lambda part: all(each.split != "train" for each in part.rows[:1])
+    )  # the training file states the order
     for part in named[1:]:
         _check_alike(named[0], part)
     order = named[0].classes or [] if named else []

@@ -24,6 +24,7 @@ def write(path: Path, labels: list[object], names: list[str] | None = None, **mo
 def test_labels_go_by_name_through_each_files_own_list(tmp_path: Path) -> None:
     train = write(tmp_path / "train.parquet", [0, 1, 2], ["cow", "ant", "bee"])
     test = write(tmp_path / "test.parquet", [0, 1, 2], ["ant", "bee", "cow"])
+    assert tables.read([test, train]).classes == ["cow", "ant", "bee"]  # in the order of the training file
     listed = tables.read([train, test])
     assert [(item.split, item.label) for item in listed.items] == [
         *(("train", name) for name in ("cow", "ant", "bee")),
