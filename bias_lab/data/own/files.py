@@ -28,6 +28,14 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122 - a Path for each file is slow
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one. A link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def is_results(folder: Path, out: Path | None) -> bool:
     """Return whether a folder is the one that results are written to, or looks like an earlier one of these."""
     if out is not None and folder.resolve() == out.resolve():
@@ -66,7 +74,7 @@ def _walk(
             found.hidden += hidden_images(Path(entry.path))
             continue
         link = linked or entry.is_symlink()
-        if entry.is_dir() and not is_image(entry.name):
+        if is_folder(entry) and not is_image(entry.name):
             path = Path(entry.path)
             if entry.name in JUNK or is_results(path, out):
                 found.left_out.append(entry.path)
@@ -112,7 +120,7 @@ def first_image(folder: Path, out: Path | None, depth: int = 4) -> tuple[bool, l
         for entry in scanned:
             if entry.name.startswith(".") or entry.name in JUNK:
                 continue
-            if entry.is_dir() and not is_image(entry.name):
+            if is_folder(entry) and not is_image(entry.name):
                 inner.append(Path(entry.path))
             elif is_image(entry.name):
                 return True, []

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bias_lab.data.own import labels, layouts, split_words
-from bias_lab.data.own.files import JUNK, Found, hidden_images, is_image, is_results, is_text, left_out, walk
+from bias_lab.data.own.files import JUNK, Found, hidden_images, is_folder, is_image, is_results, is_text, left_out, walk
 from bias_lab.data.own.items import Item, Listing, few
 from bias_lab.data.readers.decoding import Reference
 from bias_lab.errors import UserError, plural
@@ -72,7 +72,11 @@ def _folders(root: Path, part: Path, out: Path | None, listed: Listing) -> list[
                     f"{path} is a link out of the folder, to {path.resolve()}",
                     remedy="copy the images into the folder, or give a table with their paths",
                 )
+            elif root.resolve().is_relative_to(path.resolve()):
+                raise UserError(f"{path} is a link to a folder above it, {path.resolve()}", remedy="remove the link")
             else:
+                if path.is_symlink():
+                    listed.warnings.append(f"{where}/ is a link to {path.resolve().relative_to(root.resolve())}/")
                 kept.append(path)
     return kept
 
@@ -83,7 +87,7 @@ def _holds_only(folder: Path, out: Path | None, depth: int = 3) -> bool:
     with os.scandir(folder) as scanned:
         for entry in scanned:
             if not entry.name.startswith("."):
-                if not entry.is_dir():
+                if not is_folder(entry):
                     return False
                 inner.append(Path(entry.path))
     return bool(inner) and all(is_results(path, out) or (depth and _holds_only(path, out, depth - 1)) for path in inner)
@@ -153,7 +157,8 @@ def _classes(
         written.append((label, folder.name))
         inside = str(folder.relative_to(root))
         if not walked.images:
-            hint = "the folder may belong to another program, or hold a table" if walked.other else ""
+            tables = any(path.suffix == ".parquet" for path in folder.iterdir())
+            hint = f"it holds tables: to read these, give --data {folder}" if tables else ""
             raise UserError(f"class folder {inside} holds no images", hint, "fill or remove it")
         for file, linked in walked.images:
             name = inside + file[len(str(folder)) :]
@@ -177,8 +182,8 @@ def class_name(folder: Path, root: Path) -> str:
     if not is_text(folder.name):
         shown = ascii(os.fsencode(folder.name))[2:-1]
         raise UserError(f"the name of the folder {shown} in {root} is not UTF-8", remedy="rename the folder")
-    name = labels.clean(folder.name)
-    if name.casefold() in labels.MISSING:
+    name = labels.key(folder.name)
+    if name is None:
         what = f"the class folder '{folder.relative_to(root)}' is called like a missing label"
         raise UserError(what, remedy="rename it, or remove it")
-    return name
+    return str(name)

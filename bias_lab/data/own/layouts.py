@@ -13,7 +13,10 @@ AS_CLASSES = (
     "if these names are classes, put all class folders into one folder called train/, or give a table with the columns "
     "path and label"
 )
-PICTURES = frozenset({"image", "images", "img", "imgs", "jpegimages", "pictures", "photos", "originals", "rgb"})
+PICTURES = frozenset(
+    "image images img imgs jpegimages picture pictures photo photos original originals rgb raw scan scans input inputs "
+    "frame frames".split()
+)
 MASKS = frozenset(
     "mask masks annotation annotations annot annots label labels gt groundtruth truth trimap trimaps segmentation "
     "segmentations segmentationclass seg segs bbox bboxes depth".split()
@@ -126,6 +129,14 @@ def check_inside_classes(root: Path, found: dict[Path, Found]) -> list[str]:
                 f"give --data {folder}" if len(found) == 1 else above,
                 "or give a table with the columns path, label and split",
             )
+        for folder, names in by_class.items():
+            pictures = [name for name in sorted(names) if name.casefold() in PICTURES]
+            if pictures and (masks := [name for name in sorted(names) if _is_mask(name)]):
+                raise UserError(
+                    f"the class folder {folder.relative_to(root)} holds {pictures[0]}/ and {masks[0]}/, which look "
+                    "like images and their masks",
+                    remedy=f"move {masks[0]}/ out of the class folder",
+                )
     nested = {folder: sorted(walked.folders) for folder, walked in found.items() if walked.folders}
     if not nested:
         return []
@@ -152,7 +163,7 @@ def check_masks(root: Path, found: dict[Path, Found]) -> list[str]:
                 f"{folder.relative_to(root)} and {mask.relative_to(root)} hold the same file names, so they look like "
                 "images and their masks"
             )
-            if pictures or len(found) == 2:
+            if pictures:
                 raise UserError(
                     what, "each class needs one folder with its images", f"rename {mask.name}/ if it is a class"
                 )

@@ -24,12 +24,13 @@ SPLITS = {  # the word in a folder or table → train, val or test
     "evaluation": "test",
     "eval": "test",
 }
+SHORT = {"tr": "train", "trn": "train", "va": "val", "vl": "val", "te": "test", "ts": "test", "tst": "test"}
 EXACT = frozenset("train training val valid validation dev test testing".split())
 FILLERS = frozenset(
     "set sets data dataset datasets image images img imgs picture pictures pic pics photo photos seg split splits "
     "folder dir part parts subset sample samples example examples jpg jpeg png cropped crop resized small full mini "
     "tiny large big final new all original orig raw clean cls classification class classes px x v version the my of "
-    "for a b c ilsvrc coco voc imagenet".split()
+    "for a b c batch batches ilsvrc coco voc imagenet".split()
 )
 JOINED = re.compile(r"^(train|training|trn|val|valid|validation|test|testing)(set|data|images|imgs|img|split)$")
 FOLD = re.compile(
@@ -67,12 +68,15 @@ def split_of(name: str) -> str:
 def among(names: Iterable[str]) -> dict[str, str]:
     """Return name → split of the names in one folder that say a split, alone or beside one another.
 
-    Names that differ in their split word alone say splits too, whatever else they say: `pets_train` and `pets_test`.
+    Names that differ in their split word alone say splits too, whatever else they say: `pets_train` and `pets_test`. So
+    do short names (`tr`, `te`), if there is no other.
 
     >>> among(["pets_train", "pets_test", "steam_train", "val"])
     {'val': 'val', 'pets_train': 'train', 'pets_test': 'test'}
     """
     names = list(names)
+    if len(names) > 1 and all(name.casefold() in SHORT for name in names):
+        return {name: SHORT[name.casefold()] for name in names}
     said = {name: split for name in names if (split := split_of(name))}
     alike: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for name in names:

@@ -60,7 +60,10 @@ def _tables(root: Path, out: Path | None) -> tuple[list[Path], list[str]]:
     here = [p for p in entries if p.suffix == ".parquet" and p.is_file()]
     below = [p for p in entries if p.is_dir() and not files.is_results(p, out)]
     if here and (not below or any("train" in split_words.splits_in(p.stem) for p in here)):
-        return here, [f"the folder {p.name} next to the tables is left out" for p in below]
+        notes = [f"the folder {p.name} next to the tables is left out" for p in below]
+        if len(here) == 1 and split_words.splits_in(here[0].stem) - {"train"}:
+            notes.append(f"{here[0].name} is the only table, so its name is not taken for a split")
+        return here, notes
     texts = [p for p in entries if p.suffix in (".csv", ".tsv") and split_words.splits_in(p.stem) and p.is_file()]
     if len(below) < 2 and any("train" in split_words.splits_in(p.stem) for p in texts):
         return texts, [f"the folder {p.name} is read through the tables beside it" for p in below]

@@ -79,7 +79,8 @@ def test_a_class_folder_that_is_a_link_out_is_refused_and_one_within_is_followed
     root = touch(tmp_path / "data", "n01/1.png", "n02/1.png")
     touch(tmp_path / "store" / "n03", "1.png")
     (root / "n04").symlink_to("n02")
-    assert folders.read(root, None).classes == ["n01", "n02", "n04"]
+    listed = folders.read(root, None)
+    assert (listed.classes, listed.warnings) == (["n01", "n02", "n04"], ["n04/ is a link to n02/"])
     (root / "n03").symlink_to("../store/n03")
     with pytest.raises(UserError, match="n03 is a link out of the folder, to .*store/n03"):
         folders.read(root, None)
@@ -87,6 +88,29 @@ def test_a_class_folder_that_is_a_link_out_is_refused_and_one_within_is_followed
     (root / "n03").symlink_to("../gone")
     with pytest.raises(UserError, match="n03 is a link to nothing"):
         folders.read(root, None)
+
+
+def test_links_to_themselves_or_to_a_folder_above_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="loop is a link to a folder above it"):
+        folders.read(tmp_path, None)
+    (tmp_path / "loop").unlink()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop is a link to nothing"):
+        folders.read(tmp_path, None)
+
+
+def test_a_number_is_one_class_as_in_a_table(tmp_path: Path) -> None:
+    assert folders.read(touch(tmp_path, "train/1/1.png", "train/0/1.png", "test/1.0/1.png"), None).classes == ["0", "1"]
+
+
+def test_tables_in_a_class_folder_give_a_hint(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "data/train.parquet")
+    with pytest.raises(
+        UserError, match="class folder data holds no images; it holds tables: to read these, give --data"
+    ):
+        folders.read(tmp_path, None)
 
 
 def test_a_class_whose_images_are_all_refused_stays_a_class(tmp_path: Path) -> None:

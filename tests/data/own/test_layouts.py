@@ -133,6 +133,14 @@ def test_images_and_their_masks_are_refused(tmp_path: Path, images: str, other: 
         masks(tmp_path)
 
 
+def test_images_and_masks_inside_a_class_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/images/1.png", "cat/masks/1.png", "dog/images/1.png")
+    with pytest.raises(
+        UserError, match="the class folder cat holds images/ and masks/, which look like images and their"
+    ):
+        inside(tmp_path)
+
+
 def test_masks_beside_images_are_said(tmp_path: Path) -> None:
     touch(
         tmp_path, "benign/benign (1).png", "benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png", "normal/1.png"
@@ -147,5 +155,8 @@ def test_classes_with_equal_file_names_are_no_masks(tmp_path: Path) -> None:
     lines = masks(tmp_path)
     assert len(lines) == 2
     assert all("they are read as two classes" in line for line in lines)
-    touch(tmp_path / "b", *(f"{name}/{k}.png" for name in ("cat", "dog") for k in range(4)))
-    assert masks(tmp_path / "b") == []
+    for number, names in enumerate((("cat", "dog"), ("with_mask", "without_mask"))):
+        touch(tmp_path / str(number), *(f"{name}/{k}.png" for name in names for k in range(4)))
+        assert masks(tmp_path / str(number)) == []
+    touch(tmp_path / "2", *(f"{name}/{k}.png" for name in ("mask", "nomask") for k in range(4)))
+    assert len(masks(tmp_path / "2")) == 1

@@ -49,3 +49,8 @@ def test_names_that_differ_in_their_split_word_alone_say_splits() -> None:
     assert among(["asl_train", "asl_test", "steam_train"]) == {"asl_train": "train", "asl_test": "test"}
     assert among(["steam_train", "test_tube"]) == {}
     assert splits_and_folds(["fold1", "cat", "cat_train", "cat_val"]) == {"fold1", "cat_train", "cat_val"}
+
+
+def test_short_names_say_splits_if_there_is_no_other() -> None:
+    assert among(["tr", "te"]) == {"tr": "train", "te": "test"}
+    assert among(["tr", "te", "de"]) == {}

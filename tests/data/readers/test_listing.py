@@ -179,3 +179,10 @@ def test_nearly_equal_classes_are_said_for_folders_and_tables(tmp_path: Path) ->
 def test_a_path_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the path .*\\xe7at is not UTF-8"):
         listing(tmp_path / os.fsdecode(b"\xe7at"))
+
+
+def test_a_lone_table_of_a_split_is_the_whole_dataset_and_that_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "test.parquet")
+    listed = listing(tmp_path)
+    assert {item.split for item in listed.items} == {""}
+    assert listed.warnings == ["test.parquet is the only table, so its name is not taken for a split"]
