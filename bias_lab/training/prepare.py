@@ -82,7 +82,7 @@ def select_images(run: Run, images: store.Images, folder: Path) -> subsets.Selec
     ranking: NDArray[np.int64] | None = None
     if run.manifest:
         ranking = manifests.ranking(ledger.read_json(folder / ledger.PLACES)[f"manifest:{run.manifest}"])
-    return subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking, classes=images.classes)
+    return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking, classes=images.classes)
 
 
 def subset_hash(selection: subsets.Selection) -> str:

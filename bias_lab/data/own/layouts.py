@@ -140,9 +140,9 @@ def check_inside_classes(root: Path, found: dict[Path, Found]) -> list[str]:
     nested = {folder: sorted(walked.folders) for folder, walked in found.items() if walked.folders}
     if not nested:
         return []
-    names = sorted({inner for folders in nested.values() for inner in folders})
+    below = sorted({inner for folders in nested.values() for inner in folders})
     where = few([str(folder.relative_to(root)) for folder in nested])
-    return [f"images in subfolders count for the class folder above them: {few(names, 5)} (in {where})"]
+    return [f"images in subfolders count for the class folder above them: {few(below, 5)} (in {where})"]
 
 
 def check_masks(root: Path, found: dict[Path, Found]) -> list[str]:
