@@ -29,7 +29,6 @@ def index(
     skip_bad: leave out the images that cannot be read. Raises UserError if there are no images, or if some cannot be
     read.
     """
-<<<<<<< HEAD
     if labelled:
         return source.index(path, folder=folder, image_size=image_size, skip_bad=skip_bad)
     found = walk(path, folder)
@@ -41,10 +40,6 @@ def index(
         raise UserError(
             f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
         )
-=======
-    path = path / "train" if labelled and (path / "train").is_dir() else path
-    files = _files(path)
->>>>>>> main
     inspected = inspect_all([Reference(str(file)) for file in files])
     table = pd.DataFrame(inspected, columns=Inspection._fields)
     table = table.assign(path=[str(file.absolute()) for file in files])
@@ -70,33 +65,3 @@ def index(
         "notes": notes,
     }
     return f"folder:{mark}", place
-<<<<<<< HEAD
-=======
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the image files below a folder, sorted, without hidden ones. Raise UserError if there are none."""
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in EXTENSIONS
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-    if not files:
-        raise UserError(
-            f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
-        )
-    return files
-
-
-def _classes(path: Path, table: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
-    """Return the names of the classes, sorted, and the table with a column `label`, without ambiguous images."""
-    loose = [name for name in table.name if len(Path(name).parts) < 2]
-    if loose:
-        raise UserError(f"{path / loose[0]} lies in no class's folder", remedy="give a folder with a folder a class")
-    first = table.name.map(lambda name: Path(name).parts[0])
-    names = sorted(set(first))
-    table = table.assign(label=first.map({name: number for number, name in enumerate(names)}))
-    return names, table[table.groupby("hash")["label"].transform("nunique") == 1]
->>>>>>> main

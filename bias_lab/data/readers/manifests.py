@@ -84,15 +84,10 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
             name = subsets.name_of(empty, images.classes)
             raise UserError(f"size {size} leaves {name} without an image", f"the smallest size that works is {least}")
         if balanced:
-<<<<<<< HEAD
             subsets.check_balanced(counts, size, images.classes)
-    order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
-=======
-            subsets.check_balanced(counts, size)
     order = subsets.order(
         images.ordered_by or images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks
     )[: max(sizes)]
->>>>>>> main
     table = pd.DataFrame(
         {
             "index": order,
