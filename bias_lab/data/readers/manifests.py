@@ -77,14 +77,7 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     part = f"block {draw} of {images.dataset}" if blocks else images.dataset
     sizes = sizes or (sum(counts),)
     for size in sizes:
-        if size > sum(counts):
-            raise UserError(f"size {size} exceeds the {sum(counts)} images of {part}")
-        if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
-            empty = size if balanced else subsets.left_out(counts, size)  # balanced: the classes take turns
-            name = subsets.name_of(empty, images.classes)
-            raise UserError(f"size {size} leaves {name} without an image", f"the smallest size that works is {least}")
-        if balanced:
-            subsets.check_balanced(counts, size, images.classes)
+        _check_size(size, counts, part, images.classes, balanced=balanced)
     order = subsets.order(
         images.ordered_by or images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks
     )[: max(sizes)]
@@ -115,6 +108,18 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     with ledger.replacing(path) as temporary:
         pq.write_table(rows, temporary)
     return len(order)
+
+
+def _check_size(size: int, counts: list[int], part: str, classes: Sequence[str], *, balanced: bool) -> None:
+    """Raise UserError for a size that exceeds the images of `part`, leaves out a class or cannot be balanced."""
+    if size > sum(counts):
+        raise UserError(f"size {size} exceeds the {sum(counts)} images of {part}")
+    if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
+        empty = size if balanced else subsets.left_out(counts, size)  # balanced: the classes take turns
+        name = subsets.name_of(empty, classes)
+        raise UserError(f"size {size} leaves {name} without an image", f"the smallest size that works is {least}")
+    if balanced:
+        subsets.check_balanced(counts, size, classes)
 
 
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
