@@ -18,10 +18,10 @@ import pandas as pd
 from bias_lab import ledger
 from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
-from bias_lab.data.readers import named
+from bias_lab.data.readers import image_file, named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, Item, Listing, listing
-from bias_lab.errors import UserError, plural
+from bias_lab.errors import UserError, check_regular, plural
 
 NAMED = 20  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
 ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
@@ -57,12 +57,14 @@ def index(
     skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
     Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
+    check_regular(path)
     listed = listing(path)
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)
     warnings = listed.warnings + check_readable(path, bad, count, skip_bad=skip_bad, at_most=at_most, folder=folder)
     table = table[table.problem == ""]
+    remarks = image_file.on_depth(list(table.name), list(table.remark))
     _check_classes(path, listed, table)
     splits = folder / "data" / "split.json"
     table, how, drawn = _split(table, splits, path)
@@ -85,6 +87,7 @@ def index(
         "classes": list(classes),
         "channels": channels,
         "image_size": image_size,
+        **({"remarks": remarks} if remarks else {}),
     }
     return Index(
         identity=f"{listed.kind}:{mark}",
@@ -96,7 +99,7 @@ def index(
         image_size=image_size,
         channels=channels,
         place=place,
-        warnings=[*warnings, *how, *dropped],
+        warnings=[*warnings, *remarks, *how, *dropped],
     )
 
 
@@ -127,7 +130,9 @@ def _inspect(listed: Listing, cache: Path) -> pd.DataFrame:
             column = rows[name].to_numpy(object, copy=True)
             column[new] = np.array(values, object)
             rows[name] = column
-        rows = rows.astype({"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str})
+        rows = rows.astype(
+            {"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str, "remark": str}
+        )
         with ledger.replacing(cache) as temporary:
             rows[[*keys, *Inspection._fields]].to_parquet(temporary, index=False)
     return rows

@@ -15,7 +15,7 @@ from typing import Any
 
 from bias_lab import ledger
 from bias_lab.definition import Experiment
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, check_regular, unknown
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -24,6 +24,7 @@ def find(name_or_path: str | Path) -> Path:
     Underscores and hyphens are the same in a name. Raises UserError for a file or a name that does not exist.
     """
     path = Path(name_or_path)
+    check_regular(path)
     if path.is_file():
         return path
     ours = _shipped()

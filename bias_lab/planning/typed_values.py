@@ -27,6 +27,8 @@ def parse_field(text: str) -> tuple[str, Any]:
             return name, None
         if "bool" in kind:
             return name, TRUTH[value.lower()]
+        if ("int" in kind or "float" in kind) and not value.isascii():
+            raise ValueError(value)  # Python reads digits of other scripts too
         if "int" in kind:
             return name, int(value)
         if "float" in kind:

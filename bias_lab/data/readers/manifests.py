@@ -21,7 +21,7 @@ from bias_lab import __version__, ledger
 from bias_lab.data import subsets
 from bias_lab.data.readers import named
 from bias_lab.data.readers.listing import lines_of
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, check_regular
 
 COLUMNS = ("index", "label", "rank", "content_hash")
 
@@ -120,6 +120,7 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     if not Path(path).is_file():
         raise UserError(f"there is no manifest {path}", remedy="bias-lab subset DATASET --sizes 100,1000 --out FILE")
     if Path(path).suffix != ".parquet":
