@@ -68,7 +68,7 @@ def build(table: Commands) -> tuple[Parser, dict[str, list[str]]]:
     return parser, flags
 
 
-WHOLE = r"[+-]?[0-9][0-9_]{0,17}"  # Python's int takes digits of other scripts too
+WHOLE = r"[+-]?[0-9][0-9_]{0,14}"  # the table holds 15 digits without loss
 _ABOUT = (
     "How much accuracy does an image model lose for lack of inductive bias when labels are few, and what buys it back?"
 )
@@ -77,7 +77,7 @@ _ABOUT = (
 def whole(text: str) -> int:
     """Return a whole number that is written with the digits 0 to 9."""
     if not re.fullmatch(WHOLE, text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, written with the digits 0 to 9")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at most 15 digits 0 to 9")
     return int(text)
 
 

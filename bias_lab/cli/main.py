@@ -4,6 +4,7 @@ They import what they need inside their functions, so that `--help` takes less t
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -19,6 +20,8 @@ from bias_lab.errors import UserError, printable
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes (1: runs failed)
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+REMEDY = "give another path, or permission"  # where the system refuses to open what was typed
 WORKING = (["sweep"], ["train"], ["bench"])  # what goes on for long after the first line
 COMMANDS = {
     command.name: command
@@ -64,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from bias_lab.execution.worker import disk_full
 
+        if isinstance(error, OSError) and error.errno in REFUSED and error.filename:
+            print(f"error: {UserError(f'{error.filename2 or error.filename}: {error.strerror}', REMEDY)}", file=sys.stderr)
+            return USER_ERROR
         if not disk_full(error):
             raise
         print("error: no space left on the disk; make room, then give the same command to continue", file=sys.stderr)

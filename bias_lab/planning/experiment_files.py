@@ -107,9 +107,10 @@ def _at_its_line(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except SyntaxError as error:  # perhaps in a module that the file imports
-        what = f"{error.filename or path}, line {error.lineno}: {error.msg}"
+        line = f", line {error.lineno}" if error.lineno else ""
+        what = f"{error.filename or path}{line}: {error.msg}"
         raise UserError(what, remedy="correct the file") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"{where}: {type(error).__name__}: {error}", remedy="correct the file") from error

@@ -69,6 +69,8 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     Raises UserError for a draw that is none of the blocks, and if a size exceeds the pool, leaves out a class or cannot
     be balanced although `balanced` is set.
     """
+    if draw < 0:
+        raise UserError(f"draw {draw} is negative", "it must be 0 or more")
     if blocks and draw >= blocks:
         raise UserError(f"draw {draw} is none of {blocks} blocks", f"0 to {blocks - 1}")
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
