@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bias_lab.execution.worker import disk_full
 
         if isinstance(error, OSError) and error.errno in REFUSED and error.filename:
-            print(f"error: {UserError(f'{error.filename2 or error.filename}: {error.strerror}', REMEDY)}", file=sys.stderr)
+            print(
+                f"error: {UserError(f'{error.filename2 or error.filename}: {error.strerror}', REMEDY)}", file=sys.stderr
+            )
             return USER_ERROR
         if not disk_full(error):
             raise

@@ -1,6 +1,9 @@
 """A snapshot of all words and flags. A change here is a change for every user."""
 
+import pytest
+
 from bias_lab.cli import flags, main
+from bias_lab.errors import UserError
 
 SNAPSHOT = """
 backbones WORD
@@ -37,10 +40,20 @@ def test_the_command_line_is_as_published() -> None:
 
 
 def test_every_command_says_what_it_does_in_one_line() -> None:
-    for name, (run, _) in main.COMMANDS.items():
-        first = (run.__doc__ or "").splitlines()[0]
-        assert first.endswith("."), name
-        assert len(first) < 100, name
+    for name, command in main.COMMANDS.items():
+        assert command.name == name
+        assert command.about[0].islower(), name
+        assert not command.about.endswith("."), name
+        assert len(command.about) < 100, name
+
+
+@pytest.mark.parametrize("text", ["²", "１２", "١٢", "1e3", "", " ", "9" * 16, "0x10", "1.0", "_1"])
+def test_a_number_is_written_with_the_digits_0_to_9(text: str) -> None:
+    for words in (["train", "--size", text], ["train", "--seed", text], ["sweep", "x", "--sizes", text]):
+        with pytest.raises(UserError, match="whole number"):
+            flags.parse(words, main.COMMANDS)
+    assert flags.parse(["train", "--size", "1_000"], main.COMMANDS).size == 1000
+    assert flags.parse(["sweep", "x", "--sizes", "100, 30"], main.COMMANDS).sizes == (100, 30)
 
 
 def test_every_flag_has_a_help_text() -> None:
