@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import OPTIMIZERS, TASKS
+from bias_lab.catalogue import OPTIMIZERS, TASKS, parse_priors
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -118,6 +118,7 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        parse_priors(self.priors)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:
@@ -165,12 +166,36 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """How tuning searches for a learning rate and a settled budget (planning/ladder.py).
+
+    first: images seen at the smallest budget, where every learning rate is tried. cap: the largest budget.
+    replicates: tuning replicates of the budgets that decide. rates: the grid of learning rates.
+    """
+
+    first: int = 16_000
+    cap: int = 256_000
+    replicates: int = 3
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.cap:
+            raise UserError(f"a ladder from {self.first} to {self.cap} images has no rung", "first may not exceed cap")
+        if self.replicates < 1 or not self.rates or min(self.rates) <= 0:
+            raise UserError("a ladder needs at least one replicate and learning rates above 0")
+
+
+LADDER = Ladder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """A question and the runs that answer it, in the order in which they are begun. Two equal runs are an error."""
 
     question: str
     runs: tuple[Run, ...]
     note: str = ""  # a sentence for the reader of the report
+    ladder: Ladder = LADDER  # how tuning searches where a run's learning rate or budget is open
 
     def __post_init__(self) -> None:
         seen: dict[str, Run] = {}

@@ -65,6 +65,7 @@ DESCRIBED = [
         """
         task | text | | task
         draw | whole | | draw of the labelled images
+        blocks | whole | | disjoint blocks of the pool
         seed | whole | | seed
         pretraining | text | | pretraining
         monitor | whole | times | measurements on the hold-out
@@ -86,7 +87,6 @@ DESCRIBED = [
         intervention | text | | intervention
         priors | text | | priors
         budget | real | times | budget
-        blocks | whole | | disjoint blocks of the pool
         balanced | flag | | balanced classes
         label_noise | real | share | label noise
         imbalance | real | times | class imbalance
@@ -278,13 +278,14 @@ def _told(run: Run) -> list[str]:
     """Return the fields beside backbone, start and size that a run's label names."""
     usual = [n for n in ("recipe", "intervention", "budget", "task") if getattr(run, n) != DEFAULTS[n]]
     rare = [name for name in _LONG if getattr(run, name) != DEFAULTS[name]]
-    return usual + rare + (["learning_rate"] if _is_trial(run) else [])
+    searched = [n for n in ("learning_rate", "samples_seen") if getattr(run, n) != DEFAULTS[n]]
+    return usual + rare + (searched if _is_trial(run) else [])
 
 
 def _short(run: Run, name: str) -> str:
     value = getattr(run, name)
-    short = {"budget": f"{value:g}x budget" if name == "budget" else "", "learning_rate": f"lr {value}"}
-    return short.get(name) or str(value)
+    short = {"budget": "{:g}x budget", "learning_rate": "lr {}", "samples_seen": "{:,} images seen"}
+    return short.get(name, "{}").format(value)
 
 
 def _is_trial(run: Run) -> bool:

@@ -1,7 +1,9 @@
 """Describe a row of the tuning table (`tuned.json`): its key, and whether its rate is at the edge of the grid.
 
-A row holds the fields of `KEY`, `learning_rate`, and `trials`, a list of {learning_rate, top1} with the mean accuracy
-on the hold-out for every learning rate that was tried.
+A row holds the fields of `KEY`, `learning_rate`, and `trials`, a list of {learning_rate, samples_seen, top1, n}: the
+mean accuracy on the hold-out over n replicates for every learning rate and number of images seen that was tried. A row
+whose budget was searched too holds `samples_seen`, the settled budget, `holdout_top1` there, `holdout_gain`, the mean
+gain of the last doubling (fractions), and `settled`. Older rows lack `samples_seen` and `n` in their trials.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,9 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "size": REQUIRED,
     "intervention": "",
     "optimizer": DEFAULTS["optimizer"],
+    "priors": DEFAULTS["priors"],
+    "source": ANY,
+    "protocol": DEFAULTS["protocol"],
 }
 ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
 
@@ -34,7 +39,7 @@ def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
 
     >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
-    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw')
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune')
     """
     return tuple(value(cell, name) for name in KEY)
 
@@ -62,7 +67,7 @@ def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:
     >>> at_grid_edge({"learning_rate": 0.01, "trials": [{"learning_rate": 0.003}, {"learning_rate": 0.01}]})
     'largest'
     """
-    tried = sorted(float(trial["learning_rate"]) for trial in row.get("trials", ()))
+    tried = sorted({float(trial["learning_rate"]) for trial in row.get("trials", ())})
     if len(tried) < 2 or row["learning_rate"] not in (tried[0], tried[-1]):
         return ""
     return "smallest" if row["learning_rate"] == tried[0] else "largest"

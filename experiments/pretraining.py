@@ -6,34 +6,42 @@ How large is it for each regime, what does the same regime give the ResNet, and 
 first label?
 Runs: a plain ViT and a ResNet of similar size, from scratch and after each regime. `supervised` and `formula` pretrain
 with labels on another source, `mae` (ViT alone, it needs patches), `simmim` and `dino` without labels on the pool. All
-rows of a backbone are fine-tuned on the same images, for the same images seen.
+rows are fine-tuned on the same labelled images, for the same images seen, and every start has the learning rate that
+its own hold-out prefers on the same grid (experiments/tuning.py). A replicate has a pretraining of its own, with its
+seed, so that intervals hold for pretrainings too. In smoke all replicates share one.
+Controls: MAE of zero steps leaves its start, sines and cosines as positions, and no training. It has MAE's learning
+rate. `sincos_positions` gives these positions to the ViT from scratch. The ViT and the ResNet from scratch also see as
+many images as pretraining and fine-tuning together.
 Expected: pretraining without labels on the target's own images recovers most, and a source unlike the target little.
 The ResNet gains less, because it has locality already.
-The answer would be different if the interval of a recovery contained 0, or if the ResNet gained as much as the ViT.
-Laptop: 40 minutes on 2 slow cores, on Fashion-MNIST. Each regime and backbone has one pretraining of up to 2 minutes of
-one core, common to all replicates. What longer pretraining would give is not shown. For DINO, whose student and teacher
-see every image through six crops, the two minutes are a hundred steps. `supervised` learns drawn shapes, and `formula`
-drawn fractals.
-Full: CIFAR-10 and CIFAR-100 with Tiny-ImageNet as the source, a pretraining for each seed and strong augmentation, and
-Oxford-IIIT Pet at 224 px with ImageNet's weights. At all 50,000 labels the results can be compared with published ones,
-within 1.5 points. A ViT of 2.8 M parameters (the size of vit_mini: width 192, depth 9, 12 heads, MLP of 384) has 93.58
-on CIFAR-10 and 73.81 on CIFAR-100, and after self-distillation on the target's images 96.41 and 79.15. Swin, which
-`--backbone swin_mini` joins, has 94.46 and 76.87, and on a quarter, half and three quarters of CIFAR-10 83.36, 90.83
-and 91.73 (--sizes 12500,25000,37500). It was a larger Swin, so these figures are for orientation. They were published
-without intervals, for 100 epochs, batch 128, learning rate 1e-3, weight decay 0.05, 10 epochs of warm-up, AutoAugment
-(here TrivialAugment), mixup, cutmix, label smoothing, repeated augmentation and erasing 0.25.
-Run it: make sweep-pretraining [PROFILE=smoke|laptop|full]
+The answer would be different if the interval of a recovery contained 0, if the ResNet gained as much as the ViT, or if
+a control gained as much as the regime.
+Laptop: Fashion-MNIST, 40,000 images for each pretraining. By the times of earlier runs 105 minutes of one core, so 53
+on two. `supervised` learns drawn shapes, and `formula` drawn fractals.
+Desk: CIFAR-10, 40,000 images for each pretraining, about 2.5 hours of one core by the same times. `supervised` learns
+drawn shapes, and Tiny-ImageNet: the folder ./tiny_imagenet20 with a folder for each class if it is there, else the
+dataset by name. --data FOLDER runs it on a sample of CIFAR-10.
+The momentum of DINO's teacher follows the number of steps in these short profiles.
+Full: CIFAR-10 and CIFAR-100 with Tiny-ImageNet as the source and strong augmentation, and Oxford-IIIT Pet at 224 px
+with ImageNet's weights. At all 50,000 labels the results can be compared with published ones, within 1.5 points. A ViT
+of 2.8 M parameters (the size of vit_mini: width 192, depth 9, 12 heads, MLP of 384) has 93.58 on CIFAR-10 and 73.81 on
+CIFAR-100, and after self-distillation on the target's images 96.41 and 79.15. Swin, which `--backbone swin_mini` joins,
+has 94.46 and 76.87, and on a quarter, half and three quarters of CIFAR-10 83.36, 90.83 and 91.73 (--sizes
+12500,25000,37500). It was a larger Swin, so these figures are for orientation. They were published without intervals,
+for 100 epochs, batch 128, learning rate 1e-3, weight decay 0.05, 10 epochs of warm-up, AutoAugment (here
+TrivialAugment), mixup, cutmix, label smoothing, repeated augmentation and erasing 0.25.
+Run it: make sweep-pretraining [PROFILE=smoke|laptop|desk|full]
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue
 from bias_lab.definition import Experiment, Run, choose_profile, grid, recipe, run_id
 
-FINETUNE_RATE = 1e-3  # learning rate after a pretraining, and in `full` also from scratch
-
+SHAPES, TINY = "shapes:position=free", "tiny_imagenet"  # sources of `supervised`
 METHODS: dict[str, dict[str, Any]] = {  # regime → the fields of its pretraining
     "mae": dict(source="pool", learning_rate=2e-3),
     "simmim": dict(source="pool", learning_rate=2e-3, mask_ratio=0.6),
@@ -41,6 +49,9 @@ METHODS: dict[str, dict[str, Any]] = {  # regime → the fields of its pretraini
     "supervised": dict(learning_rate=1e-3),
     "formula": dict(source="fractals", learning_rate=1e-3),
 }
+SHORT: dict[str, dict[str, Any]] = {**METHODS, "dino": {**METHODS["dino"], "teacher_schedule": "steps"}}
+ZERO_STEPS = "mae"  # the regime whose start alone, without a step, is a control
+POSITIONS = "sincos_positions"  # of that start, as a prior of the ViT from scratch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,40 +59,43 @@ class Scale:
     """How big a profile is."""
 
     datasets: tuple[str, ...] = ("fashion_mnist_12k",)
-    source: str = "shapes:position=free"  # of a pretraining whose method has none of its own
+    sources: tuple[str, ...] = (SHAPES,)  # of a pretraining whose method has none of its own. A CNN takes the first
     backbones: tuple[str, str] = ("vit_micro", "resnet_micro")
+    regimes_of_cnn: tuple[str, ...] = ("simmim", "supervised")
     seen: Mapping[int, int]  # number of labelled images → images seen while fine-tuning
     replicates: tuple[tuple[int, int], ...] = ((0, 0), (1, 1), (2, 2))  # (draw, seed)
     recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of every fine-tuning run
-    pretraining: Mapping[str, int]  # regime → images seen
-    pretraining_batch: int
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SHORT)
+    pretraining: int = 40_000  # images that each pretraining sees
+    pretraining_batch: int = 128
     monitor: int = 0  # how many times a pretraining is evaluated by nearest neighbours before its end
-    one_a_seed: bool = False  # a pretraining for each seed
+    is_shared: bool = False  # one pretraining for all replicates
     weights: bool = False  # photographs with ImageNet's weights too
 
 
 PROFILES = {
     "smoke": Scale(
+        regimes_of_cnn=tuple(METHODS),
         seen={20: 320},
         replicates=((0, 0), (1, 1)),
-        pretraining=dict.fromkeys(METHODS, 256),
+        recipe=dict(learning_rate=1e-3),
+        pretraining=256,
         pretraining_batch=32,
+        is_shared=True,
     ),
-    "laptop": Scale(
-        seen={100: 16_000, 500: 16_000},
-        pretraining=dict(mae=80_000, simmim=40_000, dino=12_800, supervised=40_000, formula=40_000),
-        pretraining_batch=128,
-    ),
+    "laptop": Scale(seen={500: 16_000}),
+    "desk": Scale(datasets=("cifar10_12k",), sources=(TINY, SHAPES), seen={1000: 16_000}),
     "full": Scale(
         datasets=("cifar10", "cifar100"),
-        source="tiny_imagenet",
+        sources=(TINY,),
         backbones=("vit_mini", "resnet_mini"),
+        regimes_of_cnn=tuple(METHODS),
         seen={500: 1_280_000, 5000: 2_560_000, 50_000: 5_000_000},  # the last: 100 epochs, as published
-        recipe=dict(batch_size=128, learning_rate=1e-3, repeated_augmentation=3, **recipe("strong")),
-        pretraining=dict.fromkeys(METHODS, 20_000_000),
+        recipe=dict(batch_size=128, repeated_augmentation=3, **recipe("strong")),
+        methods=METHODS,
+        pretraining=20_000_000,
         pretraining_batch=512,
         monitor=20,
-        one_a_seed=True,
         weights=True,
     ),
 }
@@ -90,30 +104,59 @@ PROFILES = {
 def experiment(profile: str) -> Experiment:
     scale = choose_profile(PROFILES, profile)
     runs = tuple(run for dataset in scale.datasets for run in study(dataset, scale))
-    shared = "Rows of a regime are given one pretraining: its seed does not vary between replicates."
     return Experiment(
         question="Which pretraining wins back how much of a plain ViT's shortfall?",
-        note="" if scale.one_a_seed else shared,
+        note="Replicates share one pretraining of each regime, so intervals are given it." if scale.is_shared else "",
         runs=runs + (pets() if scale.weights else ()),
     )
 
 
 def study(dataset: str, scale: Scale) -> tuple[Run, ...]:
-    """Return the runs on one dataset: the backbones from scratch, then regime by regime those after a pretraining."""
-    ones = [Run(dataset=dataset, backbone=name, size=min(scale.seen), **scale.recipe) for name in scale.backbones]
-    runs = [run for one in ones for run in cells(one, scale)]
-    for regime in METHODS:
-        able = catalogue.REGIMES[regime].architectures  # empty: all
-        for one in ones:
-            if not able or catalogue.architecture(one.backbone) in able:
-                runs += after(replace(one, regime=regime), scale)
-    return tuple(runs)
+    """Return the runs on one dataset: the backbones from scratch, regime by regime those after it, the controls."""
+    vit, cnn = (Run(dataset=dataset, backbone=name, size=min(scale.seen), **scale.recipe) for name in scale.backbones)
+    runs = [*cells(vit, scale), *cells(cnn, scale)]
+    for regime in scale.methods:
+        for place, source in enumerate(sources(regime, scale)):
+            runs += after(replace(vit, regime=regime, source=source), scale)
+            able = catalogue.REGIMES[regime].architectures  # empty: all
+            takes = not able or catalogue.architecture(cnn.backbone) in able
+            if takes and regime in scale.regimes_of_cnn and not place:
+                runs += after(replace(cnn, regime=regime, source=source), scale)
+    return (*runs, *controls(vit, cnn, scale))
 
 
-def after(one: Run, scale: Scale) -> tuple[Run, ...]:
-    """Return a regime's pretraining, or one for each seed, and the fine-tuning runs that start from it."""
-    fields = {"source": scale.source, **METHODS[one.regime], "samples_seen": scale.pretraining[one.regime]}
-    pretraining = Run(
+def controls(vit: Run, cnn: Run, scale: Scale) -> tuple[Run, ...]:
+    """Return the zero-step pretraining with its runs, and those from scratch with its positions or more images."""
+    (source,) = sources(ZERO_STEPS, scale)
+    zero = after(replace(vit, regime=ZERO_STEPS, source=source), scale, pretraining=0)
+    positions = cells(replace(vit, priors=POSITIONS), scale)
+    longer = replace(scale, seen={size: seen + scale.pretraining for size, seen in scale.seen.items()})
+    return (*zero, *positions, *cells(vit, longer), *cells(cnn, longer))
+
+
+def sources(regime: str, scale: Scale) -> tuple[str, ...]:
+    """Return the sources of a regime's pretrainings: its own, or those of the profile."""
+    own = scale.methods[regime].get("source")
+    return (own,) if own else tuple(labelled(name) for name in scale.sources)
+
+
+def labelled(name: str) -> str:
+    """Return ./tiny_imagenet20 instead of Tiny-ImageNet if that folder is there, else the name as it is."""
+    folder = Path("tiny_imagenet20")
+    return str(folder) if name == TINY and folder.is_dir() else name
+
+
+def after(one: Run, scale: Scale, *, pretraining: int | None = None) -> tuple[Run, ...]:
+    """Return the pretrainings of a regime and the fine-tuning runs that start from them, one for each replicate.
+
+    pretraining: images that they see, None for the profile's number.
+    """
+    fields = {
+        **scale.methods[one.regime],
+        "source": one.source,
+        "samples_seen": scale.pretraining if pretraining is None else pretraining,
+    }
+    before = Run(
         dataset=one.dataset,
         backbone=one.backbone,
         task="pretrain",
@@ -123,13 +166,13 @@ def after(one: Run, scale: Scale) -> tuple[Run, ...]:
         **fields,
     )
     runs: list[Run] = []
-    for run in cells(replace(one, source=pretraining.source, learning_rate=FINETUNE_RATE), scale):
-        before = replace(pretraining, seed=run.seed if scale.one_a_seed else 0)
-        runs += [before, replace(run, pretraining=run_id(before))]
+    for run in cells(one, scale):
+        its = before if scale.is_shared else replace(before, seed=run.seed)
+        runs += [its, replace(run, pretraining=run_id(its))]
     return tuple(dict.fromkeys(runs))
 
 
-def cells(run: Run, scale: Scale) -> tuple[Run, ...]:
+def cells(run: Run, scale: Scale) -> Iterable[Run]:
     """Return copies of a run at every size, draw and seed."""
     sized = [replace(run, size=size, samples_seen=seen) for size, seen in scale.seen.items()]
     return tuple(cell for run in sized for cell in grid(run, replicate=scale.replicates))

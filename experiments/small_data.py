@@ -1,60 +1,91 @@
 """How much accuracy does a plain vision transformer lose to CNNs when labels are few, and does pretraining buy it back?
 
-Question: the shortfall is the mean accuracy of ResNet, EfficientNet and MobileNetV3 minus that of the plain ViT, paired
-over replicates. How large is it at each number of labelled images, and which share of it does pretraining without
-labels (MAE on the images of the pool) recover?
-Runs: seven backbones of similar size (0.3-0.5 M parameters) on nested subsets, each with its own tuned learning rate,
-the same images seen at a size, and the last weights. A replicate is a draw of images and a seed. Swin, MobileViT and
-EfficientViT run at the smallest and at the largest size. ViT and ResNet also run under the strong recipe at one size,
-and with three times the images seen at the smallest and at the largest size.
-Expected: CNNs are ahead where labels are fewest. The gap shrinks as labels grow, and MAE recovers part of it.
-The answer would be different if the interval of the shortfall contained 0 at the two smallest sizes, if the ViT reached
-the CNNs with three times the images seen, or if the gap vanished under the strong recipe.
-Cost: the laptop profile takes 52 minutes on 2 slow cores. The first two rows come after 1 minute, and the interval of
-ViT against ResNet at the two smallest sizes after 5. Tuning (experiments/tuning.py) is not included.
-Run it: make sweep-small-data [PROFILE=smoke|laptop|full]
+Question: the shortfall is the accuracy of ResNet, EfficientNet and MobileNetV3 minus that of the plain ViT, paired over
+replicates. How large is it where each backbone is trained as its hold-out prefers until more training no longer helps
+(settled), how large after the same number of images seen (equal images), and how much of it does MAE recover?
+Runs: the pair ViT and ResNet is settled, each cell with the recipe, learning rate and budget that tuning found. All
+seven backbones (0.3-0.5 M parameters) run at equal images under the plain recipe. Draws are disjoint blocks.
+Controls say what an accuracy is worth: a linear classifier and nearest neighbours on pixels, an MLP, untrained
+backbones read out linearly, ViTs with single priors, a ResNet without batch norm. The pair runs under each recipe alone
+and under AdamW at one size too. MAE has one pretraining for each replicate, and one of zero steps as its control.
+Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
+The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
+classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
+Cost: see the table of profiles in the docs. Tuning (experiments/tuning.py) comes first and is not included.
+Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|full]; desk needs CIFAR-10 (--data-root)
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bias_lab.definition import Experiment, Run, choose_profile, grid, recipe, run_id
+from bias_lab.definition import LADDER, Experiment, Ladder, Run, choose_profile, grid, recipe, run_id
 
 CNNS = ("resnet", "efficientnet", "mobilenetv3")
 OTHERS = ("swin", "mobilevit", "efficientvit")
+VARIANTS = ("sincos_positions", "mean_pooling", "mean_pooling+sincos_positions")  # priors of the ViT
+RECIPES = ("plain", "strong")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How big a profile is."""
+    """How big a profile is. Numbers of replicates are numbers of disjoint draws, unless `blocks` is 0."""
 
-    datasets: tuple[str, ...] = ("fashion_mnist_12k",)
-    seen: Mapping[int, int]  # number of labelled images → images seen, by every backbone
-    replicates: tuple[tuple[int, int], ...]  # (draw, seed), the same for every backbone
+    dataset: str = "fashion_mnist_12k"
+    settled: Mapping[int, int] = field(default_factory=dict)  # labelled images → replicates of the pair
+    settled_family: Mapping[int, int] = field(default_factory=dict)  # the same for EfficientNet
+    equal: Mapping[int, int]  # labelled images → images seen by every backbone
+    replicates: int = 3  # at equal images, and of the controls
+    blocks: Mapping[int, int] = field(default_factory=dict)  # labelled images → blocks of the pool
+    alone_at: tuple[int, ...] = ()  # sizes at which the pair runs under each recipe alone, and under AdamW
+    variants_at: tuple[int, ...] = ()  # sizes of the variants of the ViT and the ResNet
+    mae_at: tuple[int, ...] = ()  # sizes after MAE
     size_of: str = "micro"  # suffix of every backbone's name
+    optimizer: str = "muon"
     batch_size: int = 32
     pretraining: Mapping[str, Any]  # fields of the ViT's MAE pretraining
+    ladder: Ladder = LADDER
 
 
 PROFILES = {
     "smoke": Scale(
-        seen={20: 128, 40: 128},
-        replicates=((0, 0),),  # one replicate gives no interval
+        equal={20: 128, 40: 128},
+        replicates=1,  # one replicate gives no interval
+        mae_at=(20, 40),
+        optimizer="adamw",
         pretraining=dict(samples_seen=256, batch_size=64, learning_rate=2e-3),
+        ladder=Ladder(first=64, cap=128, replicates=1),
     ),
     "laptop": Scale(
-        seen=dict.fromkeys((100, 300, 1000, 3000), 16_000),
-        replicates=((0, 0), (1, 1), (2, 2)),
-        pretraining=dict(samples_seen=192_000, batch_size=128, learning_rate=2e-3),
+        settled={1000: 3, 100: 3},
+        equal=dict.fromkeys((100, 1000), 16_000),
+        blocks={100: 3, 1000: 3},
+        alone_at=(1000,),
+        mae_at=(1000,),
+        pretraining=dict(samples_seen=40_000, batch_size=128, learning_rate=2e-3),
+    ),
+    "desk": Scale(
+        dataset="cifar10_12k",
+        settled={1000: 5, 100: 5, 3000: 3},
+        settled_family={1000: 3},
+        equal={1000: 16_000},
+        blocks={100: 5, 1000: 5, 3000: 3},
+        alone_at=(1000,),
+        variants_at=(1000,),
+        pretraining={},
     ),
     "full": Scale(
-        datasets=("cifar10", "cifar100"),
-        seen={n: max(1_280_000, 100 * n) for n in (500, 1000, 2500, 5000, 10_000, 20_000, 35_000, 50_000)},
-        replicates=tuple((draw, seed) for draw in range(3) for seed in range(3)),
+        dataset="cifar10",
+        settled=dict.fromkeys((500, 1000, 2500, 5000, 10000, 16000), 3),
+        equal={n: max(1_280_000, 100 * n) for n in (500, 1000, 2500, 5000, 10_000, 16_000)},
+        blocks=dict.fromkeys((500, 1000, 2500, 5000, 10_000, 16_000), 3),
+        alone_at=(1000, 10_000),
+        variants_at=(1000, 10_000),
+        mae_at=(1000, 10_000),
         size_of="mini",
         batch_size=128,
         pretraining=dict(samples_seen=20_000_000, batch_size=512, learning_rate=1.5e-3, monitor=20),
+        ladder=Ladder(first=128_000, cap=8_192_000),
     ),
 }
 
@@ -63,33 +94,84 @@ def experiment(profile: str) -> Experiment:
     scale = choose_profile(PROFILES, profile)
     return Experiment(
         question="How much accuracy does a plain ViT lose to CNNs when labels are few, and what buys it back?",
-        note="The ViT's pretrained rows are given one pretraining: its seed does not vary between replicates.",
-        runs=tuple(run for dataset in scale.datasets for run in study(dataset, scale)),
+        runs=tuple(dict.fromkeys(study(scale))),
+        ladder=scale.ladder,
     )
 
 
-def study(dataset: str, scale: Scale) -> tuple[Run, ...]:
-    """Return the runs on one dataset. Those that answer the question come first: ViT and ResNet, smallest sizes."""
-    sizes = sorted(scale.seen)
+def study(scale: Scale) -> tuple[Run, ...]:
+    """Return the runs of one profile, first those that answer the question: the settled pair, then equal images."""
     vit, resnet, *cnns = (f"{name}_{scale.size_of}" for name in ("vit", *CNNS))
     others = tuple(f"{name}_{scale.size_of}" for name in OTHERS)
-    one = Run(dataset=dataset, backbone=vit, size=sizes[0], batch_size=scale.batch_size)
-    pretraining = replace(one, task="pretrain", regime="mae", source="pool", size=0, **scale.pretraining)
+    every = (vit, resnet, *cnns, *others)
+    one = Run(dataset=scale.dataset, backbone=vit, size=1, batch_size=scale.batch_size, optimizer=scale.optimizer)
+    open_run = replace(one, samples_seen=None, **recipe("tuned"))
+    frozen = Run(dataset=scale.dataset, backbone=vit, size=1, protocol="linear_probe")
 
-    def cells(run: Run, backbones: tuple[str, ...], sizes: list[int]) -> tuple[Run, ...]:
-        sized = [replace(run, size=size, samples_seen=scale.seen[size]) for size in sizes]
-        return tuple(cell for run in sized for cell in grid(run, replicate=scale.replicates, backbone=backbones))
+    def cells(run: Run, backbones: tuple[str, ...], replicates: Mapping[int, int]) -> tuple[Run, ...]:
+        return tuple(
+            cell
+            for size, count in replicates.items()
+            for cell in grid(
+                replace(run, size=size, blocks=scale.blocks.get(size, 0)),
+                replicate=tuple((k, k) for k in range(count)),
+                backbone=backbones,
+            )
+        )
 
-    middle = sizes[len(sizes) // 2]
-    pretrained = replace(one, regime="mae", source="pool", pretraining=run_id(pretraining))
-    return (
-        cells(one, (vit, resnet), sizes[:2])
-        + (pretraining,)
-        + cells(one, tuple(cnns), sizes[:2])
-        + cells(pretrained, (vit,), sizes[:2])
-        + cells(one, (vit, resnet, *cnns), sizes[2:])
-        + cells(pretrained, (vit,), sizes[2:])
-        + cells(one, others, [sizes[0], sizes[-1]])
-        + cells(replace(one, budget=3.0), (vit, resnet), [sizes[0], sizes[-1]])
-        + cells(replace(one, **recipe("strong")), (vit, resnet), [middle])
+    def alone(run: Run, backbones: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[Run, ...]:
+        return cells(run, backbones, dict.fromkeys(sizes, scale.replicates))
+
+    equal = tuple(
+        run for size, seen in scale.equal.items() for run in alone(replace(one, samples_seen=seen), every, (size,))
     )
+    sizes = tuple(dict.fromkeys((*scale.settled, *scale.equal)))
+    return (
+        *cells(open_run, (vit, resnet), scale.settled),
+        *alone(frozen, ("pixels",), sizes),
+        *equal,
+        *cells(open_run, tuple(cnns[:1]), scale.settled_family),
+        *alone(replace(frozen, protocol="knn"), ("pixels",), sizes),
+        *alone(frozen, (vit, resnet), sizes),
+        *controls(open_run, scale, alone),
+        *(run for name in RECIPES for run in alone(replace(open_run, **recipe(name)), (vit, resnet), scale.alone_at)),
+        *alone(replace(open_run, optimizer="adamw"), (vit, resnet), scale.alone_at),
+        *(run for before in (scale.pretraining, zero_steps(scale)) for run in after(one, before, scale, alone)),
+    )
+
+
+def controls(run: Run, scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> tuple[Run, ...]:
+    """Return an MLP, which is settled, and at equal images variants of the ViT and a ResNet without batch norm.
+
+    run: of the ViT, with open recipe and budget.
+    """
+    sizes = tuple(dict.fromkeys((*scale.settled, *scale.equal)))
+    mlp = alone(run, (f"mlp_{scale.size_of}",), sizes if scale.settled else ())
+    variants: tuple[Run, ...] = ()
+    for size in scale.variants_at:
+        equal = replace(run, **recipe("plain"), samples_seen=scale.equal[size])
+        for priors in VARIANTS:
+            variants += alone(replace(equal, priors=priors), (run.backbone,), (size,))
+        variants += alone(replace(equal, priors="no_batch_norm"), (f"resnet_{scale.size_of}",), (size,))
+        variants += alone(equal, (f"vit_{scale.size_of}_wide",), (size,))
+    return mlp + variants
+
+
+def zero_steps(scale: Scale) -> Mapping[str, Any]:
+    """Return the fields of the pretraining without a step, which shows what its initialisation alone is worth."""
+    return {**scale.pretraining, "samples_seen": 0} if scale.pretraining else {}
+
+
+def after(one: Run, before: Mapping[str, Any], scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> tuple[Run, ...]:
+    """Return MAE pretrainings of the ViT, one for each replicate, and the runs at equal images that start from them.
+
+    before: fields of the pretraining, empty for none.
+    """
+    runs: list[Run] = []
+    for size in scale.mae_at if before else ():
+        start = replace(one, regime="mae", source="pool", samples_seen=scale.equal[size])
+        for run in alone(start, (one.backbone,), (size,)):
+            pretraining = replace(one, task="pretrain", regime="mae", source="pool", size=0, optimizer="adamw")
+            pretraining = replace(pretraining, seed=run.seed, **before)
+            runs += [pretraining, replace(run, pretraining=run_id(pretraining))]
+    return tuple(runs)

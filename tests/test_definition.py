@@ -57,7 +57,9 @@ def test_fields_at_their_default_do_not_enter_the_id() -> None:
     assert run_id(replace(ONE, draw=0, mixup=0.0)) == run_id(ONE)
 
 
-NAMED = {"precision": "bf16", "optimizer": "muon", "teacher_schedule": "steps"}  # another value of a field of names
+NAMED = dict(  # another value of a field of names
+    precision="bf16", optimizer="muon", teacher_schedule="steps", priors="mean_pooling"
+)
 
 
 def test_every_field_enters_the_id() -> None:
@@ -123,6 +125,8 @@ def test_a_run_is_frozen() -> None:
         (dict(randaugment=31), "randaugment 31 is outside 0 to 30"),
         (dict(layer_decay=0.0), r"layer_decay 0.0 is outside \(0, 1\]"),
         (dict(precision="fp16"), "unknown precision 'fp16'"),
+        (dict(priors="mean_poling"), "unknown prior 'mean_poling'; did you mean 'mean_pooling'"),
+        (dict(priors="sincos_positions+mean_pooling"), r"not sorted; write mean_pooling\+sincos_positions"),
     ],
 )
 def test_impossible_values_are_refused(changes: dict, message: str) -> None:

@@ -1,7 +1,6 @@
 """Test the experiments: their runs are pinned, paired and matched, and planning accepts all of them."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,26 +12,31 @@ from bias_lab.planning import checks, experiment_files, plan
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PROFILES = ("smoke", "laptop", "full")
+PRETRAINING = ("smoke", "laptop", "desk", "full")  # profiles of the pretraining study
 # (experiment, profile) → how many runs, and the SHA-256 of their ids in order. A change orphans finished runs.
 GOLDEN = {
     ("imagenet_weights", "smoke"): (8, "d1ee872598ab09f9"),
     ("imagenet_weights", "laptop"): (12, "41f2d4ffe8beac0b"),
     ("imagenet_weights", "full"): (36, "573f745a839ced39"),
-    ("locality", "smoke"): (12, "d2387f796f325968"),
-    ("locality", "laptop"): (48, "074a43f4dc723108"),
-    ("locality", "full"): (216, "3e4794dddcbe0e28"),
-    ("pretraining", "smoke"): (31, "a113f379db044b96"),
-    ("pretraining", "laptop"): (75, "96ef52c87ae55bd8"),
-    ("pretraining", "full"): (288, "c3321bcc16a946ea"),
+    ("locality", "smoke"): (18, "ed19a755441955bc"),
+    ("locality", "laptop"): (27, "b2eb2b2c59660fa3"),
+    ("locality", "desk"): (27, "a3283900197db5f8"),
+    ("locality", "full"): (81, "60b931cd5f45e101"),
+    ("pretraining", "smoke"): (40, "24622dc5e8532baa"),
+    ("pretraining", "laptop"): (63, "65f2c2a85e47fd55"),
+    ("pretraining", "desk"): (69, "a9effd23e9a7f09d"),
+    ("pretraining", "full"): (366, "da44eefcfce0534c"),
     ("seed_claim", "smoke"): (15, "50859790526110de"),
     ("seed_claim", "laptop"): (21, "b1e72203878f75c3"),
     ("seed_claim", "full"): (18, "d1295ddcad670dde"),
-    ("small_data", "smoke"): (23, "9282940ee70b9d68"),
-    ("small_data", "laptop"): (97, "d1a7d566b322ce34"),
-    ("small_data", "full"): (938, "9687ba6c3809c92f"),
-    ("tuning", "smoke"): (89, "ccf4e80a52634f46"),
-    ("tuning", "laptop"): (105, "0e6ceab3909ae70b"),
-    ("tuning", "full"): (178, "9161a3a5a6f2d8cc"),
+    ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
+    ("small_data", "laptop"): (114, "4b0505eb755c15d9"),
+    ("small_data", "desk"): (128, "6abb3ec563985af3"),
+    ("small_data", "full"): (336, "ede12d51b4426a0c"),
+    ("tuning", "smoke"): (23, "7f07a27094d56ab8"),
+    ("tuning", "laptop"): (50, "cab58d3c8f61b44f"),
+    ("tuning", "desk"): (53, "39466650802a3c27"),
+    ("tuning", "full"): (141, "84a0d3c1b4e13069"),
 }
 
 
@@ -53,41 +57,64 @@ def test_every_experiment_and_profile_is_pinned() -> None:
     assert set(GOLDEN) == {(name, profile) for name, _, profiles in experiment_files.listed() for profile in profiles}
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "full"])
 def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
-    runs = [run for run in runs_of("small_data", profile) if run.task == "classify"]
-    for budget, recipe_, dataset in {(run.budget, run.recipe, run.dataset) for run in runs}:
-        arm = [run for run in runs if (run.budget, run.recipe, run.dataset) == (budget, recipe_, dataset)]
-        for size in {run.size for run in arm}:
-            here = [run for run in arm if run.size == size]
-            assert len({(run.samples_seen, run.batch_size) for run in here}) == 1, "equal images seen at a size"
-            replicates = {
-                name: {(r.draw, r.seed) for r in here if r.backbone == name} for name in {r.backbone for r in here}
-            }
-            assert len({frozenset(pairs) for pairs in replicates.values()}) == 1, (
-                "the same replicates for every backbone"
-            )
-    assert len({run.size for run in runs}) >= {"smoke": 2, "laptop": 4, "full": 8}[profile]
-    assert len({(run.draw, run.seed) for run in runs}) == {"smoke": 1, "laptop": 3, "full": 9}[profile]
+    runs = [run for run in runs_of("small_data", profile) if run.protocol == "finetune" and run.task == "classify"]
+    for size in {run.size for run in runs}:
+        here = [run for run in runs if run.size == size]
+        assert len({run.blocks for run in here}) == 1, "one cut of the pool at a size"
+        equal = [run for run in here if run.samples_seen is not None]
+        assert len({(run.samples_seen, run.batch_size, run.recipe) for run in equal}) <= 1, (
+            "equal images seen at a size"
+        )
+        for arm in (equal, [run for run in here if run.recipe == "tuned" and run.optimizer == "muon"]):
+            pairs = {name: {(r.draw, r.seed) for r in arm if r.backbone == name} for name in {r.backbone for r in arm}}
+            most = max(pairs.values(), key=len, default=set())
+            assert all(these == set(sorted(most)[: len(these)]) for these in pairs.values()), "the same replicates"
 
 
-def test_tuning_uses_a_grid_for_all_and_no_draw_of_the_sweep() -> None:
-    sweep = runs_of("small_data", "laptop")
-    trials = [run for run in runs_of("tuning", "laptop") if run.task == "tune"]
-    assert {run.backbone for run in trials} == {run.backbone for run in sweep}
-    assert {run.draw for run in trials} | {run.seed for run in trials} == {1000}
-    arms: dict[Run, list[float | None]] = {}
-    for run in trials:
-        arms.setdefault(replace(run, learning_rate=None), []).append(run.learning_rate)
-    assert all(sorted(tried) == [3e-4, 1e-3, 3e-3, 1e-2] for tried in arms.values())
+@pytest.mark.parametrize("profile", ["laptop", "desk", "full"])
+def test_the_pair_is_settled_on_disjoint_draws_with_its_controls(profile: str) -> None:
+    runs = runs_of("small_data", profile)
+    pair = [run for run in runs if run.samples_seen is None and run.backbone.startswith(("vit", "resnet"))]
+    assert {run.recipe for run in pair} == {"tuned", "plain", "strong"}
+    assert {run.optimizer for run in pair} == {"muon", "adamw"}
+    assert all(run.blocks > run.draw == run.seed for run in pair)
+    sizes = {run.size for run in pair}
+    for backbone, protocol in (("pixels", "linear_probe"), ("pixels", "knn"), (pair[0].backbone, "linear_probe")):
+        assert {run.size for run in runs if (run.backbone, run.protocol) == (backbone, protocol)} >= sizes
+    assert runs[0] == pair[0], "the answer comes first"
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+def test_the_laptop_answers_at_1000_labels_and_mae_has_a_pretraining_for_each_replicate() -> None:
+    runs = runs_of("small_data", "laptop")
+    equal = {run.backbone for run in runs if run.protocol == "finetune" and run.samples_seen == 16_000}
+    assert (runs[0].size, len(equal)) == (1000, 7)
+    pretrainings = [run for run in runs if run.task == "pretrain"]
+    assert sorted((run.samples_seen, run.seed) for run in pretrainings) == [
+        (seen, seed) for seen in (0, 40_000) for seed in range(3)
+    ]
+
+
+@pytest.mark.parametrize("profile", ["laptop", "desk"])
+def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: str, tmp_path: Path) -> None:
+    made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
+    assert {(run.draw, run.seed) for run in made.trials} == {(1000, 1000)}
+    searched = {
+        (run.backbone, run.size, run.optimizer, run.priors, run.recipe) for cell in made.searched for run in cell
+    }
+    for run in runs_of("small_data", profile):
+        if run.samples_seen is None:
+            names = ("plain", "strong") if run.recipe == "tuned" else (run.recipe,)
+            assert {(run.backbone, run.size, run.optimizer, run.priors, name) for name in names} <= searched
+    assert {run.learning_rate for run in made.trials} == set(made.ladder.rates)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "full"])
 def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
-    assert made.runs == runs_of("tuning", profile)
-    largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.runs, {}).items()}
-    assert all(run.size <= largest[run.dataset] for run in made.runs if run.task == "tune")
+    largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.all(), {}).items()}
+    assert all(run.size <= largest[run.dataset] for run in made.trials)
 
 
 @pytest.mark.parametrize("name", ["pretraining", "seed_claim", "imagenet_weights"])
@@ -104,7 +131,7 @@ def test_planning_accepts_all_runs_and_pretrainings_come_first(name: str, profil
             assert run.learning_rate is not None
         if run.pretraining:
             assert run.pretraining in pretrainings
-            assert run.learning_rate is not None
+            assert (run.learning_rate is None) == (name == "pretraining" and profile != "smoke")
     named = {run.pretraining for run in runs}
     assert pretrainings <= named, "a pretraining that no run starts from"
 
@@ -116,10 +143,13 @@ def test_arms_see_the_same_images_and_replicates(name: str, profile: str) -> Non
     for dataset in {run.dataset for run in runs}:
         for size in {run.size for run in runs if run.dataset == dataset}:
             here = [run for run in runs if (run.dataset, run.size) == (dataset, size)]
+            fewest = min(run.samples_seen or 0 for run in here)  # controls from scratch see more
+            assert {run.regime for run in here if run.samples_seen != fewest} <= {"scratch"}
+            here = [run for run in here if run.samples_seen == fewest and not run.priors]
             assert len({(run.samples_seen, run.batch_size, run.image_size, run.recipe) for run in here}) == 1
-            arms: dict[tuple[str, str], set[tuple[int, int]]] = {}
+            arms: dict[tuple[str, ...], set[tuple[int, int]]] = {}
             for run in here:
-                arms.setdefault((run.backbone, run.regime), set()).add((run.draw, run.seed))
+                arms.setdefault((run.backbone, run.regime, run.source), set()).add((run.draw, run.seed))
             assert len({frozenset(pairs) for pairs in arms.values()}) == 1
             assert len(next(iter(arms.values()))) == (2 if profile == "smoke" else 3)
 
@@ -127,22 +157,105 @@ def test_arms_see_the_same_images_and_replicates(name: str, profile: str) -> Non
 @pytest.mark.parametrize("name", ["pretraining", "seed_claim"])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_backbones_are_pretrained_alike(name: str, profile: str) -> None:
-    alike: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    alike: dict[tuple[str, ...], set[tuple[object, ...]]] = {}
     for run in runs_of(name, profile):
-        if run.task == "pretrain":
-            what = (run.samples_seen, run.batch_size, run.source, run.learning_rate, run.mask_ratio, run.image_size)
-            alike.setdefault((run.dataset, run.regime), set()).add(what)
+        if run.task == "pretrain" and run.samples_seen:
+            what = (run.samples_seen, run.batch_size, run.learning_rate, run.mask_ratio, run.image_size)
+            alike.setdefault((run.dataset, run.regime, run.source), set()).add(what)
     assert all(len(kinds) == 1 for kinds in alike.values()), alike
 
 
-@pytest.mark.parametrize("profile", PROFILES)
-def test_every_regime_is_asked_of_the_vit_and_every_possible_one_of_the_cnn(profile: str) -> None:
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_every_regime_is_asked_of_the_vit_and_those_of_the_profile_of_the_cnn(profile: str) -> None:
     runs = [run for run in runs_of("pretraining", profile) if run.dataset != "oxford_pet"]
     asked: dict[str, set[str]] = {}
     for run in runs:
         asked.setdefault(catalogue.architecture(run.backbone), set()).add(run.regime)
     own = {"scratch", "supervised", "simmim", "dino", "formula"}
-    assert asked == {"vit": own | {"mae"}, "resnet": own}
+    few = own if profile in ("smoke", "full") else {"scratch", "simmim", "supervised"}
+    assert asked == {"vit": own | {"mae"}, "resnet": few}
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_every_replicate_has_a_pretraining_of_its_own_but_in_smoke(profile: str) -> None:
+    runs = runs_of("pretraining", profile)
+    seeds = {run_id(run): run.seed for run in runs if run.task == "pretrain"}
+    starts = [run for run in runs if run.pretraining]
+    assert starts
+    if profile == "smoke":
+        assert set(seeds.values()) == {0}
+    else:
+        assert all(seeds[run.pretraining] == run.seed for run in starts)
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_controls_stand_beside_the_regimes(profile: str) -> None:
+    runs = [run for run in runs_of("pretraining", profile) if run.dataset != "oxford_pet"]
+    pretrainings = {run_id(run): run for run in runs if run.task == "pretrain"}
+    (most,) = {run.samples_seen for run in pretrainings.values() if run.samples_seen}
+    zero = [run for run in runs if run.pretraining and not pretrainings[run.pretraining].samples_seen]
+    positions = [run for run in runs if run.priors]
+    usual = {(run.size, run.samples_seen) for run in runs if run.pretraining}
+    longer = [run for run in runs if run.task == "classify" and (run.size, run.samples_seen) not in usual]
+    assert {(run.backbone.partition("_")[0], run.regime) for run in zero} == {("vit", "mae")}
+    assert {(run.backbone.partition("_")[0], run.regime, run.priors) for run in positions} == {
+        ("vit", "scratch", "sincos_positions")
+    }
+    assert {(run.backbone.partition("_")[0], run.regime) for run in longer} == {
+        ("vit", "scratch"),
+        ("resnet", "scratch"),
+    }
+    assert {(run.size, (run.samples_seen or 0) - (most or 0)) for run in longer} == usual
+    replicates = {(run.draw, run.seed) for run in runs if run.task == "classify"}
+    for control in (zero, positions, longer):
+        assert {(run.draw, run.seed) for run in control} == replicates
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_dino_s_teacher_follows_the_steps_in_short_profiles(profile: str) -> None:
+    (schedule,) = {run.teacher_schedule for run in runs_of("pretraining", profile) if run.regime == "dino"
+                   and run.task == "pretrain"}  # fmt: skip
+    assert schedule == ("" if profile == "full" else "steps")
+
+
+def test_the_desk_learns_from_tiny_imagenet_and_from_its_folder_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named() -> set[tuple[str, str]]:
+        return {(run.backbone, run.source) for run in runs_of("pretraining", "desk") if run.regime == "supervised"}
+
+    monkeypatch.chdir(tmp_path)
+    shapes = ("vit_micro", "shapes:position=free")
+    assert named() == {("vit_micro", "tiny_imagenet"), ("resnet_micro", "tiny_imagenet"), shapes}
+    (tmp_path / "tiny_imagenet20").mkdir()
+    assert named() == {("vit_micro", "tiny_imagenet20"), ("resnet_micro", "tiny_imagenet20"), shapes}
+
+
+@pytest.mark.parametrize("profile", ["laptop", "desk"])
+def test_every_start_is_tuned_on_a_pretraining_of_its_own(profile: str) -> None:
+    sweep = [run for run in runs_of("pretraining", profile) if run.task == "classify"]
+    runs = runs_of("tuning", profile)
+    trials = [run for run in runs if run.task == "tune"]
+    arms = {(run.dataset, run.backbone, run.regime) for run in sweep}
+    assert arms <= {(run.dataset, run.backbone, run.regime) for run in trials}
+    assert {run.learning_rate for run in trials} == {None}, "each stands for a search over one grid"
+    ids, done = {run_id(run) for run in runs_of("pretraining", profile)}, set()
+    for run in runs:
+        if run.task == "pretrain":
+            assert run.seed == 1000
+            assert run.samples_seen
+            done.add(run_id(run))
+        if run.pretraining:
+            assert run.pretraining in done, "a trial waits for its pretraining, which comes first"
+    assert not ids & {run_id(run) for run in runs}
+    assert {run.pretraining for run in trials if run.pretraining} == done
+
+
+@pytest.mark.parametrize("profile", PRETRAINING)
+def test_the_pretraining_study_is_planned_with_borrowed_rates(profile: str, tmp_path: Path) -> None:
+    made = plan.make(EXPERIMENTS / "pretraining.py", profile, tmp_path, plan.Request(tune=False))
+    assert len(made.runs) == GOLDEN["pretraining", profile][0]
+    assert all(run.learning_rate for run in made.runs if run.task == "classify")
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -10,25 +10,43 @@ import torch
 
 from bias_lab import catalogue
 from bias_lab.data import store, subsets
-from bias_lab.definition import Run
-from bias_lab.planning import experiment_files, learning_rates
+from bias_lab.planning import experiment_files, plan
 from bias_lab.training.protocols.frozen import linear_probe
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "full"])
-def test_arms_and_backbones_are_paired(profile: str) -> None:
-    cells: dict[Run, set[tuple[str, str]]] = defaultdict(set)
-    for run in experiment_files.read(FILE, profile).runs:
-        cells[replace(run, backbone="any", intervention="")].add((run.backbone, run.intervention))
+PROFILES = ["smoke", "laptop", "desk", "full"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_arms_and_backbones_are_paired_with_their_linear_control(profile: str) -> None:
+    runs = experiment_files.read(FILE, profile).runs
+    cells: dict[tuple[int, int, int], set[tuple[str, str]]] = defaultdict(set)
+    for run in runs:
+        cells[run.size, run.draw, run.seed].add((run.backbone, run.intervention))
     for cell in cells.values():
-        assert len(cell) == 6
+        assert len(cell) == 9
         assert {arm for _, arm in cell} == {"", "permute_pixels", "permute_patches:4"}
-    assert len({(cell.draw, cell.seed) for cell in cells}) >= 2  # an interval needs replicates
+        assert sum(backbone == "pixels" for backbone, _ in cell) == 3
+    assert len({(draw, seed) for _, draw, seed in cells}) >= 2  # an interval needs replicates
 
 
-@pytest.mark.parametrize("profile", ["laptop", "full"])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_nothing_augments_an_image_before_it_is_rearranged(profile: str) -> None:
+    trained = [run for run in experiment_files.read(FILE, profile).runs if run.protocol == "finetune"]
+    assert {(run.flip, run.crop, run.recipe) for run in trained} == {(False, 0, "plain+crop=0+flip=False")}
+    assert len({replace(run, backbone="", intervention="", size=1, draw=0, seed=0) for run in trained}) == 1
+
+
+@pytest.mark.parametrize("profile", ["laptop", "desk", "full"])
+def test_cells_are_settled_on_disjoint_draws(profile: str) -> None:
+    trained = [run for run in experiment_files.read(FILE, profile).runs if run.protocol == "finetune"]
+    assert {run.samples_seen for run in trained} == {None}
+    assert all(run.blocks > run.draw for run in trained)
+
+
+@pytest.mark.parametrize("profile", ["laptop", "desk", "full"])
 def test_permuted_patches_are_the_vits_own(profile: str) -> None:
     for run in experiment_files.read(FILE, profile).runs:
         row = catalogue.BACKBONES[run.backbone]
@@ -39,20 +57,11 @@ def test_permuted_patches_are_the_vits_own(profile: str) -> None:
             assert catalogue.intervention(run.intervention) == ("permute_patches", 4)
 
 
-def test_the_laptop_s_arms_are_all_tuned() -> None:
-    table = learning_rates.read(FILE.with_name("tuned.json"))
-    for run in experiment_files.read(FILE, "laptop").runs:
-        assert learning_rates.resolve(run, table).learning_rate in table.grid()
-
-
-def test_tuning_gives_every_arm_the_same_grid() -> None:
-    cells: dict[tuple[str, str, int], set[float | None]] = defaultdict(set)
-    for run in experiment_files.read(FILE.with_name("tuning.py"), "laptop").runs:
-        if run.intervention:
-            cells[run.backbone, run.intervention, run.size].add(run.learning_rate)
-    backbones, arms = ("vit_micro", "resnet_micro"), ("permute_pixels", "permute_patches:4")
-    assert set(cells) == {(backbone, arm, size) for backbone in backbones for arm in arms for size in (100, 1000)}
-    assert all(len(grid) == 4 for grid in cells.values())
+def test_tuning_searches_every_arm(tmp_path: Path) -> None:
+    made = plan.make(FILE.with_name("tuning.py"), "desk", tmp_path, plan.Request())
+    searched = {(run.backbone, run.intervention) for cell in made.searched for run in cell if run.crop == 0}
+    arms = ("", "permute_pixels", "permute_patches:4")
+    assert searched == {(backbone, arm) for backbone in ("vit_micro", "resnet_micro") for arm in arms}
 
 
 @pytest.mark.slow

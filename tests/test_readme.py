@@ -108,7 +108,8 @@ def test_the_two_commands_come_first() -> None:
 def test_the_matrix_says_what_planning_does() -> None:
     table = README.split("<!-- matrix: begin (docs/write_readme.py) -->")[1].split("<!-- matrix: end -->")[0]
     head, _, *lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
-    micro = {row.architecture: name for name, row in catalogue.BACKBONES.items() if name.endswith("_micro")}
+    listed = {name: row.architecture for name, row in catalogue.BACKBONES.items() if name.endswith("_micro")}
+    micro = {kind: name for name, kind in listed.items() if kind in catalogue.FAMILIES}
     said = {(line[0].strip("`"), head[k]): line[k] for line in lines for k in range(1, 1 + len(micro))}
     assert set(said) == {(regime, architecture) for regime in catalogue.REGIMES for architecture in micro}
     for (regime, architecture), word in said.items():

@@ -49,7 +49,7 @@ def test_a_new_field_of_a_run_is_an_axis_without_a_row_of_its_own() -> None:
 
 
 def test_axes_are_what_may_vary_within_a_cell() -> None:
-    allowed = {field.name for field in fields(Run)} - {"task", "draw", "seed", "monitor", "pretraining"}
+    allowed = {field.name for field in fields(Run)} - {"task", "draw", "seed", "blocks", "monitor", "pretraining"}
     assert set(schema.AXES) == allowed - set(schema.CELL)
     assert schema.AXES[:3] == ("recipe", "intervention", "budget")
 

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bias_lab import catalogue
 from bias_lab.backbones import small
+from bias_lab.backbones.priors import interface
 from bias_lab.errors import UserError, unknown
 
 PREFIX = "bias_lab_"  # of the lab's names in timm's registry
@@ -45,18 +46,19 @@ def create(
     window: int | None = None,
     stem: str | None = None,
     drop_path: float = 0.0,
+    priors: str = "",
 ) -> nn.Module:
     """Return a model of any name that fits its images: (B, channels, image_size, image_size) -> (B, classes).
 
     classes: None gives the encoder alone, whose `forward` returns features. patch, window, stem: None chooses them
-    (`settings`). drop_path: the rate of stochastic depth. Raises NotTaken for a rate above 0 and a backbone without
-    stochastic depth, and UserError for an unknown name or values that the architecture cannot take.
+    (`settings`). drop_path: the rate of stochastic depth. priors: names of `catalogue.PRIORS`, sorted and joined by +.
+    Raises NotTaken for a rate above 0 and a backbone without stochastic depth, and UserError for an unknown name or
+    values that the architecture cannot take.
     """
-    if channels < 1:
-        raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
-    if classes is not None and classes < 1:
-        raise UserError(f"{classes} classes are too few", "give 1 or more, or None for no classifier")
+    _check_ends(channels, classes)
+    catalogue.check_priors(name, priors)
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
+    changes = interface.made(priors)
     by_keyword = catalogue.traits(name).drop_path_keyword
     keywords: dict[str, Any] = dict(num_classes=classes or 0, in_chans=channels)
     if by_keyword:
@@ -73,12 +75,24 @@ def create(
         if chosen["patch"] is not None or _takes_size(_timm_name(name)):
             keywords["img_size"] = image_size
     keywords |= {key: chosen[short] for key, short in _NAMES.items() if chosen[short] is not None}
+    for prior in changes:
+        keywords |= prior.keywords()
     model = _built(name, factory, keywords, optional)
     if chosen["stem"] is not None and not catalogue.is_own(name):
         small.set_stem(model, chosen["stem"])
     if not by_keyword:
         small.set_drop_path(model, drop_path)
+    for prior in changes:
+        prior.change(model)
     return model
+
+
+def _check_ends(channels: int, classes: int | None) -> None:
+    """Raise UserError for a channel count or a class count below 1."""
+    if channels < 1:
+        raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
+    if classes is not None and classes < 1:
+        raise UserError(f"{classes} classes are too few", "give 1 or more, or None for no classifier")
 
 
 _NAMES = {"patch_size": "patch", "window_size": "window"}  # timm's keyword → ours

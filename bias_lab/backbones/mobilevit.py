@@ -15,8 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bias_lab.backbones.shared import Block, DropPath, Head, check_ends, check_pool, drop_path_rates, hooked, run, take
-from bias_lab.errors import UserError
+from bias_lab.backbones.shared import (
+    Block,
+    DropPath,
+    Head,
+    check_ends,
+    check_maps,
+    check_pool,
+    drop_path_rates,
+    hooked,
+    run,
+    take,
+)
 
 
 class MobileViT(nn.Module):
@@ -91,8 +101,7 @@ class MobileViT(nn.Module):
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the stages' maps, each (B, C, H, W). The last is that of `forward_features`. There is no norm."""
-        if output_fmt != "NCHW":
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
+        check_maps(output_fmt)
         taken, maps = take(len(self.stages), indices), []
         x = self.stem(x.contiguous(memory_format=torch.channels_last))  # (B, C', H', W')
         for i, stage in enumerate(self.stages):

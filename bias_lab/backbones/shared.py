@@ -74,9 +74,7 @@ class PatchEmbed(nn.Module):
             self.img_size = pair(img_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[-2:]) != self.img_size:
-            sizes = f"images of {x.shape[-2]}x{x.shape[-1]} don't fit a model for {self.img_size[0]}x{self.img_size[1]}"
-            raise UserError(sizes, remedy="resize them, or call set_input_size")
+        check_size(x, self.img_size, remedy="resize them, or call set_input_size")
         if cuts_patches(self.proj):
             x = project_patches(x, self.proj)  # (B, H/P, W/P, D)  the same as the next two lines, see "Speed"
         else:
@@ -247,6 +245,19 @@ def check_ends(in_chans: int, num_classes: int) -> None:
         raise UserError(f"{in_chans} channels are too few", "give 1 for grey images, 3 for colour")
     if num_classes < 0:
         raise UserError(f"{num_classes} classes are too few", "give 1 or more, or 0 for no classifier")
+
+
+def check_size(x: Tensor, img_size: tuple[int, int], *, remedy: str = "resize them") -> None:
+    """Raise UserError unless images (B, C, H, W) have the rows and columns that a model was built for."""
+    if tuple(x.shape[-2:]) != img_size:
+        sizes = f"images of {x.shape[-2]}x{x.shape[-1]} don't fit a model for {img_size[0]}x{img_size[1]}"
+        raise UserError(sizes, remedy=remedy)
+
+
+def check_maps(output_fmt: str) -> None:
+    """Raise UserError for a format of maps other than (B, C, H, W), for a model that has no other."""
+    if output_fmt != "NCHW":
+        raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
 
 
 def check_pool(global_pool: str) -> None:

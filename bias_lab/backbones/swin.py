@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from bias_lab.backbones import fast_swin, shared, windows
 from bias_lab.backbones.shared import DropPath, Head, Mlp, PatchEmbed, Size, pair
 from bias_lab.backbones.windows import Pair
-from bias_lab.errors import UserError
 
 
 class SwinTransformer(nn.Module):
@@ -91,8 +90,7 @@ class SwinTransformer(nn.Module):
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the stages' maps, each (B, D, H, W). `norm` applies to the last alone, whose width it has."""
-        if output_fmt != "NCHW":
-            raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW'")
+        shared.check_maps(output_fmt)
         taken, maps = shared.take(len(self.layers), indices), []
         x = self.patch_embed(x)  # (B, H/P, W/P, D)
         for i, stage in enumerate(self.layers):

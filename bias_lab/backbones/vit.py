@@ -197,6 +197,7 @@ def _sizes() -> dict[str, dict[str, Any]]:
     base = dict(embed_dim=768, depth=12, num_heads=12)
     sizes: dict[str, dict[str, Any]] = {
         "vit_micro": dict(img_size=28, patch_size=4, embed_dim=96, depth=4, num_heads=3),
+        "vit_micro_wide": dict(img_size=28, patch_size=4, embed_dim=128, depth=2, num_heads=4),  # a control
         "vit_mini": dict(img_size=32, patch_size=4, embed_dim=192, depth=9, num_heads=12, mlp_ratio=2.0),
         "vit_small_patch8_224": dict(patch_size=8, **small),
     }

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from bias_lab.backbones import create  # this import registers ours with timm
 from bias_lab.bench.timing import Row, collect, interleaved, one_thread, processor_and_versions, row
-from bias_lab.catalogue import BACKBONES
+from bias_lab.catalogue import BACKBONES, traits
 from bias_lab.machine import KEEP_HEAP
 from bias_lab.training.hardware import bf16_units, cpuinfo
 
@@ -50,7 +50,7 @@ class Case:
 _SMALL_SWIN = dict(img_size=64, window_size=4, embed_dim=48, depths=(2, 2, 6), num_heads=(2, 4, 8), num_classes=10)
 _VIT_MICRO = dict(img_size=28, patch_size=4, in_chans=1, embed_dim=128, depth=6, num_heads=4, num_classes=10)
 
-MICRO = tuple(name for name in BACKBONES if name.endswith("_micro"))
+MICRO = tuple(name for name in BACKBONES if name.endswith("_micro") and not traits(name).control)
 
 ROUNDS, PROCESSES = 4, 3  # about twenty minutes of one core in all
 

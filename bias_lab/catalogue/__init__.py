@@ -30,7 +30,8 @@ from bias_lab.catalogue.interventions import (
     intervention_words,
 )
 from bias_lab.catalogue.optimizers import OPTIMIZERS, Optimizer
-from bias_lab.catalogue.protocols import PROTOCOLS, Protocol
+from bias_lab.catalogue.priors import PRIORS, Prior, check_priors, join_priors, parse_priors, prior_words
+from bias_lab.catalogue.protocols import PROTOCOLS, Protocol, check_protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
     POOL,
@@ -56,6 +57,7 @@ __all__ = [
     "OPEN_BELOW",
     "OPTIMIZERS",
     "POOL",
+    "PRIORS",
     "PROTOCOLS",
     "REGIMES",
     "SHAPES",
@@ -70,11 +72,14 @@ __all__ = [
     "Engine",
     "Intervention",
     "Optimizer",
+    "Prior",
     "Protocol",
     "Regime",
     "Task",
     "architecture",
     "check_intervention",
+    "check_priors",
+    "check_protocol",
     "check_regime",
     "check_source",
     "choose_patch",
@@ -87,7 +92,10 @@ __all__ = [
     "intervention",
     "intervention_words",
     "is_own",
+    "join_priors",
     "nearest",
+    "parse_priors",
+    "prior_words",
     "shapes",
     "traits",
 ]

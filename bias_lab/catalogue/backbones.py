@@ -23,6 +23,8 @@ class Architecture:
     windowed: bool = False  # it attends within windows (`window_size`)
     stem: bool = False  # it begins with a stem, which can keep the resolution
     drop_path_keyword: bool = True  # factories take `drop_path_rate`, or `small.set_drop_path` sets it afterwards
+    control: bool = False  # it says what other numbers are worth: no guest, and a member of no family that is compared
+    learns: bool = True  # it has weights below the classifier, which a pretraining or fine-tuning could train
 
 
 ARCHITECTURES = {
@@ -41,9 +43,12 @@ ARCHITECTURES = {
     "efficientvit": Architecture(family="hybrid", factory="bias_lab.backbones.small:efficientvit", stem=True,
                                  prefixes=("efficientvit_b", "efficientvit_l"),
                                  ends=("stem.in_conv.conv", "head.classifier.4"), drop_path_keyword=False),
+    "mlp": Architecture(factory="bias_lab.backbones.mlp:ImageMlp", sized=True, control=True, ends=("embed", "head")),
+    "pixels": Architecture(factory="bias_lab.backbones.pixels:Pixels", sized=True, control=True, learns=False,
+                           ends=("", "head"), drop_path_keyword=False),
 }  # fmt: skip
 
-FAMILIES = {name: row.family for name, row in ARCHITECTURES.items()}
+FAMILIES = {name: row.family for name, row in ARCHITECTURES.items() if not row.control}  # of those that are compared
 
 OPEN_BELOW = 96  # pixels (behind a stock stem the last map of a 64-pixel image is 2x2)
 
@@ -81,6 +86,10 @@ def _backbones() -> dict[str, Backbone]:
         rows[f"swin_{size}"] = dict(architecture="swin", image_size=side, patch=2, window=window, halvings=2)
         for kind in ("mobilevit", "resnet", "efficientnet", "mobilenetv3", "efficientvit"):
             rows[f"{kind}_{size}"] = dict(architecture=kind, image_size=side, open_below=48)
+    # controls
+    rows["vit_micro_wide"] = dict(architecture="vit", image_size=28, patch=4)
+    rows["mlp_micro"] = dict(architecture="mlp", image_size=28)
+    rows["pixels"] = dict(architecture="pixels", image_size=28)
     # published sizes of the lab's own models
     vit: dict[str, Any] = dict(architecture="vit")
     swin: dict[str, Any] = dict(architecture="swin", patch=4, halvings=3)
@@ -138,11 +147,11 @@ def choose_window(side: int, window: int) -> int:
 
 def architecture(backbone: str) -> str:
     """Return the architecture of any name. An own backbone and a timm name of another kind are an architecture each."""
-    if backbone in BACKBONES:
-        return BACKBONES[backbone].architecture
     if is_own(backbone):
         return backbone
     name = backbone.removeprefix("timm:").removeprefix("bias_lab_")
+    if name in BACKBONES:
+        return BACKBONES[name].architecture
     return next((kind for kind, row in ARCHITECTURES.items() if name.startswith(row.prefixes)), name)
 
 

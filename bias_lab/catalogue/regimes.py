@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from bias_lab.catalogue.backbones import BACKBONES, architecture, is_own
+from bias_lab.catalogue.backbones import BACKBONES, architecture, is_own, traits
 from bias_lab.catalogue.datasets import DATASETS, dataset
 from bias_lab.errors import UserError, unknown
 
@@ -97,6 +97,11 @@ def check_regime(backbone: str, regime: str) -> None:
     if regime not in REGIMES:
         raise unknown("regime", regime, REGIMES)
     row, kind = REGIMES[regime], architecture(backbone)
+    if row.starts_from and not traits(backbone).learns:
+        able = [other.name for other in REGIMES.values() if not other.starts_from]
+        raise UserError(
+            f"{backbone} has no weights, so it can't take the regime '{regime}'", f"it takes {', '.join(able)}"
+        )
     if row.architectures and kind not in row.architectures and not is_own(backbone):
         able = [name for name, b in BACKBONES.items() if b.architecture in row.architectures]
         others = [r.name for r in REGIMES.values() if r.module and (not r.architectures or kind in r.architectures)]

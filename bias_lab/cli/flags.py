@@ -120,7 +120,7 @@ def positive(text: str) -> int:
 def sweep(sub: Parser) -> None:
     add = sub.add_argument
     add("experiment", metavar="EXPERIMENT", help="an experiment's name (bias-lab experiments), or your own file")
-    add("--profile", default="laptop", help="the experiment's size: smoke, laptop or full (default: laptop)")
+    add("--profile", default="laptop", help="the experiment's size: smoke, laptop, desk or full (default: laptop)")
     add("--out", type=Path, metavar="FOLDER", help="folder for the results (default: results/NAME[-PROFILE])")
     add("--sizes", type=sizes, metavar="N,N", help="numbers of labelled training images, instead of the profile's")
     add("--draws", type=numbers, metavar="D,D", help="draws of the labelled images, instead of the profile's")
@@ -208,6 +208,11 @@ def train(sub: Parser) -> None:
         default=Path("results/train"),
         metavar="FOLDER",
         help="folder for the results (default: results/train)",
+    )
+    add(
+        "--settle",
+        action="store_true",
+        help="find learning rate, recipe and images seen on the hold-out, until more training no longer helps",
     )
     again(sub)
     data(sub)

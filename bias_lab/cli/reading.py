@@ -46,20 +46,22 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def tuned(arguments: argparse.Namespace) -> int:
-    """Choose learning rates from the finished tuning runs of a folder and write tuned.json."""
+    """Choose learning rates and budgets from the finished tuning runs of a folder and write tuned.json."""
     from bias_lab import catalogue, ledger
-    from bias_lab.execution import run_sweep
     from bias_lab.execution import status as state
+    from bias_lab.execution import tune
     from bias_lab.planning import learning_rates
 
     current = state.read(arguments.folder)
     trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].evaluated_on == HOLDOUT]
     if not trials:
         raise UserError(f"{arguments.folder} holds no tuning runs", remedy="make them with: bias-lab sweep tuning")
-    rows = learning_rates.choose(trials, run_sweep.scores(trials, arguments.folder))
+    rows = tune.chosen(trials, arguments.folder)
     path = arguments.out or arguments.folder / ledger.TUNED
     learning_rates.write(path, rows, current.head.get("command", ""))
-    print(f"{len(rows)} learning rates in {path}")
+    searched = sum("samples_seen" in row for row in rows)
+    budgets = f", {searched} of them with a budget, of which {sum(bool(row.get('settled')) for row in rows)} settled"
+    print(f"{plural(len(rows), 'learning rate')} in {path}{budgets if searched else ''}")
     return 0
 
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,9 @@ def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
 
 def train(arguments: argparse.Namespace) -> int:
     """Carry out one run, given by flags or like another run (--like). Other fields are set with --set."""
+    from bias_lab.planning import ladder, single
     from bias_lab.planning import plan as planning
     from bias_lab.planning import request as requests
-    from bias_lab.planning import single
     from bias_lab.planning.typed_values import parse_field
 
     folder: Path = arguments.out
@@ -67,7 +68,9 @@ def train(arguments: argparse.Namespace) -> int:
 
         def make() -> "Plan":
             experiment = single.experiment(runs, before)
-            return planning.arrange(experiment, "train", "single runs", folder, request, planning.rates(folder))
+            plan = planning.arrange(experiment, "train", "single runs", folder, request, planning.rates(folder))
+            known = [line for row in plan.tuned for line in ladder.rung_lines(row, ladder.rungs_of(row))]
+            return replace(plan, notes=(*plan.notes, *known)) if arguments.settle else plan
 
         return _carry_out(make, folder, arguments, keep=True)
 

@@ -29,14 +29,20 @@ def backbones(arguments: argparse.Namespace) -> int:
     from bias_lab.execution.progress import print_line
 
     rows = [
-        [row.name, row.architecture, catalogue.FAMILIES[row.architecture], f"{row.image_size} px"]
+        [
+            row.name,
+            row.architecture,
+            row.family,
+            "control" if catalogue.traits(row.name).control else "",
+            f"{row.image_size} px",
+        ]
         for row in catalogue.BACKBONES.values()
         if arguments.pattern in row.name
     ]
     if not rows:
         raise unknown("backbone", arguments.pattern, catalogue.BACKBONES)
     console = terminal.console()
-    terminal.table(console, ["name", "architecture", "family", "made for"], rows)
+    terminal.table(console, ["name", "architecture", "family", "role", "made for"], rows)
     print_line(console, "any timm name works too, and package.module:factory for your own", "dim")
     return 0
 

@@ -29,11 +29,17 @@ class Clock:
         self.images_left = Counter[Kind]()
         self.spent: dict[Kind, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))  # seconds, images
         self.under_way: dict[str, tuple[Run, float]] = {}
+        self.extend(runs)
+
+    def extend(self, runs: Iterable[Run]) -> None:
+        """Add runs that are to be carried out too."""
         for run in runs:
             self.images_left[_kind(run)] += _images(run)
 
     def add(self, run: Run, seconds: float) -> None:
-        """Add the duration of a finished run, of this sweep or an earlier one."""
+        """Add the duration of a finished run, of this sweep or an earlier one. One of zero steps tells no speed."""
+        if not _images(run):
+            return
         before, images = self.spent[_kind(run)]
         self.spent[_kind(run)] = (before + seconds, images + _images(run))
 
@@ -95,7 +101,7 @@ class Display:
 
     def __init__(self, labels: Mapping[str, str], done: int, clock: Clock, console: Console) -> None:
         """labels: run_id → words for each run of the plan. done: number of runs that were finished before."""
-        self.labels, self.total, self.done, self.failed = labels, len(labels), done, 0
+        self.labels, self.total, self.done, self.failed = dict(labels), len(labels), done, 0
         self.clock, self.console = clock, console
         self.bar: Progress | None = None
 
@@ -111,10 +117,16 @@ class Display:
         if self.bar:
             self.bar.stop()
 
+    def extend(self, labels: Mapping[str, str]) -> None:
+        """Add runs that are to be carried out too. labels: as at the start."""
+        self.labels.update(labels)
+        self.total = len(self.labels)
+
     def tick(self) -> None:
         """Update the bar."""
         if self.bar:
-            self.bar.update(self.task, description=self.counts(), completed=self.done + self.failed)
+            done = self.done + self.failed
+            self.bar.update(self.task, description=self.counts(), completed=done, total=self.total)
 
     def counts(self) -> str:
         """Return the counts beside the bar: `84/96 done · 2 running · 1 failed · 5 min left`."""

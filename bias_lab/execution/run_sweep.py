@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bias_lab import catalogue, ledger, schema
+from bias_lab import ledger, schema
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import plural
 from bias_lab.execution.engine import Engine, open_engine
@@ -16,7 +16,8 @@ from bias_lab.execution.progress import Clock, Display, print_line
 from bias_lab.execution.publisher import Publisher
 from bias_lab.execution.queue import Queue
 from bias_lab.execution.status import codes, other_code, states
-from bias_lab.planning import learning_rates
+from bias_lab.execution.tune import Follow, adopt_trials, tune
+from bias_lab.planning import ladder
 from bias_lab.planning import plan as planning
 from bias_lab.planning.plan import Plan
 
@@ -89,6 +90,8 @@ def run_sweep(
     _treat_other_code(plan, folder, console, redo=options.redo_changed)
     to_do = _unfinished(plan.all(), _states(plan.all(), folder), options)
     if not to_do:
+        if plan.trials:
+            adopt_trials(plan.trials, folder, settings.command)
         planning.write(plan, folder, settings.command, keep=options.keep)
         return _outcome(plan, folder)
     with Publisher(publish) as publisher, open_engine(options.engine, folder, settings) as engine:
@@ -98,11 +101,12 @@ def run_sweep(
             print_line(console, f"warning: {line}")
         planning.write(plan, folder, settings.command, keep=options.keep)
         publisher.request()
-        if plan.trials:
-            named = {trial.pretraining for trial in plan.trials}
-            first = [run for run in plan.runs if run_id(run) in named]  # trials of pretrained cells wait for these
-            _carry_out(engine, (*first, *plan.trials), folder, publisher, console, options)
-            adopt_trials(plan.trials, folder, settings.command)
+        if plan.searched:
+
+            def carry_out(trials: Sequence[Run], follow: Follow) -> None:
+                _carry_out(engine, trials, folder, publisher, console, options, follow)
+
+            tune(plan, carry_out, folder, settings.command, console)
             plan = make()
             planning.write(plan, folder, settings.command, keep=options.keep)
         _carry_out(engine, plan.runs, folder, publisher, console, options)
@@ -110,8 +114,15 @@ def run_sweep(
 
 
 def _carry_out(
-    engine: Engine, runs: Sequence[Run], folder: Path, publisher: Publisher, console: Console, options: Options
+    engine: Engine,
+    runs: Sequence[Run],
+    folder: Path,
+    publisher: Publisher,
+    console: Console,
+    options: Options,
+    follow: Follow = lambda _: (),
 ) -> None:
+    """Carry out the unfinished ones of these runs, and those that `follow` returns for each run that ends."""
     known = _states(runs, folder)
     finished = {name for name, state in known.items() if state == "finished"}
     to_do = _unfinished(runs, known, options)
@@ -131,32 +142,16 @@ def _carry_out(
                 continue
             seconds = clock.end(event.run, finished=event.kind == "finished")
             if event.kind == "finished":
-                display.run_finished(event.run, seconds, score(event.run, folder))
+                display.run_finished(event.run, seconds, ladder.measured(event.run, folder))
             else:
                 display.run_failed(event.run, event.exception)
+            if more := follow(event.run):
+                queue.add(more, after=event.run)
+                clock.extend(more)
+                display.extend(schema.labels(more))
             publisher.request()
     if publisher.problem:
         print_line(console, publisher.problem)
-
-
-def adopt_trials(trials: Sequence[Run], folder: Path, command: str) -> None:
-    """Choose learning rates from the finished trials and add them to FOLDER/tuned.json.
-
-    command: what the user typed, which the file keeps.
-    """
-    learning_rates.write(folder / ledger.TUNED, learning_rates.choose(trials, scores(trials, folder)), command)
-
-
-def scores(trials: Iterable[Run], folder: Path) -> dict[str, float]:
-    """Return run_id → `score` of the finished trials, which were evaluated on the hold-out."""
-    values = {run_id(run): score(run, folder) for run in trials if ledger.state(folder, run_id(run)) == "finished"}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def score(run: Run, folder: Path) -> float | None:
-    """Return the metric of a finished run's task (top-1 accuracy, a fraction), or None if it has none."""
-    value = _result(run, folder)["metrics"].get(catalogue.TASKS[run.task].metric)
-    return None if value is None else float(value)
 
 
 def _result(run: Run, folder: Path) -> dict[str, Any]:

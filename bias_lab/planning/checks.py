@@ -156,12 +156,13 @@ def check_runs(
 ) -> list[str]:
     """Raise UserError for a run that can't be done, and return a line for each overlap that was allowed.
 
-    Checks regimes against backbones and against what they start from, protocols, interventions, and images that the
-    source and the test split have in common. earlier: run_id → pretrainings that are not among the runs.
+    Checks regimes, protocols and priors against backbones, regimes against what they start from, interventions, and
+    images that the source and the test split have in common. earlier: run_id → pretrainings outside of the runs.
     """
     runs = list(runs)
     allowed: dict[str, None] = {}
     check_names(runs)
+    check_backbones(runs)
     cells = dict.fromkeys((r.backbone, r.regime, r.dataset, r.source, r.weights) for r in runs)
     for backbone, regime, dataset, source, weights in cells:
         catalogue.check_regime(backbone, regime)
@@ -181,6 +182,20 @@ def check_runs(
         if run.pretraining in pretrainings:
             check_pretraining(run, pretrainings[run.pretraining])
     return list(allowed)
+
+
+def check_backbones(runs: Iterable[Run]) -> None:
+    """Raise UserError for a backbone that can't be used by a run's protocol, or that can't take its priors."""
+    runs = list(runs)
+    for backbone, protocol in dict.fromkeys((run.backbone, run.protocol) for run in runs if not pretrains(run)):
+        catalogue.check_protocol(backbone, protocol)
+    for backbone, priors, weights in dict.fromkeys((run.backbone, run.priors, run.weights) for run in runs):
+        catalogue.check_priors(backbone, priors)
+        if priors and weights:
+            what = (
+                f"{backbone} can't start from weights {weights} with the priors {priors}, which they were made without"
+            )
+            raise UserError(what, remedy="leave the priors or the weights out")
 
 
 def check_start(run: Run) -> None:
@@ -212,7 +227,7 @@ def check_pretraining(run: Run, before: Run) -> None:
     The source of a pretraining was compared with the test images of its own dataset alone. Drawn fractals are no
     dataset's images, so only with them may the dataset differ.
     """
-    same = ["backbone", "regime", "source"]
+    same = ["backbone", "priors", "regime", "source"]
     if before.source != catalogue.FRACTALS:
         same.append("dataset")
     if before.source == catalogue.SUBSET:

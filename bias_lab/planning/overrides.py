@@ -6,6 +6,7 @@ updates the ids. All functions are pure. They return runs in the experiment's or
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,7 +31,14 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-COLUMNED = ("intervention", "budget", "protocol", "blocks", "optimizer")  # fields that do not enter the recipe's name
+COLUMNED = (
+    "intervention",
+    "priors",
+    "budget",
+    "protocol",
+    "blocks",
+    "optimizer",
+)  # fields that do not enter the recipe's name
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
@@ -105,7 +113,7 @@ def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
         joined[run] = None
         if catalogue.REGIMES[run.regime].starts_from or catalogue.TASKS[run.task].evaluated_on != "test":
             continue
-        bare = replace(run, patch=None, window=None, stem=None, learning_rate=None)
+        bare = replace(run, patch=None, window=None, stem=None, priors="", learning_rate=None)
         joined.update(dict.fromkeys(replace(bare, backbone=n, backbone_source=hash_) for n, hash_ in backbones.items()))
     if backbones and len(joined) == len(runs):
         absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
@@ -140,23 +148,26 @@ def override(
 ) -> list[Run]:
     """Return the runs with the typed sizes, draws and seeds instead of the profile's, in every cell.
 
-    A new size gets the images seen of its cell's nearest size in log N. If draws and seeds are typed, every draw is
-    combined with every seed. If one of them is typed, it is combined with the experiment's other one in the same way as
-    in the experiment: as a product, or as pairs whose other half repeats. A pretraining changes with the runs that name
-    it where the experiment's does, for example one for each seed.
+    A new size gets the images seen of its cell's nearest size in log N. Runs of a size that differ in the images seen,
+    before the first label or after it, stay apart: the fewest at one size belong with the fewest at another.
+
+    If draws and seeds are typed, every draw is combined with every seed. If one of them is typed, it is combined with
+    the experiment's other one in the same way as in the experiment: as a product, or as pairs whose other half repeats.
+    A pretraining changes with the runs that name it where the experiment's does, for example one for each seed.
     """
     if sizes is None and draws is None and seeds is None:
         return list(runs)
     pretrainings = {run_id(run): run for run in runs if pretrains(run)}
     named = {run.pretraining for run in runs}
-    cells: dict[tuple[Run, Run | None], list[tuple[int, Run]]] = {}
+    cells: dict[tuple[Run, Run | None, int | None], list[tuple[int, Run]]] = {}
     for place, run in enumerate(runs):
         if pretrains(run) and run_id(run) in named:
             continue  # added below, with the runs that name it
         before = pretrainings.get(run.pretraining)
-        cells.setdefault((_cell(run), before and _cell(before)), []).append((place, run))
+        seen_before = before.samples_seen if before and not before.size else 0
+        cells.setdefault((_cell(run), before and _cell(before), seen_before), []).append((place, run))
     placed: list[tuple[int, list[Run]]] = []
-    for cell in cells.values():
+    for cell in (part for whole in cells.values() for part in _by_budget(whole)):
         follow = _followed([run for _, run in cell], pretrainings)
         for size, (draw, seed) in itertools.product(
             _sizes([run for _, run in cell], sizes), _pairs([run for _, run in cell], draws, seeds)
@@ -179,7 +190,19 @@ def _cell(run: Run) -> Run:
         run.learning_rate if catalogue.TASKS[run.task].evaluated_on == "holdout" else None
     )  # a trial's rate is an axis
     size = 1 if run.size else 0
-    return replace(run, size=size, draw=0, seed=0, samples_seen=1, learning_rate=rate, pretraining="")
+    seen = None if run.samples_seen is None else 1  # an open budget is another cell than one that is given
+    return replace(run, size=size, draw=0, seed=0, samples_seen=seen, learning_rate=rate, pretraining="")
+
+
+def _by_budget(cell: Sequence[tuple[int, Run]]) -> list[list[tuple[int, Run]]]:
+    """Return the runs of a cell by the place of their images seen among those of their size, the fewest first."""
+    seen: dict[int, list[int]] = defaultdict(list)
+    for number, size in sorted({(run.samples_seen or 0, run.size) for _, run in cell}):
+        seen[size].append(number)
+    parts: dict[int, list[tuple[int, Run]]] = defaultdict(list)
+    for place, run in cell:
+        parts[seen[run.size].index(run.samples_seen or 0)].append((place, run))
+    return list(parts.values())
 
 
 def _sizes(cell: Sequence[Run], sizes: tuple[int, ...] | None) -> list[int]:

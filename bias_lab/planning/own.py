@@ -56,17 +56,21 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     return f"file:{digest}", {"path": str(path.absolute())}
 
 
-def images(name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False) -> tuple[str, dict[str, Any]]:
+def images(
+    name: str, *, folder: Path, image_size: int | None, skip_bad: bool = False, labelled: bool = False
+) -> tuple[str, dict[str, Any]]:
     """Return a pretraining's source as a run names it, and its place.
 
-    A folder of images without classes gives `folder:<fingerprint>` and its place, every other source its name and {}.
-    folder: the sweep's, which keeps the index. skip_bad: leave out images that can't be read.
+    A folder of images gives `folder:<fingerprint>` and its place, every other source its name and {}. folder: the
+    sweep's, which keeps the index. skip_bad: leave out images that can't be read. labelled: whether the pretraining
+    learns from labels, so that the folder must hold a folder for each class.
     """
     if not name or name in catalogue.SOURCES or name in catalogue.DATASETS or not Path(name).is_dir():
         return name, {}
     from bias_lab.data import unlabelled
 
-    return unlabelled.index(Path(name), folder=folder, image_size=image_size or 64, skip_bad=skip_bad)
+    side = image_size or 64
+    return unlabelled.index(Path(name), folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
 
 
 def _find(module: str, here: Path) -> Path | None:

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
+<<<<<<< HEAD
 from bias_lab.definition import Experiment, Run, pretrains, run_id, to_json
 from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import checks, experiment_files, learning_rates, overrides, own
+=======
+from bias_lab.definition import LADDER, Experiment, Ladder, Run, pretrains, run_id, to_json
+from bias_lab.errors import UserError, unknown
+from bias_lab.planning import checks, experiment_files, ladder, learning_rates, overrides, own, settle
+>>>>>>> main
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.learning_rates import Rates
 
@@ -51,19 +57,23 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The runs of a sweep, in the order in which they are begun. With trials, some learning rates are open."""
+    """The runs of a sweep, in the order in which they are begun, and the trials that fill in their open values."""
 
     name: str
     profile: str
     question: str
     note: str
     runs: tuple[Run, ...]
-    trials: tuple[Run, ...]  # tuning runs, which must finish before the open learning rates are known
+    trials: tuple[Run, ...]  # tuning runs that are finished or come next. More may follow from what they show
     families: Mapping[str, str]  # of joined backbones
     places: Mapping[str, Any]  # dataset or weights → where they are
     notes: tuple[str, ...]  # lines for the user
     warnings: tuple[str, ...]
-    tuned: tuple[Mapping[str, Any], ...] = ()  # rows of the tuning table that gave these runs their rates
+    tuned: tuple[Mapping[str, Any], ...] = ()  # rows of the tuning table that gave these runs their values
+    evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # run_id → its columns from the plan
+    pending: frozenset[Run] = frozenset()  # runs whose open values the trials will fill in
+    searched: tuple[tuple[Run, ...], ...] = ()  # cells of the trials, each under its recipes
+    ladder: Ladder = LADDER  # how they are searched
 
     def all(self) -> tuple[Run, ...]:
         return self.trials + self.runs
@@ -106,21 +116,27 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     overlaps = checks.check_runs(runs, summaries, allow_overlap=request.allow_overlap, earlier=earlier)
     warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, summaries, tables)]
     largest = {dataset: summary.largest_tuned for dataset, summary in summaries.items()}
-    runs, trials, borrowed = learning_rates.settle(runs, tables, largest, joined, tune=request.tune)
-    checks.check_holdout([*runs, *trials], summaries, manifest_length=request.manifest_length)
-    used = learning_rates.used(runs, tables)
+    filled = settle.settle(runs, tables, largest, joined, tune=request.tune)
+    how = replace(experiment.ladder, rates=tables.grid() or experiment.ladder.rates)
+    searches = [ladder.explore(cell, how, ladder.reader(folder)) for cell in filled.cells]
+    trials = [trial for cell in searches for search in cell for trial in search.asked]
+    checks.check_holdout([*filled.runs, *trials], summaries, manifest_length=request.manifest_length)
     return Plan(
         name=name,
         profile=profile,
         question=experiment.question,
         note=experiment.note,
-        runs=tuple(overrides.in_order(runs)),
+        runs=tuple(overrides.in_order(filled.runs)),
         trials=tuple(trials),
         families=dict.fromkeys(joined, request.family or "other"),  # also of a joined backbone that the lab has
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
-        notes=(*(data.notes if data else ()), *notes, *borrowed),
-        warnings=(*warned, *checks.at_grid_edge(used)),
-        tuned=tuple(used),
+        notes=(*(data.notes if data else ()), *notes, *filled.notes),
+        warnings=(*warned, *checks.at_grid_edge(filled.used)),
+        tuned=tuple(filled.used),
+        evidence=filled.evidence,
+        pending=frozenset(filled.pending),
+        searched=tuple(filled.cells),
+        ladder=how,
     )
 
 
@@ -147,17 +163,20 @@ def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[l
     """Return the runs with the hash of the content instead of the path of weights and sources, and the paths."""
     files = {run.weights for run in runs if run.weights and not run.weights.startswith("file:")}
     weights = {name: own.weights(name) for name in files}
-    sides = {run.source: run.image_size for run in runs if catalogue.REGIMES[run.regime].module}
+    rows = catalogue.REGIMES
+    sides = {(run.source, rows[run.regime].labels): run.image_size for run in runs if rows[run.regime].module}
     sources = {
-        name: own.images(name, folder=folder, image_size=side, skip_bad=skip_bad) for name, side in sides.items()
+        (name, labelled): own.images(name, folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
+        for (name, labelled), side in sides.items()
     }
-    named = [*weights.items(), *sources.items()]
+    named = [*weights.items(), *((name, found) for (name, _), found in sources.items())]
     if all(identity == name for name, (identity, _) in named):
         return list(runs), {}
     places = {identity: place for _, (identity, place) in named if place}
 
     def change(run: Run) -> Run:
-        held, source = weights.get(run.weights, (run.weights,))[0], sources.get(run.source, (run.source,))[0]
+        held = weights.get(run.weights, (run.weights,))[0]
+        source = sources.get((run.source, rows[run.regime].labels), (run.source,))[0]
         return replace(run, weights=held, source=source)
 
     return overrides.rewrite(runs, change), places
@@ -213,6 +232,7 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
             "run_id": run_id(run),
             "family": plan.families.get(run.backbone, catalogue.family(run.backbone)),
             "run": to_json(run),
+            **plan.evidence.get(run_id(run), {}),
         }
         for run in plan.all()
     ]

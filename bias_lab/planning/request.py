@@ -63,7 +63,7 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
     asked = Request(
         data=_data(typed, folder),
         places=places,
-        tune=typed.tune,
+        tune=True if typed.settle else typed.tune,
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
         typed=tuple(parse_field(text)[0] for text in typed.set),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue, ledger
-from bias_lab.definition import DEFAULTS, Experiment, Run, pretrains, recipe, run_id
+from bias_lab.definition import DEFAULTS, TUNED, Experiment, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning import find_run, overrides, own
 
@@ -29,10 +29,14 @@ def definition(
         run = replace(run, **recipe(recipe_name))
     run = replace(run, backbone_source=own.source_of(run.backbone))
     run = _with_fields(run, like, fields)
+    if typed.get("settle"):
+        run = _to_settle(run, recipe_name, typed, fields)
     places: dict[str, Any] = {}
     if "source" in typed:
         skip_bad = bool(typed.get("skip_bad_images"))
-        source, place = own.images(run.source, folder=folder, image_size=run.image_size, skip_bad=skip_bad)
+        labelled = run.regime in catalogue.REGIMES and catalogue.REGIMES[run.regime].labels
+        side = run.image_size
+        source, place = own.images(run.source, folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
         run, places = replace(run, source=source), {source: place} if place else {}
     weights = typed.get("weights")
     if weights is not None:
@@ -66,6 +70,19 @@ def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
     if task.labelled and "size" not in identity:
         raise UserError("bias-lab train: no number of labelled images is named", "for example --size 1000")
     return Run(**{"dataset": DATASET, **(FIRST if task.pretrains else {}), **identity})
+
+
+def _to_settle(run: Run, recipe_name: str, typed: Mapping[str, Any], fields: Mapping[str, Any]) -> Run:
+    """Return the run with open learning rate and budget, and an open recipe unless one is named."""
+    if pretrains(run) or not catalogue.PROTOCOLS[run.protocol].needs_learning_rate:
+        what = "a pretraining" if pretrains(run) else f"the protocol '{run.protocol}'"
+        raise UserError(f"--settle finds a training budget, and {what} has none to find", remedy="leave --settle out")
+    given = [name for name in ("samples_seen", "learning_rate", "budget") if name in fields]
+    if given or typed.get("tune") is False:
+        other = f"--set {given[0]}=…" if given else "--no-tune"
+        raise UserError(f"--settle and {other} exclude each other", remedy="leave one of them out")
+    named = {} if recipe_name or fields else recipe(TUNED)
+    return replace(run, samples_seen=None, learning_rate=None, budget=1.0, **named)
 
 
 def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:

@@ -26,13 +26,14 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     """
     rows = statistics.comparable(view, scratch=False)
     scratch = rows[is_from_scratch(rows)]
+    begun = overlaps(rows) + untrained(view)
     if not len(scratch):
-        return overlaps(rows)
+        return begun
     checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
         replicates, lost, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
-    return overlaps(rows) + [text for check in checks for text in check(scratch)] + grid_edges(scratch, tuned)
+    return begun + [text for check in checks for text in check(scratch)] + grid_edges(scratch, tuned)
 
 
 # --- leaks that were allowed -----------------------------------------------------------------------------------------
@@ -66,6 +67,18 @@ def overlaps_by_hash(table: pd.DataFrame) -> list[str]:
             for row in rows.to_dict("records")
         )
     )
+
+
+def untrained(view: pd.DataFrame) -> list[str]:
+    """Return the methods whose pretraining ended near its chance level."""
+    starts = statistics.untrained_starts(view)
+    return [
+        f"The pretraining by {start_words(regime)} did not train for {listed(list(part['backbone']))} (on "
+        f"{listed(sorted(set(part['source'])))}): its loss ended near that of an output that ignores the image, or its "
+        f"encoder is mostly its random start. {int(part['runs'].sum())} of {int(part['of'].sum())} runs start from it. "
+        "They say nothing about the method."
+        for regime, part in starts.groupby("regime", sort=False)
+    ]
 
 
 # --- cells from scratch ----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from bias_lab.errors import plural
 from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
 from bias_lab.report.pages import Report, Section
+from bias_lab.report.replicates import draws
 from bias_lab.report.sentences import NOTHING, listed
 from bias_lab.results import Results
 from bias_lab.statistics import replicates as rep
@@ -29,7 +30,7 @@ def findings(results: Results) -> Report:
     for name, view in views:
         about = name if len(views) > 1 else ""
         sentence, method, of_view = sections.of_view(table, view, about, results.curves)
-        answers.append((about, sentence, method))
+        answers.append((about, sentence, " ".join(filter(None, [draws(view), method]))))
         parts += of_view
         caveats += [f"{about}: {text}" if about else text for text in cautions(view, results.tuned)]
     undone = provenance.undone(missing, plan.labels, failed, results.reasons)

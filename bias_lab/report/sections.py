@@ -10,6 +10,7 @@ from bias_lab import schema, statistics
 from bias_lab.report import axes, tables
 from bias_lab.report.figures import charts
 from bias_lab.report.pages import Section, Table, number, points, whole, word
+from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sentences import (
     answer,
     claims,
@@ -56,7 +57,12 @@ def of_view(
     parts = [figure, *central, *over_epochs(view, curves, slug), shortfall]
     parts += [*_starts(view, starts, left), *checks, *_details(view)]
     tail = f": {about}" if about else ""
-    titled = [replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}") for section in parts]
+    rows = statistics.comparable(view, scratch=False)
+    titled = [
+        replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}",
+                charts=tuple(captioned(chart, rows) for chart in section.charts))
+        for section in parts
+    ]  # fmt: skip
     return " ".join(top), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
 
 
@@ -115,9 +121,9 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
     lines = [(str(schema.DEFAULTS["regime"]), gaps, "ViT")]
     for (regime, protocol, source), part in vit[~is_scratch[vit.index]].groupby(START):
         shown = source if vit.loc[vit["regime"] == regime, "source"].nunique() > 1 else ""
-        lines.append(
-            (str(regime), statistics.between(part, reference), charts.start_label("ViT", regime, protocol, shown))
-        )
+        label = charts.start_label("ViT", regime, protocol, shown)
+        label += ", untrained" if flags(part)["untrained"] else ""
+        lines.append((str(regime), statistics.between(part, reference), label))
     return lines
 
 
@@ -169,6 +175,7 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
         for name, own in ours.groupby("backbone"):
             for source, one, other in statistics.matched(own, theirs, str(regime)):
                 how = "" if is_from_scratch(one).all() else start_words(regime, protocol, source if many else "")
+                how += ", untrained" if flags(one)["untrained"] else ""
                 compared.append((how, str(name), statistics.between(one, other)))
     compared = [(how, name, part) for how, name, part in compared if len(part)]
     if not compared:
@@ -178,7 +185,8 @@ def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
     sentences, at = [], 0
     for how, name, part in compared:
         text = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
-        sentences.append(f"After {how}, {text.replace('No ', 'no ', 1)}" if how else text)
+        if not how.endswith("untrained"):  # which says nothing about the start
+            sentences.append(f"After {how}, {text.replace('No ', 'no ', 1)}" if how else text)
         at += len(part)
     labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in compared]
     return (" ".join(sentences), method(every, "comparisons")), (

@@ -22,6 +22,7 @@ NAMES = {
 NOTHING = "No run is finished yet, so nothing can be concluded."
 WIDEST = 2.0  # interval of a share: a wider one tells nothing
 SMALLEST = 1e-9  # interval of a fraction: a narrower one is of identical replicates
+GIVEN = "given one pretraining"  # of an interval over replicates that share theirs
 IDENTICAL, TOO_WIDE = "not determined (identical)", "not determined"
 
 
@@ -86,7 +87,8 @@ def interval(row: dict[str, Any], *, mirrored: bool = False) -> str:
         return " (identical replicates, no interval)"
     is_off = (low > 0 or high < 0) and row["p_holm"] > ALPHA
     low, high = (-high, -low) if mirrored else (low, high)
-    return f" ({'uncorrected ' if is_off else ''}95 % CI {span(low, high)})"
+    given = f", {GIVEN}" if row.get("shared") else ""
+    return f" ({'uncorrected ' if is_off else ''}95 % CI {span(low, high)}{given})"
 
 
 def is_identical(low: float, high: float) -> bool:
@@ -99,9 +101,13 @@ def is_determined(low: float, high: float) -> bool:
     return high - low <= WIDEST
 
 
-def share(value: float, low: float, high: float) -> str:
-    """Return a share with its interval: '88 % of the shortfall (95 % CI 67 to 148 %)'."""
-    return f"{percent(value, 0)} % of the shortfall (95 % CI {share_span(low, high)})"
+def share(value: float, low: float, high: float, *, shared: bool = False) -> str:
+    """Return a share with its interval: '88 % of the shortfall (95 % CI 67 to 148 %)'.
+
+    shared: whether replicates share one pretraining, which is then said.
+    """
+    given = f", {GIVEN}" if shared else ""
+    return f"{percent(value, 0)} % of the shortfall (95 % CI {share_span(low, high)}{given})"
 
 
 def share_span(low: float, high: float) -> str:
@@ -221,8 +227,9 @@ def recovered(recovery: pd.DataFrame) -> list[str]:
     """Return how much of the shortfall each start recovers, best first where there are many.
 
     recovery: rows of `statistics.recovery`. A share means nothing where the shortfall cannot be told from 0 or is too
-    uncertain, so none is given there.
+    uncertain, so none is given there. A pretraining that did not train says nothing about its method.
     """
+    recovery = trained(recovery)
     bounded = recovery[recovery["recovery"].notna() & (recovery["high"] - recovery["low"] <= WIDEST)]
     sentences = []
     for size in sorted({bounded["size"].min(), bounded["size"].max()}) if len(bounded) else []:
@@ -231,7 +238,7 @@ def recovered(recovery: pd.DataFrame) -> list[str]:
         rest = [start_words(row["regime"], row["protocol"], row["source"]) for row in rows if row not in shown]
         texts = [
             f"{start_words(row['regime'], row['protocol'], row['source'])} recovers "
-            f"{share(row['recovery'], row['low'], row['high'])}."
+            f"{share(row['recovery'], row['low'], row['high'], shared=row.get('shared', False))}."
             for row in shown
         ]
         texts += [f"no recovery is shown for {listed(rest)}."] if rest else []
@@ -239,16 +246,24 @@ def recovered(recovery: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def trained(starts: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of starts whose pretraining taught the encoder something, or which have none."""
+    return starts[~starts["untrained"].astype(bool)] if "untrained" in starts else starts
+
+
 def left_where_alike(alike: pd.DataFrame) -> list[str]:
     """Return what is left of the shortfall where both sides start alike. alike: rows of `statistics.likewise`."""
     sentences = []
-    for key, part in alike.groupby(list(schema.START), sort=False):
+    for key, part in trained(alike).groupby(list(schema.START), sort=False):
         how = start_words(*key)
         for row in ends(part):
             lead = f"{percent(row['shortfall'])} points{interval(row)} at {row['size']:,} labels"
             sentences.append(f"Where both start from {how}, the CNNs' lead over plain ViT is {lead}.")
             if is_determined(row["left_low"], row["left_high"]):
-                left = share(row["left"], row["left_low"], row["left_high"]).replace("shortfall", "lead from scratch")
+                ends_of_it = (row["left_low"], row["left_high"])
+                left = share(row["left"], *ends_of_it, shared=row.get("shared", False)).replace(
+                    "shortfall", "lead from scratch"
+                )
                 sentences.append(f"That is {left}.")
     return sentences
 

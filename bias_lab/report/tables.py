@@ -9,6 +9,7 @@ import pandas as pd
 from bias_lab import schema
 from bias_lab.report.figures.charts import mean_of, several_sources, span
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
+from bias_lab.report.replicates import flags, footnote, mark
 from bias_lab.report.sentences import (
     IDENTICAL,
     TOO_WIDE,
@@ -39,7 +40,7 @@ def noted(note: str, rows: Sequence[Sequence[Cell]]) -> str:
     """Return a table's note with the reason why some of its intervals are not determined."""
     texts = {cell.text for row in rows for cell in row}
     reasons = [f"{capital(name)}: {why}" for name, why in REASONS.items() if name in texts]
-    return " ".join(filter(None, [note, *reasons]))
+    return " ".join(filter(None, [note, *reasons, footnote(texts)]))
 
 
 def between(low: Any, high: Any) -> Cell:
@@ -82,11 +83,11 @@ def _share(name: str, heading: str, meaning: str, low: str = "low", high: str = 
 
 
 def _interval(meaning: str, low: str = "low", high: str = "high", heading: str = "95 % CI") -> Column:
-    return heading, meaning, lambda row: between(row[low], row[high])
+    return heading, meaning, lambda row: mark(between(row[low], row[high]), row)
 
 
 def _share_interval(meaning: str, low: str = "low", high: str = "high", heading: str = "95 % CI") -> Column:
-    return heading, meaning, lambda row: percents(row[low], row[high])
+    return heading, meaning, lambda row: mark(percents(row[low], row[high]), row)
 
 
 _OF_IT = "95 % CI of it"
@@ -102,7 +103,11 @@ _BACKBONE, _FAMILY = _words("backbone"), _words("family")
 
 
 def _start(heading: str, meaning: str) -> Column:
-    return heading, meaning, lambda row: word(start_words(row["regime"], row["protocol"], row.get("source", "")))
+    def cell(row: Row) -> Cell:
+        words = start_words(row["regime"], row["protocol"], row.get("source", ""))
+        return word(f"{words}, untrained" if row.get("untrained") else words)
+
+    return heading, meaning, cell
 
 
 def _unbounded(frame: pd.DataFrame, low: str, high: str) -> str:
@@ -329,6 +334,7 @@ def accuracies(rows: pd.DataFrame) -> Table:
         if not several_sources(rows, cell["backbone"], cell["regime"]):
             cell["source"] = ""
         cell |= {name: part[name].mean() if name in part else None for name in ("loss_slope", "train_top1")}
+        cell |= flags(part)
         cell["collapsed"] = int(part["collapsed"].fillna(False).astype(bool).sum()) if "collapsed" in part else 0
         cells.append({**cell, "top1": of.value, "low": of.low, "high": of.high, "n": len(part)})
     slope = "change of the training loss in the last quarter of training, negative where it still fell"

@@ -9,8 +9,9 @@ import pandas as pd
 from bias_lab import results, schema, statistics
 from bias_lab.report.figures import charts, draw
 from bias_lab.report.findings import QUESTION, split
+from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sections import lines_of_starts
-from bias_lab.report.sentences import answer, name_of
+from bias_lab.report.sentences import GIVEN, answer, name_of, trained
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import is_from_scratch
 from bias_lab.tracking.mapping import Study
@@ -57,11 +58,12 @@ def study_of(
         given = statistics.answer(view)
         answers.append(answer(given, (name_of("vit"), name_of("cnn"))))
         summary |= {f"{prefix}verdict": given.verdict, f"{prefix}answer": answers[-1]}
+        summary |= _notes(view, prefix)
         rows += [_with_values(row) for row in statistics_of(view, prefix)]
         if figures:
             comparable = statistics.comparable(view, scratch=False)
             gap = charts.shortfall(lines_of_starts(comparable, given.gaps))
-            for chart in (charts.accuracy(comparable), gap):
+            for chart in (captioned(charts.accuracy(comparable), comparable), captioned(gap, comparable)):
                 drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
     plan = study_results.plan
     return Study(
@@ -69,6 +71,17 @@ def study_of(
         command=plan.command, rows=tuple(rows), summary=summary, answers=tuple(answers), figures=drawn,
         pictures=pictures, is_monitored=bool(study_results.curves),
     )  # fmt: skip
+
+
+def _notes(view: pd.DataFrame, prefix: str) -> dict[str, str]:
+    """Return the starts whose replicates share a pretraining, and those whose pretraining did not train, by heading."""
+    rows = statistics.comparable(view, scratch=False)
+    named: dict[str, list[str]] = {"shared": [], "untrained": []}
+    for (backbone, *start), part in rows[~is_from_scratch(rows)].groupby(["backbone", *START]):
+        for flag, is_set in flags(part).items():
+            named[flag] += [f"{backbone} {_start(start, rows)}"] if is_set else []
+    headings = {"shared": GIVEN, "untrained": "pretraining did not train"}
+    return {f"{prefix}{headings[flag]}": ", ".join(names) for flag, names in named.items() if names}
 
 
 def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, Any]]:
@@ -83,7 +96,7 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
     for name, gaps in _other_gaps(rows):
         for row in gaps.to_dict("records"):
             yield {"size": row["size"], **{f"{prefix}shortfall/{name}{end}": row[k] for k, end in _ENDS.items()}}
-    for row in statistics.recovery(view).to_dict("records"):
+    for row in trained(statistics.recovery(view)).to_dict("records"):
         name = f"{prefix}recovery/{_start([row[part] for part in START], rows)}"
         yield {"size": row["size"], name: row["recovery"], f"{name} low": row["low"], f"{name} high": row["high"]}
     for (backbone, *start), part in rows.groupby(["backbone", *START]):

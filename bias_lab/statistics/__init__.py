@@ -14,7 +14,7 @@ from bias_lab.statistics.factors import effects
 from bias_lab.statistics.gaps import Answer, answer, between, gaps, shortfall
 from bias_lab.statistics.intervals import ALPHA
 from bias_lab.statistics.ranking import ranking
-from bias_lab.statistics.recovery import recovery, removed
+from bias_lab.statistics.recovery import recovery, removed, untrained_starts
 from bias_lab.statistics.replicates import comparable, select
 from bias_lab.statistics.variance import power, variance_shares
 
@@ -43,6 +43,7 @@ __all__ = [
     "select",
     "select_condition",
     "shortfall",
+    "untrained_starts",
     "values",
     "variance_shares",
     "with_pretraining",

@@ -17,6 +17,8 @@ from bias_lab.catalogue import TASKS
 from bias_lab.errors import UserError, unknown
 
 BEFORE = "pretraining_"  # begins the name of a column that holds a field of the pretraining
+UNTRAINED = "untrained_start"  # a column that marks runs from a pretraining near its chance level
+SEEN = "samples_seen"
 TESTED = tuple(name for name, task in TASKS.items() if task.evaluated_on == "test")
 PRETRAINS = tuple(name for name, task in TASKS.items() if not task.evaluated_on)
 _OF_A_PRETRAINING = tuple(n for n, c in schema.COLUMNS.items() if c.role in ("axis", "recipe") and n not in schema.CELL)
@@ -48,7 +50,8 @@ def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a column `pretraining_FIELD` for each field in which its pretrainings differ.
 
     The fields are read from the rows of the pretraining runs, so call this before those rows are filtered out. Runs
-    without a pretraining in the table have no value. Columns that an earlier call added are kept.
+    without a pretraining in the table have no value. Columns that an earlier call added are kept. If a pretraining is
+    near its chance level, a flag `untrained_start` marks the runs that start from it.
     """
     if "pretraining" not in table:
         return table
@@ -58,6 +61,8 @@ def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
     for name in _OF_A_PRETRAINING:
         if name in rows and len(np.unique(_codes(rows, name))) > 1:
             columns[BEFORE + name] = table["pretraining"].map(given(rows, name))
+    if "untrained" in rows and (untrained := rows["untrained"].fillna(False).astype(bool)).any():
+        columns[UNTRAINED] = table["pretraining"].isin(rows.index[untrained])
     return table.assign(**columns) if columns else table
 
 
@@ -152,6 +157,8 @@ class _Study(NamedTuple):
         if axis not in self.rows:
             return _missing(axis)
         default, values = _missing(axis), self.varying(axis)
+        if axis == BEFORE + SEEN and (values != 0).any():
+            values = values[values != 0]  # a pretraining of zero steps is a control
         if not len(values) or (values == default).any():
             return default
         return values.value_counts().index[0]
@@ -164,8 +171,12 @@ class _Study(NamedTuple):
         return right
 
     def is_reference(self, axis: str) -> NDArray[np.bool_]:
-        """Return which rows have the reference value, or their group's most frequent one where the group lacks it."""
+        """Return which rows have the reference value, or their group's most frequent one where the group lacks it.
+
+        The reference number of images seen is that of a size (see `_is_usual`).
+        """
         right = has(self.rows, axis, self.reference(axis)).to_numpy(dtype=bool, copy=True)
+        right = _is_usual(self.rows) if axis == SEEN else right
         group = self.groups[axis]
         lacking = ~np.isin(group, group[right])
         if axis in _COMMON or not lacking.any():
@@ -175,6 +186,20 @@ class _Study(NamedTuple):
         mode = counts.drop_duplicates("group").set_index("group")["code"]
         right[lacking] = pairs["code"].to_numpy() == pairs["group"].map(mode).to_numpy()
         return right
+
+
+def _is_usual(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which rows saw as many images as most backbones and starts of their size did, the fewest of several such.
+
+    So a control that saw more (as many as a pretraining and its fine-tuning together) is never the reference.
+    """
+    place = [name for name in (*schema.CELL[:2], "size") if name in rows]
+    seen = rows[[*place, "backbone", *schema.START, SEEN]].assign(**{SEEN: rows[SEEN].astype(float)}).drop_duplicates()
+    cells = seen.groupby([*place, SEEN], dropna=False).size().rename("cells").reset_index()
+    usual = cells.sort_values(["cells", SEEN], ascending=[False, True], kind="stable").drop_duplicates(place)
+    joined = rows[place].merge(usual, on=place, how="left")
+    right: NDArray[np.bool_] = joined[SEEN].to_numpy(dtype=float) == rows[SEEN].to_numpy(dtype=float, na_value=np.nan)
+    return right
 
 
 def _study(table: pd.DataFrame) -> _Study:

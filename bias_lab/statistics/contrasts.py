@@ -16,16 +16,16 @@ from bias_lab.statistics import conditions, intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between
-from bias_lab.statistics.recovery import shares
+from bias_lab.statistics.recovery import shares, untrained_sizes
 
 _START = list(schema.START)
 _PRETRAINED = ("backbone", "regime", "source")  # what a pretraining has in common with the runs that start from it
 _HOW = _START[:-1]  # regime and protocol, whatever the source
-_ENDS = ["low", "high", "low_any", "high_any", "n", "units", "unit", "p_smallest", "test_se", "p", "p_holm"]
+_ENDS = ["low", "high", "low_any", "high_any", "n", "units", "unit", "p_smallest", "test_se", "p", "p_holm", "shared"]
 ARMS = ["value", *_START, "size", "shortfall", *_ENDS, "gone", "gone_low", "gone_high"]
 MOVED = ["value", "backbone", *_START, "size", "change", *_ENDS]
-LIKEWISE = [*_START, "size", "shortfall", *_ENDS, "left", "left_low", "left_high"]
-GAINS = ["gain", *_ENDS, "behind", "behind_low", "behind_high", "seen_before"]
+LIKEWISE = [*_START, "size", "shortfall", *_ENDS, "left", "left_low", "left_high", "untrained"]
+GAINS = ["gain", *_ENDS, "behind", "behind_low", "behind_high", "seen_before", "untrained"]
 
 
 def arms(
@@ -124,7 +124,7 @@ def likewise(
     Arguments and errors are those of `shortfall`. Sources are matched by name (see `matched`).
     Returns regime, protocol, source, size, the columns of `gaps`, left, left_low, left_high. left: this shortfall as a
     share of that from scratch, over replicates that have all four runs, with Fieller's interval, whose ends are
-    infinite where the shortfall from scratch can't be told from 0.
+    infinite where the shortfall from scratch can't be told from 0. untrained: as in `recovery`.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)
@@ -133,6 +133,8 @@ def likewise(
     for (regime, protocol), part in rows[~scratch].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
+            untrained = untrained_sizes(ours) | untrained_sizes(theirs)
+            same["untrained"] = same["size"].isin(list(untrained))
             left = {size: ends for size, *ends, _, _, _ in shares((ours, theirs), base, metric)}
             ends = [left.get(int(size), (math.nan,) * 3) for size in same["size"]]
             same[["left", "left_low", "left_high"]] = pd.DataFrame(
@@ -169,7 +171,8 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
     Returns backbone, family, regime, protocol, source, size, the metric (mean), gain (after minus scratch, paired), the
     columns of `gaps`, behind, behind_low, behind_high, seen_before. behind: `against` from scratch minus this,
     paired, with its t interval. seen_before: images seen in the lab's own pretraining at this image size, before the
-    first label (of the same subset where the pretraining was on one), or NaN for weights from elsewhere.
+    first label (of the same subset where the pretraining was on one), or NaN for weights from elsewhere. untrained: as
+    in `recovery`.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = conditions.is_from_scratch(rows)
@@ -186,6 +189,7 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
         gain[["behind", "behind_low", "behind_high"]] = _intervals(behind, "difference", gain["size"])
         before = spent[(spent[list(_PRETRAINED)] == [named[name] for name in _PRETRAINED]).all(axis=1)]
         gain["seen_before"] = _seen(before, gain["size"])
+        gain["untrained"] = gain["size"].isin(list(untrained_sizes(part)))
         means = {metric: gain["size"].map(part.groupby("size")[metric].mean())}
         parts.append(gain.assign(**named, family=str(part["family"].iloc[0]), **means))
     return _joined(parts, ["backbone", "family", *_START, "size", metric, *GAINS])

@@ -56,10 +56,14 @@ def gaps(
 
 
 def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
-    """Return the columns of `gaps` for any two sets of comparable rows: theirs − ours at each size that both have."""
+    """Return the columns of `gaps` for any two sets of comparable rows: theirs − ours at each size that both have.
+
+    shared: whether replicates of a side start from one pretraining, so that the intervals are given that pretraining.
+    """
     paired = rep.pairs(ours, theirs, metric)
     sides = [images.by_size(rows) for rows in (ours, theirs)]
     values = rep.independent(paired)
+    shared = rep.shared_sizes(ours) | rep.shared_sizes(theirs)
     records = []
     for size, pairs in images.by_size(paired).items():
         used = [images.used(side[size], pairs) for side in sides]
@@ -67,9 +71,15 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
         right, T = images.difference(used[0], used[1], pairs) if metric == METRIC else (None, 0)
         noise = (math.nan if right is None else intervals.image_noise(right)), T
         collapsed = sum(int(side["collapsed"].sum()) for side in used if "collapsed" in side)
-        counts = {"size": int(size), "n": len(pairs["draw"]), "unit": unit, "collapsed": collapsed}
+        counts = {
+            "size": int(size),
+            "n": len(pairs["draw"]),
+            "unit": unit,
+            "collapsed": collapsed,
+            "shared": size in shared,
+        }
         records.append(counts | _gap(values[size], *noise))
-    columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "p", "p_permutation", "p_smallest"]
+    columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "shared", "p", "p_permutation", "p_smallest"]
     result = pd.DataFrame(records, columns=columns)
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 

@@ -8,10 +8,11 @@ import pandas as pd
 from bias_lab import schema
 from bias_lab.statistics import images, intervals
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.conditions import METRIC, Where, is_from_scratch
+from bias_lab.statistics.conditions import METRIC, UNTRAINED, Where, is_from_scratch
 
 Sides = tuple[pd.DataFrame, pd.DataFrame]  # rows of two groups
-RECOVERY = [*schema.START, "size", "recovery", "low", "high", "gain", "shortfall", "n"]
+RECOVERY = [*schema.START, "size", "recovery", "low", "high", "gain", "shortfall", "n", "shared", "untrained"]
+_UNTRAINED_STARTS = ["backbone", "regime", "source", "runs", "of"]
 REMOVED = ["backbone", "size", "share", "low", "high", "gain", "shortfall", "n"]
 
 
@@ -24,7 +25,9 @@ def recovery(
     shortfall (means, in the metric's unit), n (replicates). Numerator and denominator are means over the same
     replicates. `low, high` is Fieller's 95 % interval of their ratio, which includes the sampling of test images where
     it is known and is infinite where the shortfall can't be told from 0. 1 means that the start closes the gap.
-    recovery is NaN where there is no shortfall to recover.
+    recovery is NaN where there is no shortfall to recover. shared: whether replicates share a pretraining, so that the
+    interval is given that one. untrained: whether a pretraining ended near its chance level, so that the row says
+    nothing about the regime.
     """
     rows = rep.comparable(table, scratch=False, where=where, metric=metric)
     scratch = is_from_scratch(rows)
@@ -32,7 +35,11 @@ def recovery(
     ours = rep.select(rows, of)
     records = []
     for start, part in ours[~scratch[ours.index]].groupby(list(schema.START)):
-        records += [(*start, *share) for share in shares((base, part), (base, reference), metric)]
+        shared, untrained = rep.shared_sizes(part), untrained_sizes(part)
+        records += [
+            (*start, *share, share[0] in shared, share[0] in untrained)
+            for share in shares((base, part), (base, reference), metric)
+        ]
     return pd.DataFrame(records, columns=RECOVERY)
 
 
@@ -85,3 +92,23 @@ def _shared(runs: list[dict[str, Any]], pairs: images.Columns) -> intervals.Vect
     right = [images.difference(used[k], used[k + 1], pairs)[0] for k in range(0, len(used), 2)]
     known = [one for one in right if one is not None]
     return intervals.image_covariance(*known) if len(known) == 2 and known[0].shape == known[1].shape else None
+
+
+def untrained_sizes(rows: pd.DataFrame) -> set[int]:
+    """Return the sizes at which a run starts from a pretraining near its chance level (see `with_pretraining`)."""
+    return set() if UNTRAINED not in rows else {int(size) for size in rows.loc[rows[UNTRAINED].astype(bool), "size"]}
+
+
+def untrained_starts(view: pd.DataFrame) -> pd.DataFrame:
+    """Return the starts whose pretraining ended near its chance level, at the reference condition.
+
+    view: a results table, or one of its views after `with_pretraining`. Returns backbone, regime, source, runs (how
+    many start from such a pretraining), of (how many start alike).
+    """
+    rows = rep.comparable(view, scratch=False)
+    begun = rows[~is_from_scratch(rows)]
+    if UNTRAINED not in begun or not len(begun):
+        return pd.DataFrame({name: [] for name in _UNTRAINED_STARTS})
+    cells = begun.groupby(["backbone", "regime", "source"])[UNTRAINED].agg(["sum", "size"]).reset_index()
+    named: pd.DataFrame = cells[cells["sum"] > 0].rename(columns={"sum": "runs", "size": "of"})
+    return named[_UNTRAINED_STARTS].reset_index(drop=True)

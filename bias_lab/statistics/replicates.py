@@ -6,6 +6,7 @@ is over its seeds and holds for that draw alone. With one seed a draw, both are 
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -117,12 +118,13 @@ _ROLES = ("axis", "recipe", "identity", "fact")  # where to look for what tells 
 def own(rows: pd.DataFrame) -> set[str]:
     """Return the user's own backbones: `module:factory`, family `other`, and names that joined the catalogue's.
 
-    A name that the catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a
-    study of published models, none is a guest.
+    Controls of the lab (`catalogue.Architecture.control`) are none, though their family is `other`. A name that the
+    catalogue does not list (timm's) is a guest beside listed ones. Where no name is listed, as in a study of published
+    models, none is a guest.
     """
-    names = set(rows["backbone"].unique())
+    names = {name for name in rows["backbone"].unique() if not catalogue.traits(name).control}
     guests = {name for name in names if catalogue.is_own(name)}
-    guests |= set(rows.loc[rows["family"] == "other", "backbone"].unique())
+    guests |= names & set(rows.loc[rows["family"] == "other", "backbone"])
     listed = names & set(catalogue.BACKBONES)
     return guests | (names - listed if listed else set())
 
@@ -130,20 +132,29 @@ def own(rows: pd.DataFrame) -> set[str]:
 def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of a backbone, an architecture or a family, in that order of precedence.
 
-    A user's own backbones belong to no architecture or family: they are compared by name. A known name without rows
-    gives an empty table. Raises UserError for a name that neither the table nor the catalogue knows.
+    A user's own backbones belong to no architecture or family: they are compared by name. Controls belong to no family.
+    A known name without rows gives an empty table. Raises UserError for a name that neither the table nor the catalogue
+    has.
     """
     if (rows["backbone"] == name).any():
         return rows[rows["backbone"] == name]
     for column in ("architecture", "family"):
         hit = rows[column] == name
         if hit.any():
-            return rows[hit & ~rows["backbone"].isin(own(rows[hit]))] if name != "other" else rows[hit]
+            return _members(rows[hit], column, name)
     known = {*rows["backbone"], *rows["architecture"], *rows["family"], *catalogue.BACKBONES}
     known |= {*catalogue.FAMILIES, *catalogue.FAMILIES.values(), "other"}
     if name not in known:
         raise unknown("backbone, architecture or family", name, known)
     return rows.iloc[:0]
+
+
+def _members(rows: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
+    """Return the rows of an architecture or a family without those that only share its name: guests and controls."""
+    left_out = set() if name == "other" else own(rows)
+    if column == "family":
+        left_out |= {backbone for backbone in rows["backbone"].unique() if catalogue.traits(backbone).control}
+    return rows[~rows["backbone"].isin(left_out)]
 
 
 def averaged(rows: pd.DataFrame, metric: str = METRIC) -> pd.DataFrame:
@@ -173,6 +184,38 @@ def pairs(of: pd.DataFrame, against: pd.DataFrame, metric: str = METRIC) -> pd.D
 def unit_of(replicates: Mapping[str, Any] | pd.DataFrame) -> str:
     """Return what is independent among these replicates: `draw`, or `seed` where there is only one draw."""
     return "draw" if len(set(replicates["draw"])) > 1 else "seed"
+
+
+def shared_sizes(rows: pd.DataFrame) -> set[int]:
+    """Return the sizes at which one pretraining serves several independent replicates of a backbone.
+
+    Replicates that share a pretraining vary less than pretrainings do, so their intervals hold for that one alone.
+    """
+    if "pretraining" not in rows or not (begun := rows["pretraining"].fillna("").ne("")).any():
+        return set()
+    shared = set()
+    for (size, _), part in rows[begun].groupby(["size", "backbone"]):
+        if (part.groupby("pretraining")[unit_of(part)].nunique() > 1).any():
+            shared.add(int(str(size)))
+    return shared
+
+
+def common_images(rows: pd.DataFrame, pool: int | None) -> pd.DataFrame:
+    """Return the share of training images that two draws are expected to have in common, at each size with several.
+
+    rows: comparable rows. pool: training images of the dataset, None if unknown. Returns size, draws (how many), share:
+    0 for draws that are disjoint blocks, else size / pool, NaN if the pool is unknown. Within a class of m images, of
+    which each draw takes n at random, an image of one draw is in the other with probability n / m, and classes are
+    taken in proportion to the pool. At 1 all draws have the whole pool.
+    """
+    records = []
+    for size, part in rows.groupby("size"):
+        count = part["draw"].nunique()
+        if count > 1:
+            is_apart = "blocks" in part and bool((part["blocks"].fillna(0) > 0).all())
+            share = math.nan if pool is None else min(1.0, int(str(size)) / pool)
+            records.append((int(str(size)), count, 0.0 if is_apart else share))
+    return pd.DataFrame(records, columns=["size", "draws", "share"])
 
 
 def independent(paired: pd.DataFrame, column: str = "difference") -> dict[Any, Vector]:

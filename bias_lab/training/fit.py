@@ -24,6 +24,9 @@ def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
         fit_probe(job)
         return []
     run, total, path = job.run, steps(job.run), folder / ledger.CHECKPOINT
+    if not total:  # a zero-step pretraining, whose weights are those that it began with
+        job.method.to(job.device)
+        return []
     checkpoint = checkpoints.read(path)
     first = 0 if checkpoint is None else int(checkpoint["global_step"])
     if checkpoint is None:

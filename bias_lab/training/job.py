@@ -61,6 +61,12 @@ class Pretrainer(Method, Protocol):
     def diagnostics(self) -> dict[str, float | bool]:
         """Return numbers about the last step, and `collapsed` where the method can tell."""
 
+    def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
+        """Return whether a training that ended at this loss taught the encoder nothing.
+
+        images: (B, C, H, W), some of its training batches. labels: (N,) of all its training images, None without any.
+        """
+
     def pictures(self, images: Tensor) -> dict[str, Picture]:
         """Return pictures of images (B, C, H, W) by name. Called only if the regime's row lists pictures."""
 

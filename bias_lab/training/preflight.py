@@ -38,8 +38,13 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if where not in opened:
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
+<<<<<<< HEAD
         shape = (run.backbone, *where, run.patch, run.window, run.stem)
         build = (*shape, run.drop_path > 0, _trains_on_one(run))
+=======
+        shape = (run.backbone, *where, run.patch, run.window, run.stem, run.priors)
+        build = (*shape, run.drop_path > 0)
+>>>>>>> main
         if build not in tried:
             tried.add(build)
             warnings += try_building(run, images)
@@ -60,7 +65,8 @@ def start_key(run: Run) -> tuple[Any, ...]:
 def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
     """Load a run's weights, or open a pretraining's source and take its first step on two grey images."""
     size, channels = images.train.shape[1], images.train.shape[3]
-    shape = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
+    shape: dict[str, Any] = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
+    shape |= dict(priors=run.priors)
     if not TASKS[run.task].pretrains:
         prepare.load_start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
         return []

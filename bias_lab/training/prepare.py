@@ -73,7 +73,7 @@ def select_images(run: Run, images: store.Images, folder: Path) -> subsets.Selec
     ranking: NDArray[np.int64] | None = None
     if run.manifest:
         ranking = manifests.ranking(ledger.read_json(folder / ledger.PLACES)[f"manifest:{run.manifest}"])
-    return subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking)
+    return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking)
 
 
 def subset_hash(selection: subsets.Selection) -> str:
@@ -106,6 +106,7 @@ def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn
         patch=run.patch,
         window=run.window,
         stem=run.stem,
+        priors=run.priors,
     )
     try:
         return make(drop_path=run.drop_path), run.drop_path

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bias_lab import catalogue
-from bias_lab.backbones import build, create, mobilevit, small, swin, vit
+from bias_lab.backbones import build, create, mlp, mobilevit, pixels, small, swin, vit
 from bias_lab.errors import UserError
 
 BIG = ("_small_", "_base_", "resnet50", "_384")  # 20 M parameters and more, or many tokens, take seconds each
@@ -201,7 +201,7 @@ def test_pretrained_weights_are_timms():
 
 
 def test_every_model_of_the_lab_has_a_row_and_a_size():
-    sizes = {name for module in (vit, swin, mobilevit, small) for name in module.SIZES}
+    sizes = {name for module in (vit, swin, mobilevit, small, mlp, pixels) for name in module.SIZES}
     assert sizes == {name for name, row in catalogue.BACKBONES.items() if row.ours}
     assert all(timm.is_model(f"bias_lab_{name}") for name in sizes)
 
@@ -224,6 +224,9 @@ def test_a_labs_name_wins_and_timms_can_be_forced():
         ("swin_micro", 28, (2, 7, None)),
         ("swin_micro", 32, (2, 4, None)),
         ("swin_micro", 64, (4, 4, None)),
+        ("vit_micro_wide", 28, (4, None, None)),
+        ("mlp_micro", 32, (None, None, None)),
+        ("pixels", 32, (None, None, None)),
         ("resnet_micro", 28, (None, None, "open")),
         ("resnet_micro", 64, (None, None, "stock")),
         ("resnet18", 64, (None, None, "open")),

@@ -13,13 +13,34 @@ MINI = [name for name in catalogue.BACKBONES if name.endswith("_mini")]
 
 @pytest.mark.parametrize(("names", "side"), [(MICRO, 28), (MINI, 32)], ids=["micro", "mini"])
 def test_one_architecture_each_within_2x_of_one_another(names, side):
-    assert {catalogue.architecture(name) for name in names} == set(catalogue.FAMILIES)
+    assert {catalogue.architecture(name) for name in names if not catalogue.traits(name).control} == set(
+        catalogue.FAMILIES
+    )
+    assert spread(names, side, 1) < 2
+
+
+def spread(names, side, channels):
+    """Return the largest number of parameters over the smallest."""
     with torch.device("meta"):
-        counts = [build.parameters(create(name, image_size=side, channels=1, classes=10)) for name in names]
-    assert max(counts) / min(counts) < 2
+        counts = [build.parameters(create(name, image_size=side, channels=channels, classes=10)) for name in names]
+    return max(counts) / min(counts)
 
 
-@pytest.mark.parametrize("name", MICRO)
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3)])
+def test_the_controls_are_as_large_as_the_micro_sizes(side, channels):
+    assert {"mlp_micro", "vit_micro"} < set(MICRO)
+    assert spread([*MICRO, "vit_micro_wide"], side, channels) < 2
+
+
+def test_the_second_vit_is_wider_and_shallower():
+    one, other = (create(name, image_size=32, channels=3, classes=10) for name in ("vit_micro", "vit_micro_wide"))
+    assert other.embed_dim > one.embed_dim
+    assert len(other.blocks) < len(one.blocks)
+    assert other.patch_embed.grid_size == one.patch_embed.grid_size
+    assert 0.5 < build.flops(other, 32, 3) / build.flops(one, 32, 3) < 1
+
+
+@pytest.mark.parametrize("name", [name for name in MICRO if not catalogue.traits(name).control])
 def test_the_last_map_of_a_28_pixel_image_is_at_least_4x4(name):
     model = create(name, image_size=28, channels=1, classes=10).eval()
     maps = model.forward_intermediates(torch.randn(1, 1, 28, 28), intermediates_only=True)

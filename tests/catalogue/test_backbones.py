@@ -9,18 +9,35 @@ from bias_lab.catalogue import (
     family,
     is_own,
     nearest,
+    traits,
 )
 
 
 def test_all_seven_architectures_have_a_micro_size() -> None:
     micro = {row.architecture for name, row in BACKBONES.items() if name.endswith("_micro")}
-    assert micro == set(FAMILIES)
+    assert micro - {"mlp"} == set(FAMILIES)
+
+
+def test_controls_belong_to_no_family_that_is_compared() -> None:
+    controls = {name for name in BACKBONES if traits(name).control}
+    assert controls == {"mlp_micro", "pixels"}
+    assert {family(name) for name in controls} == {"other"}
+    assert not {architecture(name) for name in controls} & set(FAMILIES)
+    assert traits("mlp_micro").learns
+    assert not traits("pixels").learns
+    assert not traits("my.module:factory").control  # a guest's row of defaults
+    assert not traits("vit_micro_wide").control  # a plain ViT
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "group"),
     [
         ("vit_micro", "vit", "transformer"),
+        ("vit_micro_wide", "vit", "transformer"),
+        ("mlp_micro", "mlp", "other"),
+        ("bias_lab_mlp_micro", "mlp", "other"),
+        ("bias_lab_pixels", "pixels", "other"),
+        ("pixels", "pixels", "other"),
         ("swin_micro", "swin", "transformer"),
         ("mobilevit_micro", "mobilevit", "hybrid"),
         ("efficientvit_micro", "efficientvit", "hybrid"),

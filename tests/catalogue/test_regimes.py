@@ -19,6 +19,15 @@ def test_mae_is_refused_for_a_cnn_with_the_reason_and_the_backbones_that_can() -
         check_regime("vit_micro", regime)
 
 
+def test_what_has_no_weights_takes_none_from_elsewhere() -> None:
+    check_regime("pixels", "scratch")
+    for regime in ("weights", "mae", "simmim", "dino", "supervised", "formula"):
+        with pytest.raises(UserError, match=f"pixels has no weights, .* the regime '{regime}'; it takes scratch$"):
+            check_regime("pixels", regime)
+    for regime in ("scratch", "weights", "simmim", "dino", "supervised", "formula"):
+        check_regime("mlp_micro", regime)
+
+
 def test_a_source_that_a_regime_can_not_take_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"'supervised' pretrains with labels, so the target \('pool'\) can't be its source"

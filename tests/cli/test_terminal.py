@@ -56,7 +56,9 @@ def test_a_plan_is_listed_with_its_notes_and_open_learning_rates() -> None:
     assert lines(out)[1] == "warning: mnist is not here"
     assert lines(out)[-3].endswith("  vit_micro scratch N=30 draw 0 seed 0  lr 0.001")
     assert lines(out)[-2] == "????????????  resnet18 scratch N=30 draw 0 seed 0  learning rate to be tuned"
-    assert lines(out)[-1] == "6 runs, 96,000 images to be seen"  # four trials, one a rate of the grid
+    assert (
+        lines(out)[-1] == "6 runs, 96,000 images to be seen; further trials depend on these"
+    )  # four trials, one a rate of the grid
 
 
 def test_the_state_of_a_folder(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_experiments_are_listed_with_their_profiles(run: Call) -> None:
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert {"small_data", "tuning", "pretraining"} <= set(rows)
-    assert "smoke, laptop, full" in rows["small_data"]
+    assert "smoke, laptop, desk, full" in rows["small_data"]
     assert "How much accuracy does a plain vision transformer lose" in rows["small_data"]
 
 
@@ -48,3 +48,12 @@ def test_backbones_are_listed_by_a_word(run: Call) -> None:
     assert "vit_micro" in out
     assert "resnet_micro" not in out
     assert "any timm name works too" in out
+
+
+def test_controls_are_listed_as_such(run: Call) -> None:
+    _, out, _ = run("backbones", "")
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert rows["pixels"][1:4] == ["pixels", "other", "control"]
+    assert rows["mlp_micro"][1:4] == ["mlp", "other", "control"]
+    assert rows["vit_micro_wide"][1:3] == ["vit", "transformer"]
+    assert sum("control" in row for row in rows.values()) == 2

@@ -9,6 +9,7 @@ from PIL import Image
 
 from bias_lab.data import store, unlabelled
 from bias_lab.errors import UserError
+from tests.data.pictures_on_disk import class_folders
 
 
 def fill(folder: Path, count: int = 6, *, channels: int = 3) -> Path:
@@ -70,3 +71,30 @@ def test_bad_images_are_named_or_left_out(tmp_path: Path) -> None:
 def test_no_images_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no images to pretrain on"):
         unlabelled.index(tmp_path, folder=tmp_path)
+
+
+def test_classes_are_the_folders_of_train_and_an_ambiguous_image_is_left_out(tmp_path: Path) -> None:
+    there, out = class_folders(tmp_path / "sample" / "train", {"cat": 4, "dog": 3}), tmp_path / "out"
+    class_folders(tmp_path / "sample" / "val", {"cat": 2}, start=50)
+    (there / "dog" / "twice.png").write_bytes((there / "cat" / "0001.png").read_bytes())
+    identity, place = unlabelled.index(tmp_path / "sample", folder=out, labelled=True)
+    images = store.open_images(identity, image_size=12, data_root=str(tmp_path / "root"), place=place)
+    assert images.classes == ("cat", "dog")
+    assert np.bincount(images.train_labels).tolist() == [3, 3]
+    assert len(images.test) == 0
+    assert unlabelled.index(there, folder=out, labelled=True)[0] == identity
+    assert unlabelled.index(there, folder=out)[0] != identity, "without labels it is another source"
+
+
+def test_a_relabelled_folder_is_another_source(tmp_path: Path) -> None:
+    there = class_folders(tmp_path / "sample", {"cat": 2, "dog": 2})
+    before, _ = unlabelled.index(there, folder=tmp_path, labelled=True)
+    (there / "cat" / "0000.png").rename(there / "dog" / "0000.png")
+    assert unlabelled.index(there, folder=tmp_path, labelled=True)[0] != before
+
+
+def test_an_image_without_a_class_is_named(tmp_path: Path) -> None:
+    there = class_folders(tmp_path / "sample", {"cat": 2})
+    (there / "cat" / "0000.png").rename(there / "loose.png")
+    with pytest.raises(UserError, match=r"loose.png lies in no class's folder; give a folder with a folder a class"):
+        unlabelled.index(there, folder=tmp_path, labelled=True)

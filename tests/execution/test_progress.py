@@ -118,3 +118,13 @@ def test_at_a_terminal_there_is_a_bar() -> None:
         display.tick()
     assert "✓" in out.getvalue()
     assert "time left not known yet" in out.getvalue()
+
+
+def test_a_run_of_zero_steps_tells_no_speed() -> None:
+    zero = replace(ONE, task="pretrain", regime="mae", source="pool", size=0, samples_seen=0)
+    clock = Clock([zero, ONE], 1)
+    clock.begin(zero)
+    clock.end(zero, finished=True)
+    assert clock.left() is None
+    clock.add(ONE, 10.0)
+    assert clock.left() == 10.0

@@ -39,3 +39,12 @@ def test_a_run_whose_pretraining_failed_is_blocked_and_the_queue_ends() -> None:
     queue.done(queue.take() or ONE, finished=False)
     assert not queue.open()
     assert queue.blocked() == [AFTER]
+
+
+def test_a_run_that_follows_another_takes_its_place_before_the_rest_of_the_plan() -> None:
+    first, second, third = grid(ONE, draw=range(3))
+    queue = Queue([first, second])
+    queue.take()
+    queue.done(first, finished=True)
+    queue.add([third], after=first)
+    assert [queue.take(), queue.take()] == [third, second]

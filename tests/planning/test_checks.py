@@ -317,3 +317,44 @@ def test_planning_and_the_selection_of_images_agree_on_the_hold_out(
         except UserError:
             continue  # no such subset
         assert (subsets.largest_tuned(run, list(counts)) == size) == spared
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(backbone="pixels"), "pixels has no weights to train, so the protocol 'finetune' can't use it; .*knn"),
+        (dict(backbone="pixels", task="tune"), "pixels has no weights to train"),
+        (dict(backbone="pixels", protocol="knn", regime="dino", source="pool", pretraining="x"), "it takes scratch"),
+        (dict(backbone="pixels", task="pretrain", regime="dino", source="pool", size=0), "it takes scratch"),
+        (dict(backbone="pixels", task="pretrain", size=0), "the regime 'scratch' has no pretraining"),
+        (dict(backbone="resnet_micro", priors="mean_pooling"), "resnet_micro can't take the prior 'mean_pooling'"),
+        (dict(backbone="my.module:vit", priors="mean_pooling"), "my.module:vit can't take the prior"),
+        (dict(priors="mean_pooling", regime="weights", weights="file:1", source="w"), "made without; leave the priors"),
+    ],
+)
+def test_what_a_backbone_can_not_do_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        checks.check_runs([replace(ONE, **changes)], POOL, allow_overlap=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(backbone="pixels", protocol="linear_probe"),
+        dict(backbone="pixels", protocol="knn"),
+        dict(backbone="resnet_micro", protocol="linear_probe"),  # an untrained backbone, read out
+        dict(backbone="mlp_micro"),
+        dict(priors="mean_pooling+sincos_positions"),
+        dict(backbone="resnet_micro", priors="no_batch_norm"),
+    ],
+)
+def test_controls_are_ordinary_runs(changes: dict[str, Any]) -> None:
+    assert checks.check_runs([replace(ONE, **changes)], POOL, allow_overlap=False) == []
+
+
+def test_a_pretraining_has_the_priors_of_the_runs_that_start_from_it() -> None:
+    before = replace(BEFORE, priors="mean_pooling")
+    with pytest.raises(UserError, match="has priors 'mean_pooling', and .* has ''"):
+        checks.check_runs([before, replace(AFTER, pretraining=run_id(before))], POOL, allow_overlap=False)
+    after = replace(AFTER, pretraining=run_id(before), priors="mean_pooling")
+    assert checks.check_runs([before, after], POOL, allow_overlap=False) == []

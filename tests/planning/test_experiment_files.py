@@ -41,7 +41,7 @@ def test_a_mistyped_path_without_neighbours_gets_the_packages_names(tmp_path: Pa
 def test_every_experiment_is_listed_with_its_question_and_its_profiles() -> None:
     rows = listed()
     assert [name for name, _, _ in rows] == NAMES
-    assert all("?" in about and profiles == ("smoke", "laptop", "full") for _, about, profiles in rows)
+    assert all("?" in about and {"smoke", "laptop", "full"} <= set(profiles) for _, about, profiles in rows)
 
 
 def test_the_tuning_table_is_the_packages() -> None:

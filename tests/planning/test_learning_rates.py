@@ -1,4 +1,4 @@
-"""Test that tuned learning rates are looked up, borrowed, tried and chosen."""
+"""Test that tuned learning rates are looked up, borrowed and written."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from bias_lab import ledger
 from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
-from bias_lab.planning import learning_rates
+from bias_lab.planning import ladder, learning_rates, settle
 from bias_lab.planning.learning_rates import Rates
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
@@ -27,7 +27,16 @@ def table(*rows: dict[str, object]) -> Rates:
 
 
 def rate(run: Run, known: Rates) -> float | None:
-    return learning_rates.resolve(run, known).learning_rate
+    return filled(run, known).learning_rate
+
+
+def filled(run: Run, known: Rates) -> Run:
+    return settle.settle([run], known, {run.dataset: 9000}, (), tune=None).runs[0]
+
+
+def scored(run: Run, by_rate: dict[float, float]) -> list[dict[str, object]]:
+    runs = [replace(run, task="tune", learning_rate=value) for value in by_rate]
+    return ladder.choose(runs, {run_id(one): score for one, score in zip(runs, by_rate.values(), strict=True)})
 
 
 def test_the_nearest_size_is_nearest_in_log() -> None:
@@ -49,11 +58,18 @@ def test_the_runs_own_dataset_comes_before_a_nearer_size_of_another() -> None:
 )
 def test_another_cell_has_no_rate(other: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"no tuned learning rate .*--tune.*--no-tune"):
-        learning_rates.resolve(replace(ONE, **other), table(row(100, 1e-3)))  # type: ignore[arg-type]
+        filled(replace(ONE, **other), table(row(100, 1e-3)))  # type: ignore[arg-type]
 
 
 def test_a_changed_recipe_takes_the_rate_of_what_it_was_made_from() -> None:
     assert rate(replace(ONE, recipe="plain+mixup=0.2"), table(row(100, 1e-3))) == 1e-3
+
+
+def test_a_changed_recipe_that_was_tuned_itself_takes_its_own_rate_and_lends_it_to_no_other() -> None:
+    known = table(row(100, 1e-3), row(100, 3e-3, recipe="plain+crop=0"))
+    assert rate(replace(ONE, recipe="plain+crop=0", crop=0), known) == 3e-3
+    assert rate(ONE, known) == 1e-3
+    assert rate(replace(ONE, recipe="plain+mixup=0.2"), known) == 1e-3
 
 
 def test_an_edited_backbone_is_another_backbone() -> None:
@@ -73,9 +89,9 @@ def test_pretraining_probes_and_neighbours_need_no_rate() -> None:
 
 def test_a_borrowed_rate_is_its_architectures_then_the_plain_vits() -> None:
     known = table(row(100, 2e-3, backbone="resnet_micro"), row(100, 1e-3), row(100, 5e-3, backbone="swin_micro"))
-    assert learning_rates.borrow(replace(ONE, backbone="resnet18"), known) == (2e-3, "resnet_micro's at N = 100")
+    assert learning_rates.borrow(replace(ONE, backbone="resnet18"), known) == (2e-3, None, "resnet_micro's at N = 100")
     mine = replace(ONE, backbone="mine:net", backbone_source="x")
-    assert learning_rates.borrow(mine, known) == (1e-3, "vit_micro's at N = 100")
+    assert learning_rates.borrow(mine, known) == (1e-3, None, "vit_micro's at N = 100")
     assert learning_rates.borrow(ONE, Rates())[0] == 1e-3
 
 
@@ -84,10 +100,10 @@ def test_each_optimizer_has_its_own_rate_and_borrows_adamw_s(tmp_path: Path) -> 
     adamw_alone = table(row(100, 1e-3))
     assert adamw_alone.row(muon) is None
     with pytest.raises(UserError, match="this backbone, recipe, optimizer"):
-        learning_rates.resolve(muon, adamw_alone)
+        filled(muon, adamw_alone)
     assert learning_rates.borrow(muon, adamw_alone)[0] == 1e-3
     both = table(row(100, 1e-3), {**row(100, 3e-3), "optimizer": "muon"})
-    assert [learning_rates.resolve(run, both).learning_rate for run in (ONE, muon)] == [1e-3, 3e-3]
+    assert [filled(run, both).learning_rate for run in (ONE, muon)] == [1e-3, 3e-3]
 
 
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
@@ -97,75 +113,11 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
         learning_rates.read(path)
 
 
-# --- trials ----------------------------------------------------------------------------------------------------------
-
-TRIED = [{"learning_rate": value, "top1": 0.5} for value in (3e-4, 1e-3)]
-
-
-def test_trials_are_the_others_grid_and_sizes_on_draws_that_no_sweep_uses() -> None:
-    known = table(row(100, 1e-3, trials=TRIED), row(3000, 1e-3, trials=TRIED))
-    mine = [replace(ONE, backbone="mine:net", size=size, samples_seen=size * 10) for size in (100, 300, 1000, 3000)]
-    trials = learning_rates.trials([*mine, replace(mine[0], budget=3.0)], known, largest=9000)
-    assert [(run.size, run.learning_rate, run.samples_seen) for run in trials] == [
-        (100, 3e-4, 1000),
-        (100, 1e-3, 1000),
-        (3000, 3e-4, 30_000),
-        (3000, 1e-3, 30_000),
-    ]
-    assert {(run.task, run.draw >= 1000, run.seed >= 1000, run.budget) for run in trials} == {("tune", True, True, 1.0)}
-
-
-def test_trials_are_on_the_whole_pool_where_the_runs_read_blocks() -> None:
-    trials = learning_rates.trials([replace(ONE, size=50, draw=2, blocks=3)], Rates(), largest=800)
-    assert {(run.draw, run.blocks) for run in trials} == {(1000, 0)}
-
-
-def test_without_a_table_the_plans_own_ends_are_tuned_and_the_hold_out_left_alone() -> None:
-    trials = learning_rates.trials([replace(ONE, size=size) for size in (50, 200, 1000)], Rates(), largest=800)
-    assert {run.size for run in trials} == {50, 800}
-    assert {run.learning_rate for run in trials} == set(learning_rates.GRID)
-
-
-def test_sizes_that_another_dataset_was_tuned_at_do_not_count() -> None:
-    known = table(row(100, 1e-3, trials=TRIED), row(3000, 1e-3, trials=TRIED))
-    cells = [replace(ONE, dataset="cifar10", size=size) for size in (500, 2000, 50_000)]
-    trials = learning_rates.trials(cells, known, largest=49_000)
-    assert {run.size for run in trials} == {500, 49_000}
-    assert {run.learning_rate for run in trials} == {3e-4, 1e-3}  # the grid is the same for all
-
-
-def scored(run: Run, by_rate: dict[float, float]) -> tuple[list[Run], dict[str, float]]:
-    runs = [replace(run, task="tune", learning_rate=value) for value in by_rate]
-    return runs, {run_id(trial): score for trial, score in zip(runs, by_rate.values(), strict=True)}
-
-
-def test_the_best_on_the_hold_out_is_chosen_and_a_tie_goes_to_the_smaller_rate() -> None:
-    (chosen,) = learning_rates.choose(*scored(ONE, {3e-4: 0.4, 1e-3: 0.6, 3e-3: 0.6}))
-    assert chosen["learning_rate"] == 1e-3
-    assert [trial["top1"] for trial in chosen["trials"]] == [0.4, 0.6, 0.6]
-
-
-def test_a_rate_that_failed_is_not_chosen() -> None:
-    runs, scores = scored(ONE, {1e-3: 0.4, 1e-2: 0.9})
-    scores.pop(run_id(runs[1]))
-    assert learning_rates.choose(runs, scores)[0]["learning_rate"] == 1e-3
-    with pytest.raises(UserError, match="every tuning run of vit_micro at N = 100 failed"):
-        learning_rates.choose(runs, {})
-
-
-def test_replicates_of_a_trial_are_averaged() -> None:
-    runs = [replace(ONE, task="tune", seed=1000 + k, learning_rate=lr) for lr in (1e-3, 3e-3) for k in range(2)]
-    scores = dict(zip(map(run_id, runs), (0.1, 0.9, 0.6, 0.6), strict=True))
-    assert learning_rates.choose(runs, scores)[0]["learning_rate"] == 3e-3
-
-
 def test_what_was_written_is_read_and_a_second_choice_replaces_the_first(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
-    learning_rates.write(path, learning_rates.choose(*scored(ONE, {1e-3: 0.4, 3e-3: 0.3})), "first")
-    learning_rates.write(
-        path, learning_rates.choose(*scored(replace(ONE, size=3000), {1e-3: 0.4, 3e-3: 0.5})), "second"
-    )
-    learning_rates.write(path, learning_rates.choose(*scored(ONE, {1e-3: 0.4, 3e-3: 0.7})), "third")
+    learning_rates.write(path, (scored(ONE, {1e-3: 0.4, 3e-3: 0.3})), "first")
+    learning_rates.write(path, (scored(replace(ONE, size=3000), {1e-3: 0.4, 3e-3: 0.5})), "second")
+    learning_rates.write(path, (scored(ONE, {1e-3: 0.4, 3e-3: 0.7})), "third")
     known = learning_rates.read(path)
     assert len(known.rows) == 2
     assert rate(ONE, known) == 3e-3
@@ -183,10 +135,3 @@ def test_what_was_tuned_under_an_intervention_is_no_size_of_a_run_without() -> N
     assert known.sizes(replace(joined, intervention="permute_pixels")) == [1000]
     assert known.sizes(replace(joined, intervention="low_pass=4")) == [100, 3000]
     assert known.sizes(replace(joined, regime="mae")) == [100, 3000]
-
-
-def test_the_rows_that_gave_their_rates_are_kept_once() -> None:
-    known = table(row(100, 1e-3), row(3000, 3e-3), row(100, 1e-2, backbone="resnet_micro"))
-    runs = [learning_rates.resolve(replace(ONE, size=size, draw=draw), known) for size in (100, 300) for draw in (0, 1)]
-    assert learning_rates.used(runs, known) == [row(100, 1e-3)]
-    assert learning_rates.used([replace(ONE, learning_rate=0.5)], known) == []  # typed by hand

@@ -70,7 +70,7 @@ def test_set_to_the_value_it_had_changes_nothing() -> None:
 
 
 def test_set_of_a_field_with_a_column_of_its_own_is_not_in_the_name() -> None:
-    (run,) = overrides.with_fields([ONE], {"intervention": "permute_pixels", "budget": 2.0})
+    (run,) = overrides.with_fields([ONE], {"intervention": "permute_pixels", "budget": 2.0, "priors": "mean_pooling"})
     assert run.recipe == "plain"
 
 
@@ -111,8 +111,8 @@ def test_a_backbone_joins_every_distinct_scratch_cell_beside_its_first_run() -> 
 
 
 def test_what_belongs_to_another_backbone_is_not_inherited() -> None:
-    runs = overrides.join([replace(ONE, patch=7, learning_rate=1e-2)], {"resnet18": ""})
-    assert (runs[1].patch, runs[1].learning_rate) == (None, None)
+    runs = overrides.join([replace(ONE, patch=7, priors="mean_pooling", learning_rate=1e-2)], {"resnet18": ""})
+    assert (runs[1].patch, runs[1].priors, runs[1].learning_rate) == (None, "", None)
 
 
 def test_an_experiment_without_scratch_cells_has_no_place_for_it() -> None:
@@ -204,3 +204,25 @@ def test_a_pretraining_is_never_after_those_that_wait_for_it() -> None:
     before = pretraining()
     assert overrides.in_order([ONE, after(before), before]) == [ONE, before, after(before)]
     assert overrides.in_order([before, ONE, after(before)]) == [before, ONE, after(before)]
+
+
+def test_controls_that_differ_in_images_seen_keep_their_runs_at_every_typed_size() -> None:
+    long, none = pretraining(samples_seen=40_000), pretraining(samples_seen=0)
+    longer = replace(ONE, samples_seen=41_000)
+    runs = [ONE, long, after(long), none, after(none), longer]
+    changed = overrides.override(runs, sizes=(50, 200))
+    assert sorted((run.size, run.samples_seen) for run in changed if run.regime == "scratch") == [
+        (50, 640), (50, 41_000), (200, 640), (200, 41_000),
+    ]  # fmt: skip
+    starts = {(run.size, run.pretraining) for run in changed if run.task == "classify" and run.pretraining}
+    assert starts == {(size, run_id(before)) for size in (50, 200) for before in (long, none)}
+    assert {run_id(run) for run in changed if run.task == "pretrain"} == {run_id(long), run_id(none)}
+
+
+def test_the_fewest_images_at_one_size_belong_with_the_fewest_at_another() -> None:
+    runs = [replace(ONE, size=size, samples_seen=seen) for size, seen in
+            ((100, 640), (100, 5640), (1000, 6400), (1000, 11_400))]  # fmt: skip
+    changed = overrides.override(runs, sizes=(90, 1100))
+    assert {(run.size, run.samples_seen) for run in changed} == {
+        (90, 640), (90, 5640), (1100, 6400), (1100, 11_400),
+    }  # fmt: skip

@@ -46,6 +46,31 @@ def test_a_run_like_another_is_the_same_run_unless_changed(tmp_path: Path) -> No
     assert make(tmp_path, like=run, seed=0) == run
 
 
+def test_a_run_to_settle_has_an_open_recipe_rate_and_budget(tmp_path: Path) -> None:
+    run = make(tmp_path, backbone="vit_micro", size=100, settle=True)
+    assert (run.recipe, run.learning_rate, run.samples_seen) == ("tuned", None, None)
+    named = make(tmp_path, backbone="vit_micro", size=100, settle=True, recipe_name="strong")
+    assert (named.recipe, named.mixup, named.samples_seen) == ("strong", 0.2, None)
+    like = replace(run, recipe="plain", learning_rate=1e-3, samples_seen=999)
+    assert make(tmp_path, like=like, settle=True) == run
+
+
+@pytest.mark.parametrize(
+    ("typed", "fields", "message"),
+    [
+        (dict(protocol="linear_probe"), {}, "the protocol 'linear_probe' has none to find"),
+        (dict(task="pretrain"), {}, "a pretraining has none to find"),
+        ({}, {"samples_seen": 100}, "--settle and --set samples_seen=… exclude each other"),
+        (dict(tune=False), {}, "--settle and --no-tune exclude each other"),
+    ],
+)
+def test_what_has_no_budget_to_find_is_not_settled(
+    typed: dict[str, Any], fields: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make(tmp_path, backbone="vit_micro", size=100, settle=True, fields=fields, **typed)
+
+
 def test_a_pretraining_is_named_by_id_and_gives_regime_and_source(tmp_path: Path) -> None:
     name = run_id(BEFORE)
     here = ledger.run_folder(tmp_path, name)

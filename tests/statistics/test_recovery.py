@@ -1,14 +1,25 @@
 """Planted recoveries are result, and their intervals hold them or are unbounded where the gap may be 0."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from bias_lab.definition import Run
-from bias_lab.statistics import likewise, recovery, removed
+from bias_lab.definition import Run, run_id
+from bias_lab.statistics import (
+    axes,
+    comparable,
+    gains,
+    likewise,
+    moved,
+    recovery,
+    removed,
+    shortfall,
+    untrained_starts,
+)
 from tests.planted import bits, row, rows, table
 
 PAIRS = [(k, k) for k in range(4)]
@@ -145,3 +156,96 @@ def test_one_of_the_two_sides_is_nobody_s_own() -> None:
     published = [r | {"backbone": "tf_efficientnet_lite0"} for r in study() if r["backbone"] == "resnet_micro"]
     vit = [r for r in study() if r["backbone"] == "vit_micro"]
     assert removed(table([*vit, *published])).empty
+
+
+# --- pretrainings ----------------------------------------------------------------------------------------------------
+
+THREE = [(0, 0), (1, 1), (2, 2)]
+
+
+def after(regime: str, top1: float, *, backbone: str = "vit_micro", shared: bool = False, **before: Any) -> list[Any]:
+    """Return the runs of three replicates after a pretraining, and its own runs: one for each, or one for all."""
+    start = dict(regime=regime, source="pool")
+    marks = {name: before.pop(name) for name in ("untrained",) if name in before}
+    planted = []
+    for place, (draw, seed) in enumerate(THREE):
+        first = Run(dataset="fashion_mnist_12k", backbone=backbone, task="pretrain", seed=0 if shared else seed,
+                    **{"samples_seen": 40_000, **start, **before})  # fmt: skip
+        planted += [row(first, top1=None, **marks)] if not (shared and place) else []
+        planted += rows(lambda run: top1, backbones=[backbone], sizes=(100, 1000), replicates=[(draw, seed)],
+                        seed=draw + 7, pretraining=run_id(first), **start)  # fmt: skip
+    return planted
+
+
+def from_scratch(**fields: Any) -> list[Any]:
+    return rows(lambda run: 0.5 if run.backbone == "vit_micro" else 0.7, sizes=(100, 1000), replicates=THREE, **fields)
+
+
+def controls() -> list[Any]:
+    """Return what stands beside MAE: zero steps, sin-cos positions, and as many images as both trainings together."""
+    from_vit = dict(backbones=["vit_micro"], sizes=(100, 1000), replicates=THREE)
+    return [
+        *after("mae", 0.52, samples_seen=0, untrained=True),
+        *rows(lambda run: 0.54, priors="sincos_positions", seed=3, **from_vit),
+        *rows(lambda run: 0.56, samples_seen=56_000, seed=4, **from_vit),
+    ]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_controls_of_a_pretraining_stand_in_one_study_and_are_not_mixed_with_it(first: bool) -> None:
+    """Without the rule that the usual number of images is the reference, the order of the rows would decide."""
+    plain = [*from_scratch(), *after("mae", 0.6)]
+    every = table([*controls(), *plain] if first else [*plain, *controls()])
+    assert set(axes(every)) == {"priors", "samples_seen", "pretraining_samples_seen"}
+    alone = table(plain)
+    for statistic in (recovery, gains, shortfall):
+        mixed, pure = (statistic(data).sort_values(["size"]).reset_index(drop=True) for data in (every, alone))
+        assert mixed.drop(columns="seen_before", errors="ignore").equals(
+            pure.drop(columns="seen_before", errors="ignore")
+        )
+    assert not recovery(every)["untrained"].any()
+    moved_by = moved(every, axis="samples_seen").set_index(["value", "size"])["change"]
+    assert moved_by.round(1).to_dict() == {(56_000, 100): 0.1, (56_000, 1000): 0.1}
+    zero = moved(every, axis="pretraining_samples_seen").set_index(["value", "size"])["change"]
+    assert zero.round(1).to_dict() == {(0, 100): -0.1, (0, 1000): -0.1}
+
+
+def test_the_usual_number_of_images_is_that_of_a_size() -> None:
+    planted = []
+    for size, seen in ((100, 32_000), (1000, 64_000)):
+        planted += rows(lambda run: 0.5, sizes=(size,), replicates=THREE, samples_seen=seen)
+        planted += rows(lambda run: 0.9, backbones=["vit_micro"], sizes=(size,), replicates=THREE, seed=1,
+                        samples_seen=seen + 40_000)  # fmt: skip
+    kept = comparable(table(planted[::-1]))
+    assert set(zip(kept["size"], kept["samples_seen"], strict=True)) == {(100, 32_000), (1000, 64_000)}
+    assert kept["top1"].max() < 0.6
+
+
+def test_rows_know_whether_their_replicates_share_a_pretraining() -> None:
+    own, shared = (table([*from_scratch(), *after("mae", 0.6, shared=is_shared)]) for is_shared in (False, True))
+    for statistic in (recovery, gains):
+        assert not statistic(own)["shared"].any()
+        assert statistic(shared)["shared"].all()
+    both = table([*from_scratch(), *after("simmim", 0.6), *after("simmim", 0.7, backbone="resnet_micro", shared=True)])
+    alike = likewise(both, against="resnet_micro")
+    assert len(alike) == 2
+    assert alike["shared"].all()
+    one = table([r for r in [*from_scratch(), *after("mae", 0.6, shared=True)] if r["draw"] == 0])
+    assert not recovery(one)["shared"].any(), "one replicate has nobody to share with"
+
+
+def test_seeds_of_one_draw_are_replicates_that_may_share_a_pretraining_too() -> None:
+    planted = [r | {"draw": 0} for r in [*from_scratch(), *after("mae", 0.6, shared=True)]]
+    assert recovery(table(planted))["shared"].all()
+
+
+def test_a_start_whose_pretraining_did_not_train_is_named() -> None:
+    planted = [*from_scratch(), *after("dino", 0.5, untrained=True), *after("mae", 0.6, untrained=False)]
+    found = recovery(table(planted)).groupby("regime")["untrained"].unique().map(list).to_dict()
+    assert found == {"dino": [True], "mae": [False]}
+    starts = untrained_starts(table(planted))
+    assert starts.to_dict("records") == [
+        {"backbone": "vit_micro", "regime": "dino", "source": "pool", "runs": 6, "of": 6}
+    ]
+    assert not len(untrained_starts(table([*from_scratch(), *after("mae", 0.6), *controls()]))), "a control is no start"
+    assert not len(untrained_starts(table(from_scratch())))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bias_lab.data import subsets
 from bias_lab.errors import UserError
 from bias_lab.statistics import replicates
 from tests.planted import rows, table
@@ -44,6 +45,21 @@ def test_guests_are_own_ones_those_of_family_other_and_names_that_joined() -> No
     assert replicates.own(table(flat(backbones=["resnet34", "resnet26"]))) == set()
 
 
+def test_controls_are_no_guests_and_members_of_no_family() -> None:
+    names = ["vit_micro", "resnet_micro", "mlp_micro", "pixels", "mine:net"]
+    controls = {"mlp_micro": "mlp", "pixels": "pixels"}
+    planted = [
+        one | ({"family": "other", "architecture": controls[one["backbone"]]} if one["backbone"] in controls else {})
+        for one in flat(backbones=names)
+    ]
+    rows = table(planted)
+    assert replicates.own(rows) == {"mine:net"}
+    assert set(replicates.select(rows, "other")["backbone"]) == {"mine:net"}
+    for name, architecture in controls.items():
+        assert set(replicates.select(rows, name)["backbone"]) == {name}
+        assert set(replicates.select(rows, architecture)["backbone"]) == {name}
+
+
 def test_a_group_is_averaged_over_its_backbones_and_needs_them_all() -> None:
     names = ["resnet_micro", "efficientnet_micro"]
     planted = flat(backbones=names)
@@ -68,3 +84,29 @@ def test_seeds_of_one_draw_are_averaged_first() -> None:
     assert np.sort(replicates.units(wide)[100].to_numpy()) == pytest.approx([0.01, 0.11])
     one_draw = replicates.wide(table([one for one in planted if one["draw"] == 0]))
     assert len(replicates.units(one_draw)) == 3
+
+
+@pytest.mark.parametrize(("size", "counts"), [(100, [100] * 10), (60, [300, 100, 50])])
+def test_the_expected_overlap_is_that_of_real_draws(size: int, counts: list[int]) -> None:
+    """The oracle is the order of the draws itself, over 28 pairs."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    taken = [set(subsets.order("f" * 16, labels, draw)[:size].tolist()) for draw in range(8)]
+    shares = [len(one & other) / size for place, one in enumerate(taken) for other in taken[:place]]
+    made = rows(lambda run: 0.5, sizes=(size,), replicates=[(k, k) for k in range(3)])
+    (row,) = replicates.common_images(table(made), len(labels)).to_dict("records")
+    assert (row["size"], row["draws"]) == (size, 3)
+    assert row["share"] == pytest.approx(np.mean(shares), abs=0.02)
+
+
+def test_blocks_and_whole_pools_share_nothing_and_all() -> None:
+    apart = table(rows(lambda run: 0.5, sizes=(100,), replicates=[(0, 0), (1, 1)], blocks=2))
+    assert replicates.common_images(apart, 1000)["share"].tolist() == [0]
+    labels = np.arange(1000) % 10
+    blocks = [set(subsets.order("f" * 16, labels, draw, blocks=2)[:100].tolist()) for draw in range(2)]
+    assert not blocks[0] & blocks[1]
+    whole = table(rows(lambda run: 0.5, sizes=(100, 1000), replicates=[(0, 0), (1, 1)]))
+    assert replicates.common_images(whole, 1000)["share"].tolist() == [0.1, 1]
+    assert replicates.common_images(whole, None)["share"].isna().all()
+    assert not len(
+        replicates.common_images(table(rows(lambda run: 0.5, sizes=(100,), replicates=[(0, 0), (0, 1)])), 1000)
+    )

@@ -61,7 +61,7 @@ def test_preflight_refuses_a_device_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that fit one patch may not fit another, so every patch, window and stem is started once."""
+    """Weights that fit one patch may not fit another, so every patch, window, stem and prior is started once."""
     started: list[Run] = []
 
     def try_starting(run: Run, *_: object) -> list[str]:
@@ -71,26 +71,9 @@ def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "try_building", lambda *_: [])
     monkeypatch.setattr(module, "try_starting", try_starting)
     one = replace(RUN, task="pretrain", regime="mae", source="pool")
-    runs = [one, replace(one, patch=2), replace(one, window=7), replace(one, stem="imagenet"), replace(one, seed=1)]
+    runs = [one, replace(one, patch=2), replace(one, window=7), replace(one, stem="imagenet")]
+    runs += [replace(one, priors="mean_pooling"), replace(one, seed=1)]
     preflight(runs, tmp_path, QUIET)
-    assert started == runs[:4]
 
 
-@pytest.mark.parametrize(
-    ("run", "is_refused"),
-    [
-        (replace(RUN, backbone="resnet18", stem="stock", batch_size=1), True),  # a map of 1x1 pixels in the last stage
-        (replace(RUN, backbone="resnet18", stem="stock", batch_size=2), False),
-        (replace(RUN, backbone="resnet18", stem="stock", batch_size=1, protocol="knn"), False),  # nothing is trained
-        (replace(RUN, backbone="vit_micro", batch_size=1), False),  # it has no batch norm
-        (replace(RUN, backbone="resnet_micro", batch_size=1), False),  # its last map is larger
-    ],
-)
-def test_a_batch_of_one_image_is_refused_where_batch_norm_gets_one_value(
-    tmp_path: Path, run: Run, is_refused: bool
-) -> None:
-    if not is_refused:
-        preflight([run], tmp_path, QUIET)
-        return
-    with pytest.raises(UserError, match="batch_size 1: one of its batch norms gets one value a channel"):
-        preflight([run], tmp_path, QUIET)
+assert started == runs[:5]

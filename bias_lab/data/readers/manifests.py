@@ -36,6 +36,7 @@ class Pool:
     labels: NDArray[np.int64]
     hashes: Sequence[str]
     names: Sequence[str]
+    ordered_by: str = ""  # keys the order of images, if not the fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def pool(dataset: str, *, place: dict[str, Any] | None = None, data_root: str | 
     images, labels = raw.splits["train"]
     names = [] if isinstance(images, np.ndarray) else [str(path) for path in images]
     hashes = named.hashes_of(dataset, images)
-    fingerprint = named.open_named(dataset, data_root=data_root).fingerprint
-    return Pool(dataset, fingerprint, tuple(raw.classes), labels, hashes, names)
+    opened = named.open_named(dataset, data_root=data_root)
+    return Pool(dataset, opened.fingerprint, tuple(raw.classes), labels, hashes, names, opened.ordered_by)
 
 
 def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False, blocks: int = 0) -> int:
@@ -84,7 +85,9 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
             raise UserError(f"size {size} leaves a class without an image", f"the smallest size that works is {least}")
         if balanced:
             subsets.check_balanced(counts, size)
-    order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
+    order = subsets.order(
+        images.ordered_by or images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks
+    )[: max(sizes)]
     table = pd.DataFrame(
         {
             "index": order,

@@ -49,6 +49,12 @@ class Images:
     holdout: Pixels | None = None  # a user's own val/ next to test/
     holdout_labels: Labels | None = None
     unlabelled: Pixels | None = None  # images without a class, for pretraining (STL-10)
+    order_key: str = ""  # of the catalogue's row: keys the order of images in place of the fingerprint
+
+    @property
+    def ordered_by(self) -> str:
+        """Return what keys the order of images: the fingerprint, unless copies of the dataset differ in their pixels."""
+        return self.order_key or self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)

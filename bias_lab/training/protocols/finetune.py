@@ -7,7 +7,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from bias_lab.definition import Run, steps
+from bias_lab.training.job import Labels
 from bias_lab.training.optimizer import configure, moving_average
+from bias_lab.training.regimes import chance
 
 
 class Classifier(LightningModule):
@@ -93,3 +95,11 @@ class Classifier(LightningModule):
     def diagnostics(self) -> dict[str, float | bool]:
         """Return nothing, since the evaluation measures everything."""
         return {}
+
+    def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
+        """Return whether the loss is near that of predicting the classes' shares for every image."""
+        if labels is None:
+            raise ValueError("a classifier learns from labels, so its chance level needs them")
+        classes = int(labels.max()) + 1
+        level = chance.level_of_classes(labels, classes, label_smoothing=self.label_smoothing)
+        return chance.is_near(loss, level)

@@ -6,7 +6,6 @@ and a low temperature of the teacher prevent collapse, which is one output for a
 """
 
 import copy
-import math
 from typing import Any, Self
 
 import torch
@@ -19,7 +18,8 @@ from bias_lab.backbones.shared import attention_map
 from bias_lab.catalogue import DATASETS
 from bias_lab.definition import Run, steps
 from bias_lab.training import optimizer
-from bias_lab.training.job import Picture
+from bias_lab.training.job import Labels, Picture
+from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import (
     COLLAPSED,
     check_parts,
@@ -188,7 +188,7 @@ class DINO(LightningModule):
     @torch.no_grad()
     def update_ema(self, step: int, steps: int) -> None:
         """Move the teacher's parameters towards the student's. Its buffers (batch norm's) are its own."""
-        momentum = 1 - (1 - self.momentum) * (math.cos(math.pi * step / steps) + 1) / 2
+        momentum = chance.momentum_at(self.momentum, step, steps)
         pairs = ((self.teacher, self.student), (self.teacher_head, self.student_head))
         for teacher, student in pairs:
             for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
@@ -220,6 +220,12 @@ class DINO(LightningModule):
             "teacher_information": information,
             "collapsed": std < COLLAPSED or information < INFORMATION,
         }
+
+    def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
+        """Return whether the loss is near that of uniform output, or the teacher is mostly its random start."""
+        kept = chance.start_kept(self.momentum, self.schedule["steps"])
+        level = chance.level_of_prototypes(len(self.center))
+        return kept > chance.MOST_KEPT or chance.is_near(loss, level)
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
@@ -269,11 +275,11 @@ def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
 def local_size(backbone: nn.Module, size: int) -> int:
     """Return the side of a local crop: about half the image if the backbone takes another size, else the image's own.
 
-    A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin only its own.
+    A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin and an MLP only their own.
     """
     embed: Any = getattr(backbone, "patch_embed", None)
     if embed is None:
-        return -(-size // 2)
+        return -(-size // 2) if getattr(backbone, "img_size", None) is None else size
     if getattr(backbone, "pos_embed", None) is None:
         return size
     patch = int(embed.patch_size[0])
@@ -286,7 +292,7 @@ def momentum_for(momentum: float, steps: int) -> float:
     A momentum m that rises to 1 by a cosine keeps about exp(-(1 - m) steps / 2) of the teacher's first weights. At 0.99
     that is 0.06 % after 1,500 steps, and 61 % after 100. A longer training keeps its momentum.
     """
-    return max(LEAST_MOMENTUM, 1 - (1 - momentum) * max(1.0, REFERENCE_STEPS / steps))
+    return max(LEAST_MOMENTUM, 1 - (1 - momentum) * max(1.0, REFERENCE_STEPS / max(1, steps)))
 
 
 def teacher_temperature(step: int, steps: int) -> float:

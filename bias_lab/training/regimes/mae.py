@@ -11,13 +11,15 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from bias_lab.backbones.priors.positions import sine_cosine
 from bias_lab.backbones.shared import Block
 from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
-from bias_lab.training.job import Picture
+from bias_lab.training.job import Labels, Picture
+from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
-from bias_lab.training.regimes.masking import masked_count, random_mask, sine_cosine
+from bias_lab.training.regimes.masking import masked_count, random_mask
 
 LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128 (the paper has 1.5e-4 for 256)
 BETAS = (0.9, 0.95)  # the paper's
@@ -44,11 +46,15 @@ def mae_loss(predicted: Tensor, images: Tensor, mask: Tensor, *, patch: int) -> 
     predicted: (B, N, P²·C). images: (B, C, H, W). mask: (B, N), 1 is masked. Each target patch is normalised by its own
     mean and unbiased variance plus 1e-6, as in the official code.
     """
+    error = (predicted - targets(images, patch)).square().mean(-1)  # (B, N)
+    return (error * mask).sum() / mask.sum().clamp(min=1)
+
+
+def targets(images: Tensor, patch: int) -> Tensor:
+    """Return what MAE reconstructs (B, N, P²·C): each patch normalised by its own mean and variance."""
     target = patches(images, patch)  # (B, N, P²·C)
     mean, variance = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)  # (B, N, 1)
-    target = (target - mean) / (variance + 1e-6).sqrt()
-    error = (predicted - target).square().mean(-1)  # (B, N)
-    return (error * mask).sum() / mask.sum().clamp(min=1)
+    return (target - mean) / (variance + 1e-6).sqrt()
 
 
 def visible_indices(mask: Tensor, visible: int) -> Tensor:
@@ -174,6 +180,10 @@ class MAE(LightningModule):
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std` and whether the features have collapsed."""
         return collapse_diagnostics(self.feature_std)
+
+    def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
+        """Return whether the loss is near that of the mean target, whatever the image."""
+        return chance.is_near(loss, chance.level_of_patches(targets(images.float(), self.patch)))
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
-from bias_lab.training.job import Picture
+from bias_lab.training.job import Labels, Picture
+from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_map, feature_std, picture_grid
 from bias_lab.training.regimes.masking import random_mask
 
@@ -151,6 +152,10 @@ class SimMIM(LightningModule):
         """Return the last step's `feature_std` and whether the features have collapsed."""
         return collapse_diagnostics(self.feature_std)
 
+    def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
+        """Return whether the loss is near that of the median pixel or of the image's mean."""
+        return chance.is_near(loss, chance.level_of_pixels(images.float()))
+
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
         """Return `reconstruction` of up to 8 images: the originals, the visible pixels, the reconstruction."""
@@ -173,8 +178,11 @@ def token_shape(backbone: Any) -> tuple[int | None, int]:
 
 
 def channels_of(backbone: nn.Module) -> int:
-    """Return the input channels of the first convolution. Raise UserError if there is none."""
-    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    """Return the input channels of the first convolution, or of an MLP. Raise UserError if nothing tells them."""
+    first: Any = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = getattr(backbone, "in_chans", None)
+    if first is None and isinstance(channels, int):
+        return channels
     if first is None:
         raise UserError(f"{type(backbone).__name__} has no convolution, so its input's channels are unknown")
-    return first.in_channels
+    return int(first.in_channels)

@@ -1,6 +1,8 @@
 """Pretraining: open its source, look for leaks, and measure the encoder by nearest neighbours on the hold-out."""
 
+import math
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +23,11 @@ from bias_lab.data.store import Images
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.training import recording
+from bias_lab.training.fit import loader_of
 from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Pretrainer, Rows, load
 from bias_lab.training.protocols.frozen import features_of, knn
 
+LEVEL_IMAGES = 512  # from which the loss of an output that ignores the image is computed
 BANK = 1000  # labelled images among which the neighbours of a hold-out image are looked for
 FRACTAL_CLASSES, FRACTALS_EACH = 100, 100
 
@@ -62,11 +66,13 @@ class Pretraining:
             images = next(iter(job.eval_loader(job.images.train[:8], None)))[0]
             for name, picture in method.pictures(images).items():
                 Image.fromarray(picture).save(folder / f"{name}.png")
+        diagnostics = method.diagnostics()
         return {
-            "loss": losses[-1],
+            "loss": losses[-1] if losses else None,
             "loss_slope": recording.slope(losses),
             "holdout_knn": accuracies[-1] if accuracies else None,
-            **method.diagnostics(),
+            **diagnostics,
+            "untrained": bool(diagnostics.get("collapsed")) or is_untrained(job, losses),
         }
 
     def encoder(self, method: Method) -> nn.Module:
@@ -75,6 +81,21 @@ class Pretraining:
         if hasattr(encoder, "reset_classifier"):
             encoder.reset_classifier(0)
         return cast(nn.Module, encoder)
+
+
+def is_untrained(job: Job, losses: list[float]) -> bool:
+    """Return whether a pretraining taught its encoder nothing (see `regimes/chance.py`). One of zero steps did not.
+
+    losses: means over the intervals of `metrics.jsonl`. The last eighth of them counts, so that one batch does not.
+    """
+    if not losses:
+        return True
+    last = losses[-max(1, len(losses) // 8) :]
+    count = math.ceil(LEVEL_IMAGES / job.run.batch_size)
+    with torch.no_grad():
+        parts = [part if isinstance(part, Tensor) else part[0] for part in islice(loader_of(job, 0), count)]
+        images = torch.cat(parts)  # (B, C, H, W)
+        return cast(Pretrainer, job.method).is_untrained(sum(last) / len(last), images, job.examples.labels)
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
@@ -169,7 +190,7 @@ def monitor_images(run: Run, target: Images) -> tuple[tuple[Pixels, Labels], tup
 
     The hold-out is the user's own, or the last images of the pool's order. The neighbours are its first images.
     """
-    order = subsets.whole_order(run, target.train_labels, target.fingerprint)
+    order = subsets.whole_order(run, target.train_labels, target.ordered_by)
     kept = subsets.holdout_size(len(order))
     if target.holdout is not None and target.holdout_labels is not None:
         holdout, pool = (target.holdout, target.holdout_labels), order

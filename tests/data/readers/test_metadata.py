@@ -96,7 +96,7 @@ def test_orientation_is_kept_where_exif_can_be_read_and_something_else_cannot() 
     assert np.array_equal(pixels(read(odd)), np.rot90(RIGHT, -1))
 
 
-@pytest.mark.parametrize("value", [0, 9, 65535, "6", b"\6"])
+@pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_that_means_nothing_turns_nothing(value: object) -> None:
     exif = Image.Exif()
     exif[0x0112] = value

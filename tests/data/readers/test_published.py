@@ -2,8 +2,10 @@
 
 import errno
 import gzip
+import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +174,45 @@ def test_unlabelled_images_come_without_labels(tmp_path: Path) -> None:
     images = open_images("stl10", data_root=str(tmp_path))
     assert images.unlabelled is not None
     assert np.array_equal(images.unlabelled, pixels[:3])
+
+
+@pytest.mark.usefixtures("any_checksum")
+def test_the_sample_of_cifar10_is_the_first_images_of_each_class_in_turn(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    pixels, labels = pictures(60, 32), [k // 6 for k in range(60)]  # sorted by class: six of each
+    planes = pixels.transpose(0, 3, 1, 2).reshape(60, -1)
+    for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(pickle.dumps({"data": planes, "labels": labels}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [str(k) for k in range(10)]}))
+    row = replace(catalogue.dataset("cifar10_12k"), class_counts=(2,) * 10, test_images=10)
+    raw = published.read_cifar_sample(row, folder, 32)
+    train, of_train = raw.splits["train"]
+    assert of_train.tolist() == [*range(10), *range(10)]
+    assert np.array_equal(train, pixels[[6 * c + k for k in range(2) for c in range(10)]])
+    assert raw.splits["test"][1].tolist() == list(range(10))
+
+
+def test_the_sample_of_cifar10_is_read_from_parquet_files_too(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "cifar10_12k"
+    folder.mkdir()
+    pixels = pictures(4, 32)
+    for split, part in (("train", slice(0, 2)), ("test", slice(2, 4))):
+        images = []
+        for k, image in enumerate(pixels[part]):
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "png")
+            images.append({"bytes": file.getvalue(), "path": f"{k}.png"})
+        pq.write_table(pa.table({"img": images, "label": [3, 7]}), folder / f"{split}.parquet")
+    images = open_images("cifar10_12k", data_root=str(tmp_path))
+    assert np.array_equal(np.concatenate([images.train, images.test]), pixels)
+    assert [*images.train_labels, *images.test_labels] == [3, 7, 3, 7]
+    assert images.classes[3] == "cat"
+    key = catalogue.dataset("cifar10_12k").order_key
+    assert images.ordered_by == key != images.fingerprint, "copies with other pixels have the same subsets"
 
 
 @pytest.mark.usefixtures("any_checksum")

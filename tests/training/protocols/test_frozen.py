@@ -15,6 +15,7 @@ from bias_lab.training.protocols.frozen import (
     fit_linear,
     knn,
     linear_probe,
+    minimise,
 )
 
 
@@ -119,3 +120,54 @@ def test_a_frozen_backbone_becomes_a_classifier(kind: type[LinearProbe] | type[N
     torch.testing.assert_close(predicted.exp().sum(1), torch.ones(60))
     after = backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # batch norm's statistics too
+
+
+def test_features_of_one_unit_are_scaled_by_one_number() -> None:
+    """The oracle scales by the root of the mean variance itself. A feature of noise then keeps its small weight."""
+    (x, y), (queries, _) = clusters(60), clusters(30, seed=1)
+    g = torch.Generator().manual_seed(3)
+    x, queries = (torch.cat([a, 1e-3 * torch.randn(len(a), 20, generator=g)], dim=1) for a in (x, queries))
+    weight, bias = fit_linear(x, y, classes=3, penalty=0.01, one_unit=True)
+    scale = x.double().var(0, correction=0).mean().sqrt()
+    mean = x.double().mean(0)
+    by_hand, offset = minimise((x.double() - mean) / scale, y, classes=3, penalty=0.01)
+    expected = ((queries.double() - mean) / scale) @ by_hand.T + offset
+    torch.testing.assert_close((queries @ weight.T + bias).double(), expected, atol=1e-3, rtol=1e-3)
+    standardised, _ = fit_linear(x, y, classes=3, penalty=0.01)
+    noise = [float((w[:, -20:] * 1e-3).abs().max()) for w in (weight, standardised)]
+    assert noise[0] < noise[1] / 100
+
+
+def test_a_probe_asks_its_backbone_for_the_unit() -> None:
+    g = torch.Generator().manual_seed(1)
+    labels = torch.arange(40) % 4
+    images = torch.randn(40, 1, 8, 8, generator=g) * torch.linspace(0, 1, 8) + labels[:, None, None, None]
+    backbone = create("pixels", image_size=8, channels=1, classes=4)
+    probe = LinearProbe(backbone)
+    probe.learn([(images, labels)], classes=4)
+    weight, bias = fit_linear(images.flatten(1), labels, classes=4, one_unit=True)
+    assert torch.equal(probe.weight, weight)
+    assert torch.equal(backbone.head.weight, weight)  # the classifier that is stored
+    torch.testing.assert_close(probe(images), (images.flatten(1) @ weight.T + bias).log_softmax(1))
+
+
+CONVOLUTIONAL = ["resnet_micro", "efficientnet_micro", "mobilenetv3_micro", "mobilevit_micro"]
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_untrained_batch_norms_change_nothing_and_mix_no_images(name: str) -> None:
+    """Their running means are 0 and variances 1, so an image's features do not depend on the other images.
+
+    The features stay as different from one another as the probe needs, and reading them leaves the statistics alone.
+    """
+    torch.manual_seed(0)
+    backbone = create(name, image_size=16, channels=1, classes=10)
+    images, labels = torch.randn(12, 1, 16, 16), torch.arange(12) % 3
+    together, _ = features_of(backbone, [(images, labels)])
+    alone, _ = features_of(backbone, [(images[:1], labels[:1])])
+    torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=1e-3)
+    spread = together.std(0) / together.abs().mean(0).clamp(min=1e-30)
+    assert spread.median() > 1e-2
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(m.running_mean.abs().max() == 0 and (m.running_var == 1).all() for m in norms)

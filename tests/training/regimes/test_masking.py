@@ -1,6 +1,5 @@
-"""Exact masking ratios, independent masks, and positions."""
+"""Exact masking ratios and independent masks."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -40,20 +39,3 @@ def test_a_mask_follows_the_generator_and_nothing_else() -> None:
     state = torch.get_rng_state()
     masking.random_mask(8, 49, 0.75, generator=torch.Generator().manual_seed(5))
     assert torch.equal(state, torch.get_rng_state())
-
-
-def test_sines_and_cosines_are_those_of_the_formula() -> None:
-    rows, columns, width = 3, 5, 8
-    positions = masking.sine_cosine(rows, columns, width).numpy()
-    for row in range(rows):
-        for column in range(columns):
-            expected = []
-            for place in (row, column):
-                angles = [place / 10_000 ** (k / 2) for k in range(2)]
-                expected += [np.sin(a) for a in angles] + [np.cos(a) for a in angles]
-            np.testing.assert_allclose(positions[row * columns + column], expected, atol=1e-6)
-
-
-def test_a_width_that_holds_no_two_directions_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of 4"):
-        masking.sine_cosine(2, 2, 6)

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bias_lab import ledger
+from bias_lab import catalogue, ledger
 from bias_lab.backbones import create
 from bias_lab.data import store
-from bias_lab.definition import run_id
+from bias_lab.definition import Ladder, Run, run_id
+from bias_lab.planning import ladder
 from bias_lab.training.protocols.finetune import Classifier
 from bias_lab.training.tasks.classification import (
     CALIBRATION_BINS,
@@ -70,6 +71,37 @@ def test_tuning_is_evaluated_on_the_holdout_and_never_reads_test_images(tmp_path
     assert not (ledger.run_folder(tmp_path, run_id(run)) / ledger.PREDICTIONS).exists()
     with pytest.raises(AssertionError, match="a test image was read"):  # the same guard catches a planted leak
         finished(RUN, tmp_path)
+
+
+def settled_budget(folder: Path) -> tuple[int, int]:
+    """Search the budget of a small cell with real trials. Return it and the number of trials."""
+    cell = replace(RUN, samples_seen=None, learning_rate=None)
+    how = Ladder(first=32, cap=64, rates=(1e-3, 3e-3))
+    scores: dict[str, float] = {}
+    done: list[Run] = []
+    while missing := ladder.explore((cell,), how, lambda run: scores[run_id(run)])[0].missing:
+        for run in missing:
+            scores[run_id(run)] = finished(run, folder)["metrics"]["top1"]
+        done += missing
+    return ladder.choose(done, scores)[0]["samples_seen"], len(done)
+
+
+@pytest.mark.slow
+def test_a_budget_is_chosen_without_a_test_image_and_a_planted_leak_is_caught(tmp_path: Path, monkeypatch) -> None:
+    real = store.open_images
+
+    def without_test(*arguments: Any, **options: Any) -> Any:
+        images = real(*arguments, **options)
+        return replace(images, test=Forbidden(), test_labels=images.test_labels)
+
+    monkeypatch.setattr(store, "open_images", without_test)
+    budget, trials = settled_budget(tmp_path / "sound")
+    assert budget in (32, 64)
+    assert trials >= 7, "rates at one budget, then three replicates of two budgets"
+    leak = replace(catalogue.TASKS[ladder.TRIAL], evaluated_on="test")  # the budget would be chosen on test images
+    monkeypatch.setitem(catalogue.TASKS, ladder.TRIAL, leak)
+    with pytest.raises(AssertionError, match="a test image was read"):
+        settled_budget(tmp_path / "leak")
 
 
 class Forbidden:

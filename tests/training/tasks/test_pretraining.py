@@ -12,12 +12,15 @@ from safetensors.torch import load_file
 
 from bias_lab import ledger
 from bias_lab.backbones import create
+from bias_lab.catalogue import REGIMES
 from bias_lab.data import batches, store, subsets
 from bias_lab.data.store import Images
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import UserError
 from bias_lab.training import checkpoints
 from bias_lab.training import execute as room
+from bias_lab.training.prepare import prepare
+from bias_lab.training.regimes.masking import sine_cosine
 from bias_lab.training.tasks import pretraining
 from bias_lab.training.tasks.pretraining import check_source, convert, find_overlap, monitor_images, open_source
 
@@ -232,6 +235,45 @@ def test_a_pretraining_is_a_run_and_starts_another(
     assert set(tuned["weights"]["loaded"]) == set(encoder)
     assert tuned["weights"]["skipped"] == tuned["weights"]["resampled"] == []
     assert tuned["weights"]["name"] == run_id(before)
+
+
+@pytest.mark.parametrize(
+    ("regime", "source"), [("mae", "pool"), ("simmim", "pool"), ("dino", "pool"), ("supervised", "shapes")]
+)
+def test_a_pretraining_of_zero_steps_leaves_the_encoder_as_it_began(
+    regime: str, source: str, small: Images, tmp_path: Path
+) -> None:
+    run = replace(PRETRAIN, regime=regime, source=source, samples_seen=0, monitor=2, teacher_schedule="steps")
+    (line,) = room.preflight([run], tmp_path, QUIET) or [""]
+    assert "shares class names" in line if REGIMES[regime].labels else not line
+    result = finished(run, tmp_path)
+    metrics = result["metrics"]
+    assert metrics["untrained"] is True
+    assert metrics["loss"] is metrics["loss_slope"] is metrics["holdout_knn"] is None
+    assert (result["steps"], result["samples_seen"]) == (0, 0)
+    here = ledger.run_folder(tmp_path, run_id(run))
+    assert not (here / ledger.METRICS).exists()
+    encoder = load_file(here / ledger.WEIGHTS)
+    job = prepare(run, tmp_path, QUIET)
+    begun = job.task.encoder(job.method).state_dict()
+    assert encoder.keys() == begun.keys()
+    assert all(torch.equal(encoder[name], begun[name]) for name in encoder)
+    if regime == "mae":  # the regime's own initialisation is part of it
+        width = encoder["pos_embed"].shape[-1]
+        assert torch.allclose(encoder["pos_embed"][0, -49:], sine_cosine(7, 7, width))
+    after = Run(
+        dataset="fashion_mnist_12k", backbone="vit_micro", size=30, samples_seen=16, batch_size=16,
+        learning_rate=1e-3, regime=regime, source=source, pretraining=run_id(run),
+    )  # fmt: skip
+    assert finished(after, tmp_path)["weights"]["name"] == run_id(run)
+    assert "untrained" not in finished(after, tmp_path)["metrics"]
+
+
+def test_a_pretraining_that_learns_is_not_marked_and_one_that_does_not_is(small: Images, tmp_path: Path) -> None:
+    run = replace(PRETRAIN, regime="simmim", backbone="resnet_micro", samples_seen=16 * 40, learning_rate=5e-3)
+    assert finished(run, tmp_path)["metrics"]["untrained"] is False
+    slow = replace(run, learning_rate=1e-9)
+    assert finished(slow, tmp_path)["metrics"]["untrained"] is True
 
 
 @pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
