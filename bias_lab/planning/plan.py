@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
-<<<<<<< HEAD
-from bias_lab.definition import Experiment, Run, pretrains, run_id, to_json
-from bias_lab.errors import UserError, check_regular, unknown
-from bias_lab.planning import checks, experiment_files, learning_rates, overrides, own
-=======
 from bias_lab.definition import LADDER, Experiment, Ladder, Run, pretrains, run_id, to_json
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import checks, experiment_files, ladder, learning_rates, overrides, own, settle
->>>>>>> main
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.learning_rates import Rates
 

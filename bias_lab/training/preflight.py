@@ -38,13 +38,8 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if where not in opened:
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
-<<<<<<< HEAD
-        shape = (run.backbone, *where, run.patch, run.window, run.stem)
-        build = (*shape, run.drop_path > 0, _trains_on_one(run))
-=======
         shape = (run.backbone, *where, run.patch, run.window, run.stem, run.priors)
-        build = (*shape, run.drop_path > 0)
->>>>>>> main
+        build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:
             tried.add(build)
             warnings += try_building(run, images)
