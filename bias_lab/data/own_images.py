@@ -18,10 +18,12 @@ import pandas as pd
 from bias_lab import ledger
 from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
+from bias_lab.data.own import labels
+from bias_lab.data.own.items import Item, Listing, few
 from bias_lab.data.readers import image_file, named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
-from bias_lab.data.readers.listing import HUB, Item, Listing, listing
-from bias_lab.errors import UserError, check_regular, plural
+from bias_lab.data.readers.listing import HUB, listing
+from bias_lab.errors import UserError, plural
 
 NAMED = 20  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
 ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
@@ -57,14 +59,13 @@ def index(
     skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
     Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
-    check_regular(path)
-    listed = listing(path)
+    listed = listing(path, folder)
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)
     warnings = listed.warnings + check_readable(path, bad, count, skip_bad=skip_bad, at_most=at_most, folder=folder)
     table = table[table.problem == ""]
-    remarks = image_file.on_depth(list(table.name), list(table.remark))
+    warnings += image_file.on_depth(list(table.name), list(table.remark))
     _check_classes(path, listed, table)
     splits = folder / "data" / "split.json"
     table, how, drawn = _split(table, splits, path)
@@ -77,29 +78,28 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    where = _write_table(table, folder / "data" / f"{mark}.parquet")
-    pool = table[table.split == "train"]
+    notes = [*warnings, *how, *dropped, *_untested(table)]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
-        "index": str(where.absolute()),
+        "index": str(_write_table(table, folder / "data" / f"{mark}.parquet").absolute()),
         "fingerprint": mark,
         "classes": list(classes),
         "channels": channels,
         "image_size": image_size,
-        **({"remarks": remarks} if remarks else {}),
+        "notes": notes,  # each run's record keeps them
     }
     return Index(
         identity=f"{listed.kind}:{mark}",
         fingerprint=mark,
         classes=classes,
-        class_counts=tuple(np.bincount(pool.label, minlength=len(classes)).tolist()),
+        class_counts=tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist()),
         test_images=int((table.split == "test").sum()),
         own_holdout=bool((table.split == "holdout").any()),
         image_size=image_size,
         channels=channels,
         place=place,
-        warnings=[*warnings, *remarks, *how, *dropped],
+        warnings=notes,
     )
 
 
@@ -175,11 +175,17 @@ def _check_classes(path: Path, listed: Listing, table: pd.DataFrame) -> None:
         raise UserError(f"{path}: class '{empty[0]}' has no image that can be read")
     if len(present) < 2:
         one = f"one class, '{next(iter(present))}'" if present else "no images"
-        raise UserError(f"{path} holds {one}", "two or more are needed", "each class needs one folder with its images")
+        remedy = listed.hint or "each class needs one folder with its images"
+        raise UserError(f"{path} holds {one}", "two or more are needed", remedy)
     trained = set(table.loc[table.split.isin(["train", ""]), "class"])
     if unknown := sorted(present - trained):
         where = sorted(set(table.loc[table["class"] == unknown[0], "split"]))
-        raise UserError(f"{path}: class '{unknown[0]}' is in {', '.join(where)} but not in train")
+        hint = labels.nearest(unknown[0], trained)
+        raise UserError(
+            f"{path}: class '{unknown[0]}' is in {', '.join(where)} but not in train",
+            hint and f"train {hint.removeprefix('it ')}",
+            "give every split the same classes",
+        )
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -199,7 +205,7 @@ def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, l
         return renamed, ["val is used as the test split"], None
     pairs = list(zip(table["class"].to_numpy(object), table.hash.to_numpy(object), strict=True))
     drawn = None if kept.is_file() else draw_split(pairs)
-    test = drawn or {(name, mark) for name, mark in ledger.read_json(kept)["test"]} & set(pairs)
+    test = drawn or {(labels.clean(name), mark) for name, mark in ledger.read_json(kept)["test"]} & set(pairs)
     way = "give a new --out, or remove that file"
     if not test:
         raise UserError(f"none of the images in {path} is in the split of {kept}", remedy=way)
@@ -245,8 +251,14 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     kept = table[~twice]
     lines = []
     if twice.any():
-        names = ", ".join(table.loc[twice, "name"].head(3))
-        lines.append(f"left out, since a later split has the same: {plural(int(twice.sum()), 'image')} ({names}, …)")
+        count = plural(int(twice.sum()), "image")
+        lines.append(f"left out as duplicates of test or validation images: {count} ({few(list(table.name[twice]))})")
+    again = kept.duplicated(["split", "class", "hash"])
+    if again.any():
+        count = plural(int(again.sum()), "image")
+        lines.append(
+            f"kept, though duplicates of images of their split and class: {count} ({few(list(kept.name[again]))})"
+        )
     both = table.groupby("hash")["class"].nunique()
     if (both > 1).any():
         lines.append(f"in more than one class: {plural(int((both > 1).sum()), 'image')}")
@@ -254,6 +266,15 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         what = f"class '{min(lost)}': every training image is in the test or validation split too"
         raise UserError(what, remedy="add other training images, or give another split")
     return kept, lines
+
+
+def _untested(table: pd.DataFrame) -> list[str]:
+    """Return a line on the classes without a test image."""
+    untested = sorted(set(table["class"]) - set(table.loc[table.split == "test", "class"]))
+    if not untested:
+        return []
+    classes = "class" if len(untested) == 1 else "classes"
+    return [f"no test image shows the {classes} {few([repr(name) for name in untested], 5)}"]
 
 
 def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:

@@ -39,6 +39,7 @@ class DatasetSummary:
     counts: tuple[int, ...]
     side: int
     own_holdout: bool = False  # a val/ beside test/
+    names: tuple[str, ...] = ()  # of the classes, for messages
 
     @property
     def pool(self) -> int:
@@ -60,7 +61,7 @@ class DatasetSummary:
         """
         if not blocks:
             return self
-        counts = tuple(subsets.block_counts(list(self.counts), blocks, blocks - 1))
+        counts = tuple(subsets.block_counts(list(self.counts), blocks, blocks - 1, self.names))
         return replace(self, name=f"one of {blocks} blocks of {self.name}", counts=counts)
 
 
@@ -73,7 +74,9 @@ def summaries(runs: Iterable[Run], own: Mapping[str, DatasetSummary]) -> dict[st
     for name in dict.fromkeys(run.dataset for run in runs):
         if name not in by_name:
             row = catalogue.dataset(name)
-            by_name[name] = DatasetSummary(name=name, counts=row.class_counts, side=row.image_size)
+            by_name[name] = DatasetSummary(
+                name=name, counts=row.class_counts, side=row.image_size, names=row.class_names
+            )
     return by_name
 
 
@@ -101,7 +104,8 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
         elif size < summary.classes:
             why = f"size {size} is below the {summary.classes} classes of {summary.name}"
         else:
-            why = f"size {size} leaves a class of {summary.name} without an image"
+            empty = subsets.left_out(list(summary.counts), size)
+            why = f"size {size} leaves {subsets.name_of(empty, summary.names)} of {summary.name} without an image"
         if typed:
             raise UserError(why, f"{low} to {high} work" if low < high else f"{high} works")
         out[pool][size] = why
@@ -109,6 +113,8 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
     if runs and not any(run.size for run in kept) and any(run.size for run in runs):
         pool = next(pool for pool, sizes in out.items() if sizes)
         low, high = bounds[pool]
+        if len(out[pool]) == 1:
+            raise UserError(next(iter(out[pool].values())), f"sizes from {low} to {high} work")
         raise UserError(
             f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
             f"{', '.join(map(str, sorted(out[pool])))}",

@@ -124,7 +124,12 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         trials=tuple(trials),
         families=dict.fromkeys(joined, request.family or "other"),  # also of a joined backbone that the lab has
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
-        notes=(*(data.notes if data else ()), *notes, *filled.notes),
+        notes=(
+            *(data.notes if data else ()),
+            *_source_notes({**places, **request.places}),
+            *notes,
+            *filled.notes,
+        ),
         warnings=(*warned, *checks.at_grid_edge(filled.used)),
         tuned=tuple(filled.used),
         evidence=filled.evidence,
@@ -174,6 +179,11 @@ def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[l
         return replace(run, weights=held, source=source)
 
     return overrides.rewrite(runs, change), places
+
+
+def _source_notes(places: Mapping[str, Any]) -> list[str]:
+    """Return what was said when folders to pretrain on were listed."""
+    return [f"{place['path']}: {line}" for place in places.values() for line in place.get("notes", ())]
 
 
 def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:

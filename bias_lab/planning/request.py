@@ -84,7 +84,13 @@ def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool
     index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
     return Data(
         dataset=index.identity,
-        summary=DatasetSummary(name=str(path), counts=index.class_counts, side=side, own_holdout=index.own_holdout),
+        summary=DatasetSummary(
+            name=str(path),
+            counts=index.class_counts,
+            side=side,
+            own_holdout=index.own_holdout,
+            names=index.classes,
+        ),
         place=index.place,
         image_size=side,
         notes=tuple(index.warnings),

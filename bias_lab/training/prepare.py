@@ -39,6 +39,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     backbone = backbone.to(memory_format=torch.channels_last)
     facts = {**facts_of(run, backbone, images), "drop_path": drop_path}
     facts |= {"mean": list(mean), "std": list(std), "subset_hash": subset_hash(selection)}
+    facts |= data_notes(run, folder)
     if TASKS[run.task].pretrains:
         facts |= {"source_images": len(examples.images), "source_overlap": len(examples.overlap)}
         facts |= {"shared_classes": list(examples.shared_classes)}
@@ -68,12 +69,20 @@ def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> sto
     return images
 
 
+def data_notes(run: Run, folder: Path) -> dict[str, list[str]]:
+    """Return what was said when the user's own images were listed (`data_notes`), nothing for a dataset by name."""
+    path = folder / ledger.PLACES
+    places = ledger.read_json(path) if path.is_file() else {}
+    notes = [line for name in (run.dataset, run.source) for line in (places.get(name) or {}).get("notes", ())]
+    return {"data_notes": notes} if notes else {}
+
+
 def select_images(run: Run, images: store.Images, folder: Path) -> subsets.Selection:
     """Return the run's labelled images: the first of its draw's order, or of its manifest's."""
     ranking: NDArray[np.int64] | None = None
     if run.manifest:
         ranking = manifests.ranking(ledger.read_json(folder / ledger.PLACES)[f"manifest:{run.manifest}"])
-    return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking)
+    return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking, classes=images.classes)
 
 
 def subset_hash(selection: subsets.Selection) -> str:

@@ -56,7 +56,7 @@ def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
     manifest = tmp_path / "m.txt"
     manifest.write_text("0 9\n")  # index 0 as class 9, which it is not
     typed = flags.parse(["train", "--manifest", str(manifest)], main.COMMANDS)
-    with pytest.raises(UserError, match=f"not . as in {HERE}"):
+    with pytest.raises(UserError, match=f"label 9, not 'Pullover' as in {HERE}"):
         request.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
 
 

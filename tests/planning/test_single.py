@@ -184,3 +184,20 @@ def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> 
     (photos / "0.png").unlink()
     (changed,), _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert changed.source != run.source
+
+
+def test_a_folder_of_class_folders_is_a_source_with_labels_for_a_regime_that_learns_from_them(tmp_path: Path) -> None:
+    for k in range(6):
+        file = tmp_path / "photos" / "ab"[k % 2] / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(file)
+    typed = {"backbone": "resnet_micro", "task": "pretrain", "source": str(tmp_path / "photos")}
+    (run,), places = single.definition(
+        {**typed, "regime": "supervised"}, like=None, recipe_name="", fields={}, folder=tmp_path
+    )
+    assert places[run.source]["classes"] == ["a", "b"]
+    (other,), unlabelled = single.definition(
+        {**typed, "regime": "simmim"}, like=None, recipe_name="", fields={}, folder=tmp_path
+    )
+    assert unlabelled[other.source]["classes"] == ["image"]
+    assert run.source != other.source
