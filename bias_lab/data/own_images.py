@@ -65,7 +65,6 @@ def index(
     count = len(table) + len(listed.bad)
     warnings = listed.warnings + check_readable(path, bad, count, skip_bad=skip_bad, at_most=at_most, folder=folder)
     table = table[table.problem == ""]
-    warnings += image_file.on_depth(list(table.name), list(table.remark))
     _check_classes(path, listed, table)
     splits = folder / "data" / "split.json"
     table, how, drawn = _split(table, splits, path)
@@ -78,7 +77,7 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    notes = [*warnings, *how, *dropped, *_untested(table)]
+    notes = [*warnings, *_dark(table), *how, *dropped, *_untested(table)]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
@@ -101,6 +100,11 @@ def index(
         place=place,
         warnings=notes,
     )
+
+
+def _dark(table: pd.DataFrame) -> list[str]:
+    """Return a line on the images that use a part of their bit depth."""
+    return image_file.on_depth(list(table.name), list(table.remark))
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> Path:

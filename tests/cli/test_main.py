@@ -116,6 +116,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("datasets check", "no dataset is named"),
         ("bench dat", "unknown benchmark 'dat'; did you mean 'data'?"),
         ("subset fashion_mnist_12k --sizes 20000 --out m.parquet", "size 20000 exceeds the 10000 images"),
+        ("subset fashion_mnist_12k --draw -1 --out m.parquet", "draw -1 is negative; it must be 0 or more"),
         ("subset fashion_mnist_12k --blocks 3 --draw 3 --out m.parquet", "draw 3 is none of 3 blocks; 0 to 2"),
         ("train --backbone vit_micro --size 100 --draw 5 --set blocks=5", "draw 5 is none of 5 blocks; 0 to 4"),
         ("sweep STUDY --set blocks=50 --sizes 300", "size 300 exceeds the 200 training images of one of 50 blocks of"),

@@ -70,8 +70,6 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     Raises UserError for a draw that is none of the blocks, and if a size exceeds the pool, leaves out a class or cannot
     be balanced although `balanced` is set.
     """
-    if draw < 0:
-        raise UserError(f"draw {draw} is negative", "it must be 0 or more")
     if blocks and draw >= blocks:
         raise UserError(f"draw {draw} is none of {blocks} blocks", f"0 to {blocks - 1}")
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
@@ -87,9 +85,8 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
             raise UserError(f"size {size} leaves {name} without an image", f"the smallest size that works is {least}")
         if balanced:
             subsets.check_balanced(counts, size, images.classes)
-    order = subsets.order(
-        images.ordered_by or images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks
-    )[: max(sizes)]
+    key = images.ordered_by or images.fingerprint
+    order = subsets.order(key, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
     table = pd.DataFrame(
         {
             "index": order,
