@@ -46,23 +46,20 @@ def unknown(kind: str, given: str, names: Iterable[str], remedy: str = "", *, li
 
 
 def printable(text: str) -> str:
-    """Return a text as UTF-8 can hold it. Bytes of a file name that are not UTF-8 are shown as `\\xe7`.
+    """Return a text whose control characters, and bytes of a file name that are not UTF-8, are escaped.
 
-    >>> printable("\\udce7at/0.png")
-    '\\\\xe7at/0.png'
+    >>> printable("\\udce7at/0.png"), printable("a\\x1b[2J"), printable("café")
+    ('\\\\xe7at/0.png', 'a\\\\x1b[2J', 'café')
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape" if _is_name(text) else "backslashreplace").decode(
-            "utf-8", "backslashreplace"
-        )
-    return text
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
 
 
-def _is_name(text: str) -> bool:
-    """Return whether each surrogate stands for a byte of a file name."""
-    return not any("\ud800" <= letter < "\udc80" or "\udcff" < letter <= "\udfff" for letter in text)
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # stands for a byte in a file name
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()
 
 
 IRREGULAR = (

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from bias_lab.cli import flags, reading, streams, sweeps, tools
 from bias_lab.cli.flags import Command
-from bias_lab.errors import UserError, printable
+from bias_lab.errors import UserError
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes (1: runs failed)
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         if error.reason != "surrogates not allowed":
             raise
-        print(f"error: {_odd_name(error.object)}", file=sys.stderr)
+        print(f"error: {_odd_name(error.object[max(0, error.start - 40) : error.end + 40])}", file=sys.stderr)
         return USER_ERROR
     except Exception as error:
         from bias_lab.execution.worker import disk_full
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     for word in words:
-        if word != printable(word):
+        if any("\ud800" <= letter <= "\udfff" for letter in word):  # stands for a byte that is not UTF-8
             raise _odd_name(word)
     try:
         arguments = flags.parse(words, COMMANDS)

@@ -131,13 +131,37 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         return plain_lists.read(Path(path)), {}
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a parquet file: {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a parquet file, or it is damaged: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.schema.names]:
         raise UserError(f"{path} has no column {missing[0]}", f"a manifest has {', '.join(COLUMNS)}")
-    text = (table.schema.metadata or {}).get(b"bias_lab", b"{}")
+    for name in COLUMNS:
+        _check_column(path, name, table.column(name))
     rows = table.select(COLUMNS).to_pandas().sort_values("rank", kind="stable").reset_index(drop=True)
-    return rows, json.loads(text)
+    return rows, _how_it_was_made(path, (table.schema.metadata or {}).get(b"bias_lab", b"{}"))
+
+
+def _check_column(path: Path, name: str, column: Any) -> None:
+    """Raise UserError for a column with values of another type, or without a value in some rows."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_text = name == "content_hash"
+    fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) if is_text else pa.types.is_integer(kind)
+    if not fits:
+        allowed = "text" if is_text else "whole numbers"
+        raise UserError(f"{path}: the column {name} has values of type {column.type}", f"{allowed} are needed")
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True) + 1
+        raise UserError(f"{path}: row {row} has no {name}", remedy="write the file again with bias-lab subset")
+
+
+def _how_it_was_made(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata are not JSON ({error})", remedy="write the file again") from error
+    return about if isinstance(about, dict) else {}
 
 
 def use(path: Path, images: Pool, *, folder: Path) -> Used:
