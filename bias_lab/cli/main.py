@@ -20,7 +20,7 @@ from bias_lab.errors import UserError
 
 USER_ERROR, INTERRUPTED = 2, 130  # exit codes (1: runs failed)
 
-REFUSED = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG)
 REMEDY = "give another path, or permission"  # where the system refuses to open what was typed
 WORKING = (["sweep"], ["train"], ["bench"])  # what goes on for long after the first line
 COMMANDS = {
