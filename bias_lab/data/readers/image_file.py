@@ -229,5 +229,6 @@ def on_depth(names: Sequence[str], remarks: Sequence[str]) -> list[str]:
     if not dark:
         return []
     shown = ", ".join(f"{name} {remark}" for name, remark in dark[:3]) + (", …" if len(dark) > 3 else "")
-    what = f"{plural(len(dark), 'image')} of {len(names):,} stay dark, since their values reach a part of the range"
+    stay = "stays" if len(dark) == 1 else "stay"
+    what = f"{len(dark):,} of {plural(len(names), 'image')} {stay} dark, since their values reach a part of the range"
     return [f"{what} ({shown}): scale the values to the whole range if that is not meant"]

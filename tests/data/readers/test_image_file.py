@@ -284,7 +284,7 @@ def test_the_line_on_depth_names_files_and_leaves_out_a_few_dark_photographs() -
     assert image_file.on_depth(names, [""] * 5) == []
     assert image_file.on_depth(names, ["", "uses 7 of 8 bits", "", "", "uses 6 of 8 bits"]) == []
     (line,) = image_file.on_depth(names, ["uses 7 of 8 bits"] * 5)
-    assert line.startswith("5 images of 5 stay dark, since their values reach a part of the range (a.png uses 7 of 8")
+    assert line.startswith("5 of 5 images stay dark, since their values reach a part of the range (a.png uses 7 of 8")
     (line,) = image_file.on_depth(names, ["", "", "uses 8 of 16 bits", "uses 7 of 8 bits", ""])
-    assert "1 image of 5" in line
+    assert "1 of 5 images stays dark" in line
     assert "(c.png uses 8 of 16 bits)" in line
