@@ -93,7 +93,8 @@ DATASETS = {
             reader=f"{_PUBLISHED}:read_cifar_sample", places=("cifar10_12k", "cifar-10-batches-py"),
             fetch="cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html", download="CIFAR10",
             class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-            order_key="622969feffefef22", made_from=("cifar10",), note="the first 1,000 + 200 images of each class of CIFAR-10",
+            order_key="622969feffefef22", made_from=("cifar10",),
+            note="the first 1,000 + 200 images of each class of CIFAR-10",
         ),
         Dataset(
             name="cifar100", classes=100, class_counts=(500,) * 100, test_images=10_000, image_size=32, channels=3,

@@ -53,7 +53,7 @@ class Images:
 
     @property
     def ordered_by(self) -> str:
-        """Return what keys the order of images: the fingerprint, unless copies of the dataset differ in their pixels."""
+        """Return what keys the order of images: the fingerprint, unless copies of a dataset differ in pixels."""
         return self.order_key or self.fingerprint
 
 
