@@ -149,8 +149,8 @@ def _check_column(path: Path, name: str, column: Any) -> None:
     is_text = name == "content_hash"
     fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) if is_text else pa.types.is_integer(kind)
     if not fits:
-        allowed = "text" if is_text else "whole numbers"
-        raise UserError(f"{path}: the column {name} has values of type {column.type}", f"{allowed} are needed")
+        allowed = "text is" if is_text else "whole numbers are"
+        raise UserError(f"{path}: the column {name} has values of type {column.type}", f"{allowed} needed")
     if column.null_count:
         row = column.is_null().to_pylist().index(True) + 1
         raise UserError(f"{path}: row {row} has no {name}", remedy="write the file again with bias-lab subset")
