@@ -356,7 +356,7 @@ def outcomes(kind: str, count: int, files: list[Path], everything: list[bytes], 
         except UserError as error:
             ended["refused" if str(error).isprintable() else "in several lines"] += 1
         except Exception as error:
-            kept = Path(f"/tmp/fuzz-{kind}-{number}{path.suffix}")
+            kept = folder.parent / f"kept-{kind}-{number}{path.suffix}"
             kept.write_bytes(data)
             raise AssertionError(f"{kind} {number} of {source.name}: {type(error).__name__}; see {kept}") from error
         assert time.monotonic() - begun < SLOWEST, (kind, number, source.name)
