@@ -33,6 +33,7 @@ RANGES: list[
         ),
         ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
+        ("patch window image_size", lambda value: value is None or value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
         ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),
         ("warmup erasing resized_crop", lambda value: 0 <= value <= 1, "is outside [0, 1]", ""),

@@ -20,7 +20,7 @@ from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
 from bias_lab.data.own import labels
 from bias_lab.data.own.items import Item, Listing, few
-from bias_lab.data.readers import named
+from bias_lab.data.readers import image_file, named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, listing
 from bias_lab.errors import UserError, plural
@@ -77,7 +77,7 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    notes = [*warnings, *how, *dropped, *_untested(table)]
+    notes = [*warnings, *_dark(table), *how, *dropped, *_untested(table)]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
@@ -100,6 +100,11 @@ def index(
         place=place,
         warnings=notes,
     )
+
+
+def _dark(table: pd.DataFrame) -> list[str]:
+    """Return a line on the images that use a part of their bit depth."""
+    return image_file.on_depth(list(table.name), list(table.remark))
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> Path:
@@ -129,7 +134,9 @@ def _inspect(listed: Listing, cache: Path) -> pd.DataFrame:
             column = rows[name].to_numpy(object, copy=True)
             column[new] = np.array(values, object)
             rows[name] = column
-        rows = rows.astype({"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str})
+        rows = rows.astype(
+            {"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str, "remark": str}
+        )
         with ledger.replacing(cache) as temporary:
             rows[[*keys, *Inspection._fields]].to_parquet(temporary, index=False)
     return rows

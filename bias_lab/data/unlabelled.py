@@ -10,6 +10,7 @@ from bias_lab.data.identity import fingerprint
 from bias_lab.data.own import source
 from bias_lab.data.own.files import is_text, left_out, walk
 from bias_lab.data.own_images import check_readable
+from bias_lab.data.readers import image_file
 from bias_lab.data.readers.decoding import Inspection, Reference, inspect_all
 from bias_lab.data.readers.image_file import EXTENSIONS
 from bias_lab.errors import UserError
@@ -49,6 +50,7 @@ def index(
     notes += check_readable(
         path, bad, len(table), skip_bad=skip_bad and len(bad) < len(table), at_most=NAMED, folder=folder
     )
+    notes += image_file.on_depth(list(table.name), [one.remark for one in inspected])
     table = table[table.problem == ""].drop_duplicates("hash").sort_values("hash").reset_index(drop=True)
     mark = fingerprint(("unlabelled", "", content) for content in table.hash)
     table = table.assign(column="", group=0, row=0, split="train", label=0)

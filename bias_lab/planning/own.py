@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, check_regular, unknown
 
 AGAIN = "download or write it again"
 LONGEST = 100 * 2**20  # bytes of a .safetensors header, which the format allows
@@ -55,6 +55,7 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     path = Path(name)
     if path.suffix not in catalogue.WEIGHT_FILES and not path.exists():
         return name, {}
+    check_regular(path)
     if not path.is_file():
         raise UserError(f"no weights file {name}", remedy="give a .safetensors or .pth file, or a timm name")
     check_whole(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
 from bias_lab.definition import LADDER, Experiment, Ladder, Run, pretrains, run_id, to_json
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import checks, experiment_files, ladder, learning_rates, overrides, own, settle
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.learning_rates import Rates
@@ -88,6 +88,8 @@ def make(path: Path, profile: str, folder: Path, request: Request) -> Plan:
 def rates(folder: Path, beside: Path | None = None) -> Rates:
     """Return the tuned learning rates of a sweep's folder, then those in `beside` or, without any, the package's."""
     own_table = beside / ledger.TUNED if beside else None
+    if own_table:
+        check_regular(own_table)
     shipped = own_table if own_table and own_table.is_file() else experiment_files.tuned()
     return learning_rates.read(folder / ledger.TUNED, shipped)
 

@@ -12,16 +12,20 @@ from bias_lab.planning import experiment_files
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 from bias_lab.planning.typed_values import parse_field
+from bias_lab.tracking import mapping
 
 SIDE = 64  # pixels of the user's own images, unless --image-size is typed
 
 
 def settings(typed: Namespace, experiment: str) -> Settings:
-    """Return the settings of a command line. experiment: the group of its runs in W&B and in the table."""
+    """Return the settings of a command line. experiment: the group of its runs in W&B and in the table.
+
+    Raises UserError for a value of W&B's environment variables that is not understood.
+    """
     return Settings(
         device=typed.device,
         workers=typed.workers,
-        wandb=not typed.no_wandb,
+        wandb=not typed.no_wandb and mapping.mode() != "disabled",
         data_root=typed.data_root,
         experiment=experiment,
         command=typed.typed,

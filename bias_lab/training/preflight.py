@@ -1,14 +1,16 @@
 """Check before the first run what only torch or pixels can tell."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import nn
 
 from bias_lab.backbones import create
-from bias_lab.catalogue import BACKBONES, REGIMES, SUBSET, TASKS
+from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS
 from bias_lab.data import store
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
@@ -37,7 +39,7 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
         shape = (run.backbone, *where, run.patch, run.window, run.stem, run.priors)
-        build = (*shape, run.drop_path > 0)
+        build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:
             tried.add(build)
             warnings += try_building(run, images)
@@ -76,6 +78,32 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     return [f"source {run.source} shares class names with {run.dataset}: {', '.join(examples.shared_classes)}"]
 
 
+def _trains_on_one(run: Run) -> bool:
+    """Return whether a run trains its backbone on batches of one image."""
+    return run.batch_size == 1 and (TASKS[run.task].pretrains or PROTOCOLS[run.protocol].trains)
+
+
+def _check_batch_of_one(run: Run, backbone: nn.Module, image: torch.Tensor) -> None:
+    """Raise UserError if a batch norm of the backbone would get a single value a channel, which has no variance.
+
+    image: (1, C, H, W).
+    """
+    for norm in (module for module in backbone.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)):
+        norm.register_forward_pre_hook(partial(_check_values, run))
+    with torch.no_grad():
+        backbone.train()(image)
+
+
+def _check_values(run: Run, norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    values = inputs[0]
+    if norm.training and values.numel() == values.shape[1]:
+        raise UserError(
+            f"{run.backbone} can't be trained with batch_size 1: one of its batch norms gets one value a channel",
+            "batch norm needs two or more",
+            "--set batch_size=2 or more, larger images, or a backbone without batch norm",
+        )
+
+
 def try_building(run: Run, images: store.Images) -> list[str]:
     """Build a run's backbone and apply it to two grey images. Return warnings.
 
@@ -89,6 +117,8 @@ def try_building(run: Run, images: store.Images) -> list[str]:
         doing = "used on"
         with torch.no_grad():
             shape = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
+        if _trains_on_one(run):
+            _check_batch_of_one(run, backbone, torch.zeros(1, channels, size, size))
     except UserError:
         raise
     except mistakes as error:

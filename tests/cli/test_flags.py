@@ -5,6 +5,7 @@ import argparse
 import pytest
 
 from bias_lab.cli import flags, main
+from bias_lab.errors import UserError
 
 SNAPSHOT = """
 backbones WORD
@@ -49,10 +50,20 @@ def test_channel_values_are_read_as_a_run_holds_them() -> None:
 
 
 def test_every_command_says_what_it_does_in_one_line() -> None:
-    for name, (run, _) in main.COMMANDS.items():
-        first = (run.__doc__ or "").splitlines()[0]
-        assert first.endswith("."), name
-        assert len(first) < 100, name
+    for name, command in main.COMMANDS.items():
+        assert command.name == name
+        assert command.about[0].islower(), name
+        assert not command.about.endswith("."), name
+        assert len(command.about) < 100, name
+
+
+@pytest.mark.parametrize("text", ["²", "１２", "١٢", "1e3", "", " ", "9" * 16, "0x10", "1.0", "_1"])
+def test_a_number_is_written_with_the_digits_0_to_9(text: str) -> None:
+    for words in (["train", "--size", text], ["train", "--seed", text], ["sweep", "x", "--sizes", text]):
+        with pytest.raises(UserError, match="whole number"):
+            flags.parse(words, main.COMMANDS)
+    assert flags.parse(["train", "--size", "1_000"], main.COMMANDS).size == 1000
+    assert flags.parse(["sweep", "x", "--sizes", "100, 30"], main.COMMANDS).sizes == (100, 30)
 
 
 def test_every_flag_has_a_help_text() -> None:

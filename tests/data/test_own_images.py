@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bias_lab import ledger
 from bias_lab.data import own_images
@@ -478,3 +479,12 @@ def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monk
 def test_importing_the_index_imports_no_torch() -> None:
     code = "import sys, bias_lab.data.own_images; sys.exit('torch' in sys.modules or 'torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_that_uses_a_part_of_its_depth_is_said_and_recorded(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "mine", {"a": 9, "b": 9})
+    Image.fromarray(np.full((12, 12), 159, np.uint16)).save(root / "a" / "dark.png")
+    found = index(root, folder=tmp_path / "out")
+    (line,) = [line for line in found.warnings if "dark.png uses 8 of 16 bits" in line]
+    assert line in found.place["notes"]
+    assert "1 of 19 images stays dark" in line

@@ -8,7 +8,7 @@ from bias_lab.data.own import files, folders, labels, split_words, tables
 from bias_lab.data.own.items import Item, Listing
 from bias_lab.data.own.split_words import SPLITS
 from bias_lab.data.readers.pixel_store import data_root
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, check_regular
 from bias_lab.ledger import replacing
 
 __all__ = ["HUB", "SPLITS", "Item", "Listing", "listing"]
@@ -22,6 +22,7 @@ def listing(path: Path, out: Path | None = None) -> Listing:
 
     Raises UserError if there are no images, if the input cannot be read, or if it could mean two things.
     """
+    check_regular(path)
     try:
         listed = _listing(Path(path), out)
     except PermissionError as error:

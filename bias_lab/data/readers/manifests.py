@@ -21,7 +21,7 @@ from bias_lab import __version__, ledger
 from bias_lab.data import subsets
 from bias_lab.data.own import plain_lists
 from bias_lab.data.readers import named
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, check_regular
 
 COLUMNS = ("index", "label", "rank", "content_hash")
 
@@ -78,9 +78,8 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     sizes = sizes or (sum(counts),)
     for size in sizes:
         _check_size(size, counts, part, images.classes, balanced=balanced)
-    order = subsets.order(
-        images.ordered_by or images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks
-    )[: max(sizes)]
+    key = images.ordered_by or images.fingerprint
+    order = subsets.order(key, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
     table = pd.DataFrame(
         {
             "index": order,
@@ -130,19 +129,44 @@ def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     if not Path(path).is_file():
         raise UserError(f"there is no manifest {path}", remedy="bias-lab subset DATASET --sizes 100,1000 --out FILE")
     if Path(path).suffix != ".parquet":
         return plain_lists.read(Path(path)), {}
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a parquet file: {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a parquet file, or it is damaged: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.schema.names]:
         raise UserError(f"{path} has no column {missing[0]}", f"a manifest has {', '.join(COLUMNS)}")
-    text = (table.schema.metadata or {}).get(b"bias_lab", b"{}")
+    for name in COLUMNS:
+        _check_column(path, name, table.column(name))
     rows = table.select(COLUMNS).to_pandas().sort_values("rank", kind="stable").reset_index(drop=True)
-    return rows, json.loads(text)
+    return rows, _how_it_was_made(path, (table.schema.metadata or {}).get(b"bias_lab", b"{}"))
+
+
+def _check_column(path: Path, name: str, column: Any) -> None:
+    """Raise UserError for a column with values of another type, or without a value in some rows."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_text = name == "content_hash"
+    fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) if is_text else pa.types.is_integer(kind)
+    if not fits:
+        allowed = "text is" if is_text else "whole numbers are"
+        raise UserError(f"{path}: the column {name} has values of type {column.type}", f"{allowed} needed")
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True) + 1
+        raise UserError(f"{path}: row {row} has no {name}", remedy="write the file again with bias-lab subset")
+
+
+def _how_it_was_made(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata are not JSON ({error})", remedy="write the file again") from error
+    return about if isinstance(about, dict) else {}
 
 
 def use(path: Path, images: Pool, *, folder: Path) -> Used:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -181,3 +182,26 @@ def test_labels_of_a_manifest_go_by_the_names_of_its_classes(tmp_path: Path) -> 
     wrong = Pool("mine", "g", ("cat", "dog"), np.array([0, 1, 1, 1]), ["y", "z", "w", "x"], [])
     with pytest.raises(UserError, match=r"image z has label 1 \('cat'\), but in mine it has 1 \('dog'\)"):
         use(tmp_path / "m.parquet", wrong, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("label", [[0], [1]], "the column label has values of type list"),
+        ("rank", [0.0, 1.0], "the column rank has values of type double; whole numbers are needed"),
+        ("index", [None, 1], "row 1 has no index"),
+        ("content_hash", [1, 2], "the column content_hash has values of type int64; text is needed"),
+    ],
+)
+def test_a_column_of_another_type_is_named(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+    columns = {"index": [0, 1], "label": [0, 1], "rank": [0, 1], "content_hash": ["a", "b"]}
+    pq.write_table(pa.table(columns | {column: values}), tmp_path / "m.parquet")
+    with pytest.raises(UserError, match=message):
+        manifests.read(tmp_path / "m.parquet")
+
+
+def test_metadata_that_are_no_json_are_named(tmp_path: Path) -> None:
+    columns = {"index": [0], "label": [0], "rank": [0], "content_hash": ["a"]}
+    pq.write_table(pa.table(columns).replace_schema_metadata({"bias_lab": "{"}), tmp_path / "m.parquet")
+    with pytest.raises(UserError, match="its metadata are not JSON"):
+        manifests.read(tmp_path / "m.parquet")
