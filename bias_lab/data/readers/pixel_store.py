@@ -11,6 +11,7 @@ read everything again.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,12 @@ def _build(folder: Path, key: str, content: Content) -> None:
     H, W, C = content.shape
     for temporary in folder.glob(f".{key}.*.tmp"):  # of a killed builder, since this process has the lock
         temporary.unlink()
+    needed, free = count * (H * W * C + 8), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{count:,} images of {H}x{W} px take {needed / 2**30:,.1f} GiB, but {folder} has {free / 2**30:,.1f} left",
+            remedy="choose a smaller --image-size, or another --data-root",
+        )
     labels = b"".join(np.asarray(content.labels.get(split, ())).astype("<i8").tobytes() for split in SPLITS)
     with ledger.replacing(folder / f"{key}.u8") as temporary:
         os.truncate(temporary, count * H * W * C)

@@ -168,15 +168,15 @@ class _Ask(NamedTuple):
     metric: str
     where: Where
 
-    def shortfall(self, table: pd.DataFrame, against: str, **more: str) -> pd.DataFrame:
+    def shortfall(self, table: pd.DataFrame, against: str, more: Where = None) -> pd.DataFrame:
         """Return the rows of `gaps`. more: further entries of the condition."""
-        where = {**(self.where or {}), **more}
+        where = {**(self.where or {}), **(more or {})}
         return gaps(table, of=self.of, against=against, metric=self.metric, where=where, comparison=SETTLED)
 
     def alone(self, table: pd.DataFrame, axis: str, against: str) -> dict[str, pd.DataFrame]:
         """Return value → the rows of `gaps` under it, for an axis that settled cells vary along."""
         values = conditions.values(table, axis, SETTLED) if len(table) and axis not in (self.where or {}) else []
-        return {str(value): self.shortfall(table, against, **{axis: value}) for value in values if len(values) > 1}
+        return {str(value): self.shortfall(table, against, {axis: value}) for value in values if len(values) > 1}
 
 
 def _leads(
