@@ -184,6 +184,13 @@ def train(sub: Parser) -> None:
     add("--seed", type=int, help="seed of initialisation, batch order and augmentation")
     add("--regime", help=f"where the weights come from: {', '.join(catalogue.REGIMES)}")
     add("--protocol", help=", ".join(catalogue.PROTOCOLS))
+    add(
+        "--prior",
+        dest="priors",
+        action="append",
+        metavar="NAME",
+        help=f"give the backbone a prior: {', '.join(catalogue.PRIORS)} (repeatable)",
+    )
     add("--source", help="images of a pretraining: pool, subset, the name of a dataset, or a folder")
     add("--pretraining", metavar="RUN", help="finished pretraining in the --out folder to start from")
     add("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")

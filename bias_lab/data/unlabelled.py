@@ -29,17 +29,7 @@ def index(
     or if some lie in no class's folder.
     """
     path = path / "train" if labelled and (path / "train").is_dir() else path
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in EXTENSIONS
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-    if not files:
-        raise UserError(
-            f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
-        )
+    files = _files(path)
     inspected = inspect_all([Reference(str(file)) for file in files])
     table = pd.DataFrame(inspected, columns=Inspection._fields)
     table = table.assign(path=[str(file.absolute()) for file in files])
@@ -67,6 +57,22 @@ def index(
         "image_size": image_size,
     }
     return f"folder:{mark}", place
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the image files below a folder, sorted, without hidden ones. Raise UserError if there are none."""
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in EXTENSIONS
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    if not files:
+        raise UserError(
+            f"{path} holds no images to pretrain on", f"its files must end in {', '.join(sorted(EXTENSIONS))}"
+        )
+    return files
 
 
 def _classes(path: Path, table: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bias_lab import schema
-from bias_lab.catalogue import TASKS
+from bias_lab.catalogue import PROTOCOLS, REGIMES, TASKS, traits
 from bias_lab.errors import UserError, unknown
 from bias_lab.statistics.comparisons import OPTIMIZER, RECIPE, SETTLED, TUNED, compared, preferred
 
@@ -30,6 +30,8 @@ _COMMON = tuple(
     if schema.COLUMNS[name].role == "axis"
     and (name in ("intervention", "manifest") or schema.DEFAULTS.get(name) not in (None, ""))
 )
+# A row without such a field is what an option of a backbone is compared with, so no row with one ever stands for it.
+_OPTIONS = ("priors",)
 METRIC = "top1"  # by default (the column `correct` holds which test images it counts as right)
 Codes = NDArray[np.intp]
 Where = Mapping[str, Any] | None  # column → value: the condition that a statistic is about
@@ -45,6 +47,18 @@ def is_from_scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
     default: pd.Series[bool] = rows["regime"].eq(schema.DEFAULTS["regime"])
     default &= rows["protocol"].eq(schema.DEFAULTS["protocol"])
     return default
+
+
+def is_control(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows are controls: a control of the catalogue, or an untrained backbone whose features are read out.
+
+    They say what the other numbers are worth. They are no starts, and members of no family that is compared.
+    """
+    by_name = {name: traits(str(name)).control for name in rows["backbone"].unique()}
+    controls: pd.Series[bool] = rows["backbone"].map(by_name).astype(bool)
+    random = [name for name, regime in REGIMES.items() if not regime.starts_from]
+    frozen = [name for name, protocol in PROTOCOLS.items() if not protocol.trains]
+    return controls | (rows["regime"].isin(random) & rows["protocol"].isin(frozen)).astype(bool)
 
 
 def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,7 +214,7 @@ class _Study(NamedTuple):
         right = _is_usual(self.rows) if axis == SEEN else right
         group = self.groups[axis]
         lacking = ~np.isin(group, group[right])
-        if axis in _COMMON or not lacking.any():
+        if axis in (*_COMMON, *_OPTIONS) or not lacking.any():
             return right
         pairs = pd.DataFrame({"group": group[lacking], "code": _codes(self.rows, axis)[lacking]})
         counts = pairs.value_counts(sort=False).reset_index().sort_values("count", ascending=False, kind="stable")
@@ -212,10 +226,14 @@ class _Study(NamedTuple):
 def _is_usual(rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which rows saw as many images as most backbones and starts of their size did, the fewest of several such.
 
-    So a control that saw more (as many as a pretraining and its fine-tuning together) is never the reference.
+    So a control that saw more (as many as a pretraining and its fine-tuning together) is never the reference. Backbones
+    that are read out without training have no budget, so they do not count where others have one.
     """
     place = [name for name in (*schema.CELL[:2], "size") if name in rows]
-    seen = rows[[*place, "backbone", *schema.START, SEEN]].assign(**{SEEN: rows[SEEN].astype(float)}).drop_duplicates()
+    trains = rows["protocol"].map(lambda name: name not in PROTOCOLS or PROTOCOLS[name].trains).to_numpy(dtype=bool)
+    counted = rows[trains] if trains.any() else rows
+    seen = counted[[*place, "backbone", *schema.START, SEEN]].assign(**{SEEN: counted[SEEN].astype(float)})
+    seen = seen.drop_duplicates()
     cells = seen.groupby([*place, SEEN], dropna=False).size().rename("cells").reset_index()
     usual = cells.sort_values(["cells", SEEN], ascending=[False, True], kind="stable").drop_duplicates(place)
     joined = rows[place].merge(usual, on=place, how="left")
@@ -244,10 +262,11 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
         codes = _codes(rows, name)
         if not len(codes) or codes.max() == 0:
             continue
-        group = whole if name in _COMMON and name not in tuned else cell
-        if _combined([group, codes]).max() > group.max():
+        is_common = name in _COMMON and name not in tuned
+        within = whole if is_common or name in _OPTIONS else cell  # where it must vary to be an axis
+        if _combined([within, codes]).max() > within.max():
             axes.append(name)
-            groups[name] = group
+            groups[name] = whole if is_common else cell
             whole, cell = _combined([whole, codes]), _combined([cell, codes])
     return _Study(rows, axes, groups)
 

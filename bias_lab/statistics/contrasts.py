@@ -140,7 +140,7 @@ def likewise(
     scratch = conditions.is_from_scratch(rows)
     base = rep.select(rows[scratch], of), rep.select(rows[scratch], against)
     parts = []
-    for (regime, protocol), part in rows[~scratch].groupby(_HOW):
+    for (regime, protocol), part in rows[~scratch & ~conditions.is_control(rows)].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
             untrained = untrained_sizes(ours) | untrained_sizes(theirs)
@@ -193,7 +193,7 @@ def gains(
     spent = spent[spent["image_size"].isin(rows["image_size"])]
     key = ["backbone", *_START]
     parts = []
-    for cell, part in rows[~scratch].groupby(key):
+    for cell, part in rows[~scratch & ~conditions.is_control(rows)].groupby(key):
         named = dict(zip(key, map(str, cell), strict=True))
         own = rows[scratch & (rows["backbone"] == named["backbone"])]
         gain = between(own, part, metric).rename(columns={"shortfall": "gain"})

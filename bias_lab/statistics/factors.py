@@ -29,10 +29,10 @@ def effects(
     """Return the shares of axes, family, backbone (within its family), regime, draw and seed in a metric's variance.
 
     table: a results table. along: the axes (`axes`) that are factors. The others are held at their reference value.
-    metric, where, comparison: as in `shortfall`. The linear model on all finished rows is metric ~ size + factors. It
-    has no interactions (they are in the rest). Each factor is tested beside all others (type II), which is fair in a
-    table that is not balanced, and against the rest. A family is tested against the backbones within families, since
-    another study would take others.
+    metric, where, comparison: as in `shortfall`. The linear model on all finished rows but the controls is metric ~
+    size + factors. It has no interactions (they are in the rest). Each factor is tested beside all others (type II),
+    which is fair in a table that is not balanced, and against the rest. A family is tested against the backbones within
+    families, since another study would take others.
     Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit; of backbones
     within one family), best, worst (those two levels), share, low, high, p (of the F test), df, n (rows). share is
     λ / (λ + n) of the variance that the others do not explain, and for a family of the variance between the effects of
@@ -43,7 +43,7 @@ def effects(
     """
     rep.check(table, metric)
     rows = conditions.select_condition(table, where, free=along, comparison=comparison)
-    rows = rows[rows[metric].notna()]
+    rows = rows[rows[metric].notna() & ~conditions.is_control(rows)]
     rep.check_one_dataset(rows)
     if len(rows) < 3:
         return pd.DataFrame([], columns=EFFECTS)

@@ -8,7 +8,7 @@ import pandas as pd
 from bias_lab import schema
 from bias_lab.statistics import images, intervals
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.conditions import METRIC, UNTRAINED, Where, is_from_scratch
+from bias_lab.statistics.conditions import METRIC, UNTRAINED, Where, is_control, is_from_scratch
 
 Sides = tuple[pd.DataFrame, pd.DataFrame]  # rows of two groups
 RECOVERY = [*schema.START, "size", "recovery", "low", "high", "gain", "shortfall", "n", "shared", "untrained"]
@@ -38,9 +38,9 @@ def recovery(
     rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
     scratch = is_from_scratch(rows)
     base, reference = (rep.select(rows[scratch], name) for name in (of, against))
-    ours = rep.select(rows, of)
+    ours = rep.select(rows[~scratch & ~is_control(rows)], of)
     records = []
-    for start, part in ours[~scratch[ours.index]].groupby(list(schema.START)):
+    for start, part in ours.groupby(list(schema.START)):
         shared, untrained = rep.shared_sizes(part), untrained_sizes(part)
         records += [
             (*start, *share, share[0] in shared, share[0] in untrained)

@@ -154,7 +154,10 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _members(rows: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
-    """Return the rows of an architecture or a family without those that only share its name: guests and controls."""
+    """Return the rows of an architecture or a family without those that only share its name.
+
+    Those are guests, controls, and variants of a backbone (`catalogue.Backbone.variant`) beside other members.
+    """
     left_out = set() if name == "other" else own(rows)
     variants = {one for one in set(rows["backbone"]) & set(catalogue.BACKBONES) if catalogue.BACKBONES[one].variant}
     left_out |= variants if set(rows["backbone"]) - variants else set()

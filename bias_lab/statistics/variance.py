@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtri, fdtri, nctdtr, ndtr, ndtri, stdtrit
 
 from bias_lab import schema
+from bias_lab.statistics import conditions
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between
@@ -58,6 +59,7 @@ def variance_shares(
     Where no draw has two seeds, the two can't be told apart: one row `draw and seed`, of share 1, without an interval.
     """
     rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
+    rows = rows[~conditions.is_control(rows)]
     draws, value = rows["draw"].to_numpy(), rows[metric].to_numpy(dtype=float)
     places = rows.groupby(["backbone", *schema.START, "size"]).indices.values()
     several = [here for here in places if len(set(draws[here])) > 1]

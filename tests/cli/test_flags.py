@@ -12,7 +12,7 @@ show RUN --out
 status FOLDER
 subset DATASET --balanced --blocks --data-root --draw --out --sizes --skip-bad-images
 sweep EXPERIMENT --allow-overlap --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --manifest --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --tune --workers
-train --allow-overlap --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --no-tune --no-wandb --out --pretraining --protocol --recipe --redo-changed --regime --retry-failed --seed --set --settle --size --skip-bad-images --source --task --tune --weights --workers
+train --allow-overlap --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --no-tune --no-wandb --out --pretraining --prior --protocol --recipe --redo-changed --regime --retry-failed --seed --set --settle --size --skip-bad-images --source --task --tune --weights --workers
 tuned FOLDER --out
 wandb-dashboard FOLDER --dry-run --entity --project
 wandb-sync FOLDER --artifacts --entity --offline --project

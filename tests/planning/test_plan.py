@@ -17,6 +17,7 @@ from bias_lab.execution import status
 from bias_lab.planning import experiment_files, ladder, learning_rates, plan
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Plan, Request
+from tests.data.pictures_on_disk import class_folders
 
 PHOTOS = Data(
     dataset="folder:abc",
@@ -280,3 +281,19 @@ def test_a_hundred_thousand_runs_are_planned_in_under_five_seconds_and_counted_i
     seconds = f"planned in {took:.1f} s, written in {wrote:.1f} s, counted in {counted:.1f} s of CPU"
     assert took < 5, seconds
     assert max(wrote, counted) < 10, seconds
+
+
+def test_one_folder_is_two_sources_with_and_without_its_labels(tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "photos", {"cat": 2, "dog": 2})
+    runs: list[Run] = []
+    for regime in ("supervised", "mae"):
+        one = Run(dataset="cifar10", backbone="vit_mini", size=100, learning_rate=1e-3, regime=regime,
+                  source=str(photos))  # fmt: skip
+        before = replace(one, task="pretrain", size=0)
+        runs += [before, replace(one, pretraining=run_id(before))]
+    study = Experiment(question="?", runs=tuple(runs))
+    sweep = plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    sources = {run.regime: run.source for run in sweep.runs}
+    assert sources["supervised"] != sources["mae"]
+    assert sweep.places[sources["supervised"]]["classes"] == ["cat", "dog"]
+    assert sweep.places[sources["mae"]]["classes"] == ["image"]

@@ -34,6 +34,18 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
         make(tmp_path, backbone="vit_micro")
 
 
+def test_priors_are_typed_in_any_order_and_come_with_a_pretraining(tmp_path: Path) -> None:
+    run = make(tmp_path, backbone="vit_micro", size=100, priors=["sincos_positions", "mean_pooling"])
+    assert run.priors == "mean_pooling+sincos_positions"
+    with pytest.raises(UserError, match="unknown prior 'sincos_position'; did you mean 'sincos_positions'"):
+        make(tmp_path, backbone="vit_micro", size=100, priors=["sincos_position"])
+    before = replace(BEFORE, priors="mean_pooling")
+    here = ledger.run_folder(tmp_path, run_id(before))
+    ledger.write_json(here / ledger.RUN, to_json(before))
+    ledger.write_json(here / ledger.RESULT, {})
+    assert make(tmp_path, backbone="vit_micro", size=100, pretraining=run_id(before)).priors == "mean_pooling"
+
+
 def test_a_field_with_a_flag_is_not_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"use --size$"):
         make(tmp_path, backbone="vit_micro", size=100, fields={"size": 5})

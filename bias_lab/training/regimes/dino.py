@@ -96,6 +96,7 @@ class DINO(LightningModule):
     feature_std: Tensor
     entropy: Tensor
     information: Tensor
+    last_loss: Tensor
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class DINO(LightningModule):
         )
         self.register_buffer("center", torch.zeros(prototypes))  # buffers, so that they survive a resume
         self.register_buffer("step", torch.tensor(0))
-        for name in ("feature_std", "entropy", "information"):
+        for name in ("feature_std", "entropy", "information", "last_loss"):
             self.register_buffer(name, torch.tensor(float("nan")))
 
     @classmethod
@@ -180,6 +181,7 @@ class DINO(LightningModule):
             student_temperature=STUDENT_TEMPERATURE,
             teacher_temperature=temperature,
         )
+        self.last_loss.copy_(loss.detach())
         self.record_diagnostics(teacher_features, teacher, temperature)
         self.center.lerp_(mean, 1 - CENTER_MOMENTUM)
         self.step += 1
@@ -222,10 +224,11 @@ class DINO(LightningModule):
         }
 
     def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
-        """Return whether the loss is near that of uniform output, or the teacher is mostly its random start."""
+        """Return whether uniform or fixed output would do as well, or the teacher is mostly its random start."""
         kept = chance.start_kept(self.momentum, self.schedule["steps"])
-        level = chance.level_of_prototypes(len(self.center))
-        return kept > chance.MOST_KEPT or chance.is_near(loss, level)
+        is_uniform = chance.is_near(loss, chance.level_of_prototypes(len(self.center)))
+        is_fixed = bool(self.last_loss >= self.entropy + self.information)  # the entropy of the mean output
+        return kept > chance.MOST_KEPT or is_uniform or is_fixed
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:
