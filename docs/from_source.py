@@ -1,4 +1,4 @@
-"""Three Sphinx directives that write a part of the site from the source: `api`, `commands` and `chart`.
+"""Two Sphinx directives that write a part of the site from the source, `api` and `commands`, and the charts.
 
 `api` reads the source with `ast` and imports nothing of the package's heavy half, so that the site is built without
 torch. Docstrings are Markdown.
@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -168,25 +169,27 @@ class Commands(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(parts), allow_section_headings=True)
 
 
-class Chart(SphinxDirective):
-    """Put a committed figure into the page, wide and narrow, in the page's own colours. The content is its caption."""
+def inline_charts(app: Any, tree: nodes.document) -> None:
+    """Replace each image `NAME-wide.svg` by its drawing and by `NAME-narrow.svg`, in the page's own colours.
 
-    required_arguments = 1
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        drawn = []
-        for frame in ("wide", "narrow"):
-            path = Path(self.env.srcdir) / f"{self.arguments[0]}-{frame}.svg"
-            self.env.note_dependency(str(path))
-            drawn.append(re.sub(r"<style>.*?</style>", "", path.read_text(encoding="utf-8"), flags=re.S))
-        figure = nodes.raw("", "<figure class='lab-chart'>" + "".join(drawn), format="html")
-        caption = self.parse_content_to_nodes()
-        return [figure, *caption, nodes.raw("", "</figure>", format="html")]
+    A chart is a plain image in Markdown, so that it also shows where the pages are read without Sphinx.
+    """
+    here = Path(app.env.doc2path(app.env.docname)).parent
+    for image in list(tree.findall(nodes.image)):
+        path = (here / image["uri"]).resolve()
+        if path.name.endswith("-wide.svg"):
+            drawn = []
+            for one in (path, path.with_name(path.name.replace("-wide.", "-narrow."))):
+                app.env.note_dependency(str(one))
+                drawn.append(re.sub(r"<style>.*?</style>", "", one.read_text(encoding="utf-8"), flags=re.S))
+            caption = f"<figcaption>{escape(image['alt'])}</figcaption>"
+            html = f"<figure class='lab-chart'>{''.join(drawn)}{caption}</figure>"
+            image.replace_self(nodes.raw("", html, format="html"))
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Register the directives."""
-    for name, directive in (("api", Api), ("commands", Commands), ("chart", Chart)):
+    """Register the directives and the charts."""
+    for name, directive in (("api", Api), ("commands", Commands)):
         app.add_directive(name, directive)
+    app.connect("doctree-read", inline_charts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -208,8 +208,10 @@ def sentences(study: Study) -> list[str]:
 
 # --- blocks of a page ------------------------------------------------------------------------------------------------
 
-UNSETTLED = """These runs are not settled: each stopped after a fixed number of images, before it was shown that more
-training no longer helps. The numbers compare the backbones at that budget and are no headline."""
+UNSETTLED = (
+    "Each of these runs stopped after a fixed number of images, before it was shown that more training no longer helps. "
+    "The numbers compare the backbones at that budget and are no headline."
+)
 
 
 def parts(study: Study) -> Iterator[str]:
@@ -217,9 +219,8 @@ def parts(study: Study) -> Iterator[str]:
     read = page(study.place)
     yield f"*Data: {study.data}. {' '.join(read.facts)}*"
     if not is_settled(study):
-        yield f":::{{admonition}} Not settled\n:class: warning\n\n{UNSETTLED}\n:::"
-    chart = chart_of(study)
-    yield f"```{{chart}} {figure(study).removeprefix('docs/')}\n{chart.title}.\n```"
+        yield f"> **Not settled.** {UNSETTLED}"
+    yield image(study, "../")
     yield " ".join(sentences(study))
     yield pages.markdown(section(study, study.table[0]).tables[study.table[1]])
     yield folded("How sure this is", [read.answers[0][2], *(f"- {text}" for text in read.caveats)])
@@ -249,6 +250,11 @@ def chart_of(study: Study) -> Chart:
 def figure(study: Study) -> str:
     """Return the path of a study's figure below the project's root, without `-wide.svg` or `-narrow.svg`."""
     return "/".join(filter(None, ("docs/results", study.folder, "figures", chart_of(study).name)))
+
+
+def image(study: Study, up: str) -> str:
+    """Return the Markdown of a study's figure. up: the way from the page's folder to docs/."""
+    return f"![{chart_of(study).title}]({up}{figure(study).removeprefix('docs/')}-wide.svg)"
 
 
 def drawings(study: Study) -> Iterator[tuple[str, str]]:

@@ -36,14 +36,12 @@ def result() -> str:
 def said() -> str:
     """Return three sentences on the main study, and a fourth if it is not settled."""
     text = " ".join(study_pages.sentences(MAIN))
-    state = f"\n\n**Not settled.** {study_pages.UNSETTLED}".replace("\n", " ").replace("  **", "\n\n**")
-    return text if study_pages.is_settled(MAIN) else text + state
+    return text if study_pages.is_settled(MAIN) else f"{text}\n\n**Not settled.** {study_pages.UNSETTLED}"
 
 
 def first_page() -> str:
     """Return the same for the site, whose charts follow its own switch between light and dark."""
-    figure = study_pages.figure(MAIN).removeprefix("docs/")
-    return f"{said()}\n\n```{{chart}} {figure}\n{study_pages.chart_of(MAIN).title}.\n```"
+    return f"{said()}\n\n{study_pages.image(MAIN, '')}"
 
 
 def matrix() -> str:
