@@ -75,6 +75,10 @@ class Head:
     banner: tuple[str, ...] = ()
     tiles: tuple[Tile, ...] = ()
 
+    def __bool__(self) -> bool:
+        """Return whether there is anything to say, which there is not of runs that were made for another question."""
+        return bool(self.sentences() or self.tiles)
+
     def sentences(self) -> list[str]:
         """Return all sentences in the order in which they are read: the headline, or else the banner, comes first."""
         return [*self.banner, *filter(None, [self.headline]), *self.support]

@@ -56,7 +56,7 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 
 def html(report: pages.Report) -> str:
     """Return the page as text. No link leads out of it, and it loads no script."""
-    parts = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
+    parts = dict(wide=_wide, narrow=_narrow, code=_code, base64=lambda data: base64.b64encode(data).decode())
     page = str(_template().render(report=report, light=LIGHT, dark=DARK, hues=HUES, **parts))
     page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100' and '95 %'
     return re.sub(r"(?<=\d) %", "\u00a0%", page)
@@ -76,6 +76,13 @@ def _wide(chart: Chart) -> Any:
 
 def _narrow(chart: Chart) -> Any:
     return _markup(draw.svg(chart, draw.NARROW))
+
+
+def _code(text: str) -> Any:
+    """Return a sentence for the page, with what stands in backticks as code."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def _markup(text: str) -> Any:
@@ -115,7 +122,7 @@ def write_figures(report: pages.Report, folder: Path) -> Path:
 def summary(folder: Path) -> str:
     """Return plain text for the end of a sweep: headline or banner, answer, the shortfall's tables, what is missing."""
     report = read(folder)
-    parts = [" ".join([f"{head.about}:"] * bool(head.about) + head.sentences()) for head in report.heads]
+    parts = [" ".join([f"{head.about}:"] * bool(head.about) + head.sentences()) for head in report.heads if head]
     parts += [f"{about}: {sentence}" if about else sentence for about, sentence, _ in report.answers]
     for section in report.sections:
         if section.name.endswith("shortfall"):

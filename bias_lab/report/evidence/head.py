@@ -15,11 +15,14 @@ from bias_lab.statistics.settled.headline import BLOCKING
 
 OF, AGAINST, FAMILY = "vit", "resnet", "cnn"
 PATH = "smoke"  # the profile whose runs only show that everything works
+SINGLE = "single runs"  # the profile of `bias-lab train`
 
 
 def of_view(view: pd.DataFrame, about: str, profile: str) -> Head:
     """Return the head of one view of `findings.split`. profile: of the plan."""
     found = statistics.headline(view, of=OF, against=against(view), family=FAMILY)
+    if profile == SINGLE or (not found.sizes and profile != PATH):
+        return Head(about=about)  # its runs were not made to answer the question
     shown = tiles(view, found)
     if profile == PATH:
         return Head(about=about, banner=words.SMOKE, tiles=shown)

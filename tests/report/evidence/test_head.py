@@ -1,6 +1,6 @@
 """The first screen: three tiles, and the architecture that plain ViT is compared with."""
 
-from bias_lab.report.evidence.head import against, problems_of, tiles
+from bias_lab.report.evidence.head import against, of_view, problems_of, tiles
 from bias_lab.statistics import headline
 from tests.planted import CNNS, rows, table
 from tests.report.evidence.studies import Cell, pair, study
@@ -41,3 +41,10 @@ def test_problems_are_in_the_order_in_which_they_are_told() -> None:
     view = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7), CNNS[:1]), sizes=(100,), changes=changes)
     found = problems_of(view, headline(view).sizes)
     assert found == {"unsettled": {"vit_micro": [100]}, "collapsed": {"resnet_micro": [100]}}
+
+
+def test_runs_that_were_made_for_another_question_have_no_banner() -> None:
+    alone = table(rows(lambda run: 0.7, backbones=["swin_micro"], sizes=(100,)))
+    assert not of_view(alone, "", "laptop")
+    assert not of_view(table(rows(lambda run: 0.7, sizes=(100,))), "", "single runs")
+    assert of_view(alone, "", "smoke").banner, "a smoke study always carries its banner"
