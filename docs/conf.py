@@ -18,6 +18,7 @@ extensions = ["myst_parser", "from_source"]
 myst_enable_extensions = ["colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
 exclude_patterns = ["results"]
+smartquotes = False  # `--set` in a comment is an option, not a dash
 suppress_warnings = ["myst.header"]  # an included part of CONTRIBUTING.md begins with a second-level heading
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 python_use_unqualified_type_names = True

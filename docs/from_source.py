@@ -174,9 +174,8 @@ def inline_charts(app: Any, tree: nodes.document) -> None:
 
     A chart is a plain image in Markdown, so that it also shows where the pages are read without Sphinx.
     """
-    here = Path(app.env.doc2path(app.env.docname)).parent
     for image in list(tree.findall(nodes.image)):
-        path = (here / image["uri"]).resolve()
+        path = Path(app.srcdir) / image["uri"]
         if path.name.endswith("-wide.svg"):
             drawn = []
             for one in (path, path.with_name(path.name.replace("-wide.", "-narrow."))):

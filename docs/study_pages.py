@@ -95,14 +95,20 @@ def shortfalls(rows: pd.DataFrame) -> list[str]:
     """Return a sentence on the shortfall at the smallest and at the largest size."""
     ends = dict.fromkeys((0, len(rows) - 1))
     return [
-        f"With {int(rows.iloc[k]['size']):,} labelled images, {lead(rows.iloc[k], PAIR['cnn'], PAIR['vit'])}." for k in ends
+        f"With {int(rows.iloc[k]['size']):,} labelled images, {lead(rows.iloc[k], PAIR['cnn'], PAIR['vit'])}."
+        for k in ends
     ]
+
+
+def source(name: str) -> str:
+    """Return the images of a pretraining in words, empty for the training images themselves."""
+    return {"": "", "pool": "", "shapes:position=free": " on drawn shapes"}.get(name, f" on {name}")
 
 
 def recovered(rows: pd.DataFrame) -> list[str]:
     """Return what recovers part of the shortfall, at the size where most is shown, and what is not shown to."""
     rows = rows[~rows["untrained"].astype(bool)].copy()
-    rows["name"] = [start_words(row["regime"], source=row["source"]) for row in rows.to_dict("records")]
+    rows["name"] = [start_words(row["regime"]) + source(row["source"]) for row in rows.to_dict("records")]
     wide = rows["high"] - rows["low"] > 2  # an interval of more than 200 % says nothing
     shown = rows[(rows["low"] > 0) & ~wide].sort_values("low")
     nothing = sorted(set(rows["name"]) - set(shown["name"]))
@@ -111,10 +117,10 @@ def recovered(rows: pd.DataFrame) -> list[str]:
         size = shown.iloc[-1]["size"]
         best = shown[shown["size"] == size].iloc[::-1].to_dict("records")
         each = [
-            f"{r['name']} recovers {percent(r['recovery'])} of it (95 % CI {whole(r['low'])} to {percent(r['high'])})"
+            f"{r['name']} recovers {percent(r['recovery'])} (95 % CI {whole(r['low'])} to {percent(r['high'])})"
             for r in best
         ]
-        said.append(f"With {size:,} labels, {listed(each)}.")
+        said.append(f"Of this shortfall at {size:,} labels, {listed(each)}.")
     if nothing or not said:
         said.append(f"No recovery is shown for {listed(nothing or ['any pretraining'])}.")
     return said

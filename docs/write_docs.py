@@ -56,7 +56,7 @@ def matrix() -> str:
     return pages.markdown(Table(title="Backbone × regime", columns=columns, rows=tuple(rows)))
 
 
-BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comments → the file, and the text between them
+BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comments → its file, the text between
     "result": ("README.md", result),
     "first page": ("docs/index.md", first_page),
     "overview": ("docs/results.md", study_pages.overview),
@@ -82,7 +82,7 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def written(file: str, text: str, names: Collection[str] = tuple(BLOCKS)) -> str:
-    """Return a file's text with those of these blocks written again that belong to it. file: its path below the root."""
+    """Return a file's text with its own ones of these blocks written again. file: its path below the root."""
     for name in names:
         if BLOCKS[name][0] == file:
             begin, end = marks(name)

@@ -1,4 +1,4 @@
-"""Reseed the global generators at every step, so that an interrupted run draws what it would have drawn (DESIGN 3.4).
+"""Reseed the global generators at every step, so that an interrupted run draws what it would have drawn (docs/design.md, Determinism).
 
 Batches and augmentation have keyed draws of their own in `data/`. Layers (dropout, drop-path) and pretrainings (masks
 of MAE and SimMIM, views of DINO) draw from torch's global generator, seeded by (seed, purpose, step).
