@@ -87,6 +87,10 @@ def percent(share: float) -> str:
     return f"{whole(share)} %"
 
 
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def listed(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
@@ -102,7 +106,7 @@ def shortfalls(rows: pd.DataFrame) -> list[str]:
 
 def source(name: str) -> str:
     """Return the images of a pretraining in words, empty for the training images themselves."""
-    return {"": "", "pool": "", "shapes:position=free": " on drawn shapes"}.get(name, f" on {name}")
+    return {"": "", "pool": "", "fractals": "", "shapes:position=free": " on drawn shapes"}.get(name, f" on {name}")
 
 
 def recovered(rows: pd.DataFrame) -> list[str]:
@@ -215,8 +219,8 @@ def sentences(study: Study) -> list[str]:
 # --- blocks of a page ------------------------------------------------------------------------------------------------
 
 UNSETTLED = (
-    "Each of these runs stopped after a fixed number of images, before it was shown that more training no longer helps. "
-    "The numbers compare the backbones at that budget and are no headline."
+    "Each of these runs stopped after a fixed number of images, before it was shown that more training no longer "
+    "helps. The numbers compare the backbones at that budget and are no headline."
 )
 
 
@@ -287,18 +291,21 @@ def _tips(text: str) -> str:
     )
 
 
+PAGES = {  # page below studies/ → its question's short name, and its studies
+    "small_data": ["small data"],
+    "locality": ["locality"],
+    "pretraining": ["pretraining cifar10", "pretraining"],
+    "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],
+    "seed_claim": ["seed claim"],
+}
+
+
 def overview() -> str:
-    """Return the list of studies: the question, the data, whether it is settled, and the first sentence."""
-    pages_of = {
-        "small data": "small_data", "locality": "locality", "pretraining cifar10": "pretraining",
-        "pretraining": "pretraining", "weights flowers8": "imagenet_weights", "weights cifar10": "imagenet_weights",
-        "weights pets3": "imagenet_weights", "seed claim": "seed_claim",
-    }  # fmt: skip
-    lines = ["| question | data | state | what it shows |", "| --- | --- | --- | --- |"]
-    for name, study in STUDIES.items():
-        question = page(study.place).question
-        state = "settled" if is_settled(study) else "not settled"
-        said = " ".join(sentences(study)[-1:] if name == "small data" else sentences(study)[:1])
-        data = study.data.split(",")[0]
-        lines.append(f"| [{question}](studies/{pages_of[name]}.md) | {data} | {state} | {said} |")
-    return "\n".join(lines)
+    """Return the list of studies: the question with a link, and for each dataset its state and three sentences."""
+    lines = []
+    for page_name, names in PAGES.items():
+        lines.append(f"### [{page(STUDIES[names[0]].place).question}](studies/{page_name}.md)")
+        for study in map(STUDIES.__getitem__, names):
+            state = "settled" if is_settled(study) else "not settled"
+            lines.append(f"**{capital(study.data.split(',')[0])}** ({state}). {' '.join(sentences(study))}")
+    return "\n\n".join(lines)

