@@ -65,7 +65,7 @@ def prose(text: str) -> str:
     for line in text.splitlines():
         opens = line.lstrip().startswith(">>> ")
         if opens and not in_example:
-            lines += ["", "```python"]
+            lines += [""] * bool(lines and lines[-1]) + ["```python"]
             in_example = True
         elif in_example and not line.strip():
             lines += ["```"]
@@ -74,7 +74,7 @@ def prose(text: str) -> str:
         if in_example:
             lines.append(line)
         elif entry:
-            lines += [""] * (not lines or not lines[-1].startswith(("- ", "  ")))
+            lines += [""] * bool(lines and lines[-1] and not lines[-1].startswith(("- ", "  ")))
             lines.append(f"- **{entry[1]}**: {escaped(line[entry.end() :])}")
         else:
             lines += [""] * bool(line and not line.startswith(" ") and lines and lines[-1].startswith("- "))

@@ -262,9 +262,15 @@ def figure(study: Study) -> str:
     return "/".join(filter(None, ("docs/results", study.folder, "figures", chart_of(study).name)))
 
 
+def words(study: Study) -> str:
+    """Return what a study's figure shows, with what its y axis shows."""
+    chart = chart_of(study)
+    return f"{chart.title} ({chart.ylabel})"
+
+
 def image(study: Study, up: str) -> str:
     """Return the Markdown of a study's figure. up: the way from the page's folder to docs/."""
-    return f"![{chart_of(study).title}]({up}{figure(study).removeprefix('docs/')}-wide.svg)"
+    return f"![{words(study)}]({up}{figure(study).removeprefix('docs/')}-wide.svg)"
 
 
 def drawings(study: Study) -> Iterator[tuple[str, str]]:

@@ -25,10 +25,9 @@ MAIN = study_pages.STUDIES["small data"]
 def result() -> str:
     """Return what README and the first page say of the main study: a figure and three sentences."""
     figure = study_pages.figure(MAIN)
-    alt = study_pages.chart_of(MAIN).title
     picture = (
         f'<picture><source media="(max-width: 600px)" srcset="{figure}-narrow.svg">'
-        f'<img alt="{alt}" src="{figure}-wide.svg" width="860"></picture>'
+        f'<img alt="{study_pages.words(MAIN)}" src="{figure}-wide.svg" width="860"></picture>'
     )
     return f"{picture}\n\n{said()}"
 

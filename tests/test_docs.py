@@ -200,6 +200,11 @@ def test_the_two_commands_come_first() -> None:
     assert commands[:2] == ["make sweep-small-data", "make test"]
 
 
+def test_every_notebook_is_introduced() -> None:
+    named = set(re.findall(r"`notebooks/([\w]+\.ipynb)`", text_of("docs/notebooks.md")))
+    assert named == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
 # --- the design page -------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +227,7 @@ def test_docstrings_become_markdown() -> None:
     assert prose("Return x.\n\nimages: (B, C).\nlabels: (B,) <here>.") == (
         "Return x.\n\n- **images**: (B, C).\n- **labels**: (B,) \\<here>."
     )
-    assert prose("Add.\n\n>>> add(1, 2)\n3\n\nDone.") == "Add.\n\n\n```python\n>>> add(1, 2)\n3\n```\nDone."
+    assert prose("Add.\n\n>>> add(1, 2)\n3\n\nDone.") == "Add.\n\n```python\n>>> add(1, 2)\n3\n```\nDone."
 
 
 def test_a_name_is_found_where_it_is_defined() -> None:
@@ -243,25 +248,29 @@ code = main(["-q", "-W", "--keep-going", "-b", "html", sys.argv[1], sys.argv[2]]
 heavy = {"torch", "timm", "lightning"} & set(sys.modules)
 sys.exit(code or (f"{heavy} was imported" if heavy else 0))
 """
-SEVEN = {  # what a reader looks for → words on the page that has it
+LOOKED_FOR = {  # what a reader looks for → words on the page that has it
     "the main result": ("index", "points less accurate"),
     "the command for my own images": ("your_own_images", "bias-lab datasets check"),
     "how to join a changed ViT": ("your_own_backbone", "conv_stem_vit"),
     "what settled means": ("fairness", "the next doubling"),
     "how much MAE recovers on CIFAR-10": ("studies/pretraining", "CIFAR-10"),
-    "how to keep W&B quiet": ("wandb", "no W&amp;B at all"),
+    "how to keep W&B quiet": ("wandb", "no W&B at all"),
     "what bl.load returns": ("api", "load"),
     "what lies in a run's folder": ("design", "result.json"),
 }
 
 
-class Links(HTMLParser):
-    """Collect the addresses of links, and of what a page loads."""
+class Page(HTMLParser):
+    """Collect the addresses of links and of what a page loads, and the text."""
 
     def __init__(self) -> None:
         super().__init__()
         self.links: set[str] = set()
         self.loaded: set[str] = set()
+        self.text = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
@@ -271,8 +280,8 @@ class Links(HTMLParser):
             self.loaded |= {str(given[key]) for key in ("src", "href") if given.get(key)}
 
 
-def read(page: Path) -> Links:
-    parser = Links()
+def read(page: Path) -> Page:
+    parser = Page()
     parser.feed(page.read_text(encoding="utf-8"))
     return parser
 
@@ -294,15 +303,15 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("thing", SEVEN)
+@pytest.mark.parametrize("thing", LOOKED_FOR)
 def test_what_a_reader_looks_for_is_at_most_two_clicks_away(thing: str, site: Path) -> None:
-    page, words = SEVEN[thing]
+    page, words = LOOKED_FOR[thing]
     first = read(site / "index.html").links
     second = {(site / one).parent / link for one in first if (site / one).is_file() for link in read(site / one).links}
     reached = {(site / link).resolve() for link in first | {"index.html"}} | {link.resolve() for link in second}
     target = site / f"{page}.html"
     assert target.resolve() in reached
-    assert words in target.read_text(encoding="utf-8")
+    assert words in read(target).text
 
 
 @pytest.mark.slow
