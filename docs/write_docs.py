@@ -29,7 +29,7 @@ def result() -> str:
         f'<picture><source media="(max-width: 600px)" srcset="{figure}-narrow.svg">'
         f'<img alt="{study_pages.words(MAIN)}" src="{figure}-wide.svg" width="860"></picture>'
     )
-    return f"{picture}\n\n{said()}"
+    return f"{picture}\n\n*{study_pages.words(MAIN)}*\n\n{said()}"
 
 
 def said() -> str:
