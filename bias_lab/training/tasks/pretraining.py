@@ -93,7 +93,7 @@ def is_untrained(job: Job, losses: list[float]) -> bool:
     last = losses[-max(1, len(losses) // 8) :]
     count = math.ceil(LEVEL_IMAGES / job.run.batch_size)
     with torch.no_grad():
-        parts = [part if isinstance(part, Tensor) else part[0] for part in islice(loader_of(job, 0), count)]
+        parts = [part if isinstance(part, Tensor) else part[0] for part in islice(loader_of(job), count)]
         images = torch.cat(parts)  # (B, C, H, W)
         return cast(Pretrainer, job.method).is_untrained(sum(last) / len(last), images, job.examples.labels)
 
