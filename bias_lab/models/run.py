@@ -10,8 +10,8 @@ from torch import nn
 from bias_lab import ledger
 from bias_lab.definition import Experiment, Run, Settings, run_id
 from bias_lab.models import load
+from bias_lab.planning import learning_rates, request
 from bias_lab.planning import plan as planning
-from bias_lab.planning import request
 from bias_lab.planning.plan import Request
 from bias_lab.training.execute import execute, preflight
 
@@ -55,7 +55,7 @@ def run(
     experiment = Experiment(question="", runs=(definition,))
     plan = planning.arrange(experiment, "run", SINGLE, folder, asked, planning.rates(folder))
     if plan.pending:
-        raise planning.learning_rates.untuned(definition)
+        raise learning_rates.untuned(definition)
     planned = plan.runs[-1]
     settings = Settings(wandb=False, device=device, experiment="run", command="bias_lab.run")
     planning.write_places(plan, folder)

@@ -39,7 +39,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> dict[str, Any]:
     """
     here = ledger.run_folder(folder, run_id(run))
     if ledger.finish_publishing(folder, run_id(run)):
-        return ledger.read_json(here / ledger.RESULT)
+        return finished_result(here)
     with (
         ledger.attempt(folder, run) as attempt,
         recording.log_to(here / ledger.LOG),
@@ -67,9 +67,15 @@ def execute(run: Run, folder: Path, settings: Settings) -> dict[str, Any]:
             "command": settings.command,
         }
         attempt.publish(result)
-        published = ledger.read_json(here / ledger.RESULT)  # another attempt's, if that came first
+        published = finished_result(here)  # another attempt's, if that came first
         live.conclude(wandb, published, here)
     return published
+
+
+def finished_result(here: Path) -> dict[str, Any]:
+    """Return what the `result.json` of a run's folder holds."""
+    result: dict[str, Any] = ledger.read_json(here / ledger.RESULT)
+    return result
 
 
 def save_weights(encoder: nn.Module, path: Path) -> None:

@@ -146,13 +146,19 @@ class DataModule(LightningDataModule):
         return Batches(made, length, self._taken)
 
     def val_dataloader(self) -> "InOrder | list[Any]":
-        """Return batches of the hold-out, or nothing if the labelled images reach into it."""
-        images, selection = self.source.images, self.source.selection
+        """Return batches of the hold-out, or nothing if the labelled images reach into it.
+
+        A pretraining on the whole pool has seen these images.
+        """
+        images, last = self.source.images, self.source.selection.holdout
         if images.holdout is not None:
             return self._in_order(images.holdout, images.holdout_labels)
-        if selection.holdout is None:
+        if last is None and pretrains(self.run):
+            order = subsets.whole_order(self.run, images.train_labels, images.fingerprint)
+            last = order[len(order) - subsets.holdout_size(len(order)) :]
+        if last is None:
             return []
-        return self._in_order(images.train[selection.holdout], images.train_labels[selection.holdout])
+        return self._in_order(images.train[last], images.train_labels[last])
 
     def test_dataloader(self) -> "InOrder":
         return self._in_order(self.source.images.test, self.source.images.test_labels)

@@ -30,8 +30,8 @@ from bias_lab.training.regimes.mae import MAE
 from bias_lab.training.regimes.simmim import SimMIM
 from tests.training.runs import RUN, finished
 
-SMALL = dict(backbone="vit_micro", classes=10, channels=1, image_size=28)
-PRETRAINERS = [(MAE, "vit_micro"), (SimMIM, "resnet_micro"), (DINO, "resnet_micro")]
+SMALL = dict(backbone="tests.training.tiny:tiny", classes=10, channels=1, image_size=28)
+PRETRAINERS = [(MAE, "vit_micro"), (SimMIM, "resnet_micro"), (DINO, "vit_micro")]
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,13 @@ def quiet() -> Iterator[None]:
 
 
 def trainer(folder: Path, **options: Any) -> Trainer:
-    quiet = dict(enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", default_root_dir=folder)
+    quiet = dict(
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+    )
     return Trainer(**(quiet | dict(logger=False, enable_checkpointing=False) | options))
 
 
@@ -55,16 +61,17 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-HARD = replace(RUN, backbone="vit_micro", drop_path=0.2, mixup=0.2, ema=0.9, clip=0.1, monitor=3)
+VIT = replace(RUN, backbone="vit_micro")
+HARD = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, clip=0.1, monitor=3)
 
 
 @pytest.mark.parametrize(
     "run",
     [
         HARD,
-        replace(RUN, backbone="vit_micro", task="pretrain", regime="mae", source="pool", size=0),
-        replace(RUN, backbone="resnet_micro", task="pretrain", regime="dino", source="subset"),
-        replace(RUN, backbone="vit_micro", optimizer="muon", precision="bf16", clip=0.1),
+        pytest.param(replace(VIT, task="pretrain", regime="mae", source="pool", size=0), marks=pytest.mark.slow),
+        pytest.param(replace(VIT, task="pretrain", regime="dino", source="subset"), marks=pytest.mark.slow),
+        pytest.param(replace(VIT, optimizer="muon", precision="bf16", clip=0.1), marks=pytest.mark.slow),
     ],
     ids=["finetune", "mae", "dino", "bf16"],
 )
@@ -74,10 +81,9 @@ def test_a_stock_trainer_ends_in_the_weights_of_a_sweep(tmp_path: Path, run: Run
     torch.rand(5)  # earlier draws do not matter
     module, data = kind.from_run(run), bl.DataModule.from_run(run)
     options = dict(precision="bf16-mixed") if run.precision == "bf16" else {}
+    short = dict(val_check_interval=9, limit_val_batches=1)
     # validation in between, a logger and a callback of Lightning change nothing
-    one = trainer(
-        tmp_path, max_steps=20, logger=CSVLogger(tmp_path), log_every_n_steps=7, val_check_interval=7, **options
-    )
+    one = trainer(tmp_path, max_steps=20, logger=CSVLogger(tmp_path), log_every_n_steps=7, **(short | options))
     one.fit(module, datamodule=data)
     encoder = module.encoder
     if run.task == "pretrain":
@@ -85,6 +91,7 @@ def test_a_stock_trainer_ends_in_the_weights_of_a_sweep(tmp_path: Path, run: Run
     assert equal(encoder.state_dict(), weights_of(tmp_path, run))
 
 
+@pytest.mark.slow
 def test_the_clip_and_the_seed_of_the_run_matter_to_that_test(tmp_path: Path) -> None:
     finished(HARD, tmp_path)
     for changed in (replace(HARD, clip=0.0), replace(HARD, seed=1)):
@@ -100,7 +107,8 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
     first = trainer(tmp_path, max_steps=13, enable_checkpointing=True, callbacks=[saving])
     first.fit(cut, datamodule=bl.DataModule.from_run(HARD))
     cut = bl.Classifier.from_run(HARD)
-    second = trainer(tmp_path, max_steps=20)
+    saving = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=9, save_top_k=-1)
+    second = trainer(tmp_path, max_steps=20, enable_checkpointing=True, callbacks=[saving])
     second.fit(cut, datamodule=bl.DataModule.from_run(HARD), ckpt_path=tmp_path / "at-step=9.ckpt", weights_only=False)
     assert second.global_step == 20
     assert equal(whole.state_dict(), cut.state_dict())
@@ -118,7 +126,8 @@ def test_fit_validate_test_predict_and_the_usual_callbacks(tmp_path: Path) -> No
     one.fit(model, datamodule=data)
     assert {"train/loss", "val/loss", "val/top1"} <= set(one.callback_metrics)
     assert best.best_model_score == pytest.approx(float(one.callback_metrics["val/top1"]), abs=1)
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
     assert len([row for row in rows if row.get("train/loss")]) >= 5
     (validated,) = one.validate(model, datamodule=data, verbose=False)
     (tested,) = one.test(model, datamodule=data, verbose=False)
