@@ -33,6 +33,7 @@ RANGES: list[
         ),
         ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
+        ("patch window image_size", lambda value: value is None or value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
         ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),
         ("warmup erasing resized_crop", lambda value: 0 <= value <= 1, "is outside [0, 1]", ""),
@@ -65,6 +66,9 @@ class Run:
     source: str = ""  # the images of a pretraining: pool, subset, a dataset's name. Empty for scratch
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
+    allow_partial_weights: bool = False  # go on if the weights fill only a part of the backbone
+    pixel_mean: str = ""  # normalisation that belongs to the weights, as `0.5,0.5,0.5` (empty: the published one)
+    pixel_std: str = ""
     intervention: str = ""  # empty, or e.g. `permute_pixels`
     priors: str = ""  # options of the backbone (catalogue/priors.py), sorted and joined by `+`
     budget: float = 1.0  # factor on samples_seen
@@ -117,6 +121,10 @@ class Run:
             raise unknown("teacher_schedule", self.teacher_schedule, TEACHER_SCHEDULES)
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for text in filter(None, (self.pixel_mean, self.pixel_std)):
+            levels(text)
+        if self.pixel_std and min(levels(self.pixel_std)) <= 0:
+            raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         parse_priors(self.priors)
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
@@ -139,6 +147,20 @@ class Run:
         if self.manifest or not self.size:
             what = "a manifest names its images itself" if self.manifest else "a run without a size reads no block"
             raise UserError(what, remedy="leave blocks out")
+
+
+def levels(text: str) -> tuple[float, ...]:
+    """Return a value for each channel of `0.485,0.456,0.406`. One value stands for every channel.
+
+    Raises UserError for anything but one or three finite numbers from 0 to 1, as images have them.
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or not all(0 <= value <= 1 for value in values):
+        raise UserError(f"'{text}' is not a value from 0 to 1 for each channel", "for example 0.485,0.456,0.406")
+    return values
 
 
 FIELDS = tuple(field.name for field in fields(Run))

@@ -59,6 +59,8 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         what = f"{path} is not JSON ({error.msg}, line {error.lineno})"
         raise UserError(what, remedy="restore or remove it") from error
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:  # not UTF-8, a huge number, or too deep
+        raise UserError(f"{path} is not JSON ({error})", remedy="restore or remove it") from error
 
 
 def write_json(path: Path, value: Any) -> None:

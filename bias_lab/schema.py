@@ -140,6 +140,7 @@ DESCRIBED = [
         dataset_fingerprint | text | | fingerprint of the dataset
         code | text | | hash of the lab's source
         source_overlap | whole | images | test images in the source
+        weights_loaded | text | | what was loaded of the weights
         """,
     ),
     *_rows(

@@ -49,6 +49,44 @@ def missing(row: Mapping[str, Any]) -> list[str]:
     return sorted({"learning_rate", *(name for name, absent in KEY.items() if absent == REQUIRED)} - set(row))
 
 
+def malformed(table: Any) -> str:
+    """Return what is wrong with the first wrong part of a tuning table as JSON gives it, or an empty string.
+
+    >>> malformed({"rows": [{"dataset": "mnist"}]})
+    'row 1 lacks backbone, learning_rate, recipe, regime, size'
+    """
+    if not isinstance(table, dict) or not isinstance(table.get("rows", []), list):
+        return "it is no table of rows"
+    for number, row in enumerate(table.get("rows", []), 1):
+        if not isinstance(row, dict):
+            return f"row {number} is no set of fields"
+        if lacking := missing(row):
+            return f"row {number} lacks {', '.join(lacking)}"
+        trials = row.get("trials", [])
+        if not isinstance(trials, list) or not all(isinstance(trial, dict) for trial in trials):
+            return f"row {number} has no list of trials"
+        for name in _NUMBERS & row.keys():
+            if not _is_positive(row[name]):
+                return f"row {number} has the {name} {row[name]!r}, which is no positive number"
+        for trial in trials:
+            if not _is_positive(trial.get("learning_rate")):
+                return f"row {number} has a trial whose learning_rate is no positive number"
+        for name in KEY.keys() - _NUMBERS:
+            if not isinstance(row.get(name, ""), str):
+                return f"row {number} has the {name} {row[name]!r}, which is no text"
+    return ""
+
+
+_NUMBERS = {"size", "learning_rate", "samples_seen"}
+
+
+def _is_positive(number: Any) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 < number < _MOST
+
+
+_MOST = 2.0**53
+
+
 def words(cell: Run | Mapping[str, Any]) -> str:
     """Return the arm of a run or of a row in words: its key without dataset and size. Defaults are left out.
 

@@ -14,6 +14,7 @@ from bias_lab.definition import (
     choose_profile,
     from_json,
     grid,
+    levels,
     pretrains,
     recipe,
     run_id,
@@ -57,9 +58,14 @@ def test_fields_at_their_default_do_not_enter_the_id() -> None:
     assert run_id(replace(ONE, draw=0, mixup=0.0)) == run_id(ONE)
 
 
-NAMED = dict(  # another value of a field of names
-    precision="bf16", optimizer="muon", teacher_schedule="steps", priors="mean_pooling"
-)
+NAMED = {  # another value of a field that does not take any text
+    "precision": "bf16",
+    "optimizer": "muon",
+    "teacher_schedule": "steps",
+    "priors": "mean_pooling",
+    "pixel_mean": "0.5",
+    "pixel_std": "0.5",
+}
 
 
 def test_every_field_enters_the_id() -> None:
@@ -79,6 +85,19 @@ def test_every_field_enters_the_id() -> None:
         else:
             changed = other[type(value)]
         assert run_id(replace(ONE, **{field.name: changed})) != run_id(ONE), field.name
+
+
+@pytest.mark.parametrize("text", ["0.5,0.5", "red", "1.5,0.5,0.5", "nan", "0.5,,0.5"])
+def test_a_mean_is_a_value_for_each_channel(text: str) -> None:
+    assert levels("0.485,0.456,0.406") == (0.485, 0.456, 0.406)
+    assert levels("0") == (0.0,)
+    with pytest.raises(UserError, match="is not a value from 0 to 1 for each channel"):
+        replace(ONE, pixel_mean=text)
+
+
+def test_a_standard_deviation_is_positive() -> None:
+    with pytest.raises(UserError, match=r"the standard deviation 0.5,0,0.5 is not positive"):
+        replace(ONE, pixel_std="0.5,0,0.5")
 
 
 def test_one_and_one_point_nought_are_one_run() -> None:

@@ -1,7 +1,12 @@
 """Test that a user's mistake is one line, with the nearest match."""
 
+import os
 import pickle
+from pathlib import Path
 
+import pytest
+
+from bias_lab import errors
 from bias_lab.errors import UserError, plural, unknown
 
 
@@ -36,3 +41,26 @@ def test_a_near_name_may_come_with_the_whole_list() -> None:
         str(error)
         == "unknown experiment 'localty'; did you mean 'locality'? choose from: locality, tuning; give a path"
     )
+
+
+def test_a_name_that_is_not_utf_8_is_shown_with_its_bytes_escaped() -> None:
+    assert str(errors.UserError(f"class '{os.fsdecode(bytes([0xE7]) + b'at')}'")) == r"class '\xe7at'"
+    assert errors.printable("\ud800") == r"\ud800"
+    assert errors.printable("café") == "café"
+
+
+def test_what_is_no_regular_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"")
+    assert [errors.irregular(tmp_path / name) for name in ("pipe", "file", "nowhere", ".", "nul\0")] == [
+        "a named pipe",
+        "",
+        "",
+        "",
+        "",
+    ]
+    with pytest.raises(errors.UserError, match=r"pipe is a named pipe; only regular files are read"):
+        errors.check_regular(tmp_path / "pipe")
+    with pytest.raises(errors.UserError, match="null is a device"):
+        errors.check_regular("/dev/null")
+    errors.check_regular(tmp_path / "file")

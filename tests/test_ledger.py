@@ -351,3 +351,10 @@ def test_results_are_readable_by_others(tmp_path: Path) -> None:
     ledger.write_json(tmp_path / "r.json", {})
     assert (tmp_path / "r.json").stat().st_mode & 0o044 == 0o044
     assert json.loads((tmp_path / "r.json").read_text()) == {}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"])
+def test_json_that_python_cannot_read_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "odd.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"odd\.json is not JSON"):
+        ledger.read_json(tmp_path / "odd.json")

@@ -56,3 +56,24 @@ def test_words_are_those_of_the_arm() -> None:
 def test_the_edge_of_the_grid(rate: float, tried: tuple[float, ...], edge: str) -> None:
     trials = [{"learning_rate": value, "top1": 0.5} for value in tried]
     assert tuning.at_grid_edge({**ROW, "learning_rate": rate, "trials": trials}) == edge
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, ""),
+        ({"size": None}, "row 1 has the size None, which is no positive number"),
+        ({"size": 10**25}, "which is no positive number"),
+        ({"learning_rate": "fast"}, "row 1 has the learning_rate 'fast', which is no positive number"),
+        ({"learning_rate": float("nan")}, "which is no positive number"),
+        ({"trials": [3]}, "row 1 has no list of trials"),
+        ({"trials": [{"learning_rate": True}]}, "row 1 has a trial whose learning_rate is no positive number"),
+        ({"backbone": ["vit_micro"]}, "row 1 has the backbone ['vit_micro'], which is no text"),
+    ],
+)
+def test_a_table_with_a_value_of_another_type_is_malformed(change: dict[str, object], message: str) -> None:
+    row = {"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100}
+    found = tuning.malformed({"rows": [row | {"learning_rate": 1e-3} | change]})
+    assert (message in found) if message else found == ""
+    assert tuning.malformed([row]) == "it is no table of rows"
+    assert tuning.malformed({"rows": [row]}) == "row 1 lacks learning_rate"

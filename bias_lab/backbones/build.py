@@ -26,6 +26,13 @@ from bias_lab.backbones.priors import interface
 from bias_lab.errors import UserError, unknown
 
 PREFIX = "bias_lab_"  # of the lab's names in timm's registry
+FURTHER = (  # timm's names of published weights that are often at hand, beside those that the lab has
+    "resnet34", "resnet101", "resnet152", "wide_resnet50_2", "resnext50_32x4d",
+    "deit_tiny_distilled_patch16_224", "deit_small_distilled_patch16_224", "deit_base_distilled_patch16_224",
+    "deit3_small_patch16_224", "deit3_base_patch16_224", "vit_large_patch16_224", "vit_small_patch14_dinov2",
+    "vit_base_patch14_dinov2", "swin_large_patch4_window7_224", "efficientnet_b1", "efficientnet_b2",
+    "efficientnet_b3", "efficientnet_b4", "mobilenetv3_small_100", "convnext_tiny", "convnext_small",
+)  # fmt: skip
 
 
 class NotTaken(UserError):
@@ -55,7 +62,7 @@ def create(
     Raises NotTaken for a rate above 0 and a backbone without stochastic depth, and UserError for an unknown name or
     values that the architecture cannot take.
     """
-    _check_ends(channels, classes)
+    _check_ends(image_size, channels, classes)
     catalogue.check_priors(name, priors)
     chosen = settings(name, image_size=image_size, patch=patch, window=window, stem=stem)
     changes = interface.made(priors)
@@ -87,8 +94,10 @@ def create(
     return model
 
 
-def _check_ends(channels: int, classes: int | None) -> None:
-    """Raise UserError for a channel count or a class count below 1."""
+def _check_ends(image_size: int, channels: int, classes: int | None) -> None:
+    """Raise UserError for an image size, a channel count or a class count below 1."""
+    if image_size < 1:
+        raise UserError(f"an image size of {image_size} pixels is too small", "give 1 or more")
     if channels < 1:
         raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
     if classes is not None and classes < 1:
@@ -257,7 +266,7 @@ def _register(row: catalogue.Backbone) -> None:
             row.name,
             pretrained,
             pretrained_filter_fn=getattr(module, "checkpoint_filter_fn", None),
-            feature_cfg=dict(feature_cls="getter"),
+            feature_cfg=_feature_maps(row, {**size, **kwargs}) if kwargs.get("features_only") else None,
             **{**size, **kwargs},
         )
         return model
@@ -265,6 +274,19 @@ def _register(row: catalogue.Backbone) -> None:
     entry.__name__ = entry.__qualname__ = PREFIX + row.name
     entry.__module__ = __name__
     register_model(entry)
+
+
+def _feature_maps(row: catalogue.Backbone, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return which maps `features_only=True` gives by default: those that timm's model of that name gives.
+
+    A ViT gives its last three blocks, Swin all stages, and the others up to five maps. A small model may have fewer.
+    All maps are (B, C, H, W), also Swin's, which timm gives as (B, H, W, C).
+    """
+    with torch.device("meta"):
+        model: Any = timm.create_model(PREFIX + row.name)
+    maps = len(model.feature_info)
+    is_vit = catalogue.ARCHITECTURES[row.architecture].sized and "depth" in keywords
+    return dict(feature_cls="getter", out_indices=min(3, keywords["depth"]) if is_vit else tuple(range(min(5, maps))))
 
 
 def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
@@ -278,16 +300,32 @@ def _config(row: catalogue.Backbone, size: dict[str, Any]) -> dict[str, Any]:
 
 
 def nearest(tensors: Mapping[str, Tensor]) -> str:
-    """Return the lab's name whose model has most of the tensors, by name and shape, or "" if none has half of them.
+    """Return the name whose model has most of the tensors, by name and shape, or "" if none has half of them.
 
-    Models are built without memory (meta device), at the size that they were made for.
+    The names are the lab's and `FURTHER`.
     """
     given = {(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
     best, most = "", len(given) / 2
-    for name, row in catalogue.BACKBONES.items():
-        with torch.device("meta"):
-            model = create(name, image_size=row.image_size, channels=3, classes=None)
-        own = {(key, tuple(tensor.shape)) for key, tensor in model.state_dict().items()}
+    for name, own in _shapes().items():
         if len(given & own) > most:
             best, most = name, len(given & own)
     return best
+
+
+@cache
+def _shapes() -> dict[str, frozenset[tuple[str, tuple[int, ...]]]]:
+    """Return name → names and shapes of its model's tensors, at the size that it was made for.
+
+    Models are built without memory (meta device). All of them take about two seconds.
+    """
+    sides = {name: row.image_size for name, row in catalogue.BACKBONES.items()} | dict.fromkeys(FURTHER, 0)
+    shapes = {}
+    for name, side in sides.items():
+        with torch.device("meta"):
+            model: nn.Module = (
+                create(name, image_size=side, channels=3, classes=None)
+                if side
+                else timm.create_model(name, num_classes=0)
+            )
+        shapes[name] = frozenset((key, tuple(tensor.shape)) for key, tensor in model.state_dict().items())
+    return shapes

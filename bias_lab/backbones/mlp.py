@@ -119,6 +119,10 @@ class ImageMlp(nn.Module):
         self.grad_checkpointing = enable
 
 
-# The width is such that the micro sizes lie within 2x of one another in parameters, on grey images of 28 pixels and on
-# colour images of 32. The first layer has D weights for each pixel, so at 64 pixels it alone has three times as many.
-SIZES: dict[str, dict[str, Any]] = {"mlp_micro": dict(img_size=28, embed_dim=112, depth=2)}
+# The widths are such that all micro sizes lie within 2x of one another in parameters, and all mini sizes too, on grey
+# images of 28 pixels and on colour images of 32. The first layer has D weights for each value of an image, so an MLP on
+# larger images is larger than the other backbones of its size.
+SIZES: dict[str, dict[str, Any]] = {
+    "mlp_micro": dict(img_size=28, embed_dim=112, depth=2),
+    "mlp_mini": dict(img_size=32, embed_dim=320, depth=3),
+}

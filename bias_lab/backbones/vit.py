@@ -197,9 +197,11 @@ def _sizes() -> dict[str, dict[str, Any]]:
     base = dict(embed_dim=768, depth=12, num_heads=12)
     sizes: dict[str, dict[str, Any]] = {
         "vit_micro": dict(img_size=28, patch_size=4, embed_dim=96, depth=4, num_heads=3),
-        "vit_micro_wide": dict(img_size=28, patch_size=4, embed_dim=128, depth=2, num_heads=4),  # a control
         "vit_mini": dict(img_size=32, patch_size=4, embed_dim=192, depth=9, num_heads=12, mlp_ratio=2.0),
         "vit_small_patch8_224": dict(patch_size=8, **small),
+        # controls, wider and shallower than their namesakes and about as large
+        "vit_micro_wide": dict(img_size=28, patch_size=4, embed_dim=128, depth=2, num_heads=4),
+        "vit_mini_wide": dict(img_size=32, patch_size=4, embed_dim=256, depth=5, num_heads=16, mlp_ratio=2.0),
     }
     for name, size in (("tiny", tiny), ("small", small), ("base", base)):
         sizes[f"vit_{name}_patch16_224"] = sizes[f"deit_{name}_patch16_224"] = dict(patch_size=16, **size)

@@ -65,6 +65,7 @@ class Backbone:
     window: int | None = None  # side of its attention windows, in tokens
     halvings: int = 0  # of the map, after the patches
     open_below: int = OPEN_BELOW  # the image side in pixels below which its stem keeps the resolution
+    variant: bool = False  # a second model of its architecture and size, compared by its name and in no group's mean
 
     @property
     def family(self) -> str:
@@ -86,9 +87,9 @@ def _backbones() -> dict[str, Backbone]:
         rows[f"swin_{size}"] = dict(architecture="swin", image_size=side, patch=2, window=window, halvings=2)
         for kind in ("mobilevit", "resnet", "efficientnet", "mobilenetv3", "efficientvit"):
             rows[f"{kind}_{size}"] = dict(architecture=kind, image_size=side, open_below=48)
-    # controls
-    rows["vit_micro_wide"] = dict(architecture="vit", image_size=28, patch=4)
-    rows["mlp_micro"] = dict(architecture="mlp", image_size=28)
+        # controls
+        rows[f"vit_{size}_wide"] = dict(architecture="vit", image_size=side, patch=4, variant=True)
+        rows[f"mlp_{size}"] = dict(architecture="mlp", image_size=side)
     rows["pixels"] = dict(architecture="pixels", image_size=28)
     # published sizes of the lab's own models
     vit: dict[str, Any] = dict(architecture="vit")

@@ -29,6 +29,7 @@ class Dataset:
     is_packaged: bool = False  # the package holds the images
     mean: tuple[float, ...] = ()  # of the training pool, per channel, in [0, 1] (if empty, computed on decoding)
     std: tuple[float, ...] = ()
+    order_key: str = ""  # keys the order of images in place of the fingerprint, where copies differ in their pixels
     made_from: tuple[str, ...] = ()  # datasets whose images it holds, perhaps resized
     note: str = ""
 
@@ -92,7 +93,8 @@ DATASETS = {
             reader=f"{_PUBLISHED}:read_cifar_sample", places=("cifar10_12k", "cifar-10-batches-py"),
             fetch="cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html", download="CIFAR10",
             class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-            made_from=("cifar10",), note="the first 1,000 + 200 images of each class of CIFAR-10",
+            order_key="622969feffefef22", made_from=("cifar10",),
+            note="the first 1,000 + 200 images of each class of CIFAR-10",
         ),
         Dataset(
             name="cifar100", classes=100, class_counts=(500,) * 100, test_images=10_000, image_size=32, channels=3,

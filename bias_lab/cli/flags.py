@@ -5,12 +5,23 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from bias_lab import __version__, catalogue
+from bias_lab.definition import levels
 from bias_lab.errors import UserError, unknown
 
-Commands = Mapping[str, tuple[Callable[[argparse.Namespace], int], Callable[["Parser"], None]]]
+
+class Command(NamedTuple):
+    """A command: its name, the function that runs it, the one that adds its flags, and what it does in a few words."""
+
+    name: str
+    run: Callable[[argparse.Namespace], int]
+    add: Callable[["Parser"], None]
+    about: str
+
+
+Commands = Mapping[str, Command]
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 def parse(words: Sequence[str], table: Commands) -> argparse.Namespace:
     """Return the arguments of a command line. Raise UserError with the nearest match for unknown commands and flags.
 
-    table: name of a command → the function that runs it, the function that adds its flags.
+    table: name → command.
     """
     parser, commands = build(table)
     named = next((word for word in words if not word.startswith("-")), "")
@@ -49,25 +60,33 @@ def build(table: Commands) -> tuple[Parser, dict[str, list[str]]]:
     parser.add_argument("--version", action="version", version=f"bias-lab {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     flags: dict[str, list[str]] = {}
-    for name, (run, add) in table.items():
-        about = (run.__doc__ or "").strip()
-        sub = commands.add_parser(name, help=about.splitlines()[0].rstrip("."), description=about, allow_abbrev=False)
-        add(sub)
-        sub.set_defaults(run=run)
+    for name, command in table.items():
+        about = f"{command.about[0].upper()}{command.about[1:]}."
+        sub = commands.add_parser(name, help=command.about, description=about, allow_abbrev=False)
+        command.add(sub)
+        sub.set_defaults(run=command.run)
         flags[name] = [option for action in sub._actions for option in action.option_strings]
     return parser, flags
 
 
+WHOLE = r"[+-]?[0-9][0-9_]{0,14}"  # the table holds 15 digits without loss
 _ABOUT = (
     "How much accuracy does an image model lose for lack of inductive bias when labels are few, and what buys it back?"
 )
 
 
+def whole(text: str) -> int:
+    """Return a whole number that is written with the digits 0 to 9."""
+    if not re.fullmatch(WHOLE, text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at most 15 digits 0 to 9")
+    return int(text)
+
+
 def numbers(text: str) -> tuple[int, ...]:
     """Return the whole numbers of `100,300,1000`, each once."""
     try:
-        values = tuple(dict.fromkeys(int(part.replace("_", "")) for part in text.split(",")))
-    except ValueError as error:
+        values = tuple(dict.fromkeys(whole(part.strip()) for part in text.split(",")))
+    except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(
             f"'{text}' is not a list of whole numbers with commas, such as 100,300"
         ) from error
@@ -86,20 +105,25 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def device(text: str) -> str:
     """Return `auto`, `cpu`, `cuda` or `cuda:1`. A worker checks later whether the device exists."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", text):
         raise argparse.ArgumentTypeError(f"'{text}' is none of auto, cpu, cuda and cuda:NUMBER")
     return text
 
 
 def positive(text: str) -> int:
     """Return a whole number above 0."""
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from error
+    value = whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     return value
+
+
+def channels(text: str) -> str:
+    """Return a value for each channel, such as 0.485,0.456,0.406, as a run holds them."""
+    try:
+        return ",".join(f"{value:g}" for value in levels(text))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def sweep(sub: Parser) -> None:
@@ -121,6 +145,7 @@ def sweep(sub: Parser) -> None:
     again(sub)
     add("--dry-run", action="store_true", help="print the plan and stop")
     data(sub)
+    start(sub)
     recipe(sub)
     machine(sub)
 
@@ -141,6 +166,17 @@ def data(sub: Parser) -> None:
     data_root(sub)
     skip_bad_images(sub)
     add("--allow-overlap", action="store_true", help="allow weights or a source that have seen the test images")
+
+
+def start(sub: Parser) -> None:
+    add = sub.add_argument
+    add(
+        "--allow-partial-weights",
+        action="store_true",
+        help="go on if weights fill only a part of the backbone, and say which",
+    )
+    add("--mean", type=channels, metavar="R,G,B", help="mean of the images that the weights were trained with, 0 to 1")
+    add("--std", type=channels, metavar="R,G,B", help="standard deviation that belongs to --mean")
 
 
 def data_root(sub: Parser) -> None:
@@ -179,11 +215,18 @@ def train(sub: Parser) -> None:
     add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
     add("--backbone", metavar="NAME", help="a name of the lab, a timm name or package.module:factory")
     add("--task", help=", ".join(catalogue.TASKS))
-    add("--size", type=int, metavar="N", help="number of labelled training images")
-    add("--draw", type=int, help="draw of the labelled images")
-    add("--seed", type=int, help="seed of initialisation, batch order and augmentation")
+    add("--size", type=whole, metavar="N", help="number of labelled training images")
+    add("--draw", type=whole, help="draw of the labelled images")
+    add("--seed", type=whole, help="seed of initialisation, batch order and augmentation")
     add("--regime", help=f"where the weights come from: {', '.join(catalogue.REGIMES)}")
     add("--protocol", help=", ".join(catalogue.PROTOCOLS))
+    add(
+        "--prior",
+        dest="priors",
+        action="append",
+        metavar="NAME",
+        help=f"give the backbone a prior: {', '.join(catalogue.PRIORS)} (repeatable)",
+    )
     add("--source", help="images of a pretraining: pool, subset, the name of a dataset, or a folder")
     add("--pretraining", metavar="RUN", help="finished pretraining in the --out folder to start from")
     add("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")
@@ -201,6 +244,7 @@ def train(sub: Parser) -> None:
     )
     again(sub)
     data(sub)
+    start(sub)
     recipe(sub)
     machine(sub)
 
@@ -242,7 +286,7 @@ def subset(sub: Parser) -> None:
     add = sub.add_argument
     add("dataset", metavar="DATASET", help="name of a dataset, or a folder of class folders")
     add("--sizes", type=sizes, metavar="N,N", help="sizes that the manifest must serve (default: the whole pool)")
-    add("--draw", type=int, default=0, help="draw of the labelled images (default: 0)")
+    add("--draw", type=whole, default=0, help="draw of the labelled images (default: 0)")
     add(
         "--blocks",
         type=positive,

@@ -73,7 +73,10 @@ def wandb_sync(arguments: argparse.Namespace) -> int:
 
     folder, project, entity = arguments.folder, arguments.project, arguments.entity
     check_folder(folder)
-    online = mapping.is_logged_in() and not arguments.offline
+    mode = mapping.mode()
+    if mode == "disabled":
+        raise UserError("W&B is disabled by WANDB_DISABLED or WANDB_MODE", remedy="unset that variable")
+    online = mode == "online" and mapping.is_logged_in() and not arguments.offline
     which = dict(project=project, entity=entity, online=online, artifacts=arguments.artifacts)
     written = export.sync(folder, wandb_summary.study_of, **which)
     offline = f"written; to upload them: wandb sync {folder}/wandb/offline-run-*"
@@ -91,6 +94,11 @@ def wandb_dashboard(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(json.dumps(spec, indent=1, ensure_ascii=False))
         return 0
+    mode = mapping.mode()
+    if mode == "disabled" or (mode == "offline" and mapping.is_logged_in()):
+        raise UserError(
+            f"W&B is {mode} by WANDB_DISABLED or WANDB_MODE", remedy="unset that variable, or add --dry-run"
+        )
     if not mapping.is_logged_in():
         raise UserError("you are not logged in to W&B", remedy="run wandb login, or add --dry-run")
     entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)

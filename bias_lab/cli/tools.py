@@ -79,6 +79,8 @@ def subset(arguments: argparse.Namespace) -> int:
     from bias_lab.data.readers import manifests
     from bias_lab.planning import request as requests
 
+    if arguments.draw < 0:
+        raise UserError(f"draw {arguments.draw} is negative", "it must be 0 or more")
     path = Path(arguments.dataset)
     place, name = None, arguments.dataset
     if path.exists():

@@ -52,7 +52,10 @@ class Order:
 
 
 class Normalise:
-    """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in channels_last memory: (x / 255 - mean) / std."""
+    """Turn uint8 (B, H, W, C) into float32 (B, C, H, W) in channels_last memory: (x / 255 - mean) / std.
+
+    Grey images become three equal channels if mean and std have three values, as weights of colour images need them.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], width: int, device: torch.device) -> None:
         scale = 1 / (255 * np.maximum(np.asarray(std, np.float64), 1e-6))  # the std of a constant channel is 0
@@ -60,10 +63,11 @@ class Normalise:
         # as long as a row, because an inner dimension of three channels would not vectorise
         self.scale = torch.tensor(np.tile(scale, width), dtype=torch.float32, device=device)
         self.shift = torch.tensor(np.tile(shift, width), dtype=torch.float32, device=device)
+        self.channels = len(scale)
 
     def __call__(self, x: Tensor) -> Tensor:
-        B, H, W, C = x.shape
-        rows = x.reshape(B, H, W * C).float()
+        B, H, W, C = *x.shape[:3], self.channels
+        rows = (x if x.shape[3] == C else x.expand(B, H, W, C)).reshape(B, H, W * C).float()
         torch.addcmul(
             self.shift, rows, self.scale, out=rows
         )  # in place, because new memory pages cost more than the arithmetic

@@ -18,9 +18,11 @@ import pandas as pd
 from bias_lab import ledger
 from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
-from bias_lab.data.readers import named
+from bias_lab.data.own import labels
+from bias_lab.data.own.items import Item, Listing, few
+from bias_lab.data.readers import image_file, named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
-from bias_lab.data.readers.listing import HUB, Item, Listing, listing
+from bias_lab.data.readers.listing import HUB, listing
 from bias_lab.errors import UserError, plural
 
 NAMED = 20  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
@@ -57,7 +59,7 @@ def index(
     skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
     Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
-    listed = listing(path)
+    listed = listing(path, folder)
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)
@@ -75,29 +77,34 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    where = _write_table(table, folder / "data" / f"{mark}.parquet")
-    pool = table[table.split == "train"]
+    notes = [*warnings, *_dark(table), *how, *dropped, *_untested(table)]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
-        "index": str(where.absolute()),
+        "index": str(_write_table(table, folder / "data" / f"{mark}.parquet").absolute()),
         "fingerprint": mark,
         "classes": list(classes),
         "channels": channels,
         "image_size": image_size,
+        "notes": notes,  # each run's record keeps them
     }
     return Index(
         identity=f"{listed.kind}:{mark}",
         fingerprint=mark,
         classes=classes,
-        class_counts=tuple(np.bincount(pool.label, minlength=len(classes)).tolist()),
+        class_counts=tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist()),
         test_images=int((table.split == "test").sum()),
         own_holdout=bool((table.split == "holdout").any()),
         image_size=image_size,
         channels=channels,
         place=place,
-        warnings=[*warnings, *how, *dropped],
+        warnings=notes,
     )
+
+
+def _dark(table: pd.DataFrame) -> list[str]:
+    """Return a line on the images that use a part of their bit depth."""
+    return image_file.on_depth(list(table.name), list(table.remark))
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> Path:
@@ -127,7 +134,9 @@ def _inspect(listed: Listing, cache: Path) -> pd.DataFrame:
             column = rows[name].to_numpy(object, copy=True)
             column[new] = np.array(values, object)
             rows[name] = column
-        rows = rows.astype({"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str})
+        rows = rows.astype(
+            {"hash": str, "file": str, "grey": bool, "width": int, "height": int, "problem": str, "remark": str}
+        )
         with ledger.replacing(cache) as temporary:
             rows[[*keys, *Inspection._fields]].to_parquet(temporary, index=False)
     return rows
@@ -170,11 +179,17 @@ def _check_classes(path: Path, listed: Listing, table: pd.DataFrame) -> None:
         raise UserError(f"{path}: class '{empty[0]}' has no image that can be read")
     if len(present) < 2:
         one = f"one class, '{next(iter(present))}'" if present else "no images"
-        raise UserError(f"{path} holds {one}", "two or more are needed", "each class needs one folder with its images")
+        remedy = listed.hint or "each class needs one folder with its images"
+        raise UserError(f"{path} holds {one}", "two or more are needed", remedy)
     trained = set(table.loc[table.split.isin(["train", ""]), "class"])
     if unknown := sorted(present - trained):
         where = sorted(set(table.loc[table["class"] == unknown[0], "split"]))
-        raise UserError(f"{path}: class '{unknown[0]}' is in {', '.join(where)} but not in train")
+        hint = labels.nearest(unknown[0], trained)
+        raise UserError(
+            f"{path}: class '{unknown[0]}' is in {', '.join(where)} but not in train",
+            hint and f"train {hint.removeprefix('it ')}",
+            "give every split the same classes",
+        )
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -194,7 +209,7 @@ def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, l
         return renamed, ["val is used as the test split"], None
     pairs = list(zip(table["class"].to_numpy(object), table.hash.to_numpy(object), strict=True))
     drawn = None if kept.is_file() else draw_split(pairs)
-    test = drawn or {(name, mark) for name, mark in ledger.read_json(kept)["test"]} & set(pairs)
+    test = drawn or {(labels.clean(name), mark) for name, mark in ledger.read_json(kept)["test"]} & set(pairs)
     way = "give a new --out, or remove that file"
     if not test:
         raise UserError(f"none of the images in {path} is in the split of {kept}", remedy=way)
@@ -240,8 +255,14 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     kept = table[~twice]
     lines = []
     if twice.any():
-        names = ", ".join(table.loc[twice, "name"].head(3))
-        lines.append(f"left out, since a later split has the same: {plural(int(twice.sum()), 'image')} ({names}, …)")
+        count = plural(int(twice.sum()), "image")
+        lines.append(f"left out as duplicates of test or validation images: {count} ({few(list(table.name[twice]))})")
+    again = kept.duplicated(["split", "class", "hash"])
+    if again.any():
+        count = plural(int(again.sum()), "image")
+        lines.append(
+            f"kept, though duplicates of images of their split and class: {count} ({few(list(kept.name[again]))})"
+        )
     both = table.groupby("hash")["class"].nunique()
     if (both > 1).any():
         lines.append(f"in more than one class: {plural(int((both > 1).sum()), 'image')}")
@@ -249,6 +270,15 @@ def _drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         what = f"class '{min(lost)}': every training image is in the test or validation split too"
         raise UserError(what, remedy="add other training images, or give another split")
     return kept, lines
+
+
+def _untested(table: pd.DataFrame) -> list[str]:
+    """Return a line on the classes without a test image."""
+    untested = sorted(set(table["class"]) - set(table.loc[table.split == "test", "class"]))
+    if not untested:
+        return []
+    classes = "class" if len(untested) == 1 else "classes"
+    return [f"no test image shows the {classes} {few([repr(name) for name in untested], 5)}"]
 
 
 def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ so it is the same on every platform and version. Every prefix is a subset, hence
 
 import hashlib
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,17 +50,26 @@ def by_class(fingerprint: str, labels: NDArray[np.int64], draw: int, blocks: int
     return [group[draw::blocks] for group in groups] if blocks else groups
 
 
-def block_counts(counts: list[int], blocks: int, draw: int) -> list[int]:
+def name_of(number: int, classes: Sequence[str]) -> str:
+    """Return a class as messages name it. classes: the names in order, empty if they are not known.
+
+    >>> name_of(1, ("ant", "bee")), name_of(1, ())
+    ("class 'bee'", 'class 1')
+    """
+    return f"class '{classes[number]}'" if number < len(classes) else f"class {number}"
+
+
+def block_counts(counts: list[int], blocks: int, draw: int, classes: Sequence[str] = ()) -> list[int]:
     """Return the images of each class in one of the blocks of a pool. Without blocks it is the pool's.
 
-    Raises UserError if a class of the pool has fewer images than there are blocks.
+    classes: their names, for messages. Raises UserError if a class of the pool has fewer images than there are blocks.
     """
     if not blocks:
         return counts
     for c, count in enumerate(counts):
         if 0 < count < blocks:
             raise UserError(
-                f"{blocks} blocks leave a block without class {c}, of which the pool has {count} images",
+                f"{blocks} blocks leave a block without {name_of(c, classes)}, of which the pool has {count} images",
                 f"at most {min(count for count in counts if count)} blocks",
             )
     return [len(range(draw, count, blocks)) for count in counts]
@@ -195,36 +205,57 @@ def smallest_size(counts: list[int]) -> int:
     return int(first.max()) + 1
 
 
-def check_balanced(counts: list[int], size: int) -> None:
-    """Raise UserError for a size at which the classes cannot have equal counts. Empty classes are ignored."""
+def left_out(counts: list[int], size: int) -> int:
+    """Return the first class of the pool that the proportional subset of that size has no image of, or -1."""
+    taken = np.bincount(interleave(counts, size), minlength=len(counts))
+    missing = np.flatnonzero((taken == 0) & (np.array(counts) > 0))
+    return int(missing[0]) if missing.size else -1
+
+
+def check_balanced(counts: list[int], size: int, classes: Sequence[str] = ()) -> None:
+    """Raise UserError for a size at which the classes cannot have equal counts. Empty classes are ignored.
+
+    classes: their names, for messages.
+    """
     smallest = min(count for count in counts if count)
     largest = smallest * sum(count > 0 for count in counts)
     if size > largest:
-        name = counts.index(smallest)
-        what = f"size {size} can't be balanced: class {name} has {smallest} images"
+        name = name_of(counts.index(smallest), classes)
+        what = f"size {size} can't be balanced: {name} has {smallest} images"
         raise UserError(what, f"the largest balanced size is {largest}")
 
 
-def select(run: Run, labels: NDArray[np.int64], fingerprint: str, *, ranking: Indices | None = None) -> Selection:
+def select(
+    run: Run,
+    labels: NDArray[np.int64],
+    fingerprint: str,
+    *,
+    ranking: Indices | None = None,
+    classes: Sequence[str] = (),
+) -> Selection:
     """Return the images that a run trains on, and the hold-out on which it may be evaluated before its last step.
 
-    labels: (M,) of the pool. ranking: a manifest's order, instead of a draw's. A run of size 0 (a pretraining on the
-    pool) takes all images. The hold-out is the last min(1,000, 20 %) of `whole_order`, or None if the subset reaches
-    into it. Raises UserError if the size exceeds the pool or leaves a class without an image.
+    labels: (M,) of the pool. ranking: a manifest's order, instead of a draw's. classes: their names, for messages. A
+    run of size 0 (a pretraining on the pool) takes all images. The hold-out is the last min(1,000, 20 %) of
+    `whole_order`, or None if the subset reaches into it. Raises UserError if the size exceeds the pool or leaves a
+    class without an image.
     """
     labels = np.asarray(labels, np.int64)
-    counts = block_counts(np.bincount(labels).tolist(), run.blocks, run.draw)
+    counts = block_counts(np.bincount(labels).tolist(), run.blocks, run.draw, classes)
     ranked = order(fingerprint, labels, run.draw, blocks=run.blocks) if ranking is None else ranking
     size = run.size or len(ranked)
     if size > len(ranked):
         part = "manifest" if run.manifest else "block" if run.blocks else "pool"
         raise UserError(f"size {size} exceeds the {len(ranked)} images of the {part}")
+    if run.balanced and run.imbalance == 1 and not run.manifest:
+        check_balanced(counts, size, classes)
     chosen = _chosen(run, labels, counts, fingerprint, ranked, size)
     missing = np.flatnonzero((np.bincount(labels[chosen], minlength=len(counts)) == 0) & (np.array(counts) > 0))
     if run.size and missing.size:
         known = ranking is None and run.imbalance == 1
         remedy = f"the smallest size that works is {smallest_size(counts)}" if known else "choose a larger size"
-        raise UserError(f"size {size} leaves class {missing[0]} without an image", remedy=remedy)
+        name = name_of(int(missing[0]), classes)
+        raise UserError(f"size {size} leaves {name} without an image", remedy=remedy)
     whole = whole_order(run, labels, fingerprint) if run.blocks else ranked
     holdout = _holdout(labels, fingerprint, whole, is_draw=ranking is None)
     if not len(holdout) or np.intersect1d(chosen, holdout).size:
@@ -253,7 +284,6 @@ def _chosen(
     if run.balanced and run.imbalance != 1:
         raise UserError("balanced and imbalance exclude each other", remedy="remove one of them")
     if run.balanced:
-        check_balanced(counts, size)
         return order(fingerprint, labels, run.draw, balanced=True, blocks=run.blocks)[:size]
     shares = long_tail(counts, run.imbalance, size)
     return _take(by_class(fingerprint, labels, run.draw, run.blocks), interleave(shares, size))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bias_lab import ledger, schema
 from bias_lab.definition import Run, Settings, run_id
-from bias_lab.errors import plural
+from bias_lab.errors import NOTE, plural
 from bias_lab.execution.engine import Engine, open_engine
 from bias_lab.execution.progress import Clock, Display, print_line
 from bias_lab.execution.publisher import Publisher
@@ -98,7 +98,7 @@ def run_sweep(
         counts = f"{len(to_do)} of {plural(len(plan.all()), 'run')} to do, {min(engine.most, len(to_do))} at a time"
         print_line(console, f"{plan.name}, {plan.profile}: {counts}; starting workers and checking the runs")
         for line in engine.preflight(_distinct(to_do)):
-            print_line(console, f"warning: {line}")
+            print_line(console, line if line.startswith(NOTE) else f"warning: {line}")
         planning.write(plan, folder, settings.command, keep=options.keep)
         publisher.request()
         if plan.searched:

@@ -14,7 +14,7 @@ from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
 from bias_lab.training.job import trains
 from bias_lab.training.prepare import build_backbone
-from bias_lab.training.weights import read_safetensors
+from bias_lab.training.weights.files import read_safetensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bias_lab import catalogue, tuning
 from bias_lab.data import subsets
-from bias_lab.definition import Run, pretrains, run_id
+from bias_lab.definition import Run, levels, pretrains, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning.learning_rates import Rates
 from bias_lab.schema import label
@@ -39,6 +39,7 @@ class DatasetSummary:
     counts: tuple[int, ...]
     side: int
     own_holdout: bool = False  # a val/ beside test/
+    names: tuple[str, ...] = ()  # of the classes, for messages
 
     @property
     def pool(self) -> int:
@@ -60,7 +61,7 @@ class DatasetSummary:
         """
         if not blocks:
             return self
-        counts = tuple(subsets.block_counts(list(self.counts), blocks, blocks - 1))
+        counts = tuple(subsets.block_counts(list(self.counts), blocks, blocks - 1, self.names))
         return replace(self, name=f"one of {blocks} blocks of {self.name}", counts=counts)
 
 
@@ -73,7 +74,9 @@ def summaries(runs: Iterable[Run], own: Mapping[str, DatasetSummary]) -> dict[st
     for name in dict.fromkeys(run.dataset for run in runs):
         if name not in by_name:
             row = catalogue.dataset(name)
-            by_name[name] = DatasetSummary(name=name, counts=row.class_counts, side=row.image_size)
+            by_name[name] = DatasetSummary(
+                name=name, counts=row.class_counts, side=row.image_size, names=row.class_names
+            )
     return by_name
 
 
@@ -101,7 +104,8 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
         elif size < summary.classes:
             why = f"size {size} is below the {summary.classes} classes of {summary.name}"
         else:
-            why = f"size {size} leaves a class of {summary.name} without an image"
+            empty = subsets.left_out(list(summary.counts), size)
+            why = f"size {size} leaves {subsets.name_of(empty, summary.names)} of {summary.name} without an image"
         if typed:
             raise UserError(why, f"{low} to {high} work" if low < high else f"{high} works")
         out[pool][size] = why
@@ -109,6 +113,8 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
     if runs and not any(run.size for run in kept) and any(run.size for run in runs):
         pool = next(pool for pool, sizes in out.items() if sizes)
         low, high = bounds[pool]
+        if len(out[pool]) == 1:
+            raise UserError(next(iter(out[pool].values())), f"sizes from {low} to {high} work")
         raise UserError(
             f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
             f"{', '.join(map(str, sorted(out[pool])))}",
@@ -216,9 +222,23 @@ def check_start(run: Run) -> None:
             what = "a pretraining" if first else f"the regime '{run.regime}'"
             remedy = "leave it out, or name the regime that it belongs to"
             raise UserError(f"{label(run)}: {what} does not use {name} '{value}'", remedy=remedy)
+    check_normalisation(run)
     if run.source == catalogue.SUBSET and not run.size:
         what, way = f"{label(run)}: a subset needs a size", "for all images, use the source pool"
         raise UserError(what, "the number of its images", way)
+
+
+def check_normalisation(run: Run) -> None:
+    """Raise UserError for a mean without a standard deviation, and for what belongs to weights on a run without any."""
+    mean, std = run.pixel_mean, run.pixel_std
+    if bool(mean) != bool(std):
+        what = f"a normalisation has a mean and a standard deviation, and {label(run)} has one of them"
+        raise UserError(what, remedy="give both --mean and --std")
+    if mean and len(levels(mean)) != len(levels(std)):
+        raise UserError(f"the mean {mean} and the standard deviation {std} differ in their numbers of channels")
+    if not run.weights and (run.allow_partial_weights or mean):
+        given = "a normalisation of weights" if mean else "allow_partial_weights"
+        raise UserError(f"{label(run)} has {given} and no weights", remedy="leave it out, or add --weights")
 
 
 def check_pretraining(run: Run, before: Run) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bias_lab import ledger
 from bias_lab.definition import Experiment
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, check_regular, unknown
 
 
 def find(name_or_path: str | Path) -> Path:
@@ -24,6 +24,7 @@ def find(name_or_path: str | Path) -> Path:
     Underscores and hyphens are the same in a name. Raises UserError for a file or a name that does not exist.
     """
     path = Path(name_or_path)
+    check_regular(path)
     if path.is_file():
         return path
     ours = _shipped()
@@ -106,9 +107,10 @@ def _at_its_line(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except SyntaxError as error:  # perhaps in a module that the file imports
-        what = f"{error.filename or path}, line {error.lineno}: {error.msg}"
+        line = f", line {error.lineno}" if error.lineno else ""
+        what = f"{error.filename or path}{line}: {error.msg}"
         raise UserError(what, remedy="correct the file") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         raise UserError(f"{where}: {type(error).__name__}: {error}", remedy="correct the file") from error

@@ -30,11 +30,10 @@ class Rates:
     _by_arm: dict[tuple[Any, ...], list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, table: Mapping[str, Any], path: Path) -> None:
-        """Add the rows of one file. Raises UserError for a row that lacks a field."""
+        """Add the rows of one file. Raises UserError for a row that lacks a field or has a value of another type."""
+        if wrong := tuning.malformed(table):
+            raise UserError(f"{path}: {wrong}", remedy="make the file again with experiments/tuning.py")
         for row in table.get("rows", ()):
-            if missing := tuning.missing(row):
-                what = f"{path}: a row lacks {', '.join(missing)}"
-                raise UserError(what, remedy="make the file again with experiments/tuning.py")
             self.rows.append(row)
             self._by_arm[values(row, _EXACT)].append(row)
 

@@ -26,6 +26,9 @@ FLAGS = {
     "recipe": "--recipe",
     "manifest": "--manifest",
     "weights": "--weights of `bias-lab train`",
+    "allow_partial_weights": "--allow-partial-weights",
+    "pixel_mean": "--mean",
+    "pixel_std": "--std",
     "source": "--source of `bias-lab train`, or write it into the experiment file",
 }
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
@@ -101,6 +104,18 @@ def with_values(run: Run, values: Mapping[str, Any]) -> Run:
     named = sorted(name for name in values if name not in COLUMNED and getattr(run, name) != values[name])
     suffix = "".join(f"+{name}={values[name]}" for name in named)
     return replace(run, **{**values, "recipe": run.recipe + suffix})
+
+
+def started(runs: Iterable[Run], fields: Mapping[str, Any]) -> list[Run]:
+    """Return the runs with fields about weights, such as their normalisation, on every run that starts from weights.
+
+    Raises UserError if no run does.
+    """
+    runs = list(runs)
+    if fields and not any(run.weights for run in runs):
+        given = " and ".join(FLAGS[name] for name in fields)
+        raise UserError(f"{given}: no run starts from weights", remedy="leave it out, or name weights with --weights")
+    return rewrite(runs, lambda run: replace(run, **fields) if run.weights else run)
 
 
 def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:

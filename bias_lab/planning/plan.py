@@ -8,7 +8,7 @@ from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
 from bias_lab.definition import LADDER, Experiment, Ladder, Run, pretrains, run_id, to_json
-from bias_lab.errors import UserError, unknown
+from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import checks, experiment_files, ladder, learning_rates, overrides, own, settle
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.learning_rates import Rates
@@ -42,6 +42,7 @@ class Request:
     manifest_length: int = 0
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)  # fields about weights, for the runs that start from some
     typed: tuple[str, ...] = ()  # fields of a single run that the user set, which other data must keep
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
     tune: bool | None = None  # tune all (True), nothing (False), or joined backbones (None)
@@ -87,6 +88,8 @@ def make(path: Path, profile: str, folder: Path, request: Request) -> Plan:
 def rates(folder: Path, beside: Path | None = None) -> Rates:
     """Return the tuned learning rates of a sweep's folder, then those in `beside` or, without any, the package's."""
     own_table = beside / ledger.TUNED if beside else None
+    if own_table:
+        check_regular(own_table)
     shipped = own_table if own_table and own_table.is_file() else experiment_files.tuned()
     return learning_rates.read(folder / ledger.TUNED, shipped)
 
@@ -122,7 +125,12 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         trials=tuple(trials),
         families=dict.fromkeys(joined, request.family or "other"),  # also of a joined backbone that the lab has
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
-        notes=(*(data.notes if data else ()), *notes, *filled.notes),
+        notes=(
+            *(data.notes if data else ()),
+            *_source_notes({**places, **request.places}),
+            *notes,
+            *filled.notes,
+        ),
         warnings=(*warned, *checks.at_grid_edge(filled.used)),
         tuned=tuple(filled.used),
         evidence=filled.evidence,
@@ -145,6 +153,8 @@ def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str])
         changed = overrides.with_recipe(changed, request.recipe)
     if request.fields:
         changed = overrides.with_fields(changed, request.fields)
+    if request.start:
+        changed = overrides.started(changed, request.start)
     changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
         changed = overrides.to_manifest(changed, request.manifest)
@@ -172,6 +182,11 @@ def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[l
         return replace(run, weights=held, source=source)
 
     return overrides.rewrite(runs, change), places
+
+
+def _source_notes(places: Mapping[str, Any]) -> list[str]:
+    """Return what was said when folders to pretrain on were listed."""
+    return [f"{place['path']}: {line}" for place in places.values() for line in place.get("notes", ())]
 
 
 def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:

@@ -12,16 +12,20 @@ from bias_lab.planning import experiment_files
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 from bias_lab.planning.typed_values import parse_field
+from bias_lab.tracking import mapping
 
 SIDE = 64  # pixels of the user's own images, unless --image-size is typed
 
 
 def settings(typed: Namespace, experiment: str) -> Settings:
-    """Return the settings of a command line. experiment: the group of its runs in W&B and in the table."""
+    """Return the settings of a command line. experiment: the group of its runs in W&B and in the table.
+
+    Raises UserError for a value of W&B's environment variables that is not understood.
+    """
     return Settings(
         device=typed.device,
         workers=typed.workers,
-        wandb=not typed.no_wandb,
+        wandb=not typed.no_wandb and mapping.mode() != "disabled",
         data_root=typed.data_root,
         experiment=experiment,
         command=typed.typed,
@@ -48,6 +52,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
         data=_data(typed, folder),
+        start=_start(typed),
     )
     if typed.manifest is None:
         return asked
@@ -63,6 +68,7 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
         typed=tuple(parse_field(text)[0] for text in typed.set),
+        start=_start(typed),
     )
     if typed.manifest is None:
         return asked
@@ -80,11 +86,23 @@ def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool
     index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
     return Data(
         dataset=index.identity,
-        summary=DatasetSummary(name=str(path), counts=index.class_counts, side=side, own_holdout=index.own_holdout),
+        summary=DatasetSummary(
+            name=str(path),
+            counts=index.class_counts,
+            side=side,
+            own_holdout=index.own_holdout,
+            names=index.classes,
+        ),
         place=index.place,
         image_size=side,
         notes=tuple(index.warnings),
     )
+
+
+def _start(typed: Namespace) -> dict[str, Any]:
+    """Return the typed fields about weights."""
+    named = {"allow_partial_weights": typed.allow_partial_weights, "pixel_mean": typed.mean, "pixel_std": typed.std}
+    return {name: value for name, value in named.items() if value}
 
 
 def _data(typed: Namespace, folder: Path) -> Data | None:

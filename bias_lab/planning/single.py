@@ -11,7 +11,7 @@ from bias_lab.errors import UserError, unknown
 from bias_lab.planning import find_run, overrides, own
 
 # flags of `bias-lab train` that are fields of a run
-IDENTITY = "dataset backbone task size image_size draw seed regime protocol source".split()
+IDENTITY = "dataset backbone task size image_size draw seed regime protocol priors source".split()
 DATASET = "fashion_mnist_12k"  # if none is typed
 FIRST = {"regime": "mae", "source": catalogue.POOL}  # of a pretraining, if they are not typed
 
@@ -57,6 +57,8 @@ def definition(
 def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
     """Return the run that the flags name, with every other field at its default or as in `like`."""
     identity = {name: typed[name] for name in IDENTITY if name in typed}
+    if "priors" in identity:
+        identity["priors"] = catalogue.join_priors(identity["priors"])
     for name, names in (("task", catalogue.TASKS), ("regime", catalogue.REGIMES)):
         if name in identity and identity[name] not in names:
             raise unknown(name, identity[name], names)
@@ -78,7 +80,8 @@ def _to_settle(run: Run, recipe_name: str, typed: Mapping[str, Any], fields: Map
         what = "a pretraining" if pretrains(run) else f"the protocol '{run.protocol}'"
         raise UserError(f"--settle finds a training budget, and {what} has none to find", remedy="leave --settle out")
     given = [name for name in ("samples_seen", "learning_rate", "budget") if name in fields]
-    if given or typed.get("tune") is False:
+    is_tuned = typed.get("tune")
+    if given or is_tuned is False:
         other = f"--set {given[0]}=…" if given else "--no-tune"
         raise UserError(f"--settle and {other} exclude each other", remedy="leave one of them out")
     named = {} if recipe_name or fields else recipe(TUNED)
@@ -90,7 +93,7 @@ def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
     own_fields = catalogue.REGIMES[run.regime].fields if pretrains(run) else {}
     for name in fields:
         if name in overrides.FLAGS:
-            raise UserError(f"--set {name}=… changes what the run is", remedy=f"use --{name.replace('_', '-')}")
+            raise UserError(f"--set {name}=… changes what the run is", remedy=f"use {_flag(name)}")
         regimes = [row.name for row in catalogue.REGIMES.values() if name in row.fields]
         if regimes and name not in own_fields:
             what = f"--set {name}=… belongs to a pretraining by {' or '.join(regimes)}"
@@ -100,8 +103,16 @@ def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
     return overrides.with_values(run, fields) if fields else run
 
 
+def _flag(name: str) -> str:
+    """Return the flag of `bias-lab train` that sets a field."""
+    return overrides.FLAGS[name] if name.startswith("pixel_") else f"--{name.replace('_', '-')}"
+
+
 def _from_pretraining(run: Run, typed: Mapping[str, Any], folder: Path) -> Run:
-    """Return the run that starts from the typed pretraining. Raises UserError if that can't be used."""
+    """Return the run that starts from the typed pretraining, and has its priors unless others are typed.
+
+    Raises UserError if the pretraining can't be used.
+    """
     where, name = find_run.find(typed["pretraining"], folder)
     before = ledger.read_run(where, name)
     if not pretrains(before):
@@ -110,7 +121,8 @@ def _from_pretraining(run: Run, typed: Mapping[str, Any], folder: Path) -> Run:
         raise UserError(f"the pretraining {name} is not finished", remedy="run it again first")
     if before.backbone != run.backbone:
         raise UserError(f"the pretraining {name} is of {before.backbone}, not of {run.backbone}")
-    return replace(run, pretraining=name, regime=typed.get("regime", before.regime), source=before.source)
+    regime = typed.get("regime", before.regime)
+    return replace(run, pretraining=name, regime=regime, source=before.source, priors=run.priors or before.priors)
 
 
 def like(name: str, folder: Path | None) -> tuple[Run, tuple[Run, ...], dict[str, Any]]:

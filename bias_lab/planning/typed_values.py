@@ -7,6 +7,7 @@ from typing import Any
 from bias_lab.definition import FIELDS, Run
 from bias_lab.errors import UserError, unknown
 
+LARGEST = 2**53  # the table and its readers hold whole numbers up to here without loss
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -27,13 +28,18 @@ def parse_field(text: str) -> tuple[str, Any]:
             return name, None
         if "bool" in kind:
             return name, TRUTH[value.lower()]
+        if ("int" in kind or "float" in kind) and not value.isascii():
+            raise ValueError(value)  # Python reads digits of other scripts too
         if "int" in kind:
-            return name, int(value)
-        if "float" in kind:
-            number = float(value)
-            if not math.isfinite(number):
-                raise ValueError(value)
+            number = int(value)
+            if abs(number) > LARGEST:
+                raise UserError(f"{name}={value} is too large", f"{LARGEST} is the largest whole number")
             return name, number
+        if "float" in kind:
+            real = float(value)
+            if not math.isfinite(real):
+                raise ValueError(value)
+            return name, real
     except (KeyError, ValueError) as error:
         wanted = "true or false" if "bool" in kind else "a whole number" if "int" in kind else "a number"
         raise UserError(f"{name}={value!r} is not {wanted}") from error

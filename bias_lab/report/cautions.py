@@ -7,7 +7,7 @@ import pandas as pd
 
 from bias_lab import catalogue, schema, statistics, tuning
 from bias_lab.report.figures.charts import percent
-from bias_lab.report.sentences import listed, sizes_in_words, start_words
+from bias_lab.report.sentences import capital, listed, sizes_in_words, start_words
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
@@ -73,10 +73,10 @@ def untrained(view: pd.DataFrame) -> list[str]:
     """Return the methods whose pretraining ended near its chance level."""
     starts = statistics.untrained_starts(view)
     return [
-        f"The pretraining by {start_words(regime)} did not train for {listed(list(part['backbone']))} (on "
-        f"{listed(sorted(set(part['source'])))}): its loss ended near that of an output that ignores the image, or its "
-        f"encoder is mostly its random start. {int(part['runs'].sum())} of {int(part['of'].sum())} runs start from it. "
-        "They say nothing about the method."
+        f"{capital(start_words(regime))} did not train {listed(list(part['backbone']))} (on "
+        f"{listed(sorted(set(part['source'])))}): its loss ended near a level that needs no learning, or its encoder "
+        f"is mostly its random start. {int(part['runs'].sum())} of {int(part['of'].sum())} runs start from such a "
+        "pretraining, and say nothing about the method."
         for regime, part in starts.groupby("regime", sort=False)
     ]
 

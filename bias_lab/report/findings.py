@@ -100,6 +100,7 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
         return ()
     parts = [f"{len(done):,} runs", f"{done['backbone'].nunique()} backbones"]
     size = done["parameters"].dropna().astype(float) / 1e6
+    size = size[size > 0]  # the control `pixels` has none
     if len(size):
         parts[-1] += f" of {size.min():.2f} to {size.max():.2f} M parameters" if size.nunique() > 1 else ""
     images = sorted({int(n) for n in done["test_images"].dropna()})

@@ -114,6 +114,10 @@ def provenance(table: pd.DataFrame, plan: StudyPlan) -> Table:
     for (dataset, fingerprint), part in done.groupby(["dataset", "dataset_fingerprint"]):
         sizes = f"{int(part['test_images'].max()):,} test images" if part["test_images"].notna().any() else ""
         known.append((f"data: {dataset}", f"fingerprint {fingerprint}" + (f", {sizes}" if sizes else "")))
+    if "weights_loaded" in done:  # tables of earlier versions lack it
+        filled = done[done["weights_loaded"] != ""]
+        pairs = filled[["backbone", "weights", "weights_loaded"]].drop_duplicates().itertuples(index=False, name=None)
+        known += [(f"weights: {name} in {backbone}", words) for backbone, name, words in pairs]
     known += [(column, name) for column in ("commit", "device") for name in done[column].unique()]
     known += [("versions", _versions(text)) for text in done["versions"].unique()]
     rows = tuple((word(name), word(value)) for name, value in known if value)

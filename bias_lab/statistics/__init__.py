@@ -2,9 +2,10 @@
 
 `gaps` has the shortfall and the answer, `curves` what is read off along the sizes, `recovery` what reduces the
 shortfall, `contrasts` the comparisons along any axis and between starts, `factors` and `variance` what accuracy varies
-with, `ranking` which backbone is ahead. Beneath them, `conditions` selects the runs of one condition, `replicates`
-decides which of them may be compared and are independent, `images` reads which test images they get right, and
-`intervals` turns arrays into intervals.
+with, `ranking` which backbone is ahead, `settled/` what the amount of training does to a comparison, and the numbers of
+the headline. Beneath them, `comparisons` tells the comparison at equal images from the settled one, `conditions`
+selects the runs of one condition, `replicates` decides which of them may be compared and are independent, `images`
+reads which test images they get right, and `intervals` turns arrays into intervals.
 """
 
 from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining
@@ -16,29 +17,42 @@ from bias_lab.statistics.intervals import ALPHA
 from bias_lab.statistics.ranking import ranking
 from bias_lab.statistics.recovery import recovery, removed, untrained_starts
 from bias_lab.statistics.replicates import comparable, select
+from bias_lab.statistics.settled.budgets import budget_gaps, by_budget, rungs
+from bias_lab.statistics.settled.decomposition import decomposition
+from bias_lab.statistics.settled.headline import AtSize, Gap, Headline, headline
+from bias_lab.statistics.settled.matched import matched_fit
 from bias_lab.statistics.variance import power, variance_shares
 
 __all__ = [
     "ALPHA",
     "Answer",
+    "AtSize",
+    "Gap",
+    "Headline",
     "answer",
     "arms",
     "axes",
     "between",
+    "budget_gaps",
+    "by_budget",
     "comparable",
     "crossover",
+    "decomposition",
     "effects",
     "gains",
     "gaps",
+    "headline",
     "learning_curve",
     "likewise",
     "matched",
+    "matched_fit",
     "moved",
     "power",
     "ranking",
     "recovery",
     "reference",
     "removed",
+    "rungs",
     "sample_efficiency",
     "select",
     "select_condition",

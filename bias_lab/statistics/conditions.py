@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bias_lab import schema
-from bias_lab.catalogue import TASKS
+from bias_lab.catalogue import PROTOCOLS, REGIMES, TASKS, traits
 from bias_lab.errors import UserError, unknown
+from bias_lab.statistics.comparisons import OPTIMIZER, RECIPE, SETTLED, TUNED, compared, preferred
 
 BEFORE = "pretraining_"  # begins the name of a column that holds a field of the pretraining
 UNTRAINED = "untrained_start"  # a column that marks runs from a pretraining near its chance level
@@ -29,6 +30,8 @@ _COMMON = tuple(
     if schema.COLUMNS[name].role == "axis"
     and (name in ("intervention", "manifest") or schema.DEFAULTS.get(name) not in (None, ""))
 )
+# A row without such a field is what an option of a backbone is compared with, so no row with one ever stands for it.
+_OPTIONS = ("priors",)
 METRIC = "top1"  # by default (the column `correct` holds which test images it counts as right)
 Codes = NDArray[np.intp]
 Where = Mapping[str, Any] | None  # column → value: the condition that a statistic is about
@@ -44,6 +47,18 @@ def is_from_scratch(rows: pd.DataFrame) -> "pd.Series[bool]":
     default: pd.Series[bool] = rows["regime"].eq(schema.DEFAULTS["regime"])
     default &= rows["protocol"].eq(schema.DEFAULTS["protocol"])
     return default
+
+
+def is_control(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows are controls: a control of the catalogue, or an untrained backbone whose features are read out.
+
+    They say what the other numbers are worth. They are no starts, and members of no family that is compared.
+    """
+    by_name = {name: traits(str(name)).control for name in rows["backbone"].unique()}
+    controls: pd.Series[bool] = rows["backbone"].map(by_name).astype(bool)
+    random = [name for name, regime in REGIMES.items() if not regime.starts_from]
+    frozen = [name for name, protocol in PROTOCOLS.items() if not protocol.trains]
+    return controls | (rows["regime"].isin(random) & rows["protocol"].isin(frozen)).astype(bool)
 
 
 def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
@@ -66,37 +81,41 @@ def with_pretraining(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**columns) if columns else table
 
 
-def axes(table: pd.DataFrame) -> list[str]:
+def axes(table: pd.DataFrame, comparison: str = "") -> list[str]:
     """Return the columns that tell apart finished runs of one cell, the usual ones (`schema.AXES`) first.
 
     A column that differs only together with an earlier axis is none: a recipe's name stands for its fields. What all
     cells share by default (an intervention, label noise) is an axis wherever it varies, so that a study that is half
     done compares no two conditions. What follows from the backbone or start (a patch, a tuned learning rate) is an axis
     where it varies within a cell. A missing value counts as the default, because older tables lack newer fields.
+    comparison: as in `select_condition`. Two comparisons in one table are no axis.
 
     >>> from bias_lab.results import typed
     >>> runs = dict(status="finished", task="classify", backbone="vit_micro", size=100, label_noise=[0.0, 0.2])
     >>> axes(typed(pd.DataFrame(runs)))
     ['label_noise']
     """
-    return _study(table).axes
+    return _study(table, comparison).axes
 
 
-def values(table: pd.DataFrame, axis: str) -> list[Any]:
+def values(table: pd.DataFrame, axis: str, comparison: str = "") -> list[Any]:
     """Return the values of an axis among finished runs: the reference first, then in the order of the table.
 
     Cells that do not vary along the axis (those from scratch along a field of the pretraining) are left out.
     """
-    study = _study(table)
+    study = _study(table, comparison)
     if axis not in study.rows:
         return []
     first = study.reference(axis)
     return [first, *(value for value in study.varying(axis).unique() if value != first)]
 
 
-def reference(table: pd.DataFrame, axis: str) -> Any:
-    """Return an axis's value by default where finished runs have it, else the most frequent one."""
-    return _study(table).reference(axis)
+def reference(table: pd.DataFrame, axis: str, comparison: str = "") -> Any:
+    """Return an axis's value by default where finished runs have it, else the most frequent one.
+
+    The optimizer that most cells have is the reference of its axis, whatever the default is.
+    """
+    return _study(table, comparison).reference(axis)
 
 
 def has(rows: pd.DataFrame, axis: str, value: Any) -> "pd.Series[bool]":
@@ -112,15 +131,21 @@ def check_axis(axis: str) -> None:
         raise unknown("axis", axis, known)
 
 
-def select_condition(table: pd.DataFrame, where: Where = None, free: Collection[str] = ()) -> pd.DataFrame:
+def select_condition(
+    table: pd.DataFrame, where: Where = None, free: Collection[str] = (), *, comparison: str = ""
+) -> pd.DataFrame:
     """Return the finished, tested rows of one condition: the reference value of every axis, but those in `where`.
 
     table: a results table. where: column → the only value that it keeps. free: axes that keep all their values.
+    comparison: `equal` (images seen), `settled`, or '' for the first of these that the table holds (see `compared`).
+    Of the recipes of a settled cell, the one with the best hold-out accuracy is kept (see `preferred`), unless `where`
+    or `free` holds the recipe.
     A cell without an axis belongs to every condition along it (a CNN has no patch), and one that lacks the reference
     value of what follows from the backbone or start keeps its most frequent value.
-    Raises UserError for a column in `where` that the table lacks.
+    Raises UserError for a column in `where` that the table lacks, and for an unknown comparison.
     """
-    study, wanted = _study(table), dict(where or {})
+    wanted = dict(where or {})
+    study = _study(table, comparison, chosen=RECIPE not in (*free, *wanted))
     kept = np.ones(len(study.rows), dtype=bool)
     for axis in [*study.axes, *(name for name in wanted if name not in study.axes)]:
         if axis not in study.rows:
@@ -157,11 +182,21 @@ class _Study(NamedTuple):
         if axis not in self.rows:
             return _missing(axis)
         default, values = _missing(axis), self.varying(axis)
+        if axis == OPTIMIZER:
+            return self._of_most_cells(axis, default)
         if axis == BEFORE + SEEN and (values != 0).any():
             values = values[values != 0]  # a pretraining of zero steps is a control
         if not len(values) or (values == default).any():
             return default
         return values.value_counts().index[0]
+
+    def _of_most_cells(self, axis: str, default: Any) -> Any:
+        """Return the value that most cells have, the default of several such."""
+        names = [name for name in schema.CELL if name in self.rows]
+        cells = self.rows[names].assign(value=given(self.rows, axis)).drop_duplicates()
+        counts = cells["value"].value_counts()
+        most = list(counts[counts == counts.max()].index)
+        return default if default in most or not most else most[0]
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
@@ -179,7 +214,7 @@ class _Study(NamedTuple):
         right = _is_usual(self.rows) if axis == SEEN else right
         group = self.groups[axis]
         lacking = ~np.isin(group, group[right])
-        if axis in _COMMON or not lacking.any():
+        if axis in (*_COMMON, *_OPTIONS) or not lacking.any():
             return right
         pairs = pd.DataFrame({"group": group[lacking], "code": _codes(self.rows, axis)[lacking]})
         counts = pairs.value_counts(sort=False).reset_index().sort_values("count", ascending=False, kind="stable")
@@ -191,10 +226,14 @@ class _Study(NamedTuple):
 def _is_usual(rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which rows saw as many images as most backbones and starts of their size did, the fewest of several such.
 
-    So a control that saw more (as many as a pretraining and its fine-tuning together) is never the reference.
+    So a control that saw more (as many as a pretraining and its fine-tuning together) is never the reference. Backbones
+    that are read out without training have no budget, so they do not count where others have one.
     """
     place = [name for name in (*schema.CELL[:2], "size") if name in rows]
-    seen = rows[[*place, "backbone", *schema.START, SEEN]].assign(**{SEEN: rows[SEEN].astype(float)}).drop_duplicates()
+    trains = rows["protocol"].map(lambda name: name not in PROTOCOLS or PROTOCOLS[name].trains).to_numpy(dtype=bool)
+    counted = rows[trains] if trains.any() else rows
+    seen = counted[[*place, "backbone", *schema.START, SEEN]].assign(**{SEEN: counted[SEEN].astype(float)})
+    seen = seen.drop_duplicates()
     cells = seen.groupby([*place, SEEN], dropna=False).size().rename("cells").reset_index()
     usual = cells.sort_values(["cells", SEEN], ascending=[False, True], kind="stable").drop_duplicates(place)
     joined = rows[place].merge(usual, on=place, how="left")
@@ -202,10 +241,19 @@ def _is_usual(rows: pd.DataFrame) -> NDArray[np.bool_]:
     return right
 
 
-def _study(table: pd.DataFrame) -> _Study:
+def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -> _Study:
+    """Return the study of one comparison. chosen: whether each settled cell has the recipe that it prefers alone.
+
+    What tuning finds (the recipe, its fields, and the images seen) differs between settled cells, so it is an axis only
+    where it varies within one cell.
+    """
     rows = finished(with_pretraining(table))
+    rows, found = compared(rows, comparison)
     names = [name for name in schema.AXES if name in rows]
     names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
+    tuned = TUNED if found == SETTLED else ()
+    names = [*(name for name in names if name not in tuned), *(name for name in names if name in tuned)]
+    rows = preferred(rows) if tuned and chosen else rows
     whole = _combined(_codes(rows, name) for name in schema.CELL[:2] if name in rows)  # one dataset, one image size
     cell = _combined([whole, *(_codes(rows, name) for name in schema.CELL[2:] if name in rows)])
     axes: list[str] = []
@@ -214,10 +262,11 @@ def _study(table: pd.DataFrame) -> _Study:
         codes = _codes(rows, name)
         if not len(codes) or codes.max() == 0:
             continue
-        group = whole if name in _COMMON else cell
-        if _combined([group, codes]).max() > group.max():
+        is_common = name in _COMMON and name not in tuned
+        within = whole if is_common or name in _OPTIONS else cell  # where it must vary to be an axis
+        if _combined([within, codes]).max() > within.max():
             axes.append(name)
-            groups[name] = group
+            groups[name] = whole if is_common else cell
             whole, cell = _combined([whole, codes]), _combined([cell, codes])
     return _Study(rows, axes, groups)
 

@@ -36,6 +36,7 @@ def arms(
     against: str = "cnn",
     metric: str = METRIC,
     where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the shortfall under each value of an axis, and how much of the reference value's shortfall is gone.
 
@@ -47,7 +48,7 @@ def arms(
     with its t interval, in the metric's unit (NaN for the reference). Empty where the axis has one value.
     """
     parts = []
-    by_value = _by_value(table, axis, metric, where)
+    by_value = _by_value(table, axis, metric, where, comparison)
     for start in _starts(axis, by_value):
         base = None
         for value, rows in by_value.items():
@@ -64,7 +65,7 @@ def arms(
 
 
 def moved(
-    table: pd.DataFrame, *, axis: str = "intervention", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame, *, axis: str = "intervention", metric: str = METRIC, where: Where = None, comparison: str = ""
 ) -> pd.DataFrame:
     """Return how far each backbone's own metric moves under each value of an axis, against its reference, paired.
 
@@ -74,7 +75,7 @@ def moved(
     metric's unit) and the columns of `gaps`. Empty where the axis has one value.
     """
     key = ["backbone", *_START]
-    by_value = _by_value(table, axis, metric, where)
+    by_value = _by_value(table, axis, metric, where, comparison)
     having = {value: rows[conditions.has(rows, axis, value)].groupby(key) for value, rows in by_value.items()}
     parts: list[pd.DataFrame] = []
     base: dict[Any, pd.DataFrame] = {}
@@ -88,15 +89,18 @@ def moved(
     return _joined(parts, MOVED)
 
 
-def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where) -> dict[Any, pd.DataFrame]:
+def _by_value(table: pd.DataFrame, axis: str, metric: str, where: Where, comparison: str) -> dict[Any, pd.DataFrame]:
     """Return value → its comparable rows of every start, the reference first. Empty for an axis of one value."""
     conditions.check_axis(axis)
     rep.check(table, metric)
-    values = conditions.values(table, axis)
+    values = conditions.values(table, axis, comparison)
     if len(values) < 2:
         return {}
     wanted = {value: {**(where or {}), axis: value} for value in values}
-    return {value: rep.comparable(table, scratch=False, where=w, metric=metric) for value, w in wanted.items()}
+    return {
+        value: rep.comparable(table, scratch=False, where=w, metric=metric, comparison=comparison)
+        for value, w in wanted.items()
+    }
 
 
 def _starts(axis: str, by_value: Mapping[Any, pd.DataFrame]) -> list[dict[str, str]]:
@@ -117,7 +121,13 @@ def _side(rows: pd.DataFrame, start: Mapping[str, str]) -> pd.DataFrame:
 
 
 def likewise(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the shortfall where both sides start alike: from weights, or after one and the same pretraining.
 
@@ -126,11 +136,11 @@ def likewise(
     share of that from scratch, over replicates that have all four runs, with Fieller's interval, whose ends are
     infinite where the shortfall from scratch can't be told from 0. untrained: as in `recovery`.
     """
-    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
     scratch = conditions.is_from_scratch(rows)
     base = rep.select(rows[scratch], of), rep.select(rows[scratch], against)
     parts = []
-    for (regime, protocol), part in rows[~scratch].groupby(_HOW):
+    for (regime, protocol), part in rows[~scratch & ~conditions.is_control(rows)].groupby(_HOW):
         for source, ours, theirs in matched(rep.select(part, of), rep.select(part, against), str(regime)):
             same = between(ours, theirs, metric).assign(regime=str(regime), protocol=str(protocol), source=source)
             untrained = untrained_sizes(ours) | untrained_sizes(theirs)
@@ -164,7 +174,9 @@ def _is_ready_made(regime: str) -> bool:
     return row is not None and not row.module and regime != schema.DEFAULTS["regime"]
 
 
-def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+def gains(
+    table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, where: Where = None, comparison: str = ""
+) -> pd.DataFrame:
     """Return what every backbone gains by each start over its own runs from scratch, and how far behind it then is.
 
     Arguments and errors are those of `shortfall`. table: with the rows of the pretraining runs too.
@@ -174,14 +186,14 @@ def gains(table: pd.DataFrame, *, against: str = "cnn", metric: str = METRIC, wh
     first label (of the same subset where the pretraining was on one), or NaN for weights from elsewhere. untrained: as
     in `recovery`.
     """
-    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
     scratch = conditions.is_from_scratch(rows)
     reference = rep.select(rows[scratch], against)
     spent = table[table["task"].isin(conditions.PRETRAINS) & (table["status"] == "finished")]
     spent = spent[spent["image_size"].isin(rows["image_size"])]
     key = ["backbone", *_START]
     parts = []
-    for cell, part in rows[~scratch].groupby(key):
+    for cell, part in rows[~scratch & ~conditions.is_control(rows)].groupby(key):
         named = dict(zip(key, map(str, cell), strict=True))
         own = rows[scratch & (rows["backbone"] == named["backbone"])]
         gain = between(own, part, metric).rename(columns={"shortfall": "gain"})

@@ -30,7 +30,13 @@ FIT = [*_CURVE, "sizes", "limit", "scale", "exponent", "rmse", "held_out", "pred
 
 
 def sample_efficiency(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return how many times the labels `of` needs to reach what `against` has at each size, from scratch.
 
@@ -40,7 +46,7 @@ def sample_efficiency(
     where that reaches the end of the sizes run, and NaN for one replicate. bound: '>' or '<' where the accuracy lies
     outside `of`'s curve, so that labels and ratio are bounds, otherwise ''.
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
     records = []
     for size, target in theirs.items():
@@ -53,7 +59,13 @@ def sample_efficiency(
 
 
 def crossover(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return N*, the size at which the two mean curves meet (the last one, if they meet more than once), in one row.
 
@@ -62,7 +74,7 @@ def crossover(
     of the sizes run, and NaN with one replicate at some size. bound: '>' where `of` stays behind at all sizes run, so
     that N* would be larger than size, '<' where it is ahead at all, '?' (and n = 0) without a pair of runs, else ''.
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     ours, theirs, replicates = _aligned(*(rep.wide(rep.select(rows, name), metric) for name in (of, against)))
     gaps = {size: _units(theirs[size] - ours[size], replicates) for size in sorted(set(ours) & set(theirs))}
     gaps = {size: gap for size, gap in gaps.items() if len(gap[0])}
@@ -130,10 +142,12 @@ def _undecided(gaps: Mapping[int, _Gap], sizes: Sequence[int]) -> tuple[float, f
     return (0.0 if low <= first + 1e-9 else math.exp(low)), (math.inf if high >= last - 1e-9 else math.exp(high))
 
 
-def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+def learning_curve(
+    table: pd.DataFrame, *, metric: str = METRIC, where: Where = None, comparison: str = ""
+) -> pd.DataFrame:
     """Return the power law accuracy(N) = limit − scale · N^(−exponent) of each backbone and start.
 
-    table: a results table. metric: a fraction. where: a condition, as in `select_condition`. Errors: see `shortfall`.
+    table: a results table. metric: a fraction. where, comparison: as in `select_condition`. Errors: see `shortfall`.
     Returns backbone, regime, protocol, source, sizes (their number, at least 4), limit, scale, exponent, rmse (as
     fraction), held_out, predicted, observed, error. The law is fitted by least squares to the mean at each size (limit
     between the highest mean and 1, scale ≥ 0, exponent in [0.01, 2]). held_out is the largest size, predicted what a
@@ -141,7 +155,7 @@ def learning_curve(table: pd.DataFrame, *, metric: str = METRIC, where: Where = 
     be trusted. A curve of fewer sizes is left out, because the law's three numbers need three sizes beside that one.
     Source of the form: Cortes et al. 1994, Hestness et al. 2017 (arXiv:1712.00409).
     """
-    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
     records = []
     for curve, part in rows.groupby(_CURVE):
         means = part.groupby("size")[metric].mean()

@@ -19,14 +19,20 @@ _MOST_LEVELS = 500  # of a factor: the share of one with more is left to `varian
 
 
 def effects(
-    table: pd.DataFrame, *, along: Collection[str] = ("recipe",), metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    along: Collection[str] = ("recipe",),
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the shares of axes, family, backbone (within its family), regime, draw and seed in a metric's variance.
 
     table: a results table. along: the axes (`axes`) that are factors. The others are held at their reference value.
-    metric, where: as in `shortfall`. A linear model on all finished rows: metric ~ size + factors, without interactions
-    (they are in the rest). Each factor is tested beside all others (type II), which is fair in an unbalanced table, and
-    against the rest. A family is tested against the backbones within families, since another study would take others.
+    metric, where, comparison: as in `shortfall`. The linear model on all finished rows but the controls is metric ~
+    size + factors. It has no interactions (they are in the rest). Each factor is tested beside all others (type II),
+    which is fair in a table that is not balanced, and against the rest. A family is tested against the backbones within
+    families, since another study would take others.
     Returns factor, levels, range (largest difference between its levels' effects, in the metric's unit; of backbones
     within one family), best, worst (those two levels), share, low, high, p (of the F test), df, n (rows). share is
     λ / (λ + n) of the variance that the others do not explain, and for a family of the variance between the effects of
@@ -36,8 +42,8 @@ def effects(
     Raises UserError for a table that mixes datasets or image sizes, lacks a column, or holds percents.
     """
     rep.check(table, metric)
-    rows = conditions.select_condition(table, where, free=along)
-    rows = rows[rows[metric].notna()]
+    rows = conditions.select_condition(table, where, free=along, comparison=comparison)
+    rows = rows[rows[metric].notna() & ~conditions.is_control(rows)]
     rep.check_one_dataset(rows)
     if len(rows) < 3:
         return pd.DataFrame([], columns=EFFECTS)

@@ -16,12 +16,18 @@ SHORTFALL = ["size", "shortfall", "low", "high", "low_any", "high_any", "n"]
 
 
 def shortfall(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return Δ(N): the mean of `against` minus that of `of` at each size, paired over replicates, from scratch.
 
     table: a results table. of, against: a backbone, an architecture or a family. A group is averaged over its backbones
-    within a replicate. metric: a real column of role metric. where: a condition, as in `select_condition`.
+    within a replicate. metric: a real column of role metric. where, comparison: as in `select_condition`.
     Returns size (images), shortfall, low, high, low_any, high_any (95 % intervals in the metric's unit), n (pairs).
     `low, high`: Student's t over replicates, on this test set (over draws where a draw has several seeds). `low_any,
     high_any`: with the sampling of test images too, all models resampled on the same images (column `correct`, which
@@ -36,11 +42,17 @@ def shortfall(
        size  shortfall   low  high  n
     0   100       0.19  0.06  0.32  2
     """
-    return gaps(table, of=of, against=against, metric=metric, where=where).loc[:, SHORTFALL]
+    return gaps(table, of=of, against=against, metric=metric, where=where, comparison=comparison).loc[:, SHORTFALL]
 
 
 def gaps(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the columns of `shortfall` and what they rest on.
 
@@ -49,7 +61,7 @@ def gaps(
     (runs among them), p (two-sided, with test images where they are known), p_permutation (sign flips of units),
     p_smallest (the least that so many units can reach), p_holm (p, Holm-corrected over sizes).
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     for name in (of, against):
         rep.select(table, name)  # a name that even failed rows lack is a misspelling
     return between(rep.select(rows, of), rep.select(rows, against), metric)
@@ -78,14 +90,17 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
             "collapsed": collapsed,
             "shared": size in shared,
         }
-        records.append(counts | _gap(values[size], *noise))
+        records.append(counts | numbers(values[size], *noise))
     columns = [*SHORTFALL, "units", "unit", "sd", "test_se", "collapsed", "shared", "p", "p_permutation", "p_smallest"]
     result = pd.DataFrame(records, columns=columns)
     return result.assign(p_holm=intervals.holm(result["p"].to_numpy(dtype=float)))
 
 
-def _gap(values: Vector, test_se: float, T: int) -> dict[str, Any]:
-    """Return the numbers of one size. values: (units,) independent differences. T: test images, 0 if unknown."""
+def numbers(values: Vector, test_se: float, T: int) -> dict[str, Any]:
+    """Return the columns of `gaps` that one size's differences give.
+
+    values: (units,) independent differences. T: number of test images, 0 if it is unknown.
+    """
     of = intervals.mean(values)
     half = intervals.both_noises(of, test_se)
     permutation, smallest = intervals.sign_flips(values)
@@ -117,14 +132,20 @@ class Answer:
 
 
 def answer(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> Answer:
     """Return what may be claimed, Holm-corrected over sizes, so that at most one null table in 20 gives a claim.
 
     Arguments and errors are those of `shortfall`. A size is claimed if its Holm-adjusted p is at most `ALPHA`. p
     includes the sampling of test images where it is known.
     """
-    rows = gaps(table, of=of, against=against, metric=metric, where=where)
+    rows = gaps(table, of=of, against=against, metric=metric, where=where, comparison=comparison)
     if rows["p"].isna().all():
         return Answer("unknown", (), rows)
     claimed = rows["p_holm"] <= ALPHA
@@ -134,7 +155,9 @@ def answer(
     if len(below):
         verdict = "crossover" if len(above) and above["size"].min() > below["size"].max() else "shortfall"
         if verdict == "crossover" or not claimed.iloc[-1]:
-            place = curves.crossover(table, of=of, against=against, metric=metric, where=where).to_dict("records")[0]
+            place = curves.crossover(
+                table, of=of, against=against, metric=metric, where=where, comparison=comparison
+            ).to_dict("records")[0]
             meeting = None if place["bound"] else {str(name): value for name, value in place.items()}
     sizes = (below if len(below) else above)["size"]
     return Answer(verdict, tuple(int(size) for size in sizes), rows, meeting)

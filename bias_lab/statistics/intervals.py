@@ -52,7 +52,8 @@ def both_noises(of: Mean, test_se: float, level: float = LEVEL) -> float:
 
     The two are independent and known to unequal precision, so their half-widths are added in quadrature instead of
     their variances (MOVER, Zou & Donner 2008, Statistics in Medicine 27:1693). Unlike a pooled t, the result can't be
-    narrower than either part. NaN for one value, or without a test_se.
+    narrower than either part. It is cautious where both parts are of one size: it then covers 97.5 % with 3 values and
+    96.8 % with 4, and 95 % where one part dominates. NaN for one value, or without a test_se.
     """
     if of.k < 2 or math.isnan(test_se):
         return math.nan

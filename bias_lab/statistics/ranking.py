@@ -13,16 +13,16 @@ from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.intervals import ALPHA, Vector
 
 
-def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+def ranking(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None, comparison: str = "") -> pd.DataFrame:
     """Return the backbones from the highest to the lowest at each size, from scratch, each rank with its open range.
 
-    table: a results table. metric, where: as in `shortfall`, and so are the errors.
+    table: a results table. metric, where, comparison: as in `shortfall`, and so are the errors.
     Returns size (images), rank, rank_low, rank_high, backbone, family, the metric (mean), low, high (its 95 %
     interval), n (replicates). rank_low is 1 + how many backbones are shown to be better. rank_high is the number of
     backbones less those shown to be worse. This is by paired t-tests on the same replicates, Holm-corrected over all
     pairs at the size, so all true ranks lie in their ranges with at least 95 % probability. Equal means share a rank.
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     family = rows.groupby("backbone")["family"].first()
     ranked: list[tuple[Any, ...]] = []
     for size, part in rows.groupby("size"):

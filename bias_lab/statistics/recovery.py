@@ -8,7 +8,7 @@ import pandas as pd
 from bias_lab import schema
 from bias_lab.statistics import images, intervals
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.conditions import METRIC, UNTRAINED, Where, is_from_scratch
+from bias_lab.statistics.conditions import METRIC, UNTRAINED, Where, is_control, is_from_scratch
 
 Sides = tuple[pd.DataFrame, pd.DataFrame]  # rows of two groups
 RECOVERY = [*schema.START, "size", "recovery", "low", "high", "gain", "shortfall", "n", "shared", "untrained"]
@@ -17,7 +17,13 @@ REMOVED = ["backbone", "size", "share", "low", "high", "gain", "shortfall", "n"]
 
 
 def recovery(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the share of the shortfall that each start recovers: (of after the start − of) / (against − of).
 
@@ -29,12 +35,12 @@ def recovery(
     interval is given that one. untrained: whether a pretraining ended near its chance level, so that the row says
     nothing about the regime.
     """
-    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
     scratch = is_from_scratch(rows)
     base, reference = (rep.select(rows[scratch], name) for name in (of, against))
-    ours = rep.select(rows, of)
+    ours = rep.select(rows[~scratch & ~is_control(rows)], of)
     records = []
-    for start, part in ours[~scratch[ours.index]].groupby(list(schema.START)):
+    for start, part in ours.groupby(list(schema.START)):
         shared, untrained = rep.shared_sizes(part), untrained_sizes(part)
         records += [
             (*start, *share, share[0] in shared, share[0] in untrained)
@@ -44,14 +50,20 @@ def recovery(
 
 
 def removed(
-    table: pd.DataFrame, *, of: str = "vit", against: str = "cnn", metric: str = METRIC, where: Where = None
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
 ) -> pd.DataFrame:
     """Return the share of the shortfall that each own backbone removes: (own − of) / (against − of), from scratch.
 
     Arguments and errors are those of `shortfall`. Returns a row for each backbone of the user's (see `replicates.own`)
     and size: backbone, size, share, low, high, gain, shortfall, n, as in `recovery`.
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     base, reference = rep.select(rows, of), rep.select(rows, against)
     records = []
     for name in sorted(rep.own(rows) - {*base["backbone"], *reference["backbone"]}):
@@ -99,13 +111,13 @@ def untrained_sizes(rows: pd.DataFrame) -> set[int]:
     return set() if UNTRAINED not in rows else {int(size) for size in rows.loc[rows[UNTRAINED].astype(bool), "size"]}
 
 
-def untrained_starts(view: pd.DataFrame) -> pd.DataFrame:
+def untrained_starts(view: pd.DataFrame, *, comparison: str = "") -> pd.DataFrame:
     """Return the starts whose pretraining ended near its chance level, at the reference condition.
 
-    view: a results table, or one of its views after `with_pretraining`. Returns backbone, regime, source, runs (how
-    many start from such a pretraining), of (how many start alike).
+    view: a results table, or one of its views after `with_pretraining`. comparison: as in `select_condition`. Returns
+    backbone, regime, source, runs (how many start from such a pretraining), of (how many start alike).
     """
-    rows = rep.comparable(view, scratch=False)
+    rows = rep.comparable(view, scratch=False, comparison=comparison)
     begun = rows[~is_from_scratch(rows)]
     if UNTRAINED not in begun or not len(begun):
         return pd.DataFrame({name: [] for name in _UNTRAINED_STARTS})

@@ -48,16 +48,19 @@ def check(table: pd.DataFrame, metric: str = METRIC) -> None:
             )
 
 
-def comparable(table: pd.DataFrame, *, scratch: bool = True, where: Where = None, metric: str = METRIC) -> pd.DataFrame:
+def comparable(
+    table: pd.DataFrame, *, scratch: bool = True, where: Where = None, metric: str = METRIC, comparison: str = ""
+) -> pd.DataFrame:
     """Return the rows that a shortfall may use: those of one condition that have the metric.
 
     table: a results table. scratch: whether to keep only runs from scratch, else every regime and protocol is kept.
-    where: column → value, a condition as in `select_condition`. Returns the table's columns, as `light` gives them.
+    where: column → value, a condition as in `select_condition`. comparison: as there.
+    Returns the table's columns, as `light` gives them.
     Raises UserError where more than one dataset or image size is left, naming the filter, and where two runs stand for
     one replicate of a cell.
     """
     check(table, metric)
-    rows = select_condition(table, where)
+    rows = select_condition(table, where, comparison=comparison)
     rows = rows[rows[metric].notna()]
     rows = light(rows[is_from_scratch(rows)] if scratch else rows)
     check_one_dataset(rows)
@@ -132,7 +135,8 @@ def own(rows: pd.DataFrame) -> set[str]:
 def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of a backbone, an architecture or a family, in that order of precedence.
 
-    A user's own backbones belong to no architecture or family: they are compared by name. Controls belong to no family.
+    A user's own backbones belong to no architecture or family: they are compared by name, and so is a variant of a
+    backbone beside others of its architecture. Controls belong to no family.
     A known name without rows gives an empty table. Raises UserError for a name that neither the table nor the catalogue
     has.
     """
@@ -150,8 +154,13 @@ def select(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _members(rows: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
-    """Return the rows of an architecture or a family without those that only share its name: guests and controls."""
+    """Return the rows of an architecture or a family without those that only share its name.
+
+    Those are guests, controls, and variants of a backbone (`catalogue.Backbone.variant`) beside other members.
+    """
     left_out = set() if name == "other" else own(rows)
+    variants = {one for one in set(rows["backbone"]) & set(catalogue.BACKBONES) if catalogue.BACKBONES[one].variant}
+    left_out |= variants if set(rows["backbone"]) - variants else set()
     if column == "family":
         left_out |= {backbone for backbone in rows["backbone"].unique() if catalogue.traits(backbone).control}
     return rows[~rows["backbone"].isin(left_out)]

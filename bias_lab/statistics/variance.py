@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtri, fdtri, nctdtr, ndtr, ndtri, stdtrit
 
 from bias_lab import schema
+from bias_lab.statistics import conditions
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between
@@ -45,17 +46,20 @@ def components(draw: NDArray[Any], value: Vector) -> Components:
     return Components(max(0.0, between - within / seeds), within, draws_df, within_df, between, seeds)
 
 
-def variance_shares(table: pd.DataFrame, *, metric: str = METRIC, where: Where = None) -> pd.DataFrame:
+def variance_shares(
+    table: pd.DataFrame, *, metric: str = METRIC, where: Where = None, comparison: str = ""
+) -> pd.DataFrame:
     """Return how much of a cell's variance is the draw of images, and how much the seed (with all else that differs).
 
-    table: a results table. metric, where: as in `shortfall`, and so are the errors.
+    table: a results table. metric, where, comparison: as in `shortfall`, and so are the errors.
     Returns component (`draw`, `seed and rest`), sd (in the metric's unit), share, low, high, cells, df. Mean squares
     are pooled over cells, because one cell has too few replicates for an estimate. `low, high`: 95 % interval from the
     F ratio of the two mean squares. Cells share their draws, so many cells tell no more about draws than one: the mean
     square of draws has draws − 1 degrees of freedom, and that of seeds as many as its residuals show (see `_freedom`).
     Where no draw has two seeds, the two can't be told apart: one row `draw and seed`, of share 1, without an interval.
     """
-    rows = rep.comparable(table, scratch=False, where=where, metric=metric)
+    rows = rep.comparable(table, scratch=False, where=where, comparison=comparison, metric=metric)
+    rows = rows[~conditions.is_control(rows)]
     draws, value = rows["draw"].to_numpy(), rows[metric].to_numpy(dtype=float)
     places = rows.groupby(["backbone", *schema.START, "size"]).indices.values()
     several = [here for here in places if len(set(draws[here])) > 1]
@@ -125,6 +129,7 @@ def power(
     against: str = "cnn",
     metric: str = METRIC,
     where: Where = None,
+    comparison: str = "",
     resolve: float = 0.01,
     chance: float = 0.8,
 ) -> pd.DataFrame:
@@ -139,7 +144,7 @@ def power(
     smaller number will do. Where no draw has two seeds, seeds and draws can't be told apart, and there is a row for one
     seed a draw alone.
     """
-    rows = rep.comparable(table, where=where, metric=metric)
+    rows = rep.comparable(table, where=where, comparison=comparison, metric=metric)
     sides = rep.select(rows, of), rep.select(rows, against)
     paired, gaps = rep.pairs(*sides, metric), between(*sides, metric)
     records = []

@@ -14,11 +14,6 @@ from bias_lab.definition import Run, Settings, run_id
 from bias_lab.tracking import mapping
 
 
-def wandb_mode() -> str:
-    """Return WANDB_MODE if it is set, else `online` where W&B finds a key, else `offline`."""
-    return os.environ.get("WANDB_MODE", "") or ("online" if mapping.is_logged_in() else "offline")
-
-
 @contextlib.contextmanager
 def tracked(run: Run, folder: Path, settings: Settings) -> Iterator[WandbLogger | None]:
     """Yield the run's W&B logger, None where W&B is off. It ends with the run, as failed after an error.
@@ -84,8 +79,8 @@ def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | No
 
     The group is the experiment, the id the run_id, the config that of `mapping.config_of`.
     """
-    mode = wandb_mode()
-    if not settings.wandb or mode == "disabled":
+    mode = mapping.mode() if settings.wandb else "disabled"
+    if mode == "disabled":
         return None
     import wandb  # takes seconds, which a run without W&B saves
 

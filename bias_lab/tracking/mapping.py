@@ -15,8 +15,22 @@ from typing import Any
 
 from bias_lab import ledger, schema
 from bias_lab.catalogue import PROTOCOLS, TASKS
+from bias_lab.errors import UserError
 
 PROJECT = "bias_lab"
+MODES = {  # WANDB_MODE, older names included → the mode, empty: not decided
+    "": "",
+    "online": "online",
+    "run": "online",
+    "shared": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+    "disabled": "disabled",
+}
+TRUTH = {
+    **dict.fromkeys(("", "0", "false", "no", "off", "n", "f"), False),
+    **dict.fromkeys(("1", "true", "yes", "on", "y", "t"), True),
+}
 QUIET: dict[str, Any] = dict(
     silent=True, console="off", x_disable_stats=True, disable_git=True, disable_code=True
 )  # of wandb.Settings
@@ -46,6 +60,28 @@ class Study:
     def logged_keys(self) -> tuple[str, ...]:
         """Return the keys of the statistics in order, `size` left out."""
         return tuple(dict.fromkeys(key for row in self.rows for key in row if key != "size"))
+
+
+def mode() -> str:
+    """Return `online`, `offline` or `disabled`, as W&B's own variables say.
+
+    WANDB_DISABLED comes first, then WANDB_MODE, then whether W&B finds a key. Raises UserError for a value that is not
+    understood.
+    """
+    switched_off = os.environ.get("WANDB_DISABLED", "").strip().lower()
+    if switched_off not in TRUTH:
+        raise _not_understood("WANDB_DISABLED", "true or false")
+    if TRUTH[switched_off]:
+        return "disabled"
+    given = os.environ.get("WANDB_MODE", "").strip().lower()
+    if given not in MODES:
+        raise _not_understood("WANDB_MODE", "online, offline or disabled")
+    return MODES[given] or ("online" if is_logged_in() else "offline")
+
+
+def _not_understood(variable: str, allowed: str) -> UserError:
+    what = f"the environment variable {variable} is '{os.environ[variable]}'"
+    return UserError(what, f"{allowed} is understood", "correct or unset it, or add --no-wandb")
 
 
 def is_logged_in() -> bool:

@@ -1,14 +1,16 @@
 """Check before the first run what only torch or pixels can tell."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import nn
 
 from bias_lab.backbones import create
-from bias_lab.catalogue import BACKBONES, REGIMES, SUBSET, TASKS
+from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS
 from bias_lab.data import store
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
@@ -18,7 +20,7 @@ from bias_lab.training.job import task_of
 
 
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
-    """Raise UserError for a run that can't begin, and return warnings, a line each.
+    """Raise UserError for a run that can't begin, and return warnings and notes, a line each.
 
     That is a device, backbone or images that are not there, weights that don't load, or a source that holds test
     images. Each backbone is built once per image size, with stochastic depth and without. Each pretraining and each set
@@ -37,7 +39,7 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
         shape = (run.backbone, *where, run.patch, run.window, run.stem, run.priors)
-        build = (*shape, run.drop_path > 0)
+        build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:
             tried.add(build)
             warnings += try_building(run, images)
@@ -52,7 +54,8 @@ def start_key(run: Run) -> tuple[Any, ...]:
     """Return what a run's start depends on beside its backbone and images."""
     labelled = run.size if run.source == SUBSET else 0
     own = tuple(getattr(run, name) for name in REGIMES[run.regime].fields)
-    return (run.task, run.regime, run.source, run.weights, run.batch_size, labelled, *own)
+    weights = (run.weights, run.allow_partial_weights, run.pixel_mean, run.pixel_std)
+    return (run.task, run.regime, run.source, *weights, run.batch_size, labelled, *own)
 
 
 def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
@@ -61,8 +64,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     shape: dict[str, Any] = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
     shape |= dict(priors=run.priors)
     if not TASKS[run.task].pretrains:
-        prepare.load_start(run, create(run.backbone, classes=len(images.classes), **shape), folder, images)
-        return []
+        return list(prepare.build_started(run, images, len(images.classes), folder)[2].lines)
     selection = prepare.select_images(run, images, folder)
     examples = prepare.open_examples(run, images, selection, folder, settings)
     classes = len(examples.classes)
@@ -74,6 +76,32 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     if not examples.shared_classes:
         return []
     return [f"source {run.source} shares class names with {run.dataset}: {', '.join(examples.shared_classes)}"]
+
+
+def _trains_on_one(run: Run) -> bool:
+    """Return whether a run trains its backbone on batches of one image."""
+    return run.batch_size == 1 and (TASKS[run.task].pretrains or PROTOCOLS[run.protocol].trains)
+
+
+def _check_batch_of_one(run: Run, backbone: nn.Module, image: torch.Tensor) -> None:
+    """Raise UserError if a batch norm of the backbone would get a single value a channel, which has no variance.
+
+    image: (1, C, H, W).
+    """
+    for norm in (module for module in backbone.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)):
+        norm.register_forward_pre_hook(partial(_check_values, run))
+    with torch.no_grad():
+        backbone.train()(image)
+
+
+def _check_values(run: Run, norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    values = inputs[0]
+    if norm.training and values.numel() == values.shape[1]:
+        raise UserError(
+            f"{run.backbone} can't be trained with batch_size 1: one of its batch norms gets one value a channel",
+            "batch norm needs two or more",
+            "--set batch_size=2 or more, larger images, or a backbone without batch norm",
+        )
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:
@@ -89,6 +117,8 @@ def try_building(run: Run, images: store.Images) -> list[str]:
         doing = "used on"
         with torch.no_grad():
             shape = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
+        if _trains_on_one(run):
+            _check_batch_of_one(run, backbone, torch.zeros(1, channels, size, size))
     except UserError:
         raise
     except mistakes as error:

@@ -14,18 +14,15 @@ from torch import nn
 
 from bias_lab import ledger
 from bias_lab.backbones import build, create
-from bias_lab.catalogue import REGIMES, TASKS
+from bias_lab.catalogue import TASKS
 from bias_lab.data import store, subsets
 from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings
-from bias_lab.errors import UserError
-from bias_lab.training import weights
 from bias_lab.training.hardware import choose_device
 from bias_lab.training.job import Examples, Job, task_of
 from bias_lab.training.modules.fields import recorded
 from bias_lab.training.randomness import reseed
-
-Channels = tuple[float, ...]  # a value for each channel, in [0, 1]
+from bias_lab.training.weights import start as weights
 
 
 def prepare(run: Run, folder: Path, settings: Settings) -> Job:
@@ -33,21 +30,21 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     device, task = choose_device(settings.device), task_of(run)
     images = open_images(run.dataset, run, folder, settings)
     selection = select_images(run, images, folder)
-    size, channels = images.train.shape[1], images.train.shape[3]
     examples = open_examples(run, images, selection, folder, settings)
-    reseed(run.seed, "initialisation")
-    backbone, drop_path = build_backbone(run, size, channels, len(examples.classes))
-    started_from, mean, std = load_start(run, backbone, folder, images)
+    backbone, drop_path, start = build_started(run, images, len(examples.classes), folder)
     backbone = backbone.to(memory_format=torch.channels_last)
-    facts = {**facts_of(run, backbone, images), "drop_path": drop_path}
+    mean, std = start.normalisation.mean, start.normalisation.std
+    facts = {**facts_of(run, backbone, images, channels=start.channels), "drop_path": drop_path, **start.facts}
     facts |= {"mean": list(mean), "std": list(std), "subset_hash": subset_hash(selection)}
+    facts |= data_notes(run, folder)
     if TASKS[run.task].pretrains:
         facts |= {"source_images": len(examples.images), "source_overlap": len(examples.overlap)}
         facts |= {"shared_classes": list(examples.shared_classes)}
+    size = images.train.shape[1]
     describe_images(backbone, size, mean, std)
     reseed(run.seed, "module")
     method = task.method(run, backbone)
-    recorded(method, run, classes=len(examples.classes), channels=channels, image_size=size, drop_path=drop_path)
+    recorded(method, run, classes=len(examples.classes), channels=start.channels, image_size=size, drop_path=drop_path)
     return Job(
         run=run,
         task=task,
@@ -58,7 +55,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         method=method,
         mean=mean,
         std=std,
-        started_from=started_from,
+        started_from=start.record,
         facts=facts,
     )
 
@@ -73,12 +70,20 @@ def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> sto
     return images
 
 
+def data_notes(run: Run, folder: Path) -> dict[str, list[str]]:
+    """Return what was said when the user's own images were listed (`data_notes`), nothing for a dataset by name."""
+    path = folder / ledger.PLACES
+    places = ledger.read_json(path) if path.is_file() else {}
+    notes = [line for name in (run.dataset, run.source) for line in (places.get(name) or {}).get("notes", ())]
+    return {"data_notes": notes} if notes else {}
+
+
 def select_images(run: Run, images: store.Images, folder: Path) -> subsets.Selection:
     """Return the run's labelled images: the first of its draw's order, or of its manifest's."""
     ranking: NDArray[np.int64] | None = None
     if run.manifest:
         ranking = manifests.ranking(ledger.read_json(folder / ledger.PLACES)[f"manifest:{run.manifest}"])
-    return subsets.select(run, images.train_labels, images.fingerprint, ranking=ranking)
+    return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking, classes=images.classes)
 
 
 def subset_hash(selection: subsets.Selection) -> str:
@@ -121,7 +126,7 @@ def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn
         return make(), 0.0
 
 
-def describe_images(backbone: nn.Module, size: int, mean: Channels, std: Channels) -> None:
+def describe_images(backbone: nn.Module, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     """Put a run's image size and normalisation where `timm.data.resolve_data_config` looks for them."""
     known: Any = backbone
     config = getattr(known, "pretrained_cfg", None) or {}
@@ -130,9 +135,25 @@ def describe_images(backbone: nn.Module, size: int, mean: Channels, std: Channel
     known.pretrained_cfg = known.default_cfg = {**config, **shape, "mean": tuple(mean), "std": tuple(std)}
 
 
-def facts_of(run: Run, backbone: nn.Module, images: store.Images) -> dict[str, Any]:
-    """Return what a result says of its backbone and its images."""
+def build_started(run: Run, images: store.Images, classes: int, folder: Path) -> tuple[nn.Module, float, weights.Start]:
+    """Return a run's backbone with its starting weights, its rate of stochastic depth, and what it starts from.
+
+    On grey images it takes three channels if its weights need them.
+    """
     size, channels = images.train.shape[1], images.train.shape[3]
+    reseed(run.seed, "initialisation")
+    backbone, drop_path = build_backbone(run, size, channels, classes)
+    start = weights.load_start(run, backbone, folder, images, channels=channels)
+    if start.channels != channels:
+        reseed(run.seed, "initialisation")
+        backbone, drop_path = build_backbone(run, size, start.channels, classes)
+        start = weights.load_start(run, backbone, folder, images, channels=start.channels)
+    return backbone, drop_path, start
+
+
+def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: int) -> dict[str, Any]:
+    """Return what a result says of its backbone and its images. channels: those that the backbone takes."""
+    size = images.train.shape[1]
     return {
         **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
         "parameters": build.parameters(backbone),
@@ -144,32 +165,3 @@ def facts_of(run: Run, backbone: nn.Module, images: store.Images) -> dict[str, A
         "dataset_fingerprint": images.fingerprint,
         "code": ledger.code_hash(),
     }
-
-
-def load_start(
-    run: Run, backbone: nn.Module, folder: Path, images: store.Images
-) -> tuple[dict[str, Any], Channels, Channels]:
-    """Load the weights that a run starts from. Return what was loaded, and the images' mean and std.
-
-    A run that starts from a pretraining of the lab keeps the normalisation of that pretraining.
-    """
-    if TASKS[run.task].pretrains or not REGIMES[run.regime].starts_from:
-        return {"loaded": [], "skipped": [], "resampled": [], "name": ""}, images.mean, images.std
-    if run.pretraining:
-        there = ledger.run_folder(folder, run.pretraining)
-        if not (there / ledger.RESULT).is_file():
-            raise UserError(f"the pretraining {run.pretraining} is not finished", remedy="run the sweep again")
-        loaded = weights.load(backbone, str(there / ledger.WEIGHTS))
-        facts = ledger.read_json(there / ledger.RESULT)["facts"]
-        mean, std = tuple(facts["mean"]), tuple(facts["std"])
-    elif run.weights:
-        places = folder / ledger.PLACES
-        place = ledger.read_json(places).get(run.weights) if places.is_file() else None
-        loaded = weights.load(backbone, place["path"] if place else run.weights)
-        mean, std = weights.normalisation_for(loaded, images.train.shape[3]) or (images.mean, images.std)
-    else:
-        raise UserError(
-            f"a run of regime '{run.regime}' names neither weights nor a pretraining", remedy="--weights NAME"
-        )
-    names = {"loaded": list(loaded.loaded), "skipped": list(loaded.skipped), "resampled": list(loaded.resampled)}
-    return {**names, "name": run.pretraining or run.weights}, mean, std

@@ -102,6 +102,23 @@ def test_timms_tools(name):
     torch.testing.assert_close(average.module.get_classifier().bias, before + 0.5)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs"])
+def test_features_only_gives_the_maps_that_timm_s_model_gives(name):
+    ours = timm.create_model(f"bias_lab_{name}", features_only=True)
+    theirs = timm.create_model(name, features_only=True)
+    for tell in ("channels", "reduction"):
+        assert getattr(ours.feature_info, tell)() == getattr(theirs.feature_info, tell)(), tell
+    assert ours.feature_info.out_indices == theirs.feature_info.out_indices
+
+
+@pytest.mark.parametrize("name", ["vit_micro", "swin_micro", "mobilevit_micro", "efficientnet_micro"])
+def test_features_only_of_a_small_model_gives_the_maps_that_it_has(name):
+    features = timm.create_model(f"bias_lab_{name}", features_only=True)
+    with torch.no_grad():
+        maps = features(torch.zeros(1, 3, 28, 28))
+    assert [y.shape[1] for y in maps] == features.feature_info.channels()
+
+
 def no_decay(model):
     return model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
 
@@ -289,6 +306,8 @@ def test_any_timm_model_is_a_backbone():
             "^0 classes are too few; give 1 or more, or None for no classifier$",
         ),
         ("vit_micro", dict(classes=-1), "^-1 classes"),
+        ("vit_micro", dict(image_size=0), "^an image size of 0 pixels is too small; give 1 or more$"),
+        ("resnet18", dict(image_size=0), "^an image size of 0 pixels is too small"),
         ("resnet_micro", dict(stem="opne"), "^unknown stem 'opne'; did you mean 'open'\\?$"),
         ("vgg11", dict(drop_path=0.1), "^vgg11 does not take drop_path_rate=0.1$"),
         ("nowhere.at_all:make", {}, "^no module 'nowhere.at_all'"),

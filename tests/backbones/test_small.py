@@ -26,18 +26,21 @@ def spread(names, side, channels):
     return max(counts) / min(counts)
 
 
+@pytest.mark.parametrize("size", ["micro", "mini"])
 @pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3)])
-def test_the_controls_are_as_large_as_the_micro_sizes(side, channels):
-    assert {"mlp_micro", "vit_micro"} < set(MICRO)
-    assert spread([*MICRO, "vit_micro_wide"], side, channels) < 2
+def test_the_controls_are_as_large_as_the_others_of_their_size(size, side, channels):
+    names = MICRO if size == "micro" else MINI
+    assert {f"mlp_{size}", f"vit_{size}"} < set(names)
+    assert spread([*names, f"vit_{size}_wide"], side, channels) < 2
 
 
-def test_the_second_vit_is_wider_and_shallower():
-    one, other = (create(name, image_size=32, channels=3, classes=10) for name in ("vit_micro", "vit_micro_wide"))
+@pytest.mark.parametrize("size", ["micro", "mini"])
+def test_the_second_vit_is_wider_and_shallower(size):
+    one, other = (create(f"vit_{size}{end}", image_size=32, channels=3, classes=10) for end in ("", "_wide"))
     assert other.embed_dim > one.embed_dim
     assert len(other.blocks) < len(one.blocks)
     assert other.patch_embed.grid_size == one.patch_embed.grid_size
-    assert 0.5 < build.flops(other, 32, 3) / build.flops(one, 32, 3) < 1
+    assert 0.5 < build.flops(other, 32, 3) / build.flops(one, 32, 3) < 1.1
 
 
 @pytest.mark.parametrize("name", [name for name in MICRO if not catalogue.traits(name).control])

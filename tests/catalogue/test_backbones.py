@@ -20,13 +20,14 @@ def test_all_seven_architectures_have_a_micro_size() -> None:
 
 def test_controls_belong_to_no_family_that_is_compared() -> None:
     controls = {name for name in BACKBONES if traits(name).control}
-    assert controls == {"mlp_micro", "pixels"}
+    assert controls == {"mlp_micro", "mlp_mini", "pixels"}
     assert {family(name) for name in controls} == {"other"}
     assert not {architecture(name) for name in controls} & set(FAMILIES)
     assert traits("mlp_micro").learns
     assert not traits("pixels").learns
     assert not traits("my.module:factory").control  # a guest's row of defaults
     assert not traits("vit_micro_wide").control  # a plain ViT
+    assert {name for name, row in BACKBONES.items() if row.variant} == {"vit_micro_wide", "vit_mini_wide"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ def test_what_trains_needs_a_learning_rate_and_what_does_not_needs_none() -> Non
 
 def test_what_has_no_weights_is_read_out_and_not_trained() -> None:
     message = "pixels has no weights to train, so the protocol 'finetune' can't use it; protocols that can: "
-    with pytest.raises(UserError, match=f"^{message}linear_probe, knn; a control that can be trained: mlp_micro$"):
+    with pytest.raises(
+        UserError, match=f"^{message}linear_probe, knn; a control that can be trained: mlp_micro, mlp_mini$"
+    ):
         check_protocol("pixels", "finetune")
     for protocol in ("linear_probe", "knn"):
         check_protocol("pixels", protocol)

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from bias_lab import ledger
 from bias_lab.cli import main
-from tests.cli.commands import Call, results
+from tests.cli.commands import ROOT, Call, results
 from tests.execution import fake_execute
 
 
@@ -115,6 +116,7 @@ def test_a_sweep_leaves_a_table_and_a_report_and_a_second_one_repeats_nothing(
         ("datasets check", "no dataset is named"),
         ("bench dat", "unknown benchmark 'dat'; did you mean 'data'?"),
         ("subset fashion_mnist_12k --sizes 20000 --out m.parquet", "size 20000 exceeds the 10000 images"),
+        ("subset fashion_mnist_12k --draw -1 --out m.parquet", "draw -1 is negative; it must be 0 or more"),
         ("subset fashion_mnist_12k --blocks 3 --draw 3 --out m.parquet", "draw 3 is none of 3 blocks; 0 to 2"),
         ("train --backbone vit_micro --size 100 --draw 5 --set blocks=5", "draw 5 is none of 5 blocks; 0 to 4"),
         ("sweep STUDY --set blocks=50 --sizes 300", "size 300 exceeds the 200 training images of one of 50 blocks of"),
@@ -226,3 +228,79 @@ def test_kill_9_of_the_whole_group_mid_sweep_then_again(process: Process) -> Non
     assert attempts == [1] * 18 + [2] * 2  # the two that were under way
     for name in after:  # nothing torn
         json.loads((ledger.run_folder(process.folder, name) / ledger.RESULT).read_text())
+
+
+def lab(*words: str, before: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a process of its own. before: shell commands that come first."""
+    given = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    python = f"{shlex.quote(sys.executable)} -c 'import sys; from bias_lab.cli.main import main; sys.exit(main())'"
+    command = f"{before}\n{python} {' '.join(words)}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=given, check=False)
+
+
+def test_help_needs_no_docstrings() -> None:
+    """`PYTHONOPTIMIZE=2` strips them."""
+    for words in ("--help", "sweep --help"):
+        done = lab(words, PYTHONOPTIMIZE="2")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == lab(words).stdout
+    assert "carry out one run, given by flags" in lab("--help", PYTHONOPTIMIZE="2").stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(study: Path) -> None:
+    done = lab("datasets | head -n 1; echo ${PIPESTATUS[0]}")
+    assert done.stdout.splitlines()[1] == "0"
+    assert done.stderr == ""
+
+
+def test_a_console_without_the_letters_gets_their_escapes() -> None:
+    done = lab("backbones café", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(r"error: unknown backbone 'caf\xe9'")
+    assert lab("datasets", PYTHONIOENCODING="ascii", LC_ALL="C").returncode == 0
+
+
+def test_a_full_device_as_output_is_one_line() -> None:
+    for words in ("datasets", "--help"):
+        done = lab(f"{words} > /dev/full", PYTHONUNBUFFERED="")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "no space left on the disk" in done.stderr
+
+
+def test_a_working_directory_that_was_deleted_is_named(tmp_path: Path) -> None:
+    done = lab("datasets", before=f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone")
+    assert done.returncode == 2
+    assert "error: the working directory does not exist any more" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_not_utf_8_is_shown_with_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["datasets", "check", os.fsdecode(b"\xe7at")]) == 2
+    assert capsys.readouterr().err.startswith(r"error: the name '\xe7at' is not UTF-8")
+
+
+def test_a_path_that_the_system_refuses_is_one_line(run: Call, photos: Path) -> None:
+    Path("folder").mkdir()
+    for out in ("folder", "photos/cat/0.png/m.parquet"):
+        code, _, err = run("subset", "fashion_mnist_12k", "--sizes", 10, "--out", out)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{out}: Is a directory" in err or "photos/cat/0.png: File exists" in err
+
+
+def test_a_pipe_is_not_waited_for_whatever_is_read(run: Call, study: Path) -> None:
+    os.mkfifo("pipe")
+    train = ("train", "--backbone", "vit_micro", "--size", 100, "--set", "learning_rate=0.001")
+    for words in (
+        ("datasets", "check", "pipe"),
+        ("subset", "pipe", "--out", "m.parquet"),
+        ("sweep", "pipe", "--dry-run"),
+        ("sweep", study, "--data", "pipe"),
+        ("sweep", study, "--manifest", "pipe"),
+        (*train, "--weights", "pipe"),
+    ):
+        code, _, err = run(*words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "pipe is a named pipe; only regular files are read" in err
+    (study.parent / "tuned.json").unlink()
+    os.mkfifo(study.parent / "tuned.json")
+    assert "tuned.json is a named pipe" in run("sweep", study, "--dry-run")[2]

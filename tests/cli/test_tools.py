@@ -56,4 +56,4 @@ def test_controls_are_listed_as_such(run: Call) -> None:
     assert rows["pixels"][1:4] == ["pixels", "other", "control"]
     assert rows["mlp_micro"][1:4] == ["mlp", "other", "control"]
     assert rows["vit_micro_wide"][1:3] == ["vit", "transformer"]
-    assert sum("control" in row for row in rows.values()) == 2
+    assert sum("control" in row for row in rows.values()) == 3

@@ -127,6 +127,16 @@ def test_normalise_equals_torchvision_and_lies_in_channels_last() -> None:
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_grey_images_become_three_channels_where_the_normalisation_has_three() -> None:
+    grey = images(4, 10, channels=1)
+    given = torch.from_numpy(grey)
+    three = Normalise(MEAN, STD, 10, torch.device("cpu"))(given)
+    wanted = Normalise(MEAN, STD, 10, torch.device("cpu"))(torch.from_numpy(grey.repeat(3, axis=3)))
+    assert torch.equal(three, wanted)
+    assert three.is_contiguous(memory_format=torch.channels_last)
+    assert Normalise((0.5,), (0.5,), 10, torch.device("cpu"))(given).shape == (4, 1, 10, 10)
+
+
 def test_flips_and_crops_are_drawn_for_each_image() -> None:
     """All places of a batch show one picture. If places shared a draw, there would be too few views."""
     some = np.broadcast_to(images(1, 12), (64, 12, 12, 3)).copy()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from bias_lab import ledger
 from bias_lab.data import own_images
@@ -145,7 +146,7 @@ def test_images_in_two_splits_leave_the_pool_and_are_counted(tmp_path: Path) -> 
     shutil.copy(root / "train" / "a" / "0001.png", root / "test" / "a" / "same_as_a_training_image.png")
     indexed = index(root, folder=tmp_path / "out")
     assert indexed.class_counts == (7, 8)
-    assert any("left out, since a later split has the same: 2 images" in line for line in indexed.warnings)
+    assert any("left out as duplicates of test or validation images: 2 images" in line for line in indexed.warnings)
     assert any("more than one class" in line for line in indexed.warnings)
 
 
@@ -317,6 +318,41 @@ def test_images_may_change_while_nothing_is_finished(here: Path, tmp_path: Path)
     index(here, folder=tmp_path / "out")
 
 
+def test_the_lab_s_own_results_inside_the_folder_are_no_class(here: Path) -> None:
+    out = here / "results" / "train"
+    first = index(here, folder=out)
+    (out / "figures").mkdir()
+    (out / "figures" / "1.png").write_bytes(encoded(picture(1)))
+    again = index(here, folder=out)
+    assert (again.fingerprint, again.classes) == (first.fingerprint, ("cat", "dog"))
+    assert "left out: results/, which holds results of bias-lab" in again.warnings
+    assert again.place["notes"] == again.warnings
+
+
+def test_copies_within_a_split_and_classes_without_a_test_image_are_said(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "mine" / "train", {"a": 8, "b": 8}).parent
+    class_folders(root / "test", {"a": 3}, start=100)
+    shutil.copy(root / "train" / "a" / "0001.png", root / "train" / "a" / "again.png")
+    warnings = index(root, folder=tmp_path / "out").warnings
+    assert "no test image shows the class 'b'" in warnings
+    assert "kept, though duplicates of images of their split and class: 1 image (train/a/again.png)" in warnings
+
+
+def test_a_class_of_links_alone_is_refused_even_if_bad_files_are_left_out(here: Path, tmp_path: Path) -> None:
+    (here / "eel").mkdir()
+    (tmp_path / "outside.png").write_bytes(encoded(picture(1)))
+    (here / "eel" / "1.png").symlink_to(tmp_path / "outside.png")
+    with pytest.raises(UserError, match="class 'eel' has no image that can be read"):
+        index(here, folder=tmp_path / "out", skip_bad=True)
+
+
+def test_a_class_in_test_that_is_nearly_one_of_train_gets_a_hint(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "mine" / "train", {"Cat": 3, "Dog": 3}).parent
+    class_folders(root / "test", {"cat": 3}, start=50)
+    with pytest.raises(UserError, match="class 'cat' is in test but not in train; train has 'Cat', which is nearly"):
+        index(root, folder=tmp_path / "out")
+
+
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -443,3 +479,12 @@ def test_a_hub_out_of_reach_says_where_the_files_may_be_put(tmp_path: Path, monk
 def test_importing_the_index_imports_no_torch() -> None:
     code = "import sys, bias_lab.data.own_images; sys.exit('torch' in sys.modules or 'torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_that_uses_a_part_of_its_depth_is_said_and_recorded(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "mine", {"a": 9, "b": 9})
+    Image.fromarray(np.full((12, 12), 159, np.uint16)).save(root / "a" / "dark.png")
+    found = index(root, folder=tmp_path / "out")
+    (line,) = [line for line in found.warnings if "dark.png uses 8 of 16 bits" in line]
+    assert line in found.place["notes"]
+    assert "1 of 19 images stays dark" in line

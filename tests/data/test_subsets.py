@@ -222,6 +222,17 @@ def test_impossible_selections_say_why_and_the_way_out(changes: dict[str, object
     assert words in str(error.value)
 
 
+def test_messages_name_the_class_if_the_names_are_known() -> None:
+    names = ("ant", "bee", "cow", "dog")
+    for changes, words in (
+        ({"size": 3}, "size 3 leaves class 'dog' without an image"),
+        ({"size": 90, "balanced": True}, "class 'dog' has 10 images"),
+        ({"size": 4, "blocks": 11}, "a block without class 'dog'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            subsets.select(run(**changes), pool([30, 30, 30, 10]), "f", classes=names)
+
+
 @pytest.mark.parametrize("counts", [[30, 30, 30, 10], [1000, 1], [5, 5]])
 def test_the_smallest_size_that_works_works_and_one_less_does_not(counts: list[int]) -> None:
     size = subsets.smallest_size(counts)

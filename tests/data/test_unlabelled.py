@@ -73,6 +73,19 @@ def test_no_images_is_one_line(tmp_path: Path) -> None:
         unlabelled.index(tmp_path, folder=tmp_path)
 
 
+def test_results_and_hidden_images_are_left_out_and_said(tmp_path: Path) -> None:
+    there = fill(tmp_path / "photos")
+    good, _ = unlabelled.index(there, folder=tmp_path / "out")
+    fill(there / "results" / "figures")
+    (there / ".cache.png").write_bytes(b"")
+    again, place = unlabelled.index(there, folder=there / "results")
+    assert again == good
+    assert place["notes"] == [
+        "left out: 1 image whose name, or folder's name, begins with a dot (.cache.png)",
+        "left out: results/, which holds results or belongs to another program",
+    ]
+
+
 def test_classes_are_the_folders_of_train_and_an_ambiguous_image_is_left_out(tmp_path: Path) -> None:
     there, out = class_folders(tmp_path / "sample" / "train", {"cat": 4, "dog": 3}), tmp_path / "out"
     class_folders(tmp_path / "sample" / "val", {"cat": 2}, start=50)
@@ -96,5 +109,5 @@ def test_a_relabelled_folder_is_another_source(tmp_path: Path) -> None:
 def test_an_image_without_a_class_is_named(tmp_path: Path) -> None:
     there = class_folders(tmp_path / "sample", {"cat": 2})
     (there / "cat" / "0000.png").rename(there / "loose.png")
-    with pytest.raises(UserError, match=r"loose.png lies in no class's folder; give a folder with a folder a class"):
+    with pytest.raises(UserError, match=r"loose.png lies in no class folder; give a folder with a folder a class"):
         unlabelled.index(there, folder=tmp_path, labelled=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bias_lab import ledger
 from bias_lab.definition import Run, Settings, run_id, to_json
-from bias_lab.errors import Diverged, UserError
+from bias_lab.errors import NOTE, Diverged, UserError
 from bias_lab.machine import KEEP_HEAP
 
 FAIL, DIVERGE, DIE, FULL, HELD, PRINT = 0.91, 0.92, 0.93, 0.94, 0.95, 0.96  # weight decays
@@ -81,4 +81,5 @@ def preflight(runs: list[Run], folder: Path, settings: Settings) -> list[str]:
             raise RuntimeError("planted")
         if run.backbone == "deadly_net":
             os.kill(os.getpid(), signal.SIGKILL)
-    return [f"{len(runs)} kinds of runs"]
+    notes = [f"{NOTE}a note"] if any(run.label_noise for run in runs) else []
+    return [f"{len(runs)} kinds of runs", *notes]

@@ -166,6 +166,12 @@ def test_a_mistake_that_the_preflight_finds_leaves_nothing_in_runs(sweep: Sweep)
     assert not (sweep.folder / ledger.EXPERIMENT).exists()
 
 
+def test_a_note_of_the_preflight_is_printed_as_it_is(sweep: Sweep) -> None:
+    sweep(fields={"label_noise": 0.1})
+    assert "\nnote: a note\n" in sweep.out
+    assert "\nwarning: note" not in sweep.out
+
+
 def test_only_what_is_missing_is_run(sweep: Sweep) -> None:
     sweep()
     before = sweep.results()

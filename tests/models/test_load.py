@@ -15,7 +15,7 @@ from bias_lab.errors import UserError
 from bias_lab.models.load import Loaded, load
 from bias_lab.training.protocols import frozen
 from bias_lab.training.tasks.classification import logits_of
-from bias_lab.training.weights import read_safetensors
+from bias_lab.training.weights.files import read_safetensors
 from tests.training.runs import RUN, finished
 
 VIT = replace(RUN, backbone="vit_micro")
@@ -34,8 +34,17 @@ def outputs(loaded: Loaded, part: str = "test") -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(
     "run",
-    [RUN, replace(RUN, ema=0.9), replace(VIT, drop_path=0.1), replace(VIT, protocol="linear_probe")],
-    ids=["own", "moving average", "drop path", "linear probe"],
+    [
+        RUN,
+        replace(RUN, ema=0.9),
+        replace(VIT, drop_path=0.1),
+        replace(VIT, protocol="linear_probe"),
+        replace(VIT, priors="mean_pooling+sincos_positions"),
+        replace(VIT, backbone="resnet_micro", priors="no_batch_norm"),
+        replace(VIT, backbone="mlp_micro"),
+        replace(VIT, backbone="pixels", protocol="linear_probe"),
+    ],
+    ids=["own", "moving average", "drop path", "linear probe", "two priors", "no batch norm", "mlp", "pixels"],
 )
 def test_a_loaded_model_makes_the_predictions_of_its_run(tmp_path: Path, run: Run) -> None:
     result = finished(run, tmp_path)

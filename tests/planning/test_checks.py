@@ -51,7 +51,7 @@ def test_the_smallest_block_bounds_the_sizes_of_all_draws() -> None:
     kept, lines = checks.fit_sizes([*runs, *sized(120)], POOL, typed=False)
     assert kept == [*runs[:2], *sized(120)]
     assert lines == ["left out: size 16 exceeds the 15 training images of one of 7 blocks of photos"]
-    with pytest.raises(UserError, match="one of 7 blocks of photos: 16; sizes from 7 to 15 work"):
+    with pytest.raises(UserError, match="size 16 exceeds the 15 .* one of 7 blocks of photos; sizes from 7 to 15 work"):
         checks.fit_sizes(runs[2:], POOL, typed=False)
     with pytest.raises(UserError, match="30 blocks leave a block without class 2, .*; at most 20 blocks"):
         checks.fit_sizes([replace(ONE, blocks=30)], POOL, typed=False)
@@ -63,8 +63,8 @@ def test_a_size_below_the_number_of_classes_is_refused() -> None:
 
 
 def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_works() -> None:
-    rare = {"own": DatasetSummary(name="photos", counts=(99, 1), side=64)}
-    with pytest.raises(UserError, match="size 3 leaves a class of photos without an image; 100 works"):
+    rare = {"own": DatasetSummary(name="photos", counts=(99, 1), side=64, names=("ant", "bee"))}
+    with pytest.raises(UserError, match="size 3 leaves class 'bee' of photos without an image; 100 works"):
         checks.fit_sizes(sized(3), rare, typed=True)
 
 
@@ -145,6 +145,13 @@ def test_labels_of_the_target_are_no_source(regime: str) -> None:
         (replace(ONE, regime="weights"), "vit_micro weights N=100 .* names no weights; .*--weights"),
         (replace(ONE, regime="mae", source="pool"), "vit_micro mae N=100 .* names no pretraining"),
         (replace(ONE, regime="mae", pretraining=run_id(BEFORE)), "names no source"),
+        (replace(ONE, pixel_mean="0.5"), "a normalisation has a mean and a standard deviation, .*give both --mean and"),
+        (replace(ONE, pixel_mean="0.5", pixel_std="0.5"), "has a normalisation of weights and no weights"),
+        (
+            replace(ONE, pixel_mean="0.5", pixel_std="0.5,0.5,0.5"),
+            "the mean 0.5 and the standard deviation 0.5,",
+        ),
+        (replace(ONE, allow_partial_weights=True), "has allow_partial_weights and no weights; .*add --weights"),
         (replace(ONE, weights="deit_tiny"), "the regime 'scratch' does not use weights 'deit_tiny'"),
         (replace(ONE, source="pool"), "the regime 'scratch' does not use source 'pool'"),
         (replace(ONE, pretraining="0123456789ab"), "the regime 'scratch' does not use pretraining '0123456789ab'"),

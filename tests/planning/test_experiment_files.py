@@ -1,5 +1,6 @@
 """Test that experiment files are found by name and by path, listed and read."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,26 @@ def test_a_mistake_in_a_module_that_it_imports_is_reported_with_that_place(
     (tmp_path / "mine.py").write_text("\n\n\nimport my_broken_models\n")
     with pytest.raises(UserError, match="my_broken_models.py, line 2: '.' was never closed"):
         read(tmp_path / "mine.py", "laptop")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"raise SystemExit(3)", "line 1: SystemExit: 3"),
+        (b"def experiment(profile):\n    exit()", "line 2: SystemExit"),
+        (b"a = 1\0", "null bytes"),
+        (b"a = '\xff'", "codec can't decode"),
+        (b"def experiment(profile):\n    return experiment(profile)", "line 2: RecursionError"),
+    ],
+)
+def test_a_file_that_ends_the_program_or_is_no_text_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "odd.py").write_bytes(content)
+    with pytest.raises(UserError, match=message) as raised:
+        read(tmp_path / "odd.py", "laptop")
+    assert "line None" not in str(raised.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(UserError, match=r"pipe\.py is a named pipe"):
+        find(tmp_path / "pipe.py")

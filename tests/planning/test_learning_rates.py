@@ -109,7 +109,7 @@ def test_each_optimizer_has_its_own_rate_and_borrows_adamw_s(tmp_path: Path) -> 
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     ledger.write_json(path, {"rows": [{"backbone": "vit_micro"}]})
-    with pytest.raises(UserError, match=r"tuned\.json: a row lacks dataset, learning_rate, recipe, regime, size"):
+    with pytest.raises(UserError, match=r"tuned\.json: row 1 lacks dataset, learning_rate, recipe, regime, size"):
         learning_rates.read(path)
 
 

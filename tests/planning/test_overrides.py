@@ -92,6 +92,16 @@ def test_set_refuses_what_has_a_flag_or_follows(field: str, way_out: str) -> Non
 # --- join ------------------------------------------------------------------------------------------------------------
 
 
+def test_fields_about_weights_reach_the_runs_that_start_from_weights() -> None:
+    scratch = replace(ONE, learning_rate=1e-3)
+    start = replace(scratch, regime="weights", weights="resnet18", source="resnet18")
+    fields = {"allow_partial_weights": True, "pixel_mean": "0.5", "pixel_std": "0.25"}
+    assert overrides.started([scratch, start], fields) == [scratch, replace(start, **fields)]
+    assert overrides.started([scratch], {}) == [scratch]
+    with pytest.raises(UserError, match=r"--mean and --std: no run starts from weights; .*--weights"):
+        overrides.started([scratch], {"pixel_mean": "0.5", "pixel_std": "0.25"})
+
+
 def test_a_backbone_joins_every_distinct_scratch_cell_beside_its_first_run() -> None:
     before = pretraining()
     cells = grid(ONE, backbone=("vit_micro", "resnet_micro"), draw=(0, 1))

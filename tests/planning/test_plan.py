@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from bias_lab import ledger
 from bias_lab.definition import Experiment, Run, grid, run_id
@@ -17,6 +19,7 @@ from bias_lab.execution import status
 from bias_lab.planning import experiment_files, ladder, learning_rates, plan
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Plan, Request
+from tests.data.pictures_on_disk import class_folders
 
 PHOTOS = Data(
     dataset="folder:abc",
@@ -147,7 +150,7 @@ def test_own_data_take_the_place_of_the_experiments(study: Path, tmp_path: Path)
 
 def test_weights_that_an_experiment_names_by_file_are_known_by_content(tmp_path: Path) -> None:
     file = tmp_path / "deit.safetensors"
-    file.write_bytes(b"one")
+    save_file({"a": np.zeros(1)}, file)
     one = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=1e-3, regime="weights")
     experiment = Experiment(question="?", runs=(replace(one, weights=str(file)), replace(one, weights="deit_tiny")))
     sweep = plan.arrange(experiment, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
@@ -280,3 +283,19 @@ def test_a_hundred_thousand_runs_are_planned_in_under_five_seconds_and_counted_i
     seconds = f"planned in {took:.1f} s, written in {wrote:.1f} s, counted in {counted:.1f} s of CPU"
     assert took < 5, seconds
     assert max(wrote, counted) < 10, seconds
+
+
+def test_one_folder_is_two_sources_with_and_without_its_labels(tmp_path: Path) -> None:
+    photos = class_folders(tmp_path / "photos", {"cat": 2, "dog": 2})
+    runs: list[Run] = []
+    for regime in ("supervised", "mae"):
+        one = Run(dataset="cifar10", backbone="vit_mini", size=100, learning_rate=1e-3, regime=regime,
+                  source=str(photos))  # fmt: skip
+        before = replace(one, task="pretrain", size=0)
+        runs += [before, replace(one, pretraining=run_id(before))]
+    study = Experiment(question="?", runs=tuple(runs))
+    sweep = plan.arrange(study, "one", "laptop", tmp_path, Request(), learning_rates.Rates())
+    sources = {run.regime: run.source for run in sweep.runs}
+    assert sources["supervised"] != sources["mae"]
+    assert sweep.places[sources["supervised"]]["classes"] == ["cat", "dog"]
+    assert sweep.places[sources["mae"]]["classes"] == ["image"]

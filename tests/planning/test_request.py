@@ -56,10 +56,22 @@ def test_a_single_runs_manifest_is_of_its_dataset(tmp_path: Path) -> None:
     manifest = tmp_path / "m.txt"
     manifest.write_text("0 9\n")  # index 0 as class 9, which it is not
     typed = flags.parse(["train", "--manifest", str(manifest)], main.COMMANDS)
-    with pytest.raises(UserError, match=f"not . as in {HERE}"):
+    with pytest.raises(UserError, match=f"label 9, not 'Pullover' as in {HERE}"):
         request.single(typed, tmp_path, [Run(dataset=HERE, backbone="vit_micro", size=1)], {})
 
 
 def test_a_single_runs_request_names_its_typed_fields(tmp_path: Path) -> None:
     typed = flags.parse(["train", "--set", "patch=16", "--set", "mixup=0.2"], main.COMMANDS)
     assert request.single(typed, tmp_path, [], {}).typed == ("patch", "mixup")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("WANDB_DISABLED", "true"), ("WANDB_MODE", "disabled")])
+def test_a_variable_that_disables_wandb_is_obeyed(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    typed = flags.parse(["train"], main.COMMANDS)
+    typed.typed = ""
+    assert request.settings(typed, "train").wandb
+    monkeypatch.setenv(variable, value)
+    assert not request.settings(typed, "train").wandb
+    monkeypatch.setenv(variable, "perhaps")
+    with pytest.raises(UserError, match=f"{variable} is 'perhaps'"):
+        request.settings(typed, "train")

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from bias_lab import ledger
 from bias_lab.definition import Run, recipe, run_id, to_json
@@ -32,6 +34,18 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
         make(tmp_path, size=100)
     with pytest.raises(UserError, match="no number of labelled images is named"):
         make(tmp_path, backbone="vit_micro")
+
+
+def test_priors_are_typed_in_any_order_and_come_with_a_pretraining(tmp_path: Path) -> None:
+    run = make(tmp_path, backbone="vit_micro", size=100, priors=["sincos_positions", "mean_pooling"])
+    assert run.priors == "mean_pooling+sincos_positions"
+    with pytest.raises(UserError, match="unknown prior 'sincos_position'; did you mean 'sincos_positions'"):
+        make(tmp_path, backbone="vit_micro", size=100, priors=["sincos_position"])
+    before = replace(BEFORE, priors="mean_pooling")
+    here = ledger.run_folder(tmp_path, run_id(before))
+    ledger.write_json(here / ledger.RUN, to_json(before))
+    ledger.write_json(here / ledger.RESULT, {})
+    assert make(tmp_path, backbone="vit_micro", size=100, pretraining=run_id(before)).priors == "mean_pooling"
 
 
 def test_a_field_with_a_flag_is_not_set(tmp_path: Path) -> None:
@@ -137,17 +151,34 @@ def test_weights_by_name_and_by_file(tmp_path: Path) -> None:
     run = make(tmp_path, backbone="vit_tiny_patch16_224", size=100, weights="deit_tiny_patch16_224")
     assert (run.weights, run.regime, run.source) == ("deit_tiny_patch16_224", "weights", "deit_tiny_patch16_224")
     file = tmp_path / "w.safetensors"
-    file.write_bytes(b"one")
+    save_file({"a": np.zeros(1)}, file)
     typed = {"backbone": "vit_micro", "size": 100, "weights": str(file)}
     runs, places = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert runs[0].weights.startswith("file:")
     assert places == {runs[0].weights: {"path": str(file)}}
-    file.write_bytes(b"two")
+    save_file({"a": np.ones(1)}, file)
     again, _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert run_id(again[0]) != run_id(runs[0])  # the content is part of the run
     file.unlink()
     with pytest.raises(UserError, match="no weights file"):
         make(tmp_path, **typed)
+
+
+def test_a_damaged_weights_file_is_named_before_a_learning_rate_is_missed(tmp_path: Path) -> None:
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    with pytest.raises(UserError, match=r"w.safetensors is not a whole .safetensors file"):
+        make(tmp_path, backbone="vit_micro", size=100, weights=str(file))
+
+
+def test_fields_about_weights_have_flags(tmp_path: Path) -> None:
+    for field, flag in (
+        ("pixel_mean", "--mean"),
+        ("pixel_std", "--std"),
+        ("allow_partial_weights", "--allow-partial-w"),
+    ):
+        with pytest.raises(UserError, match=rf"--set {field}=… changes what the run is; use {flag}"):
+            make(tmp_path, backbone="vit_micro", size=100, fields={field: "0.5"})
 
 
 def test_a_run_that_waits_for_a_pretraining_brings_it_along(tmp_path: Path) -> None:
@@ -184,3 +215,20 @@ def test_a_folder_without_classes_is_a_source_by_its_content(tmp_path: Path) -> 
     (photos / "0.png").unlink()
     (changed,), _ = single.definition(typed, like=None, recipe_name="", fields={}, folder=tmp_path)
     assert changed.source != run.source
+
+
+def test_a_folder_of_class_folders_is_a_source_with_labels_for_a_regime_that_learns_from_them(tmp_path: Path) -> None:
+    for k in range(6):
+        file = tmp_path / "photos" / "ab"[k % 2] / f"{k}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (k, 90, 10)).save(file)
+    typed = {"backbone": "resnet_micro", "task": "pretrain", "source": str(tmp_path / "photos")}
+    (run,), places = single.definition(
+        {**typed, "regime": "supervised"}, like=None, recipe_name="", fields={}, folder=tmp_path
+    )
+    assert places[run.source]["classes"] == ["a", "b"]
+    (other,), unlabelled = single.definition(
+        {**typed, "regime": "simmim"}, like=None, recipe_name="", fields={}, folder=tmp_path
+    )
+    assert unlabelled[other.source]["classes"] == ["image"]
+    assert run.source != other.source

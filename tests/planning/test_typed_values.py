@@ -28,3 +28,11 @@ def test_fields_that_cannot_be_read_are_one_line(text: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_field(text)
     assert "class" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["seed=１", "seed=²", "learning_rate=٣", "batch_size=99999999999999999999", "clip=1e400"]
+)
+def test_digits_of_other_scripts_and_huge_numbers_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is not a|is too large"):
+        parse_field(text)

@@ -9,7 +9,7 @@ import pytest
 
 from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run
-from bias_lab.report.findings import findings, split
+from bias_lab.report.findings import facts, findings, split
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.sentences import removed as removed_in_words
 from bias_lab.results import Results, StudyPlan
@@ -121,3 +121,10 @@ def test_the_note_and_the_tuning_table_are_carried() -> None:
     report = findings(Results(table=shown, plan=plan, tuned={"rows": [chosen]}))
     assert report.note == "Given one pretraining"
     assert section(report, "tuning").tables[0].rows
+
+
+def test_a_control_without_parameters_is_not_the_smallest_backbone() -> None:
+    trained = [one | {"parameters": 300_000 + 100_000 * (one["backbone"] in CNNS)} for one in rows(lambda run: 0.6)]
+    pixels = [one | {"parameters": 0} for one in rows(lambda run: 0.6, backbones=["pixels"], protocol="linear_probe")]
+    (line,) = facts(table([*trained, *pixels]))
+    assert "5 backbones of 0.30 to 0.40 M parameters" in line

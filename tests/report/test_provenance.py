@@ -52,6 +52,17 @@ def test_tuning_marks_what_was_chosen() -> None:
     assert made.note.endswith("Made by: make tune")
 
 
+def test_provenance_says_what_was_loaded_of_weights() -> None:
+    made = rows(lambda run: 0.5, sizes=[100], backbones=["vit_micro", "resnet_micro"])
+    for one in made:
+        if one["backbone"] == "vit_micro":
+            one |= {"weights": "file:01", "weights_loaded": "a.pth: 54 of 54 tensors loaded"}
+    told = cells(provenance.provenance(table(made), StudyPlan()))
+    assert [row for row in told if row[0].startswith("weights")] == [
+        ["weights: file:01 in vit_micro", "a.pth: 54 of 54 tensors loaded"]
+    ]
+
+
 def test_what_an_edited_experiment_runs_otherwise_now_is_left_out_and_said() -> None:
     """Finished runs keep their folders: of one cell twice, the planned one counts; what nobody plans anew stays."""
     made = rows(lambda run: 0.5, sizes=[100], backbones=["vit_micro", "resnet_micro"])

@@ -3,17 +3,41 @@
 from dataclasses import fields
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bias_lab import schema
 from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
-from bias_lab.statistics import arms, axes, comparable, effects, gaps, moved, reference, select_condition, values
-from tests.planted import row, rows, table
+from bias_lab.statistics import (
+    arms,
+    axes,
+    comparable,
+    effects,
+    gains,
+    gaps,
+    likewise,
+    moved,
+    recovery,
+    reference,
+    removed,
+    select_condition,
+    values,
+    variance_shares,
+)
+from bias_lab.statistics.conditions import is_control
+from tests.planted import CNNS, row, rows, table
 
 PAIR = ("vit_micro", "resnet_micro")
 TWO = [(0, 0), (1, 1)]
-APART = (*schema.CELL, *schema.REPLICATE, "task", "monitor", "pretraining")  # columns that are no axis of any study
+APART = (
+    *schema.CELL,
+    *schema.REPLICATE,
+    "task",
+    "monitor",
+    "pretraining",
+    "blocks",
+)  # columns that are no axis of any study
 OTHER = dict(intervention="permute_pixels", recipe="strong", precision="bf16", imbalance=2.0, layer_decay=0.5)
 OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budget=3.0, learning_rate=0.003)
 
@@ -21,7 +45,7 @@ OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budge
 def other(name: str) -> Any:
     """Return a value of a field that is not its default."""
     column, default = schema.COLUMNS[name], schema.DEFAULTS[name]
-    known = {"optimizer": "muon", "teacher_schedule": "steps"}  # fields that take few words
+    known = {"optimizer": "muon", "teacher_schedule": "steps", "priors": "mean_pooling"}  # fields of few words
     by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": known.get(name, "another")}
     return OTHER.get(name, by_kind[column.kind])
 
@@ -147,3 +171,62 @@ def test_names_that_are_no_axis_and_columns_that_are_not_there() -> None:
     assert arms(table(study()), axis="label_noise").empty
     with pytest.raises(UserError, match="no column 'label_nois'"):
         comparable(table(study()), where={"label_nois": 0.2})
+
+
+CONTROLS = {"protocol": "linear_probe"}
+
+
+def with_controls(**options: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of a study, and those of its controls: pixels, an MLP, and untrained backbones read out."""
+    study = rows(lambda run: 0.5 if run.backbone == "vit_micro" else 0.7, sizes=(100, 300), **options)
+    others = rows(lambda run: 0.9, backbones=["pixels"], sizes=(100, 300), **CONTROLS, **options)
+    others += rows(lambda run: 0.4, backbones=["vit_micro", "resnet_micro"], sizes=(100, 300), **CONTROLS, **options)
+    others += rows(lambda run: 0.6, backbones=["mlp_micro"], sizes=(100, 300), **options)
+    for one in others:  # a readout sees its labelled images once
+        one["samples_seen"] = one["size"] if one["protocol"] == "linear_probe" else one["samples_seen"]
+    return study, others
+
+
+def test_controls_are_told_from_starts_and_members() -> None:
+    study, others = with_controls()
+    assert not is_control(table(study)).any()
+    assert is_control(table(others)).all()
+    after = rows(lambda run: 0.6, backbones=["vit_micro"], regime="mae", source="pool", protocol="linear_probe")
+    assert not is_control(table(after)).any()
+    guests = rows(lambda run: 0.6, backbones=["mine:net", "convnext_tiny"])
+    assert not is_control(table(guests)).any()
+
+
+@pytest.mark.parametrize("statistic", [gaps, recovery, gains, likewise, effects, removed, variance_shares])
+def test_a_statistic_of_trained_backbones_is_the_same_beside_controls(statistic: Any) -> None:
+    study, others = with_controls(noise=0.02)
+    begun = rows(
+        lambda run: 0.6, backbones=["vit_micro", "resnet_micro"], sizes=(100, 300), regime="dino", source="pool"
+    )
+    pd.testing.assert_frame_equal(statistic(table([*study, *begun, *others])), statistic(table([*study, *begun])))
+
+
+def test_controls_have_no_say_in_the_usual_number_of_images_seen() -> None:
+    """Of two budgets of the same cells the smaller is the usual one, though the larger one has more replicates."""
+    study, others = with_controls()
+    replicates = [*[(k, k) for k in range(3)], (3, 3)]
+    twice = rows(lambda run: 0.99, sizes=(100, 300), replicates=replicates, samples_seen=32_000)
+    more = [one | {"samples_seen": one["size"]} for one in rows(lambda run: 0.4, backbones=CNNS, **CONTROLS)]
+    kept = comparable(table([*study, *twice, *others, *more]))
+    trained = kept[kept["backbone"] != "mlp_micro"]
+    assert sorted(trained["run_id"]) == sorted(one["run_id"] for one in study)
+
+
+def test_a_backbone_with_a_prior_never_stands_for_the_plain_one() -> None:
+    """Also where the plain one has not been run: then there is nothing to compare unless the prior is named."""
+    cnns = rows(lambda run: 0.7, backbones=CNNS, sizes=(100, 300))
+    vits = [rows(lambda run: 0.5, backbones=["vit_micro"], sizes=(100,)),
+            rows(lambda run: 0.6, backbones=["vit_micro"], sizes=(100, 300), priors="mean_pooling")]  # fmt: skip
+    whole = table([*cnns, *vits[0], *vits[1]])
+    assert axes(whole) == ["priors"]
+    assert gaps(whole)["size"].tolist() == [100]
+    assert gaps(whole)["shortfall"].to_numpy() == pytest.approx(0.2, abs=0.02)
+    assert gaps(table([*cnns, *vits[1]])).empty
+    named = gaps(whole, where={"priors": "mean_pooling"})  # a CNN, which can't have it, is compared as it is
+    assert named["size"].tolist() == [100, 300]
+    assert named["shortfall"].to_numpy() == pytest.approx(0.1, abs=0.02)

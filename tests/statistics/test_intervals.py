@@ -176,3 +176,14 @@ def test_a_percentile_bootstrap_of_three_would_not_do() -> None:
         low, high = np.quantile(means, [0.025, 0.975])
         held += low <= 0 <= high
     assert held / 2000 < 0.82
+
+
+@pytest.mark.parametrize(("k", "most"), [(3, 0.978), (4, 0.97), (5, 0.97), (8, 0.963)])
+@pytest.mark.parametrize("test_se", [0.0, 0.3, 1.0, 4.0])  # times the standard error from replicates
+def test_the_interval_of_both_noises_covers_95_percent_at_least(k: int, most: float, test_se: float) -> None:
+    random = np.random.default_rng(k)
+    values, extra = random.standard_normal((6000, k)), test_se / math.sqrt(k)
+    off = extra * random.standard_normal(6000)
+    every = [intervals.mean(one) for one in values]
+    held = np.mean([abs(of.value + e) <= intervals.both_noises(of, extra) for of, e in zip(every, off, strict=True)])
+    assert 0.943 <= held <= most + 0.004

@@ -12,10 +12,12 @@ from bias_lab import statistics
 from bias_lab.errors import UserError
 from tests.planted import curve, rows, table
 
-FUNCTIONS = {name: getattr(statistics, name) for name in statistics.__all__ if name not in ("ALPHA", "Answer")}
+DATA = ("ALPHA", "Answer", "AtSize", "Gap", "Headline")
+FUNCTIONS = {name: getattr(statistics, name) for name in statistics.__all__ if name not in DATA}
 OF_A_TABLE = [name for name, function in FUNCTIONS.items() if "table" in inspect.signature(function).parameters]
-OF_A_METRIC = [n for n in OF_A_TABLE if "metric" in inspect.signature(FUNCTIONS[n]).parameters and n != "comparable"]
-MODULES = [name for _, name, _ in pkgutil.iter_modules(statistics.__path__, "bias_lab.statistics.")]
+APART = ("comparable", "headline")  # one returns the metric's own column, the other a tuple
+OF_A_METRIC = [n for n in OF_A_TABLE if "metric" in inspect.signature(FUNCTIONS[n]).parameters and n not in APART]
+MODULES = [name for _, name, _ in pkgutil.walk_packages(statistics.__path__, "bias_lab.statistics.")]
 
 
 def planted() -> list[dict]:
@@ -35,7 +37,8 @@ def test_the_examples_hold(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in OF_A_TABLE if name not in ("power", "removed", "values", "reference")]
+    "name",
+    [name for name in OF_A_TABLE if name not in ("power", "removed", "values", "reference", "matched_fit", "headline")],
 )
 def test_each_takes_the_table_as_it_is(name: str) -> None:
     kinds = [dict(backbones=["resnet_micro"], regime="mae", source="pool"), dict(intervention="permute_pixels")]
@@ -74,3 +77,10 @@ def test_the_planted_shortfall_and_recovery_come_out() -> None:
     exact = [one | {"top1": curve(one["size"]) - 0.05} if one["regime"] == "mae" else one for one in exact]
     assert statistics.shortfall(table(exact))["shortfall"].to_numpy() == pytest.approx(0.1)
     assert statistics.recovery(table(exact))["recovery"].to_numpy() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", [n for n in OF_A_TABLE if n not in ("headline", "with_pretraining", "matched")])
+def test_each_takes_the_comparison_that_it_is_about(name: str) -> None:
+    parameters = inspect.signature(FUNCTIONS[name]).parameters
+    assert "comparison" in parameters
+    assert parameters["comparison"].default == ""

@@ -60,6 +60,16 @@ def test_controls_are_no_guests_and_members_of_no_family() -> None:
         assert set(replicates.select(rows, architecture)["backbone"]) == {name}
 
 
+def test_a_variant_of_a_backbone_is_compared_by_its_name() -> None:
+    rows = table(flat(backbones=["vit_micro", "vit_micro_wide", "resnet_micro"]))
+    for group in ("vit", "transformer"):
+        assert set(replicates.select(rows, group)["backbone"]) == {"vit_micro"}
+    assert set(replicates.select(rows, "vit_micro_wide")["backbone"]) == {"vit_micro_wide"}
+    assert replicates.own(rows) == set()
+    alone = table(flat(backbones=["vit_micro_wide", "resnet_micro"]))
+    assert set(replicates.select(alone, "vit")["backbone"]) == {"vit_micro_wide"}
+
+
 def test_a_group_is_averaged_over_its_backbones_and_needs_them_all() -> None:
     names = ["resnet_micro", "efficientnet_micro"]
     planted = flat(backbones=names)

@@ -20,28 +20,13 @@ from tests.tracking.offline import Offline
 
 
 @pytest.mark.parametrize(
-    ("said", "key", "expected"), [("", "", "offline"), ("", "k", "online"), ("disabled", "k", "disabled")]
+    ("wandb", "variable", "value"),
+    [(False, "WANDB_MODE", "offline"), (True, "WANDB_MODE", "disabled"), (True, "WANDB_DISABLED", "true")],
 )
-def test_wandb_is_offline_unless_logged_in(monkeypatch, tmp_path: Path, said: str, key: str, expected: str) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_MODE", said)
-    monkeypatch.setenv("WANDB_API_KEY", key)
-    assert live.wandb_mode() == expected
-
-
-def test_a_netrc_with_wandb_counts_as_logged_in(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    netrc = tmp_path / ".netrc"
-    netrc.write_text("machine api.wandb.ai login user password secret\n")
-    netrc.chmod(0o600)
-    assert live.wandb_mode() == "online"
-
-
-def test_no_wandb_means_none(tmp_path: Path) -> None:
+def test_no_wandb_means_none(monkeypatch, tmp_path: Path, wandb: bool, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
     run = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
-    assert live.wandb_logger(run, tmp_path, Settings(wandb=False)) is None
+    assert live.wandb_logger(run, tmp_path, Settings(wandb=wandb)) is None
     assert not list(tmp_path.iterdir())
 
 

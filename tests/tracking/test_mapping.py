@@ -8,12 +8,51 @@ from pathlib import Path
 import pytest
 
 from bias_lab.definition import Run
+from bias_lab.errors import UserError
 from bias_lab.tracking import mapping
 from bias_lab.tracking.mapping import Study
 from tests.planted import row
 from tests.test_schema import OTHER
 
 RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+
+
+@pytest.mark.parametrize(
+    ("disabled", "said", "key", "expected"),
+    [
+        ("", "", "", "offline"),
+        ("", "", "k", "online"),
+        ("false", "online", "", "online"),
+        ("", "dryrun", "k", "offline"),
+        ("", "Disabled", "k", "disabled"),
+        ("true", "online", "k", "disabled"),
+        ("1", "", "k", "disabled"),
+    ],
+)
+def test_the_mode_is_what_wandbs_own_variables_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, disabled: str, said: str, key: str, expected: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in (("WANDB_DISABLED", disabled), ("WANDB_MODE", said), ("WANDB_API_KEY", key)):
+        monkeypatch.setenv(name, value)
+    assert mapping.mode() == expected
+
+
+@pytest.mark.parametrize("variable", ["WANDB_DISABLED", "WANDB_MODE"])
+def test_a_mode_that_is_not_understood_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "perhaps")
+    with pytest.raises(UserError, match=f"the environment variable {variable} is 'perhaps'"):
+        mapping.mode()
+
+
+def test_a_netrc_with_wandb_counts_as_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_MODE", "WANDB_DISABLED", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine api.wandb.ai login user password secret\n")
+    netrc.chmod(0o600)
+    assert mapping.mode() == "online"
 
 
 @pytest.mark.parametrize(

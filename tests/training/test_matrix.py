@@ -12,7 +12,7 @@ from bias_lab.backbones import create
 from bias_lab.catalogue import BACKBONES, REGIMES, architecture, check_regime
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
-from bias_lab.training.weights import load
+from bias_lab.training.weights.load import load
 
 STEPS, SIDE, CLASSES = 30, 16, 4
 BATCH = dict(dino=8)  # six views of each

@@ -75,3 +75,23 @@ def test_preflight_starts_each_shape_of_a_backbone(tmp_path: Path, monkeypatch: 
     runs += [replace(one, priors="mean_pooling"), replace(one, seed=1)]
     preflight(runs, tmp_path, QUIET)
     assert started == runs[:5]
+
+
+@pytest.mark.parametrize(
+    ("run", "is_refused"),
+    [
+        (replace(RUN, backbone="resnet18", stem="stock", batch_size=1), True),  # a map of 1x1 pixels in the last stage
+        (replace(RUN, backbone="resnet18", stem="stock", batch_size=2), False),
+        (replace(RUN, backbone="resnet18", stem="stock", batch_size=1, protocol="knn"), False),  # nothing is trained
+        (replace(RUN, backbone="vit_micro", batch_size=1), False),  # it has no batch norm
+        (replace(RUN, backbone="resnet_micro", batch_size=1), False),  # its last map is larger
+    ],
+)
+def test_a_batch_of_one_image_is_refused_where_batch_norm_gets_one_value(
+    tmp_path: Path, run: Run, is_refused: bool
+) -> None:
+    if not is_refused:
+        preflight([run], tmp_path, QUIET)
+        return
+    with pytest.raises(UserError, match="batch_size 1: one of its batch norms gets one value a channel"):
+        preflight([run], tmp_path, QUIET)

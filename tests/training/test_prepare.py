@@ -56,6 +56,8 @@ def test_weights_from_a_file_start_a_run_and_bring_their_normalisation(tmp_path:
         "loaded": ["conv.bias"],
         "resampled": ["conv.weight"],  # three channels' sum for the grey images
         "skipped": ["gate", "head.bias", "head.weight"],
+        "missing": ["head.bias", "head.weight"],
+        "set": "",
     }
     assert (result["facts"]["mean"], result["facts"]["std"]) == ([0.5], [0.5])
     job = prepare(run, tmp_path, QUIET)

@@ -16,8 +16,7 @@ class NoBatchNorm:
     which see one sample at a time, and both methods also change how residual branches start. A group norm leaves the
     initial weights, the last norm of a branch that starts at 0, and the number of parameters as they are.
 
-    Groups are of 8 channels, because the paper's 32 groups do not divide the widths of small ResNets. In the paper's
-    ablation groups of 8 to 32 channels differ little.
+    Groups are of 8 channels, because the paper's 32 groups do not divide the widths of small ResNets.
     """
 
     def __init__(self, number: int | None) -> None:

@@ -3,20 +3,11 @@
 The work is done by processes, because Pillow holds Python's lock most of the time for small images.
 """
 
-import contextlib
-import multiprocessing
 import os
-import signal
-import sys
-import threading
-import types
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +17,12 @@ from bias_lab import machine
 from bias_lab.data.identity import content_hash, file_hash
 from bias_lab.data.moments import sums
 from bias_lab.data.readers import image_file
-from bias_lab.errors import UserError, plural
+from bias_lab.data.readers.processes import in_processes, progress
+from bias_lab.errors import UserError, irregular, plural
 
 ALONE = 1500  # images that one process decodes before others could start
+READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe is not waited for
 TOGETHER = 128  # images that are decoded, written and reported at once
-TICK = 0.2  # seconds after which a waiting thread sees a Ctrl-C that the system gave to another thread
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the environment of a decoding process
 
 
 class Reference(NamedTuple):
@@ -52,6 +43,7 @@ class Inspection(NamedTuple):
     width: int = 0
     height: int = 0
     problem: str = ""
+    remark: str = ""  # the part of its bit depth that it uses, if that is small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +79,12 @@ Part = tuple[Sequence[Reference], Target | None]  # a few images and their targe
 @cache
 def _group(path: str, column: str, group: int) -> list[bytes] | str:
     """Return the images of a row group, or why they cannot be read."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.ParquetFile(path).read_row_group(group, columns=[column])
-    except (OSError, ValueError) as error:  # Arrow's own errors derive from these
+    except (OSError, ValueError, pa.ArrowException) as error:
         return f"a damaged part of the table: {' '.join(str(error).split())[:80]}"
     values = table.column(column).to_pylist()
     return [value["bytes"] if isinstance(value, dict) else value for value in values]
@@ -116,15 +109,23 @@ def fetch(reference: Reference) -> bytes:
         raise image_file.Unreadable("no permission to read it") from None
     except FileNotFoundError:
         raise image_file.Unreadable("not there") from None
-    except OSError as error:
-        raise image_file.Unreadable(error.strerror or str(error)) from None
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        kind = irregular(reference.path)  # a socket
+        raise image_file.Unreadable(f"{kind}, not a file" if kind else _words(error)) from None
+
+
+def _words(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def _file_bytes(path: str) -> bytes:
     """Return a file's bytes. For a small file this takes a third of the time of `Path.read_bytes`."""
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    file = os.open(path, READ)
     try:
-        size = os.fstat(file).st_size
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) and (kind := irregular(path)):
+            raise image_file.Unreadable(f"{kind}, not a file")
+        size = about.st_size
         data = os.read(file, size)
         while len(data) < size and (more := os.read(file, size)):  # a network may deliver it in parts
             data += more
@@ -137,11 +138,11 @@ def inspect(reference: Reference) -> Inspection:
     """Decode one image and describe it."""
     try:
         data = fetch(reference)
-        image = image_file.read(data)
+        image, remark = image_file.read_with_remark(data)
     except image_file.Unreadable as error:
         return Inspection(problem=str(error))
     mark = content_hash(image_file.pixels(image))
-    return Inspection(mark, file_hash(data), image.mode == "L", image.width, image.height)
+    return Inspection(mark, file_hash(data), image.mode == "L", image.width, image.height, remark=remark)
 
 
 def _decode(reference: Reference, known: tuple[str, str], row: NDArray[np.uint8], target: Target) -> tuple[str, ...]:
@@ -207,7 +208,7 @@ def _parts(references: Sequence[Reference], target: Target | None, workers: int 
     workers = min(workers or machine.cores(), -(-count // ALONE))
     with progress(count, "reading images" if target is None else "decoding images") as advance:
         if workers > 1:
-            return _in_processes(parts, workers, advance)
+            return in_processes(_do, parts, workers, advance)
         results = []
         for part in parts:
             results.append(_do(part))
@@ -242,91 +243,3 @@ def _do(part: Part) -> Any:
         file.write(pixels.data)
     problems, contents, rows = map(list, zip(*decoded, strict=True))
     return Decoded(problems, contents, rows, sums(pixels[: max(0, target.summed)]))
-
-
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-def _in_processes(parts: Iterator[Part], workers: int, advance: Callable[[int], None]) -> list[Any]:
-    """Return the result of each part, in order. A few parts a process are under way at any time.
-
-    Raises RuntimeError if a process ends early, and whatever a part raises (an OSError if the disk is full). Then, and
-    after a Ctrl-C, all processes are killed at once.
-    """
-    results: list[Any] = []
-    others = {*multiprocessing.active_children()}
-    processes: dict[multiprocessing.process.BaseProcess, None] = {}
-    waiting: deque[tuple[Future[Any], int]] = deque()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
-        try:
-            while True:
-                for part in islice(parts, 4 * workers - len(waiting)):
-                    with _quiet_start():
-                        waiting.append((pool.submit(_do, part), len(part[0])))
-                    processes.update(dict.fromkeys({*multiprocessing.active_children()} - others))
-                if not waiting:
-                    return results
-                future, count = waiting.popleft()
-                while not future.done():
-                    wait((future,), TICK)
-                results.append(future.result())
-                advance(count)
-        except BaseException as error:
-            if not isinstance(error, BrokenProcessPool):  # in that case the pool terminates them
-                for process in processes:
-                    process.kill()
-            pool.shutdown(cancel_futures=True)
-            if isinstance(error, BrokenProcessPool):
-                dead = min(processes, key=lambda each: each.exitcode in (None, 0, -signal.SIGTERM), default=None)
-                which = f"process {dead.pid}, with exit code {dead.exitcode}" if dead else "it did not start"
-                raise RuntimeError(f"a decoding process ended early: {which}") from None
-            if isinstance(error, BrokenPipeError):
-                raise RuntimeError("a decoding process ended early: it did not start") from None
-            raise
-
-
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Let a process start with one thread, without a Ctrl-C from the terminal, and without the user's script.
-
-    A started process inherits the environment and the blocked signals. It would also import the main module again, and
-    a script without `if __name__ == "__main__"` would then run twice.
-    """
-    main, environment = sys.modules["__main__"], {name: os.environ.get(name) for name in ONE_THREAD}
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        os.environ.update(ONE_THREAD)
-        yield
-    finally:
-        for name, value in environment.items():
-            del os.environ[name]
-            os.environ.update({} if value is None else {name: value})
-        sys.modules["__main__"] = main
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent is gone, even if that was killed."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar for long work on a terminal. Yields the function that advances it by a number of images."""
-    if total < ALONE or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)

@@ -1,8 +1,8 @@
 """Write a subset as a file that can be published, read one, and check it against the images. No torch.
 
 Our manifest is a parquet file with a row for each image, in order, so that every prefix is a subset. Its columns are
-`index, label, rank, content_hash`, and the file's metadata says how it was made. A list of `filename label` lines, as
-published small-data benchmarks use, can be read too. An image is found by its content hash, wherever it lies.
+`index, label, rank, content_hash`, and the file's metadata says how it was made. An image is found by its content hash,
+wherever it lies. A list of `filename label` lines, as published small-data benchmarks use, can be read too.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from bias_lab import __version__, ledger
 from bias_lab.data import subsets
+from bias_lab.data.own import plain_lists
 from bias_lab.data.readers import named
-from bias_lab.data.readers.listing import lines_of
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, check_regular
 
 COLUMNS = ("index", "label", "rank", "content_hash")
 
@@ -36,6 +36,7 @@ class Pool:
     labels: NDArray[np.int64]
     hashes: Sequence[str]
     names: Sequence[str]
+    ordered_by: str = ""  # keys the order of images, if not the fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def pool(dataset: str, *, place: dict[str, Any] | None = None, data_root: str | 
     images, labels = raw.splits["train"]
     names = [] if isinstance(images, np.ndarray) else [str(path) for path in images]
     hashes = named.hashes_of(dataset, images)
-    fingerprint = named.open_named(dataset, data_root=data_root).fingerprint
-    return Pool(dataset, fingerprint, tuple(raw.classes), labels, hashes, names)
+    opened = named.open_named(dataset, data_root=data_root)
+    return Pool(dataset, opened.fingerprint, tuple(raw.classes), labels, hashes, names, opened.ordered_by)
 
 
 def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False, blocks: int = 0) -> int:
@@ -72,17 +73,13 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     if blocks and draw >= blocks:
         raise UserError(f"draw {draw} is none of {blocks} blocks", f"0 to {blocks - 1}")
     counts = np.bincount(images.labels, minlength=len(images.classes)).tolist()
-    counts = subsets.block_counts(counts, blocks, draw)
+    counts = subsets.block_counts(counts, blocks, draw, images.classes)
     part = f"block {draw} of {images.dataset}" if blocks else images.dataset
     sizes = sizes or (sum(counts),)
     for size in sizes:
-        if size > sum(counts):
-            raise UserError(f"size {size} exceeds the {sum(counts)} images of {part}")
-        if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
-            raise UserError(f"size {size} leaves a class without an image", f"the smallest size that works is {least}")
-        if balanced:
-            subsets.check_balanced(counts, size)
-    order = subsets.order(images.fingerprint, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
+        _check_size(size, counts, part, images.classes, balanced=balanced)
+    key = images.ordered_by or images.fingerprint
+    order = subsets.order(key, images.labels, draw, balanced=balanced, blocks=blocks)[: max(sizes)]
     table = pd.DataFrame(
         {
             "index": order,
@@ -112,43 +109,64 @@ def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced
     return len(order)
 
 
+def _check_size(size: int, counts: list[int], part: str, classes: Sequence[str], *, balanced: bool) -> None:
+    """Raise UserError for a size that exceeds the images of `part`, leaves out a class or cannot be balanced."""
+    if size > sum(counts):
+        raise UserError(f"size {size} exceeds the {sum(counts)} images of {part}")
+    if size < (least := len(counts) if balanced else subsets.smallest_size(counts)):
+        empty = size if balanced else subsets.left_out(counts, size)  # balanced: the classes take turns
+        name = subsets.name_of(empty, classes)
+        raise UserError(f"size {size} leaves {name} without an image", f"the smallest size that works is {least}")
+    if balanced:
+        subsets.check_balanced(counts, size, classes)
+
+
 def read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Return a manifest's rows in order, and how it was made. A text list gives `name, label` and an empty dict.
+    """Return a manifest's rows in order, and how it was made. A text list gives `line, text` and an empty dict.
 
     Raises UserError if the file is absent, damaged or of another format.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     if not Path(path).is_file():
         raise UserError(f"there is no manifest {path}", remedy="bias-lab subset DATASET --sizes 100,1000 --out FILE")
     if Path(path).suffix != ".parquet":
-        return _text(Path(path)), {}
+        return plain_lists.read(Path(path)), {}
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is not a parquet file: {error}") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a parquet file, or it is damaged: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.schema.names]:
         raise UserError(f"{path} has no column {missing[0]}", f"a manifest has {', '.join(COLUMNS)}")
-    text = (table.schema.metadata or {}).get(b"bias_lab", b"{}")
+    for name in COLUMNS:
+        _check_column(path, name, table.column(name))
     rows = table.select(COLUMNS).to_pandas().sort_values("rank", kind="stable").reset_index(drop=True)
-    return rows, json.loads(text)
+    return rows, _how_it_was_made(path, (table.schema.metadata or {}).get(b"bias_lab", b"{}"))
 
 
-def _text(path: Path) -> pd.DataFrame:
-    """Read a list of `filename label`, separated by blanks, a tab or a comma, without empty lines and # comments."""
-    rows = []
-    for number, line in enumerate(lines_of(path), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        name, _, label = text.replace("\t", " ").replace(",", " ").rpartition(" ")
-        if not name or not label:
-            raise UserError(f"{path} line {number}: '{text[:60]}' is not 'filename label'")
-        rows.append({"name": name.strip(), "label": label})
-    if not rows:
-        raise UserError(f"{path} is empty")
-    return pd.DataFrame(rows)
+def _check_column(path: Path, name: str, column: Any) -> None:
+    """Raise UserError for a column with values of another type, or without a value in some rows."""
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_text = name == "content_hash"
+    fits = pa.types.is_string(kind) or pa.types.is_large_string(kind) if is_text else pa.types.is_integer(kind)
+    if not fits:
+        allowed = "text is" if is_text else "whole numbers are"
+        raise UserError(f"{path}: the column {name} has values of type {column.type}", f"{allowed} needed")
+    if column.null_count:
+        row = column.is_null().to_pylist().index(True) + 1
+        raise UserError(f"{path}: row {row} has no {name}", remedy="write the file again with bias-lab subset")
+
+
+def _how_it_was_made(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata are not JSON ({error})", remedy="write the file again") from error
+    return about if isinstance(about, dict) else {}
 
 
 def use(path: Path, images: Pool, *, folder: Path) -> Used:
@@ -158,9 +176,13 @@ def use(path: Path, images: Pool, *, folder: Path) -> Used:
     twice.
     """
     rows, about = read(path)
-    order = _by_content(path, rows, images) if about or "content_hash" in rows else _by_name(path, rows, images)
-    if len(set(order)) != len(order):
-        raise UserError(f"{path} names an image twice")
+    if about or "content_hash" in rows:
+        order = _by_content(path, rows, images, [str(name) for name in about.get("classes", ())])
+    else:
+        order = plain_lists.order(
+            path, rows, plain_lists.Known(images.dataset, images.classes, images.labels, images.names)
+        )
+    _check_distinct(path, order, images)
     hasher = hashlib.blake2b(images.fingerprint.encode(), digest_size=8)
     hasher.update(np.asarray(order, "<i8").tobytes())
     digest = hasher.hexdigest()
@@ -176,24 +198,41 @@ def ranking(place: dict[str, Any]) -> NDArray[np.int64]:
     return order
 
 
-def _by_content(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
-    """Return the index of each row's image, found by its content hash."""
+def _check_distinct(path: Path, order: Sequence[int], images: Pool) -> None:
+    """Raise UserError if an image is listed twice."""
+    seen: set[int] = set()
+    for index in order:
+        if index in seen:
+            name = f"'{images.names[index]}'" if len(images.names) else f"image {index}"
+            raise UserError(f"{path} names an image twice ({name})", remedy="keep one of its lines")
+        seen.add(index)
+
+
+def _by_content(path: Path, rows: pd.DataFrame, images: Pool, classes: Sequence[str]) -> list[int]:
+    """Return the index of each row's image, found by its content hash.
+
+    classes: the manifest's, in the order of its label numbers. A label is compared by its name if the pool has that,
+    and else by its number.
+    """
+    own = {number: images.classes.index(name) for number, name in enumerate(classes) if name in images.classes}
     where: dict[str, list[int]] = defaultdict(list)
     for index, mark in enumerate(images.hashes):
         where[mark].append(index)
     order: list[int] = []
     taken: set[int] = set()
     absent = 0
-    for index, label, mark in zip(rows["index"], rows["label"], rows["content_hash"], strict=True):
+    for index, given, mark in zip(rows["index"], rows["label"], rows["content_hash"], strict=True):
+        label = own.get(given, given)
         places = [place for place in where.get(mark, ()) if place not in taken]
         if not places:
             absent += 1
             continue
         matching = [place for place in places if images.labels[place] == label]
         if not matching:
+            theirs, mine = _called(given, classes), _called(int(images.labels[places[0]]), images.classes)
             raise UserError(
-                f"{path}: image {mark} has label {label}, but in {images.dataset} it has {images.labels[places[0]]}",
-                remedy="check that the classes are numbered alike",
+                f"{path}: image {mark} has label {theirs}, but in {images.dataset} it has {mine}",
+                remedy="check that the classes have the same names, or are numbered alike",
             )
         order.append(index if index in matching else matching[0])  # of two equal images, its own if possible
         taken.add(order[-1])
@@ -205,29 +244,7 @@ def _by_content(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
     return order
 
 
-def _by_name(path: Path, rows: pd.DataFrame, images: Pool) -> list[int]:
-    """Return the index of each row's image. Names are relative paths, or indices for a dataset without files."""
-    numbers = _name_index(images)
-    order = []
-    for name, label in zip(rows["name"], rows["label"], strict=True):
-        index = numbers.get(str(Path(name).with_suffix("")).lstrip("./"))
-        if index is None:
-            raise UserError(f"{path}: '{name}' is not in the pool of {images.dataset}")
-        number = images.classes.index(label) if label in images.classes else int(label) if label.isdigit() else -1
-        if number != images.labels[index]:
-            raise UserError(f"{path}: '{name}' has label {label}, not {images.labels[index]} as in {images.dataset}")
-        order.append(index)
-    return order
-
-
-def _name_index(images: Pool) -> dict[str, int]:
-    """Map every tail of an image's path that no other image has to its index. A list may leave out leading folders."""
-    if not images.names:
-        return {str(index): index for index in range(len(images.labels))}
-    tails: dict[str, int] = {}
-    for index, name in enumerate(images.names):
-        parts = Path(name).with_suffix("").parts
-        for start in range(len(parts)):
-            tail = "/".join(parts[start:])
-            tails[tail] = -1 if tail in tails else index
-    return {tail: index for tail, index in tails.items() if index >= 0}
+def _called(number: Any, classes: Sequence[str]) -> str:
+    """Return a label with the name of its class, if that is known."""
+    known = isinstance(number, int | np.integer) and 0 <= number < len(classes)
+    return f"{number} ('{classes[int(number)]}')" if known else f"{number}"

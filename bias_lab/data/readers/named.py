@@ -38,9 +38,10 @@ def open_named(name: str, *, image_size: int | None = None, data_root: str | Non
     side = image_size or row.image_size
     mark, read = reader(name, data_root, side)
     key = pixel_store.key_of(name, mark, side)
-    return pixel_store.open_or_build(
+    images = pixel_store.open_or_build(
         pixel_store.stores(data_root), key, lambda: content(name, read(), side, row.channels)
     )
+    return replace(images, order_key=row.order_key)
 
 
 def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Callable[[], Published]]:

@@ -11,6 +11,7 @@ read everything again.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,12 @@ class Images:
     holdout: Pixels | None = None  # a user's own val/ next to test/
     holdout_labels: Labels | None = None
     unlabelled: Pixels | None = None  # images without a class, for pretraining (STL-10)
+    order_key: str = ""  # of the catalogue's row: keys the order of images in place of the fingerprint
+
+    @property
+    def ordered_by(self) -> str:
+        """Return what keys the order of images: the fingerprint, unless copies of a dataset differ in pixels."""
+        return self.order_key or self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,12 @@ def _build(folder: Path, key: str, content: Content) -> None:
     H, W, C = content.shape
     for temporary in folder.glob(f".{key}.*.tmp"):  # of a killed builder, since this process has the lock
         temporary.unlink()
+    needed, free = count * (H * W * C + 8), shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{count:,} images of {H}x{W} px take {needed / 2**30:,.1f} GiB, but {folder} has {free / 2**30:,.1f} left",
+            remedy="choose a smaller --image-size, or another --data-root",
+        )
     labels = b"".join(np.asarray(content.labels.get(split, ())).astype("<i8").tobytes() for split in SPLITS)
     with ledger.replacing(folder / f"{key}.u8") as temporary:
         os.truncate(temporary, count * H * W * C)

@@ -109,7 +109,8 @@ class DataModule(LightningDataModule):
 
     @property
     def channels(self) -> int:
-        return int(self.source.images.train.shape[3])
+        """How many the images have as they are served: three for grey images if a run's weights need them."""
+        return len(self.mean)
 
     @property
     def image_size(self) -> int:
@@ -154,7 +155,7 @@ class DataModule(LightningDataModule):
         if images.holdout is not None:
             return self._in_order(images.holdout, images.holdout_labels)
         if last is None and pretrains(self.run):
-            order = subsets.whole_order(self.run, images.train_labels, images.fingerprint)
+            order = subsets.whole_order(self.run, images.train_labels, images.ordered_by)
             last = order[len(order) - subsets.holdout_size(len(order)) :]
         if last is None:
             return []

@@ -107,6 +107,7 @@ class DINO(LightningModule):
     feature_std: Tensor
     entropy: Tensor
     information: Tensor
+    last_loss: Tensor
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class DINO(LightningModule):
         self.set_horizon(horizon(self, self.steps))
         self.register_buffer("center", torch.zeros(prototypes))  # buffers, so that they survive a resume
         self.register_buffer("step", torch.tensor(0))
-        for name in ("feature_std", "entropy", "information"):
+        for name in ("feature_std", "entropy", "information", "last_loss"):
             self.register_buffer(name, torch.tensor(float("nan")))
 
     @classmethod
@@ -172,6 +173,7 @@ class DINO(LightningModule):
         if step:
             self.update_ema(step, self.horizon)
         loss, teacher_features, teacher = self._step(images_of(batch))
+        self.last_loss.copy_(loss.detach())
         self.record_diagnostics(teacher_features, teacher, teacher_temperature(step, self.horizon))
         self.center.lerp_(teacher.mean((0, 1)).to(self.center), 1 - CENTER_MOMENTUM)
         self.step += 1
@@ -261,10 +263,11 @@ class DINO(LightningModule):
         }
 
     def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
-        """Return whether the loss is near that of uniform output, or the teacher is mostly its random start."""
+        """Return whether uniform or fixed output would do as well, or the teacher is mostly its random start."""
         kept = chance.start_kept(self.momentum, self.horizon)
-        level = chance.level_of_prototypes(len(self.center))
-        return kept > chance.MOST_KEPT or chance.is_near(loss, level)
+        is_uniform = chance.is_near(loss, chance.level_of_prototypes(len(self.center)))
+        is_fixed = bool(self.last_loss >= self.entropy + self.information)  # the entropy of the mean output
+        return kept > chance.MOST_KEPT or is_uniform or is_fixed
 
     @torch.no_grad()
     def pictures(self, images: Tensor) -> dict[str, Picture]:

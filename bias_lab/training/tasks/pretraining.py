@@ -190,7 +190,7 @@ def monitor_images(run: Run, target: Images) -> tuple[tuple[Pixels, Labels], tup
 
     The hold-out is the user's own, or the last images of the pool's order. The neighbours are its first images.
     """
-    order = subsets.whole_order(run, target.train_labels, target.fingerprint)
+    order = subsets.whole_order(run, target.train_labels, target.ordered_by)
     kept = subsets.holdout_size(len(order))
     if target.holdout is not None and target.holdout_labels is not None:
         holdout, pool = (target.holdout, target.holdout_labels), order

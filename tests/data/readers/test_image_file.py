@@ -1,13 +1,15 @@
 """Every odd kind of file has an answer, and the pixels are those that Pillow gives."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bias_lab.data.readers import image_file
-from bias_lab.data.readers.image_file import Unreadable, pixels, read, resize
+from bias_lab.data.readers.image_file import Unreadable, pixels, read, read_with_remark, resize
 from tests.data.pictures_on_disk import bomb, encoded, picture
 
 
@@ -150,3 +152,139 @@ def test_a_jpeg_that_claims_to_be_huge_is_not_decoded() -> None:
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
     with pytest.raises(Unreadable, match="bomb"):
         read(bytes(data))
+
+
+# --- transparency ----------------------------------------------------------------------------------------------------
+
+GREYS = np.array([[0, 85, 170, 255]] * 3, np.uint8)  # those of 2 bits, 4 bits and 8 bits
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: list[bytes], *chunks: bytes) -> bytes:
+    """Return a PNG of packed rows. colour: 0 grey, 2 RGB, 3 palette. chunks: those before the pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"".join([b"\x89PNG\r\n\x1a\n", header, *chunks, pixels, chunk(b"IEND", b"")])
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "key", "clear"),
+    [
+        (1, b"\x30", 1, [2, 3]),  # values 0 0 1 1
+        (1, b"\x30", 0, [0, 1]),
+        (2, b"\x1b", 2, [2]),  # values 0 1 2 3
+        (4, b"\x05\xaf", 5, [1]),  # values 0 5 10 15
+        (8, bytes([0, 85, 170, 255]), 85, [1]),
+        (16, struct.pack(">4H", 0, 0x5555, 0x5556, 0xFFFF), 0x5555, [1]),
+    ],
+)
+def test_one_transparent_grey_is_white_whatever_the_depth(depth: int, row: bytes, key: int, clear: list[int]) -> None:
+    plain = pixels(read(png(4, 1, depth, 0, [row])))[0, :, 0]
+    keyed = pixels(read(png(4, 1, depth, 0, [row], chunk(b"tRNS", struct.pack(">H", key)))))[0, :, 0]
+    assert keyed.tolist() == [255 if place in clear else value for place, value in enumerate(plain)]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_one_transparent_colour_is_white_and_its_neighbours_are_not(depth: int) -> None:
+    """A value of 16 bits is compared as a whole, although its upper byte alone is shown."""
+    colours = [(10, 20, 30), (10, 20, 31), (11, 20, 30)]
+    form = ">3B" if depth == 8 else ">3H"
+    row = b"".join(struct.pack(form, *colour) for colour in colours)
+    made = pixels(read(png(3, 1, depth, 2, [row], chunk(b"tRNS", struct.pack(">3H", *colours[0])))))[0]
+    shown = [[255] * 3, *([list(colour) for colour in colours[1:]] if depth == 8 else [[0] * 3, [0] * 3])]
+    assert made.tolist() == shown
+
+
+@pytest.mark.parametrize("alphas", [b"\x00", b"\xff\x00", b"\x80\xff\x40"])
+def test_a_palette_may_have_an_alpha_for_each_entry(alphas: bytes) -> None:
+    palette = bytes([10, 20, 30, 200, 100, 50, 1, 2, 3])
+    made = pixels(read(png(3, 1, 8, 3, [bytes([0, 1, 2])], chunk(b"PLTE", palette), chunk(b"tRNS", alphas))))[0]
+    for entry in range(3):
+        alpha = alphas[entry] if entry < len(alphas) else 255
+        colour = np.array(list(palette[3 * entry : 3 * entry + 3]))
+        assert np.abs(made[entry] - (colour * alpha + 255 * (255 - alpha)) / 255).max() <= 1
+
+
+def test_transparency_means_the_same_in_every_mode() -> None:
+    """A picture whose left half is clear, in each mode that can hold it, is one image."""
+    grey = np.array(picture(3, mode="L"))
+    grey[grey == 7] = 8
+    mask = np.full(grey.shape, 255, np.uint8)
+    mask[:, :6] = 0
+    right = np.where(mask == 0, 255, grey)
+    keyed = np.where(mask == 0, 7, grey).astype(np.uint8)
+    alpha = Image.fromarray(mask)
+    colour = Image.merge("RGB", [Image.fromarray(grey)] * 3)
+    keyed_colour = Image.merge("RGB", [Image.fromarray(keyed)] * 3)
+    palette = Image.fromarray(keyed)
+    palette.putpalette([level for level in range(256) for _ in range(3)], "RGB")
+    grey_alpha = Image.merge("LA", (Image.fromarray(grey), alpha))
+    for data in (
+        encoded(Image.fromarray(keyed), transparency=7),
+        encoded(Image.fromarray(keyed.astype(np.uint16) * 257), transparency=7 * 257),
+        encoded(grey_alpha),
+        encoded(grey_alpha, "TIFF"),
+    ):
+        assert np.array_equal(pixels(read(data))[..., 0], right)
+    for data in (
+        encoded(keyed_colour, transparency=(7, 7, 7)),
+        encoded(Image.merge("RGBA", (*colour.split(), alpha))),
+        encoded(Image.merge("RGBA", (*colour.split(), alpha)), "WEBP", lossless=True),
+        encoded(Image.merge("RGBA", (*colour.split(), alpha)), "TIFF"),
+        encoded(palette, transparency=7),
+        encoded(palette, transparency=bytes([255] * 7 + [0])),
+        encoded(palette, "GIF", transparency=7),
+    ):
+        made = pixels(read(data))
+        assert all(np.array_equal(made[..., band], right) for band in range(made.shape[2]))
+
+
+def test_a_tiff_whose_zero_is_white_is_turned_round() -> None:
+    values = np.array([[0, 65535, 256]], np.uint16)
+    data = encoded(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
+    assert pixels(read(data))[0, :, 0].tolist() == [255, 0, 254]
+
+
+# --- bit depth -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "remark"),
+    [
+        (np.full((4, 4), 1, np.uint8), "uses 1 of 8 bits"),
+        (np.full((4, 4), 15, np.uint8), "uses 4 of 8 bits"),
+        (np.full((4, 4, 3), 31, np.uint8), "uses 5 of 8 bits"),
+        (np.full((4, 4), 128, np.uint8), ""),
+        (np.full((4, 4), 0, np.uint8), ""),  # black as a whole
+        (np.full((4, 4), 159, np.uint16), "uses 8 of 16 bits"),
+        (np.full((4, 4), 1023, np.uint16), "uses 10 of 16 bits"),
+        (np.full((4, 4), 4095, np.uint16), "uses 12 of 16 bits"),
+        (np.full((4, 4), 32768, np.uint16), ""),
+        (np.array([[False, True]]), ""),
+    ],
+)
+def test_a_file_that_uses_a_part_of_its_depth_gets_a_remark(values: np.ndarray, remark: str) -> None:
+    for kind in ("PNG", "TIFF"):
+        image, said = read_with_remark(encoded(Image.fromarray(values), kind))
+        assert said == remark
+    if values.dtype == np.uint8 and values.ndim == 3:
+        assert np.array_equal(pixels(image), values)
+
+
+def test_sixteen_bits_of_colour_are_remarked_on_too() -> None:
+    for value, remark in ((4095, "uses 12 of 16 bits"), (159, "uses at most 8 of 16 bits"), (40_000, "")):
+        assert read_with_remark(png(1, 1, 16, 2, [struct.pack(">3H", value, value, value)]))[1] == remark
+
+
+def test_the_line_on_depth_names_files_and_leaves_out_a_few_dark_photographs() -> None:
+    names = ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert image_file.on_depth(names, [""] * 5) == []
+    assert image_file.on_depth(names, ["", "uses 7 of 8 bits", "", "", "uses 6 of 8 bits"]) == []
+    (line,) = image_file.on_depth(names, ["uses 7 of 8 bits"] * 5)
+    assert line.startswith("5 of 5 images stay dark, since their values reach a part of the range (a.png uses 7 of 8")
+    (line,) = image_file.on_depth(names, ["", "", "uses 8 of 16 bits", "uses 7 of 8 bits", ""])
+    assert "1 of 5 images stays dark" in line
+    assert "(c.png uses 8 of 16 bits)" in line

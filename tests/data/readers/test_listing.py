@@ -54,10 +54,9 @@ def test_a_folder_called_like_an_image_is_listed_as_one_so_that_it_is_refused(tm
 
 
 def test_tables_named_by_their_splits_win_over_folders_beside_them(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"path": ["x.png", "y.png"], "label": [1, 0]})
-    rows.to_parquet(tmp_path / "train-00000-of-00002.parquet")
-    rows.to_parquet(tmp_path / "train-00001-of-00002.parquet")
-    rows.to_parquet(tmp_path / "validation.parquet")
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "validation"):
+        rows = pd.DataFrame({"path": [f"{name}_x.png", f"{name}_y.png"], "label": [1, 0]})
+        rows.to_parquet(tmp_path / f"{name}.parquet")
     touch(tmp_path, "sample/a/1.png")
     listed = listing(tmp_path)
     assert [item.split for item in listed.items] == ["train"] * 4 + ["val"] * 2
@@ -121,3 +120,69 @@ def test_a_misspelt_folder_gets_what_lies_beside_it(tmp_path: Path) -> None:
     touch(tmp_path, "flowers/a/1.png")
     with pytest.raises(UserError, match="holds: flowers"):
         listing(tmp_path / "flower")
+
+
+def write(path: Path, *, start: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = pd.DataFrame({"path": [f"{path.stem}{start + k}.png" for k in range(2)], "label": ["a", "b"]})
+    rows.to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        (("data/train-00000-of-00001", "data/test-00000-of-00001"), "data/"),
+        (("default/train/0000", "default/test/0000"), "default/test/, default/train/"),
+        (("train/0000", "test/0000"), "test/, train/"),
+    ],
+)
+def test_a_clone_of_a_datasets_repository_is_read_through_its_tables(
+    tmp_path: Path, files: tuple[str, str], where: str
+) -> None:
+    for file in files:
+        write(tmp_path / f"{file}.parquet")
+    touch(tmp_path, "README.md", ".gitattributes", ".git/config")
+    listed = listing(tmp_path)
+    assert sorted(item.split for item in listed.items) == ["test", "test", "train", "train"]
+    assert f"the tables are read from {where}" in listed.warnings
+
+
+def test_a_clone_with_several_configurations_is_refused(tmp_path: Path) -> None:
+    for name in ("full", "small"):
+        write(tmp_path / name / "train.parquet")
+    with pytest.raises(UserError, match="holds tables in several folders: full, small; give one of them to --data"):
+        listing(tmp_path)
+
+
+def test_tables_of_text_beside_one_folder_of_images(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text(f"path,label\nimg/{name}1.png,a\nimg/{name}2.png,b\n")
+    touch(tmp_path, "img/train1.png")
+    listed = listing(tmp_path)
+    assert (listed.kind, len(listed.items)) == ("table", 4)
+    assert listed.warnings == ["the folder img is read through the tables beside it"]
+
+
+def test_nearly_equal_classes_are_said_for_folders_and_tables(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("path,label\n1.png,Cat\n2.png,cat\n")
+    lines = [
+        listing(touch(tmp_path / "mine", "Cat/1.png", "cat/2.png")).warnings,
+        listing(tmp_path / "mine.csv").warnings,
+    ]
+    assert (
+        lines[0]
+        == lines[1]
+        == ["nearly equal class names, which are kept apart: 'Cat' and 'cat'; rename them if they are one class"]
+    )
+
+
+def test_a_path_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the path .*\\xe7at is not UTF-8"):
+        listing(tmp_path / os.fsdecode(b"\xe7at"))
+
+
+def test_a_lone_table_of_a_split_is_the_whole_dataset_and_that_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "test.parquet")
+    listed = listing(tmp_path)
+    assert {item.split for item in listed.items} == {""}
+    assert listed.warnings == ["test.parquet is the only table, so its name is not taken for a split"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -115,7 +116,10 @@ def test_what_is_no_manifest_says_so(tmp_path: Path) -> None:
         read(tmp_path / "list.txt")
 
 
-@pytest.mark.parametrize(("sizes", "words"), [((41,), "exceeds the 40"), ((3,), "smallest size that works is")])
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((41,), "exceeds the 40"), ((3,), "size 3 leaves class 'c' without an image; the smallest size that works is")],
+)
 def test_sizes_must_fit(tmp_path: Path, sizes: tuple[int, ...], words: str) -> None:
     with pytest.raises(UserError, match=words):
         write(tmp_path / "m.parquet", images(), sizes, draw=0)
@@ -125,7 +129,7 @@ def test_balanced_manifests_have_equal_counts(tmp_path: Path) -> None:
     write(tmp_path / "m.parquet", images(), (16,), draw=0, balanced=True)
     assert np.bincount(read(tmp_path / "m.parquet")[0]["label"]).tolist() == [4, 4, 4, 4]
     with pytest.raises(
-        UserError, match="size 17 can't be balanced: class 3 has 4 images; the largest balanced size is 16"
+        UserError, match="size 17 can't be balanced: class 'd' has 4 images; the largest balanced size is 16"
     ):
         write(tmp_path / "n.parquet", images(), (8, 17), draw=0, balanced=True)
     assert not (tmp_path / "n.parquet").exists()
@@ -167,3 +171,37 @@ def test_the_embedded_datasets_pool() -> None:
         10_000,
         "ab14759e263048dc",
     )
+
+
+def test_labels_of_a_manifest_go_by_the_names_of_its_classes(tmp_path: Path) -> None:
+    """Theirs are numbered as a table states them, ours as folders are sorted."""
+    theirs = Pool("toys", "f", ("dog", "cat"), np.array([0, 0, 1, 1]), ["w", "x", "y", "z"], [])
+    ours = Pool("mine", "g", ("cat", "dog"), np.array([0, 0, 1, 1]), ["y", "z", "w", "x"], [])
+    write(tmp_path / "m.parquet", theirs, (4,), draw=0)
+    assert sorted(ranking(use(tmp_path / "m.parquet", ours, folder=tmp_path).place)) == [0, 1, 2, 3]
+    wrong = Pool("mine", "g", ("cat", "dog"), np.array([0, 1, 1, 1]), ["y", "z", "w", "x"], [])
+    with pytest.raises(UserError, match=r"image z has label 1 \('cat'\), but in mine it has 1 \('dog'\)"):
+        use(tmp_path / "m.parquet", wrong, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("label", [[0], [1]], "the column label has values of type list"),
+        ("rank", [0.0, 1.0], "the column rank has values of type double; whole numbers are needed"),
+        ("index", [None, 1], "row 1 has no index"),
+        ("content_hash", [1, 2], "the column content_hash has values of type int64; text is needed"),
+    ],
+)
+def test_a_column_of_another_type_is_named(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+    columns = {"index": [0, 1], "label": [0, 1], "rank": [0, 1], "content_hash": ["a", "b"]}
+    pq.write_table(pa.table(columns | {column: values}), tmp_path / "m.parquet")
+    with pytest.raises(UserError, match=message):
+        manifests.read(tmp_path / "m.parquet")
+
+
+def test_metadata_that_are_no_json_are_named(tmp_path: Path) -> None:
+    columns = {"index": [0], "label": [0], "rank": [0], "content_hash": ["a"]}
+    pq.write_table(pa.table(columns).replace_schema_metadata({"bias_lab": "{"}), tmp_path / "m.parquet")
+    with pytest.raises(UserError, match="its metadata are not JSON"):
+        manifests.read(tmp_path / "m.parquet")

@@ -14,6 +14,7 @@ from bias_lab.data import store
 from bias_lab.data.own_images import Index, index
 from bias_lab.data.readers import pixel_store
 from bias_lab.data.store import open_images
+from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import class_folders
 from tests.data.stores_on_disk import files, indexed, opened
 
@@ -141,12 +142,12 @@ BUILDERS = """
 import json, os, pathlib, signal, sys, threading
 import pandas
 from bias_lab.data import store
-from bias_lab.data.readers import decoding, image_file, pixel_store
+from bias_lab.data.readers import decoding, image_file, pixel_store, processes
 
 place, kills = json.loads(pathlib.Path(sys.argv[1]).read_text()), int(sys.argv[3])
 decoding.ALONE = int(sys.argv[4])
 system = {os.truncate: "truncate", os.chmod: "chmod", os.fsync: "fsync", os.replace: "replace"}
-ours = {image_file.pixels: "image", decoding.Future.result: "part", pixel_store.of_sums: "moments"}
+ours = {image_file.pixels: "image", processes.Future.result: "part", pixel_store.of_sums: "moments"}
 named = {function.__code__: name for function, name in ours.items()}
 steps, one_at_a_time = [], threading.Lock()
 
@@ -218,3 +219,13 @@ def test_kill_9_at_any_moment_never_leaves_a_store_that_opens_and_is_wrong(
             assert np.array_equal(images.train_labels, whole.train_labels), where
         if left is None:  # the next builder removes the remains of this one
             assert not list((tmp_path / folder / "stores").glob(".*.tmp")), where
+
+
+def test_a_store_that_the_disk_cannot_hold_is_refused_before_it_is_begun(tmp_path: Path) -> None:
+    labels = {"train": np.zeros(1000, np.int64)}
+    content = pixel_store.Content(
+        labels=labels, shape=(10**6, 10**6, 3), classes=["a"], write=lambda _: pytest.fail("begun")
+    )
+    with pytest.raises(UserError, match=r"1,000 images of 1000000x1000000 px take 2,793,\d+\.\d GiB, but .* has "):
+        pixel_store.open_or_build(tmp_path, "key", lambda: content)
+    assert not files(tmp_path, ".u8")

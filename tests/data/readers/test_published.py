@@ -211,6 +211,8 @@ def test_the_sample_of_cifar10_is_read_from_parquet_files_too(tmp_path: Path) ->
     assert np.array_equal(np.concatenate([images.train, images.test]), pixels)
     assert [*images.train_labels, *images.test_labels] == [3, 7, 3, 7]
     assert images.classes[3] == "cat"
+    key = catalogue.dataset("cifar10_12k").order_key
+    assert images.ordered_by == key != images.fingerprint, "copies with other pixels have the same subsets"
 
 
 @pytest.mark.usefixtures("any_checksum")

@@ -151,3 +151,15 @@ def test_a_teacher_that_is_mostly_its_start_is_untrained_whatever_the_loss() -> 
     assert not DINO.from_run(replace(short, samples_seen=32 * 1000), encoder).is_untrained(1.0, images)
     uniform = math.log(1024)
     assert DINO.from_run(replace(short, samples_seen=32 * 1000), encoder).is_untrained(uniform, images)
+
+
+def test_a_student_that_fixed_output_would_beat_is_untrained() -> None:
+    images = smooth_images(4)[0]
+    encoder = create("resnet_micro", image_size=SIDE, channels=1, classes=None)
+    module = DINO.from_run(replace(RUN, regime="dino"), encoder)
+    module.entropy.fill_(2.0)
+    module.information.fill_(0.5)
+    module.last_loss.fill_(2.4)
+    assert not module.is_untrained(2.4, images)
+    module.last_loss.fill_(2.6)  # far below ln 1024, since few prototypes are used
+    assert module.is_untrained(2.6, images)

@@ -10,6 +10,7 @@ from timm import create_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from bias_lab.backbones import create
 from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from bias_lab.training.regimes.mae import MAE, mae_loss, patches, unpatches
@@ -175,6 +176,20 @@ def test_from_run_takes_the_run_s_fields_and_the_paper_s_betas() -> None:
 def test_the_encoder_s_weights_fit_the_backbone_strictly() -> None:
     method = MAE(small_vit())
     small_vit().load_state_dict(method.encoder.state_dict(), strict=True)
+
+
+def test_positions_that_are_a_prior_stay_fixed_and_others_are_trained() -> None:
+    for priors, fixed in (("", False), ("sincos_positions", True), ("mean_pooling+sincos_positions", True)):
+        torch.manual_seed(0)
+        backbone = create("vit_micro", image_size=28, channels=1, classes=None, priors=priors)
+        before = backbone.pos_embed.detach().clone()
+        module = MAE(backbone, learning_rate=1e-2)
+        assert torch.equal(backbone.pos_embed, before) == fixed  # a learnt embedding is overwritten by the same values
+        start = backbone.pos_embed.detach().clone()
+        step = module.configure_optimizers()["optimizer"]
+        module.training_step(torch.randn(4, 1, 28, 28)).backward()
+        step.step()
+        assert torch.equal(backbone.pos_embed, start) == fixed
 
 
 def test_pictures_show_three_rows_and_leave_the_generator_alone() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bias_lab import ledger
+from bias_lab import ledger, results
 from bias_lab.backbones import create
+from bias_lab.backbones.priors.positions import sine_cosine
 from bias_lab.catalogue import REGIMES
 from bias_lab.data import batches, store, subsets
 from bias_lab.data.store import Images
@@ -20,7 +21,6 @@ from bias_lab.errors import UserError
 from bias_lab.training import checkpoints
 from bias_lab.training import execute as room
 from bias_lab.training.prepare import prepare
-from bias_lab.training.regimes.masking import sine_cosine
 from bias_lab.training.tasks import pretraining
 from bias_lab.training.tasks.pretraining import check_source, convert, find_overlap, monitor_images, open_source
 
@@ -267,6 +267,9 @@ def test_a_pretraining_of_zero_steps_leaves_the_encoder_as_it_began(
     )  # fmt: skip
     assert finished(after, tmp_path)["weights"]["name"] == run_id(run)
     assert "untrained" not in finished(after, tmp_path)["metrics"]
+    marks = results.read(tmp_path).table.set_index("run_id")["untrained"]
+    assert bool(marks[run_id(run)])
+    assert marks.isna()[run_id(after)]
 
 
 def test_a_pretraining_that_learns_is_not_marked_and_one_that_does_not_is(small: Images, tmp_path: Path) -> None:

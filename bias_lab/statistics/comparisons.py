@@ -1,0 +1,73 @@
+"""Tell the two comparisons of a table apart: at equal images, and settled. Choose the recipe of a settled cell.
+
+The column `comparison` holds the words of the comparisons that a run serves, joined by `+`. It is empty for runs
+without a training budget of their own (controls such as a linear classifier on pixels), which belong to both.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bias_lab import schema
+from bias_lab.definition import RECIPES
+from bias_lab.errors import unknown
+
+COLUMN = "comparison"
+EQUAL, SETTLED = "equal", "settled"
+COMPARISONS = (EQUAL, SETTLED)
+RECIPE, OPTIMIZER = "recipe", "optimizer"
+_FIELDS = dict.fromkeys(field for fields in RECIPES.values() for field in fields)
+TUNED = (RECIPE, "samples_seen", "learning_rate", *(n for n in _FIELDS if n not in (RECIPE, OPTIMIZER)))  # by tuning
+
+
+def serves(rows: pd.DataFrame, comparison: str) -> NDArray[np.bool_]:
+    """Return which rows serve a comparison by name, (rows,). Those that belong to both are not among them."""
+    if COLUMN not in rows:
+        return np.zeros(len(rows), dtype=bool)
+    words = rows[COLUMN].astype("object").fillna("").str.split("+")
+    return np.array([comparison in named for named in words], dtype=bool)
+
+
+def compared(rows: pd.DataFrame, comparison: str = "") -> tuple[pd.DataFrame, str]:
+    """Return the rows that a comparison may use, and its name.
+
+    rows: of a results table. comparison: `equal`, `settled`, or '' for `equal` where any row serves it, else for
+    `settled`, else for all rows (its name is then ''). Rows whose column `comparison` is empty belong to both.
+    Raises UserError for another word.
+
+    >>> rows = pd.DataFrame({"comparison": ["equal", "settled", "equal+settled", ""]})
+    >>> compared(rows)[0].index.tolist(), compared(rows, "settled")[0].index.tolist()
+    ([0, 2, 3], [1, 2, 3])
+    """
+    if comparison not in ("", *COMPARISONS):
+        raise unknown("comparison", comparison, COMPARISONS)
+    name = comparison or next((one for one in COMPARISONS if serves(rows, one).any()), "")
+    if not name:
+        return rows, ""
+    others = [one for one in COMPARISONS if one != name]
+    left_out = np.logical_or.reduce([serves(rows, one) for one in others]) & ~serves(rows, name)
+    return rows[~left_out], name
+
+
+def preferred(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without those of settled cells whose recipe the hold-out preferred less.
+
+    A cell is what all columns tell apart that tuning does not choose. Of its recipes the one with the highest mean
+    `holdout_top1` is kept, of equal ones the first. A recipe without that number is kept where no other has one.
+    """
+    if RECIPE not in rows or "holdout_top1" not in rows or not (among := serves(rows, SETTLED)).any():
+        return rows
+    places = np.flatnonzero(among)
+    part = rows.iloc[places]
+    axes = [name for name in schema.AXES if name in part and name not in TUNED]
+    before = [str(name) for name in part.columns if str(name).startswith("pretraining_")]
+    names = [name for name in (*schema.CELL, *axes, *before) if name in part]
+    text = part[names].astype("object").astype(str)
+    cell = pd.factorize(pd.MultiIndex.from_frame(text))[0] if names else np.zeros(len(part), dtype=int)
+    found = part["holdout_top1"].to_numpy(dtype=float, na_value=np.nan)
+    scores = pd.DataFrame({"cell": cell, "recipe": part[RECIPE].to_numpy(), "top1": found})
+    means = scores.groupby(["cell", "recipe"], sort=False)["top1"].mean().fillna(-np.inf).reset_index()
+    best = means.loc[means.groupby("cell")["top1"].idxmax()].set_index("cell")["recipe"]
+    kept = np.ones(len(rows), dtype=bool)
+    kept[places] = scores["recipe"].to_numpy() == scores["cell"].map(best).to_numpy()
+    return rows[kept]

@@ -1,0 +1,311 @@
+"""The numbers behind a headline, and why there may be none: settled shortfall, equal images, controls, chance."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from bias_lab import catalogue, schema
+from bias_lab.statistics import conditions, intervals
+from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, compared, serves
+from bias_lab.statistics.conditions import METRIC, Where
+from bias_lab.statistics.gaps import between, gaps
+from bias_lab.statistics.intervals import LEVEL
+from bias_lab.statistics.settled.decomposition import TRAIN, decomposition
+
+CEILING = 0.97  # accuracy of both groups above which little is left to differ by
+NEAR = 0.02  # a control within this of a group is as good as the group
+BLOCKING = ("absent", "unsettled", "collapsed", "at_chance", "no_interval", "ceiling")  # flags that forbid a headline
+_NAN = math.nan
+
+
+class Gap(NamedTuple):
+    """A difference `against` minus `of` in the metric's unit, its intervals as in `gaps`, and pairs (NaN and 0: none).
+
+    best_low, best_high: the interval with test images where it is known, else that over replicates alone.
+    """
+
+    value: float = _NAN
+    low: float = _NAN
+    high: float = _NAN
+    low_any: float = _NAN
+    high_any: float = _NAN
+    p_holm: float = _NAN
+    n: int = 0
+
+    @property
+    def best_low(self) -> float:
+        return self.low if math.isnan(self.low_any) else self.low_any
+
+    @property
+    def best_high(self) -> float:
+        return self.high if math.isnan(self.high_any) else self.high_any
+
+
+class AtSize(NamedTuple):
+    """The numbers of one size. Accuracies and differences are fractions.
+
+    size: labelled images. against: the group that is compared, the family where every member of it is settled at this
+    size and there are several, else the narrower group. members: its backbones. flags: why there is no headline
+    (`BLOCKING`), each with the backbones concerned, and `control_as_good`, which forbids none. settled: the shortfall
+    between settled cells. of, against_top1: mean accuracies there. equal: the shortfall at equal images. training,
+    training_low, training_high: the training part of `equal`; share: of it in `equal`, NaN where it is not determined.
+    of_train, against_train: training accuracies at equal images. control: mean accuracy of the linear control, lead:
+    `against` minus the control, control_near: whether the control is within `NEAR` of `against`: `shown`, `likely` (its
+    mean is), `open` (the interval does not exclude it), `no`, or '' without a control. chance: 1 / classes. majority:
+    share of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each alone.
+    """
+
+    size: int
+    against: str
+    members: tuple[str, ...]
+    flags: dict[str, tuple[str, ...]]
+    settled: Gap
+    of: float
+    against_top1: float
+    equal: Gap
+    training: float
+    training_low: float
+    training_high: float
+    share: float
+    of_train: float
+    against_train: float
+    control: float
+    lead: Gap
+    control_near: str
+    chance: float
+    majority: float
+    by_recipe: dict[str, Gap]
+    by_optimizer: dict[str, Gap]
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether nothing forbids a headline at this size."""
+        return not any(flag in self.flags for flag in BLOCKING)
+
+
+class Headline(NamedTuple):
+    """The numbers of a headline. of, against: the groups asked for. sizes: a row a size, the smallest first."""
+
+    of: str
+    against: str
+    sizes: tuple[AtSize, ...]
+
+    @property
+    def open_sizes(self) -> tuple[AtSize, ...]:
+        """Return the sizes that a headline may speak of."""
+        return tuple(one for one in self.sizes if one.is_open)
+
+
+def headline(
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "resnet",
+    family: str = "cnn",
+    metric: str = METRIC,
+    train: str = TRAIN,
+    where: Where = None,
+    majority: float | None = None,
+) -> Headline:
+    """Return every number that a headline may hold, and per size what forbids one. Pure; it makes no sentence.
+
+    table: a results table of one dataset and image size. of, against: backbones or architectures. family: compared in
+    the place of `against` where all its backbones in the table are settled. train: the metric on the training images.
+    majority: share of the largest class among test images. By default it is that of the catalogue, if it is known
+    there. where: as in `select_condition`. Errors are those of `shortfall`.
+    Flags: `absent` (a group without settled runs), `unsettled` (cells that are not settled), `collapsed` (backbones
+    with a settled run that collapsed), `at_chance` (not shown to be above the larger of chance and majority),
+    `no_interval` (fewer than two independent pairs), `ceiling` (both groups at `CEILING` or above), `control_as_good`
+    (the linear control is within `NEAR` of `against`, or ahead, by its mean).
+    """
+    rep.check(table, metric)
+    found = conditions.finished(table)
+    base = rep.comparable(table, where=where, metric=metric)
+    every = rep.comparable(table, where=where, metric=metric, comparison=SETTLED)
+    every = every[serves(every, SETTLED)]
+    sizes = sorted({int(n) for rows in (base, every) for side in (of, against) for n in rep.select(rows, side)["size"]})
+    settled_of = compared(table, SETTLED)[0]
+    settled_of = settled_of[serves(settled_of, SETTLED)]
+    ask = _Ask(of, metric, where)
+    tables = {
+        name: _Tables(
+            settled=ask.shortfall(settled_of, name) if len(every) else None,
+            equal=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
+            alone={axis: ask.alone(settled_of, axis, name) for axis in (RECIPE, OPTIMIZER)},
+            control=_leads(table, every, name, metric, where),
+        )
+        for name in (against, family)
+    }
+    worst = _majority(found) if majority is None else majority
+    chance = 1 / float(found["classes"].dropna().iloc[0]) if found["classes"].notna().any() else _NAN
+    rows = []
+    for size in sizes:
+        here, planned = every[every["size"] == size], base[base["size"] == size]
+        name = family if _is_whole(rep.select(planned, family), rep.select(here, family), against) else against
+        sides = rep.select(here, of), rep.select(here, name)
+        wanted = {of: sides[0], name: sides[1]}
+        rows.append(_at(size, wanted, tables[name], metric, chance, worst))
+    return Headline(of, against, tuple(rows))
+
+
+class _Tables(NamedTuple):
+    """The statistics of one group: of `gaps`, `decomposition`, under each recipe and optimizer, and of the control."""
+
+    settled: pd.DataFrame | None
+    equal: pd.DataFrame
+    alone: dict[str, dict[str, pd.DataFrame]]
+    control: tuple[pd.DataFrame, pd.DataFrame]
+
+
+class _Ask(NamedTuple):
+    """What every comparison of settled cells has in common."""
+
+    of: str
+    metric: str
+    where: Where
+
+    def shortfall(self, table: pd.DataFrame, against: str, more: Where = None) -> pd.DataFrame:
+        """Return the rows of `gaps`. more: further entries of the condition."""
+        where = {**(self.where or {}), **(more or {})}
+        return gaps(table, of=self.of, against=against, metric=self.metric, where=where, comparison=SETTLED)
+
+    def alone(self, table: pd.DataFrame, axis: str, against: str) -> dict[str, pd.DataFrame]:
+        """Return value → the rows of `gaps` under it, for an axis that settled cells vary along."""
+        values = conditions.values(table, axis, SETTLED) if len(table) and axis not in (self.where or {}) else []
+        return {str(value): self.shortfall(table, against, {axis: value}) for value in values if len(values) > 1}
+
+
+def _leads(
+    table: pd.DataFrame, settled: pd.DataFrame, against: str, metric: str, where: Where
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of the linear control, and the rows of `gaps` of `against` over it.
+
+    The control is a backbone without weights to learn that is read out by a protocol that trains on all labels.
+    """
+    every = rep.comparable(table, scratch=False, where=where, metric=metric, comparison=SETTLED)
+    still = [name for name in every["backbone"].unique() if not catalogue.traits(name).learns]
+    linear = [name for name, row in catalogue.PROTOCOLS.items() if row.stores_classifier and not row.trains]
+    control = every[every["backbone"].isin(still) & every["protocol"].isin(linear)]
+    return control, between(control, rep.select(settled, against), metric)
+
+
+def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> bool:
+    """Return whether a family has several backbones at a size, and all of them are settled in the same replicates."""
+    names = set(planned["backbone"]) | set(settled["backbone"])
+    if len(names) < 2 or set(settled["backbone"]) != names or len(unsettled(settled)):
+        return False
+    counts = {
+        str(name): set(part[list(schema.REPLICATE)].itertuples(index=False, name=None))
+        for name, part in settled.groupby("backbone")
+    }
+    pair = next((keys for name, keys in counts.items() if against in (name, catalogue.architecture(name))), None)
+    return pair is not None and all(keys >= pair for keys in counts.values())
+
+
+def unsettled(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the backbones with a row that is not known to be settled, sorted."""
+    known = rows["settled"].fillna(False).astype(bool) if "settled" in rows else pd.Series(False, index=rows.index)
+    return tuple(sorted(map(str, rows.loc[~known, "backbone"].unique())))
+
+
+def _at(
+    size: int, sides: dict[str, pd.DataFrame], tables: _Tables, metric: str, chance: float, majority: float
+) -> AtSize:
+    """Return the numbers of one size. sides: name → its settled rows there, first `of`, then `against`."""
+    of, against = sides
+    rows = pd.concat(sides.values())
+    gap = _gap(tables.settled, size)
+    levels = {
+        name: float(part.groupby("backbone")[metric].mean().mean()) if len(part) else _NAN
+        for name, part in sides.items()
+    }
+    equal = tables.equal[tables.equal["size"] == size]
+    part = equal.iloc[0] if len(equal) else pd.Series(dtype=float)
+    control, leads = tables.control
+    linear = control.loc[control["size"] == size, metric]
+    lead = _gap(leads, size)
+    near = _near(lead)
+    flags = {
+        "absent": tuple(name for name, side in sides.items() if not len(side)),
+        "unsettled": unsettled(rows),
+        "collapsed": _collapsed(rows),
+        "at_chance": _at_chance(rows, metric, chance, majority),
+        "no_interval": (of, against) if math.isnan(gap.low) else (),
+        "ceiling": (of, against) if min(levels.values()) >= CEILING else (),
+        "control_as_good": (against,) if near in ("shown", "likely") else (),
+    }
+    return AtSize(
+        size=size,
+        against=against,
+        members=tuple(sorted(map(str, sides[against]["backbone"].unique()))),
+        flags={name: tuple(map(str, whose)) for name, whose in flags.items() if whose},
+        settled=gap,
+        of=levels[of],
+        against_top1=levels[against],
+        equal=_gap(tables.equal, size),
+        **{name: float(part.get(name, _NAN)) for name in _OF_EQUAL},
+        control=float(linear.mean()) if len(linear) else _NAN,
+        lead=lead,
+        control_near=near,
+        chance=chance,
+        majority=majority,
+        by_recipe={value: _gap(one, size) for value, one in tables.alone[RECIPE].items()},
+        by_optimizer={value: _gap(one, size) for value, one in tables.alone[OPTIMIZER].items()},
+    )
+
+
+_OF_GAPS = ("shortfall", "low", "high", "low_any", "high_any", "p_holm")
+_OF_EQUAL = ("training", "training_low", "training_high", "share", "of_train", "against_train")
+
+
+def _gap(rows: pd.DataFrame | None, size: int) -> Gap:
+    """Return one size of `gaps` or `decomposition`."""
+    here = None if rows is None else rows[rows["size"] == size]
+    if here is None or not len(here):
+        return Gap()
+    row = here.iloc[0]
+    value, low, high, low_any, high_any, p = (float(row.get(name, _NAN)) for name in _OF_GAPS)
+    return Gap(value, low, high, low_any, high_any, p, int(row["n"]))
+
+
+def _near(lead: Gap) -> str:
+    if math.isnan(lead.value):
+        return ""
+    if lead.value <= NEAR:
+        return "shown" if lead.best_high <= NEAR else "likely"
+    return "no" if lead.best_low > NEAR else "open"
+
+
+def _collapsed(rows: pd.DataFrame) -> tuple[str, ...]:
+    if "collapsed" not in rows:
+        return ()
+    return tuple(sorted(map(str, rows.loc[rows["collapsed"].fillna(False).astype(bool), "backbone"].unique())))
+
+
+def _at_chance(rows: pd.DataFrame, metric: str, chance: float, majority: float) -> tuple[str, ...]:
+    cells = {str(name): part for name, part in rows.groupby("backbone")}
+    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, chance, majority)))
+
+
+def _is_at_chance(rows: pd.DataFrame, metric: str, chance: float, majority: float) -> bool:
+    """Return whether a backbone's mean accuracy is not shown to be above chance and the share of the largest class.
+
+    The one-sided interval holds the scatter of replicates, if there are several, and of binomial test images, if their
+    number is known.
+    """
+    level = np.nanmax([chance, majority]) if not (math.isnan(chance) and math.isnan(majority)) else 0.0
+    of = intervals.mean(rep.independent(rows, metric)[int(rows["size"].iloc[0])])
+    count = float(rows["test_images"].iloc[0]) if "test_images" in rows else _NAN
+    binomial = math.sqrt(of.value * (1 - of.value) / count) if count > 0 else 0.0
+    scatter = of.value - of.low if of.k > 1 else 0.0
+    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= level)
+
+
+def _majority(rows: pd.DataFrame) -> float:
+    """Return the share of the largest class in the catalogue's counts of a dataset, NaN if they are unknown."""
+    known = catalogue.DATASETS.get(str(rows["dataset"].iloc[0])) if len(rows) else None
+    return max(known.class_counts) / sum(known.class_counts) if known is not None and known.class_counts else _NAN
