@@ -19,6 +19,7 @@ from bias_lab.errors import UserError
 FLAGS = {
     "dataset": "--data, or a dataset's name in `bias-lab train`",
     "backbone": "--backbone",
+    "method": "--method",
     "size": "--sizes",
     "draw": "--draws",
     "seed": "--seeds",
@@ -32,7 +33,7 @@ FLAGS = {
     "source": "--source of `bias-lab train`, or write it into the experiment file",
 }
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
-DERIVED = {"task", "backbone_source", "pretraining", "regime"}
+DERIVED = {"task", "backbone_source", "method_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
 COLUMNED = (
     "intervention",
@@ -134,6 +135,25 @@ def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
         absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
         if absent:
             raise UserError(f"{absent[0]} can't be added, since the experiment trains nothing from scratch")
+    return list(joined)
+
+
+def join_methods(runs: Sequence[Run], methods: Mapping[str, str]) -> list[Run]:
+    """Return the runs and, after each that trains on labelled images without a pretraining, the same by each method.
+
+    methods: `module:Class` or `module:loss` → hash of its source. The learning rate of the new runs is open.
+    Raises UserError if no run has a place for them.
+    """
+    joined: dict[Run, None] = {}
+    for run in runs:
+        joined[run] = None
+        trains = catalogue.TASKS[run.task].evaluated_on == "test" and catalogue.PROTOCOLS[run.protocol].trains
+        if trains and not run.pretraining:
+            bare = replace(run, learning_rate=None)
+            joined.update(dict.fromkeys(replace(bare, method=n, method_source=hash_) for n, hash_ in methods.items()))
+    if methods and len(joined) == len(runs):
+        what = f"{next(iter(methods))} can't be added, since the experiment fine-tunes nothing without a pretraining"
+        raise UserError(what, remedy="name it in `method` of the experiment file's pretrainings")
     return list(joined)
 
 

@@ -26,18 +26,18 @@ def source_of(backbone: str) -> str:
     return source(backbone) if catalogue.is_own(backbone) else ""
 
 
-def source(name: str, here: Path | None = None) -> str:
+def source(name: str, here: Path | None = None, *, kind: str = "backbone") -> str:
     """Return the hash of the source file that defines `package.module:factory`, so that an edit makes new runs.
 
     Search the folder `here` (the current one by default), then Python's path. Raises UserError if it is not found.
     """
     module, _, factory = name.partition(":")
     if not module or not factory or not all(part.isidentifier() for part in [*module.split("."), *factory.split(".")]):
-        raise UserError(f"backbone '{name}' is not package.module:factory", remedy="for example my_models.vit:my_vit")
+        raise UserError(f"{kind} '{name}' is not package.module:factory", remedy="for example my_models.vit:my_vit")
     path = _find(module, here or Path.cwd())
     if path is None:
         raise UserError(
-            f"backbone '{name}': no module '{module}' in {here or Path.cwd()} or on Python's path",
+            f"{kind} '{name}': no module '{module}' in {here or Path.cwd()} or on Python's path",
             remedy="run bias-lab in the folder of the module, or install its package",
         )
     text = path.read_bytes()

@@ -36,6 +36,7 @@ class Request:
     seeds: tuple[int, ...] | None = None
     backbones: tuple[str, ...] = ()  # to join, as typed
     family: str = ""  # of the joined ones
+    methods: tuple[str, ...] = ()  # to join, as typed
     data: Data | None = None
     image_size: int | None = None  # of a dataset by name
     manifest: str = ""  # its content hash
@@ -158,7 +159,9 @@ def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str])
     changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
         changed = overrides.to_manifest(changed, request.manifest)
-    return overrides.join(changed, joined) if joined else changed
+    changed = overrides.join(changed, joined) if joined else changed
+    methods = {name: own.source(name, kind="method") for name in request.methods}
+    return overrides.join_methods(changed, methods) if methods else changed
 
 
 def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[list[Run], dict[str, Any]]:

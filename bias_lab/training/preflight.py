@@ -1,6 +1,7 @@
 """Check before the first run what only torch or pixels can tell."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +44,9 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if build not in tried:
             tried.add(build)
             warnings += try_building(run, images)
+        if run.method and (run.method, *shape) not in tried and not TASKS[run.task].pretrains:
+            tried.add((run.method, *shape))
+            try_method(run, images)
         start = (*shape, *start_key(run))
         if start not in tried and (TASKS[run.task].pretrains or run.weights):
             tried.add(start)
@@ -102,6 +106,24 @@ def _check_values(run: Run, norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -
             "batch norm needs two or more",
             "--set batch_size=2 or more, larger images, or a backbone without batch norm",
         )
+
+
+def try_method(run: Run, images: store.Images) -> None:
+    """Make a run's own method and take one step on two grey images. Raise UserError in one line for any exception."""
+    size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
+    try:
+        backbone, _ = prepare.build_backbone(run, size, channels, classes)
+        rated = replace(run, learning_rate=run.learning_rate or 1e-3, samples_seen=run.samples_seen or run.batch_size)
+        module = cast(LightningModule, task_of(run).method(rated, backbone))
+        module.training_step((torch.zeros(2, channels, size, size), torch.arange(2)), 0)
+    except UserError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"method {run.method} can't train {run.backbone}: {type(error).__name__}: {first}",
+            "it gets images (B, C, H, W), and classes (B,) or probabilities (B, K)",
+        ) from error
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:
