@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from bias_lab import catalogue
@@ -119,22 +120,37 @@ def started(runs: Iterable[Run], fields: Mapping[str, Any]) -> list[Run]:
     return rewrite(runs, lambda run: replace(run, **fields) if run.weights else run)
 
 
-def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
-    """Return the runs and, after each distinct run from scratch, the same with every joined backbone.
+def join(
+    runs: Sequence[Run], backbones: Mapping[str, str], refused: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> list[Run]:
+    """Return the runs and, after each distinct one that random weights or a pretraining starts, the same with others.
 
-    backbones: name → hash of its source. The learning rate of the new runs is open, and so are patch, window and stem.
+    backbones: name → hash of its source. refused: name → the regimes that it can't take, which are left out. The
+    learning rate of the new runs is open, and so are patch, window and stem. A pretraining keeps its learning rate.
     """
     joined: dict[Run, None] = {}
+    pretrainings = {run_id(run): run for run in runs if pretrains(run)}
+
+    def other(run: Run, name: str) -> Run:
+        bare = replace(run, patch=None, window=None, stem=None, priors="", backbone=name)
+        return replace(bare, backbone_source=backbones[name])
+
     for run in runs:
         joined[run] = None
-        if catalogue.REGIMES[run.regime].starts_from or catalogue.TASKS[run.task].evaluated_on != "test":
+        starts, before = catalogue.REGIMES[run.regime].starts_from, pretrainings.get(run.pretraining)
+        if catalogue.TASKS[run.task].evaluated_on != "test" or (starts and before is None):
             continue
-        bare = replace(run, patch=None, window=None, stem=None, priors="", learning_rate=None)
-        joined.update(dict.fromkeys(replace(bare, backbone=n, backbone_source=hash_) for n, hash_ in backbones.items()))
+        for name in backbones:
+            new = replace(other(run, name), learning_rate=None)
+            if before is None:
+                joined[new] = None
+            elif run.regime not in refused.get(name, ()):
+                first = other(before, name)
+                joined |= dict.fromkeys((first, replace(new, pretraining=run_id(first))))
     if backbones and len(joined) == len(runs):
         absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
         if absent:
-            raise UserError(f"{absent[0]} can't be added, since the experiment trains nothing from scratch")
+            raise UserError(f"{absent[0]} can't be added, since the experiment has no cell that it can take")
     return list(joined)
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import pickletools
 import struct
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -106,6 +107,29 @@ def _check_pickle(path: Path) -> None:
                     return
         except Exception as error:  # foreign bytes raise whatever they mean as a pickle
             raise UserError(f"{path} is not a whole PyTorch file (it is no pickle)", remedy=AGAIN) from error
+
+
+def refusals(backbone: str, *, image_size: int, channels: int) -> dict[str, str]:
+    """Return the regimes whose pretraining a backbone can't take, and why.
+
+    The catalogue tells it of names, and a process of its own tries the user's code, which takes some seconds.
+    """
+    if not catalogue.is_own(backbone):
+        why = {}
+        for name in (row.name for row in catalogue.REGIMES.values() if row.module):
+            try:
+                catalogue.check_regime(backbone, name)
+            except UserError as error:
+                why[name] = error.what
+        return why
+    words = [sys.executable, "-m", "bias_lab.training.abilities", backbone, str(image_size), str(channels)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(
+            f"bias_lab.training.abilities {backbone} ended with {done.returncode}: {done.stderr[-2000:]}"
+        )
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return {name: reason for name, reason in found.items() if reason}
 
 
 def images(

@@ -123,8 +123,8 @@ def _from_pretraining(run: Run, typed: Mapping[str, Any], folder: Path) -> Run:
     if before.backbone != run.backbone:
         raise UserError(f"the pretraining {name} is of {before.backbone}, not of {run.backbone}")
     regime = typed.get("regime", before.regime)
-    theirs = dict(source=before.source, method=before.method, method_source=before.method_source)
-    return replace(run, pretraining=name, regime=regime, priors=run.priors or before.priors, **theirs)
+    run = replace(run, method=before.method, method_source=before.method_source)
+    return replace(run, pretraining=name, regime=regime, source=before.source, priors=run.priors or before.priors)
 
 
 def like(name: str, folder: Path | None) -> tuple[Run, tuple[Run, ...], dict[str, Any]]:

@@ -21,8 +21,8 @@ def make(run: Run, backbone: nn.Module, module: str) -> Method:
     """Return the method of a run. module: `module:class` of the lab's, for a run without an own one.
 
     A run that starts from a pretraining names that pretraining's method, so the lab's fine-tunes it. An own class is
-    made by its `from_run(run, backbone)` and has the interface of `job.Predictor`, or of `job.Pretrainer`. Subclasses of
-    the lab's modules have both. Any other callable is a loss of logits (B, K) and targets, for the lab's `Classifier`.
+    made by its `from_run(run, backbone)` and has the interface of `job.Predictor`, or of `job.Pretrainer`. Subclasses
+    of the lab's modules have both. Any other callable is a loss of logits (B, K) and targets, for `Classifier`.
 
     Raises UserError for a method that is not there or lacks a part.
     """

@@ -1,4 +1,4 @@
-"""A user's own loss, module or pretraining takes the place of the lab's, and what can't be used is refused in a line."""
+"""A user's own loss, module or pretraining takes the place of the lab's, and what can't be used is refused."""
 
 import json
 from dataclasses import replace
