@@ -125,9 +125,7 @@ def refusals(backbone: str, *, image_size: int, channels: int) -> dict[str, str]
     words = [sys.executable, "-m", "bias_lab.training.abilities", backbone, str(image_size), str(channels)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(
-            f"bias_lab.training.abilities {backbone} ended with {done.returncode}: {done.stderr[-2000:]}"
-        )
+        raise RuntimeError(f"{words[2]} {backbone} ended with {done.returncode}: {done.stderr[-2000:]}")
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return {name: reason for name, reason in found.items() if reason}
 
