@@ -108,6 +108,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     runs, places = _identified(asked, folder, skip_bad=request.skip_bad)
     data = request.data
     summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})
+    runs, overlapping = (runs, []) if "blocks" in request.fields else overrides.fit_blocks(runs, summaries)
     runs, notes = checks.fit_sizes(runs, _bounded(summaries, request), typed=request.sizes is not None)
     runs = _needed(runs, experiment)
     earlier = _pretrained(runs, folder)
@@ -132,6 +133,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
             *(data.notes if data else ()),
             *(f"left out: {regime} of {name}: {why}" for name, by in refused.items() for regime, why in by.items()),
             *_source_notes({**places, **request.places}),
+            *overlapping,
             *notes,
             *filled.notes,
         ),
