@@ -244,9 +244,6 @@ def test_intermediate_layers_are_timm_s(options: dict[str, Any]) -> None:
     ours.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        pairs = zip(ours.get_intermediate_layers(images, **options), theirs.get_intermediate_layers(images, **options))
-        for mine, its in pairs:
-            torch.testing.assert_close(mine, its, atol=1e-5, rtol=1e-5)
-    assert len(ours.get_intermediate_layers(images, **options)) == len(
-        theirs.get_intermediate_layers(images, **options)
-    )
+        one, other = (model.get_intermediate_layers(images, **options) for model in (ours, theirs))
+    for mine, its in zip(one, other, strict=True):
+        torch.testing.assert_close(mine, its, atol=1e-5, rtol=1e-5)
