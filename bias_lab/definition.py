@@ -182,6 +182,9 @@ def recipe(name: str) -> dict[str, Any]:
     """Return the fields that a recipe sets, with its name: `replace(run, **recipe("strong"))`.
 
     `tuned` sets no other field, since planning replaces it. Raises UserError for an unknown name.
+
+    >>> recipe("strong")["mixup"], recipe("plain")
+    (0.2, {'recipe': 'plain'})
     """
     if name not in (*RECIPES, TUNED):
         raise unknown("recipe", name, (*RECIPES, TUNED))

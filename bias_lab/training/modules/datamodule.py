@@ -83,7 +83,7 @@ class DataModule(LightningDataModule):
 
     @cached_property
     def source(self) -> "Source":
-        """The images and their statistics. They are opened once, when they are first needed."""
+        """Return the images and their statistics. They are opened once, when they are first needed."""
         if REGIMES[self.run.regime].starts_from and not pretrains(self.run):  # weights bring their normalisation
             return Source.of(prepare.prepare(self.run, self.folder, QUIET))
         run, images = self._opened()
