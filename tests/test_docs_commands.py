@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures(here / "path" / "to" / "data")
     every = [block for path in PAGES for block in blocks(path, "python")]
     (here / "my_models.py").write_text(next(block for block in every if "def conv_stem_vit" in block))
+    (here / "my_methods.py").write_text(next(block for block in every if "def focal_loss" in block))
     (here / "noisy.py").write_text(next(block for block in every if "label noise" in block))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
@@ -137,7 +139,9 @@ PYTHON = [
 def test_every_piece_of_python_runs(block: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(place / OWN, place / "results" / "train", dirs_exist_ok=True)
     monkeypatch.chdir(place)
-    exec(compile(block, "docs", "exec"), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on workers
+        exec(compile(block, "docs", "exec"), {})
 
 
 @pytest.mark.slow
