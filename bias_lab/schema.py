@@ -232,6 +232,8 @@ def phrase(name: str, value: Any) -> str:
     >>> phrase("label_noise", 0.2), phrase("flip", False), phrase("recipe", "strong")
     ('label noise 0.2', 'no horizontal flips', 'recipe strong')
     """
+    if name == "pretraining_samples_seen" and value == 0:
+        return "a pretraining of zero steps"
     if name.startswith("pretraining_"):
         return f"pretraining with {phrase(name.removeprefix('pretraining_'), value)}"
     column = COLUMNS[name]

@@ -30,6 +30,7 @@ from bias_lab.data.readers.decoding import Reference, inspect
 from bias_lab.data.readers.listing import listing
 from bias_lab.errors import UserError
 from bias_lab.planning import experiment_files, learning_rates, own
+from bias_lab.training.weights import files
 from tests.data.pictures_on_disk import encoded, picture
 
 SLOWEST = 10.0  # seconds that one input may take
@@ -301,16 +302,8 @@ def read_checkpoint(path: Path) -> None:
     identity, place = own.weights(str(path))
     if place:
         assert identity.startswith("file:")
-        tensors = weights_of(path)
+        tensors = files.read(path)
         assert tensors
-
-
-def weights_of(path: Path) -> object:
-    try:
-        from bias_lab.training.weights.files import read
-    except ModuleNotFoundError:
-        from bias_lab.training.weights import read
-    return read(path)
 
 
 def read_experiment(path: Path) -> None:

@@ -94,6 +94,7 @@ def test_a_label_is_short_where_nothing_is_unusual() -> None:
         ("budget", 3.0, "budget 3x"),
         ("samples_seen", 16_000, "images seen 16,000"),
         ("pretraining_mask_ratio", 0.6, "pretraining with mask ratio 0.6"),
+        ("pretraining_samples_seen", 0, "a pretraining of zero steps"),
     ],
 )
 def test_a_value_in_words(name: str, value: object, words: str) -> None:
