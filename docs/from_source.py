@@ -60,7 +60,7 @@ _ENTRY = re.compile(r"([a-z_*][\w*]*(?:, [a-z_*][\w*]*)*): (?=\S)")  # `images, 
 def prose(text: str) -> str:
     """Return a docstring as Markdown: examples in fences, `name: meaning` lines as a list, no HTML."""
     lines: list[str] = []
-    in_example = False
+    in_example = in_entry = False
     before = ""
     for line in text.splitlines():
         opens = line.lstrip().startswith(">>> ")
@@ -75,9 +75,12 @@ def prose(text: str) -> str:
             lines.append(line)
         elif entry:
             lines += [""] * bool(lines and lines[-1] and not lines[-1].startswith(("- ", "  ")))
+            in_entry = True
             lines.append(f"- **{entry[1]}**: {escaped(line[entry.end() :])}")
         else:
-            lines += [""] * bool(line and not line.startswith(" ") and lines and lines[-1].startswith("- "))
+            if in_entry and line and not line.startswith(" ") and before.endswith((".", ":")):
+                lines.append("")  # the list ends, and a paragraph begins
+                in_entry = False
             lines.append(escaped(line))
         before = line.strip()
     return "\n".join([*lines, *["```"] * in_example])
@@ -119,6 +122,16 @@ def fields(node: ast.ClassDef, module: str) -> list[str]:
     return ["", "| field | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""] if rows else []
 
 
+def opening(method: ast.FunctionDef) -> Iterator[str]:
+    """Yield the lines that open the description of a method or a property."""
+    how = [name for name in map(ast.unparse, method.decorator_list) if name in ("classmethod", "staticmethod")]
+    if any("property" in ast.unparse(decorator) for decorator in method.decorator_list):
+        kind = f"\n:type: {ast.unparse(method.returns)}" if method.returns else ""
+        yield f"````{{py:property}} {method.name}{kind}\n"
+    else:
+        yield f"````{{py:method}} {method.name}{signature(method)}" + "".join(f"\n:{name}:" for name in how) + "\n"
+
+
 def described(module: str, name: str, shown: str) -> Iterator[str]:
     """Yield the lines of a name's description as MyST Markdown. shown: the dotted name that a user imports."""
     home, node = find(module, name)
@@ -131,7 +144,7 @@ def described(module: str, name: str, shown: str) -> Iterator[str]:
         yield from fields(node, home)
         for method in node.body:
             if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and ast.get_docstring(method):
-                yield f"````{{py:method}} {method.name}{signature(method)}"
+                yield from opening(method)
                 yield prose(ast.get_docstring(method) or "")
                 yield "````\n"
     yield "`````\n"

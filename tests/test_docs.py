@@ -227,6 +227,7 @@ def test_docstrings_become_markdown() -> None:
     assert prose("Return x.\n\nimages: (B, C).\nlabels: (B,) <here>.") == (
         "Return x.\n\n- **images**: (B, C).\n- **labels**: (B,) \\<here>."
     )
+    assert prose("Go.\n\nx: a long\nline.\nRaises it.") == "Go.\n\n- **x**: a long\nline.\n\nRaises it."
     assert prose("Add.\n\n>>> add(1, 2)\n3\n\nDone.") == "Add.\n\n```python\n>>> add(1, 2)\n3\n```\n\nDone."
 
 
