@@ -143,7 +143,8 @@ def sweep(sub: Parser) -> None:
     )
     add("--family", default="", help="family of the added backbone: cnn, transformer, hybrid or other")
     again(sub)
-    add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--dry-run", action="store_true", help="print how long it takes and what is planned, and stop")
+    add("--list", action="store_true", help="print a line for each run (with --dry-run)")
     data(sub)
     start(sub)
     recipe(sub)
@@ -206,7 +207,26 @@ def machine(sub: Parser) -> None:
     )
     add("--workers", type=positive, metavar="K", help="number of runs at a time (default: one per core or GPU)")
     add("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: auto)")
-    add("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
+    wandb(sub, "off")
+    add("--no-wandb", dest="wandb", action="store_const", const="off", help="another word for --wandb off")
+
+
+def wandb(sub: Parser, *more: str, words: str = "record in W&B") -> None:
+    """Add --wandb. more: choices beside offline and online."""
+    sub.add_argument(
+        "--wandb",
+        type=lambda given: one_of("W&B mode", given, ("offline", "online", *more)),
+        default="",
+        metavar="|".join(("offline", "online", *more)),
+        help=f"{words}: written to FOLDER/wandb, or uploaded (default: WANDB_MODE, else offline)",
+    )
+
+
+def one_of(kind: str, given: str, names: Sequence[str]) -> str:
+    """Return a name that is one of several. Raise UserError with the nearest one otherwise."""
+    if given not in names:
+        raise unknown(kind, given, names)
+    return given
 
 
 def train(sub: Parser) -> None:
@@ -309,7 +329,8 @@ def bench(sub: Parser) -> None:
 def wandb_sync(sub: Parser) -> None:
     folder(sub)
     project(sub)
-    sub.add_argument("--offline", action="store_true", help="upload nothing, even if you are logged in")
+    wandb(sub, words="where the runs go")
+    sub.add_argument("--offline", dest="wandb", action="store_const", const="offline", help="the same as --wandb offline")
     sub.add_argument("--artifacts", action="store_true", help="export the weights too")
 
 
@@ -323,4 +344,5 @@ def wandb_dashboard(sub: Parser) -> None:
         "folder", nargs="?", type=Path, metavar="FOLDER", help="folder of a sweep (default: the main study)"
     )
     project(sub)
+    wandb(sub, words="where the page goes")
     sub.add_argument("--dry-run", action="store_true", help="print the specification and stop")

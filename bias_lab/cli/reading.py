@@ -66,20 +66,20 @@ def tuned(arguments: argparse.Namespace) -> int:
 
 
 def wandb_sync(arguments: argparse.Namespace) -> int:
-    """Export the runs of a folder to W&B: uploaded if you are logged in, else written to FOLDER/wandb."""
+    """Export the runs of a folder to W&B: written to FOLDER/wandb, or uploaded if that is asked for."""
     from bias_lab.execution.status import check_folder
     from bias_lab.report import wandb_summary
     from bias_lab.tracking import export, mapping
 
     folder, project, entity = arguments.folder, arguments.project, arguments.entity
     check_folder(folder)
-    mode = mapping.mode()
+    mode = mapping.mode(arguments.wandb)
     if mode == "disabled":
         raise UserError("W&B is disabled by WANDB_DISABLED or WANDB_MODE", remedy="unset that variable")
-    online = mode == "online" and mapping.is_logged_in() and not arguments.offline
+    online = mode == "online"
     which = dict(project=project, entity=entity, online=online, artifacts=arguments.artifacts)
     written = export.sync(folder, wandb_summary.study_of, **which)
-    offline = f"written; to upload them: wandb sync {folder}/wandb/offline-run-*"
+    offline = f"written to {folder}/wandb; to upload them, add --wandb online, or: wandb sync {folder}/wandb/offline-run-*"
     where = f"uploaded to {project}" if online else offline
     print(f"{plural(len(written), 'run')} {where}" if written else "nothing new: all runs were exported before")
     return 0
@@ -94,11 +94,11 @@ def wandb_dashboard(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(json.dumps(spec, indent=1, ensure_ascii=False))
         return 0
-    mode = mapping.mode()
-    if mode == "disabled" or (mode == "offline" and mapping.is_logged_in()):
-        raise UserError(
-            f"W&B is {mode} by WANDB_DISABLED or WANDB_MODE", remedy="unset that variable, or add --dry-run"
-        )
+    mode = mapping.mode(arguments.wandb)
+    if mode == "disabled":
+        raise UserError("W&B is disabled by WANDB_DISABLED or WANDB_MODE", remedy="unset it, or add --dry-run")
+    if mode == "offline":
+        raise UserError("a dashboard is saved on W&B's server, and W&B is offline", remedy="add --wandb online, or --dry-run")
     if not mapping.is_logged_in():
         raise UserError("you are not logged in to W&B", remedy="run wandb login, or add --dry-run")
     entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)

@@ -120,21 +120,26 @@ def other_code(count: int) -> str:
 
 
 def table(status: Status) -> tuple[list[str], list[list[str]]]:
-    """Return the header and rows of the table of cells.
+    """Return the header and rows of the table of cells. See `cells`."""
+    return cells(status.runs, status.states)
+
+
+def cells(runs: Mapping[str, Run], states: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of the table of cells. runs, states: by run_id.
 
     Each row is what `row_name` tells apart, each column a size. An entry is `finished/planned`, with the number of
     failed runs if there are any: `3/5 1✗`.
     """
-    sizes = sorted({run.size for run in status.runs.values()})
-    cells: dict[str, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    sizes = sorted({run.size for run in runs.values()})
+    count: dict[str, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     names: dict[Any, str] = {}  # kept because a label takes 50 microseconds
-    for name, run in status.runs.items():
+    for name, run in runs.items():
         kind = _KIND(run)
         if kind not in names:
             names[kind] = row_name(run)
-        cells[names[kind]][run.size][status.states[name]] += 1
+        count[names[kind]][run.size][states[name]] += 1
     header = ["", *(f"N={size}" if size else "pool" for size in sizes)]
-    rows = [[name, *(_cell(by_size.get(size)) for size in sizes)] for name, by_size in cells.items()]
+    rows = [[name, *(_cell(by_size.get(size)) for size in sizes)] for name, by_size in count.items()]
     return header, rows
 
 

@@ -25,7 +25,8 @@ def settings(typed: Namespace, experiment: str) -> Settings:
     return Settings(
         device=typed.device,
         workers=typed.workers,
-        wandb=not typed.no_wandb and mapping.mode() != "disabled",
+        wandb=mapping.mode(typed.wandb) != "disabled",
+        wandb_mode=typed.wandb if typed.wandb != "off" else "",
         data_root=typed.data_root,
         experiment=experiment,
         command=typed.typed,
