@@ -1,6 +1,6 @@
 """What the end of a sweep says: the result of a single run, and how the user's own backbone did."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bias_lab import catalogue, ledger, results, schema
@@ -9,6 +9,11 @@ from bias_lab.errors import plural
 from bias_lab.execution.progress import duration
 
 EVALUATED = {"test": "test images", "holdout": "hold-out images"}
+
+
+def results_at(folder: Path) -> dict[str, int]:
+    """Return run_id → time of the last change of its result, for the finished runs of a folder."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"runs/*/{ledger.RESULT}")}
 
 
 def of_run(run: Run, folder: Path, *, was_finished: bool = False) -> list[str]:
@@ -67,10 +72,10 @@ def of_own(folder: Path, names: Iterable[str]) -> list[str]:
     return lines
 
 
-def of_runs(runs: Sequence[Run], folder: Path, before: Iterable[str]) -> list[str]:
-    """Return lines on all finished ones of some runs. before: ids of those that this command found finished."""
-    known, lines = set(before), []
-    for run in runs:
-        if ledger.state(folder, run_id(run)) == "finished":
-            lines += of_run(run, folder, was_finished=run_id(run) in known)
+def of_runs(runs: Sequence[Run], folder: Path, before: Mapping[str, int]) -> list[str]:
+    """Return lines on all finished ones of some runs. before: what `results_at` returned when the command began."""
+    there = results_at(folder)
+    lines = []
+    for run in (run for run in runs if run_id(run) in there):
+        lines += of_run(run, folder, was_finished=before.get(run_id(run)) == there[run_id(run)])
     return lines

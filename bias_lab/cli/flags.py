@@ -162,6 +162,8 @@ def again(sub: Parser) -> None:
 def data(sub: Parser) -> None:
     add = sub.add_argument
     add("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME")
+    add("--path-column", default="", metavar="NAME", help="column of image paths in a table (default: path, file_name)")
+    add("--label-column", default="", metavar="NAME", help="column of labels in a table (default: label)")
     add("--image-size", type=positive, metavar="PX", help="side of the images in pixels (default for --data: 64)")
     add("--manifest", type=Path, metavar="FILE", help="file that lists the training images in order (bias-lab subset)")
     data_root(sub)
@@ -216,7 +218,6 @@ def wandb(sub: Parser, *more: str, words: str = "record in W&B") -> None:
     sub.add_argument(
         "--wandb",
         type=lambda given: one_of("W&B mode", given, ("offline", "online", *more)),
-        default="",
         metavar="|".join(("offline", "online", *more)),
         help=f"{words}: written to FOLDER/wandb, or uploaded (default: WANDB_MODE, else offline)",
     )
@@ -233,7 +234,7 @@ def train(sub: Parser) -> None:
     add = sub.add_argument
     add("--like", metavar="RUN", help="start from the definition of this run, given by its id or its folder")
     add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
-    add("--backbone", metavar="NAME", help="a name of the lab, a timm name or package.module:factory")
+    add("--backbone", metavar="NAME", help="a lab or timm name, or package.module:factory (default: vit_micro)")
     add("--task", help=", ".join(catalogue.TASKS))
     add("--size", type=whole, metavar="N", help="number of labelled training images")
     add("--draw", type=whole, help="draw of the labelled images")
@@ -330,7 +331,9 @@ def wandb_sync(sub: Parser) -> None:
     folder(sub)
     project(sub)
     wandb(sub, words="where the runs go")
-    sub.add_argument("--offline", dest="wandb", action="store_const", const="offline", help="the same as --wandb offline")
+    sub.add_argument(
+        "--offline", dest="wandb", action="store_const", const="offline", help="the same as --wandb offline"
+    )
     sub.add_argument("--artifacts", action="store_true", help="export the weights too")
 
 

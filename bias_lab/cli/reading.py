@@ -79,7 +79,9 @@ def wandb_sync(arguments: argparse.Namespace) -> int:
     online = mode == "online"
     which = dict(project=project, entity=entity, online=online, artifacts=arguments.artifacts)
     written = export.sync(folder, wandb_summary.study_of, **which)
-    offline = f"written to {folder}/wandb; to upload them, add --wandb online, or: wandb sync {folder}/wandb/offline-run-*"
+    offline = (
+        f"written to {folder}/wandb; to upload them, add --wandb online, or: wandb sync {folder}/wandb/offline-run-*"
+    )
     where = f"uploaded to {project}" if online else offline
     print(f"{plural(len(written), 'run')} {where}" if written else "nothing new: all runs were exported before")
     return 0
@@ -98,7 +100,9 @@ def wandb_dashboard(arguments: argparse.Namespace) -> int:
     if mode == "disabled":
         raise UserError("W&B is disabled by WANDB_DISABLED or WANDB_MODE", remedy="unset it, or add --dry-run")
     if mode == "offline":
-        raise UserError("a dashboard is saved on W&B's server, and W&B is offline", remedy="add --wandb online, or --dry-run")
+        raise UserError(
+            "a dashboard is saved on W&B's server, and W&B is offline", remedy="add --wandb online, or --dry-run"
+        )
     if not mapping.is_logged_in():
         raise UserError("you are not logged in to W&B", remedy="run wandb login, or add --dry-run")
     entity = arguments.entity or str(importlib.import_module("wandb").Api().default_entity)

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def sweep(arguments: argparse.Namespace) -> int:
         def make() -> "Plan":
             return planning.make(arguments.experiment, arguments.profile, folder, request)
 
-        if arguments.dry_run:
+        if arguments.dry_run or arguments.list:
             _show(make(), folder, arguments)
             return 0
         return _carry_out(make, folder, arguments, _end_of_sweep)
@@ -81,28 +81,28 @@ def train(arguments: argparse.Namespace) -> int:
                 f"the images in {arguments.data} have changed since {arguments.like}",
                 remedy="to use them now, give --data",
             )
-        made = single.lines(runs, folder, is_made=not arguments.like and "pretraining" not in typed)
 
         def make() -> "Plan":
             experiment = single.experiment(runs, before)
             tables = planning.rates(folder)
             plan = planning.arrange(experiment, "train", folders.SINGLE, folder, request, tables)
+            made = single.lines(runs, folder)
             known = [line for row in plan.tuned for line in ladder.rung_lines(row, ladder.rungs_of(row))]
             return replace(plan, notes=(*plan.notes, *made, *(known if arguments.settle else ())))
 
         return _carry_out(make, folder, arguments, _end_of_train)
 
 
-End = Callable[["Console", Path, "Outcome", set[str]], None]
+End = Callable[["Console", Path, "Outcome", Mapping[str, int]], None]
 
 
 def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, end: End) -> int:
     """Carry out the runs of a plan, print how that ended, and return the exit code.
 
-    end: prints the closing lines, given the ids of the runs that were finished before.
+    end: prints the closing lines, given the results that were there before.
     """
-    from bias_lab import ledger, results
-    from bias_lab.cli import terminal
+    from bias_lab import results
+    from bias_lab.cli import closing, terminal
     from bias_lab.execution.progress import print_line
     from bias_lab.execution.run_sweep import Options, run_sweep
     from bias_lab.planning import request as requests
@@ -119,7 +119,7 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
     settings = requests.settings(arguments, "train" if is_single else arguments.experiment.stem)
     again = dict(retry_failed=arguments.retry_failed, redo_changed=arguments.redo_changed)
     options = Options(engine=arguments.engine, keep=is_single, **again)
-    before = {path.parent.name for path in folder.glob(f"runs/*/{ledger.RESULT}")}
+    before = closing.results_at(folder)
     print_line(console, mapping.line(arguments.wandb, folder))
     outcome = run_sweep(make, folder, settings, options, publish=publish, console=console)
     for failure in outcome.failures:
@@ -135,7 +135,7 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
     return outcome.exit_code
 
 
-def _end_of_sweep(console: "Console", folder: Path, outcome: "Outcome", before: set[str]) -> None:
+def _end_of_sweep(console: "Console", folder: Path, outcome: "Outcome", before: Mapping[str, int]) -> None:
     from bias_lab import ledger
     from bias_lab.cli import closing
     from bias_lab.execution.progress import print_line
@@ -149,7 +149,7 @@ def _end_of_sweep(console: "Console", folder: Path, outcome: "Outcome", before: 
     print_line(console, f"{done}. The report is {folder / ledger.REPORT}")
 
 
-def _end_of_train(console: "Console", folder: Path, outcome: "Outcome", before: set[str]) -> None:
+def _end_of_train(console: "Console", folder: Path, outcome: "Outcome", before: Mapping[str, int]) -> None:
     from bias_lab import ledger
     from bias_lab.cli import closing
     from bias_lab.execution.progress import print_line

@@ -20,6 +20,7 @@ from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
 from bias_lab.data.own import labels
 from bias_lab.data.own.items import Item, Listing, few
+from bias_lab.data.own.rows import USUAL, Columns
 from bias_lab.data.readers import image_file, named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, listing
@@ -51,15 +52,22 @@ class Index:
 
 
 def index(
-    path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False, at_most: int | None = NAMED
+    path: Path,
+    *,
+    folder: Path,
+    image_size: int = 64,
+    skip_bad: bool = False,
+    at_most: int | None = NAMED,
+    columns: Columns = USUAL,
 ) -> Index:
     """Return the index of a folder of class folders, a CSV, or parquet files.
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
     skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
+    columns: those of a table that the user named.
     Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
-    listed = listing(path, folder)
+    listed = listing(path, folder, columns)
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)

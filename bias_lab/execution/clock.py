@@ -122,7 +122,9 @@ class Clock:
     def _fitted(self) -> tuple[float, dict[Kind, float]]:
         """Return the fixed seconds of a run and the seconds an image of each kind, with the least relative error."""
         if self._fit is None:
-            points = [(kind, max(images, 1), max(total / w, 1e-6), w) for (kind, images), (w, total) in self.spent.items()]
+            points = [
+                (kind, max(images, 1), max(total / w, 1e-6), w) for (kind, images), (w, total) in self.spent.items()
+            ]
             least = min((seconds for *_, seconds, _ in points), default=0.0)
             several = any(
                 a[0] == b[0] and a[1] > APART * b[1] for a in points for b in points
@@ -137,9 +139,7 @@ class Clock:
         return median(seconds / (costs.FIXED + _table(kind) * images) for kind, images, seconds, _ in points)
 
 
-def _with_fixed(
-    fixed: float, points: list[tuple[Kind, int, float, float]]
-) -> tuple[float, dict[Kind, float], float]:
+def _with_fixed(fixed: float, points: list[tuple[Kind, int, float, float]]) -> tuple[float, dict[Kind, float], float]:
     """Return a fixed cost, the cost of an image of each kind that fits best with it, and the squared relative error."""
     above: dict[Kind, float] = defaultdict(float)
     below: dict[Kind, float] = defaultdict(float)

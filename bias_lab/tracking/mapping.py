@@ -63,7 +63,7 @@ class Study:
         return tuple(dict.fromkeys(key for row in self.rows for key in row if key != "size"))
 
 
-def mode(asked: str = "") -> str:
+def mode(asked: str | None = None) -> str:
     """Return `online`, `offline` or `disabled`. W&B is offline unless somebody asks for it, and a key does not ask.
 
     A variable that disables W&B comes first, then what was asked for on the command line, then WANDB_MODE. Raises
@@ -79,17 +79,17 @@ def mode(asked: str = "") -> str:
         raise _not_understood("WANDB_MODE", "online, offline or disabled")
     if MODES[given] == "disabled":
         return "disabled"
-    return ASKED.get(asked, asked) or MODES[given] or "offline"
+    return ASKED.get(asked or "", asked) or MODES[given] or "offline"
 
 
-def line(asked: str, folder: Path) -> str:
+def line(asked: str | None, folder: Path) -> str:
     """Return a line that says where the runs of a sweep are recorded. asked: what the command line asks for."""
     now = mode(asked)
     if now == "online":
         return "W&B is online: each run is uploaded while it trains"
     if now == "offline":
         return f"W&B is offline: runs are written to {folder}/wandb, and nothing is uploaded (--wandb online uploads)"
-    why = "" if ASKED.get(asked, asked) == "disabled" else " by WANDB_DISABLED or WANDB_MODE"
+    why = "" if asked == "off" else " by WANDB_DISABLED or WANDB_MODE"
     return f"W&B is off{why}: nothing is recorded there"
 
 
