@@ -61,10 +61,11 @@ def of_own(folder: Path, names: Iterable[str]) -> list[str]:
         mine = done[done["backbone"] == name]
         others = done[(done["backbone"] != name) & (done["regime"].isin(set(mine["regime"])))]
         parts = []
-        for size, part in mine.groupby("size"):
+        for size in sorted(set(mine["size"].astype(int))):
+            part = mine[mine["size"] == size]
             means = others[others["size"] == size].groupby("backbone")["top1"].mean()
             best = f", {means.idxmax()} {100 * means.max():.1f} %" if len(means) else ""
-            parts.append(f"N = {int(size):,}: {100 * part['top1'].mean():.1f} % ({plural(len(part), 'run')}{best})")
+            parts.append(f"N = {size:,}: {100 * part['top1'].mean():.1f} % ({plural(len(part), 'run')}{best})")
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}. The best other backbone is named beside it.")
         else:

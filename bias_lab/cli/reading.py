@@ -13,10 +13,21 @@ def status(arguments: argparse.Namespace) -> int:
     """Print which runs of a sweep are finished, running, failed and missing."""
     from bias_lab.cli import terminal
     from bias_lab.execution import status as state
+    from bias_lab.planning.ladder import is_trial
 
     current = state.read(arguments.folder)
     terminal.folder(terminal.console(), current)
-    return 1 if current.failures else 0
+    return 1 if any(not is_trial(current.runs[name]) for name in current.failures) else 0
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """List the runs of a folder: id, state, result, label, and where the weights lie."""
+    from bias_lab.cli import terminal
+    from bias_lab.execution import status as state
+
+    current = state.read(arguments.folder)
+    terminal.runs(terminal.console(), current, state.matching(current, " ".join(arguments.words)))
+    return 0
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -25,7 +36,7 @@ def show(arguments: argparse.Namespace) -> int:
     from bias_lab.execution import status as state
     from bias_lab.planning.find_run import find
 
-    terminal.run(terminal.console(), state.describe(*find(arguments.name, arguments.out)))
+    terminal.run(terminal.console(), state.describe(*find(" ".join(arguments.name), arguments.out)))
     return 0
 
 
@@ -41,7 +52,7 @@ def report(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.folder} holds neither runs nor a table", remedy="give the --out of a sweep")
     if runs.is_dir() or not table.is_file():
         results.write(arguments.folder)
-    print(page.write(arguments.folder, format=arguments.format))
+    print(page.write(arguments.folder, format=arguments.format, out=arguments.out))
     return 0
 
 

@@ -135,7 +135,7 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
     return outcome.exit_code
 
 
-def _end_of_sweep(console: "Console", folder: Path, outcome: "Outcome", before: Mapping[str, int]) -> None:
+def _end_of_sweep(console: "Console", folder: Path, outcome: "Outcome", _: Mapping[str, int]) -> None:
     from bias_lab import ledger
     from bias_lab.cli import closing
     from bias_lab.execution.progress import print_line

@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bias_lab import schema
+from bias_lab.errors import plural
 from bias_lab.execution import status as state
 from bias_lab.execution.progress import print_line
 from bias_lab.execution.status import Status
 
+SHOWN = 8  # finished runs that `bias-lab status` lists
 UNCUT = 10_000  # characters of a line that no table reaches
 
 
@@ -49,8 +51,22 @@ def folder(console: Console, current: Status) -> None:
     for name, failure in current.failures.items():
         words = schema.label(current.runs[name])
         print_line(console, f"{failure['reason']}  {name}  {words}: {failure['exception']}", "red")
+    ended = [name for name, word in current.states.items() if word == "finished"]
+    if ended:
+        table(console, *state.listing(current, ended[:SHOWN]))
+        if len(ended) > SHOWN:
+            print_line(console, f"… and {len(ended) - SHOWN:,} more: bias-lab runs {current.folder} [WORDS]", "dim")
+        print_line(console, state.weights_line(current.folder), "dim")
     for line in state.advice(current):
         print_line(console, line)
+
+
+def runs(console: Console, current: Status, names: Sequence[str]) -> None:
+    """Print what `bias-lab runs` shows: a table of these runs, and where their weights lie."""
+    print_line(console, f"{len(names):,} of {plural(len(current.runs), 'run')} in {current.folder}", "bold")
+    if names:
+        table(console, *state.listing(current, names))
+        print_line(console, state.weights_line(current.folder), "dim")
 
 
 def run(console: Console, known: Mapping[str, Any]) -> None:

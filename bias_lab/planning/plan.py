@@ -35,6 +35,7 @@ class Request:
     draws: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
     backbones: tuple[str, ...] = ()  # to join, as typed
+    weights: str = ""  # that the joined ones start from, in further cells
     family: str = ""  # of the joined ones
     data: Data | None = None
     image_size: int | None = None  # of a dataset by name
@@ -153,12 +154,13 @@ def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str])
         changed = overrides.with_recipe(changed, request.recipe)
     if request.fields:
         changed = overrides.with_fields(changed, request.fields)
-    if request.start:
-        changed = overrides.started(changed, request.start)
     changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
         changed = overrides.to_manifest(changed, request.manifest)
-    return overrides.join(changed, joined) if joined else changed
+    changed = overrides.join(changed, joined) if joined else changed
+    if request.weights:
+        changed = overrides.from_weights(changed, joined, request.weights)
+    return overrides.started(changed, request.start) if request.start else changed
 
 
 def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[list[Run], dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
-from bias_lab.planning import experiment_files
+from bias_lab.planning import experiment_files, own
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 from bias_lab.planning.typed_values import parse_field
@@ -40,7 +40,10 @@ def request(typed: Namespace, folder: Path) -> Request:
 
     Raises UserError for own data or a manifest that can't be used.
     """
+    weights, place = own.weights(typed.weights) if typed.weights else ("", {})
     asked = Request(
+        weights=weights,
+        places={weights: place} if place else {},
         sizes=typed.sizes,
         draws=typed.draws,
         seeds=typed.seeds,

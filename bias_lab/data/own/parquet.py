@@ -126,7 +126,7 @@ def _holds_images(schema: Any, column: str) -> bool:
     import pyarrow as pa
 
     kind = schema.field(column).type
-    return pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return any(is_one(kind) for is_one in (pa.types.is_struct, pa.types.is_binary, pa.types.is_large_binary))
 
 
 def _group(table: Any, file: Path, group: int, columns: tuple[str, str, str], before: int, part: Part) -> Iterator[Row]:

@@ -17,8 +17,8 @@ SHARD = re.compile(r"^(?P<stem>.*?)[-_.]?(?P<number>\d+)[-_]of[-_](?P<total>\d+)
 def read(files: Sequence[Path], root: Path | None = None, columns: Columns = USUAL) -> Listing:
     """Return the images of tables. Several tables must say their split in their names, or in those of their folders.
 
-    root: the folder above all of them, for messages. columns: those that the user named. Raises UserError for a missing shard, for labels that do not go
-    together, and for rows that contradict one another.
+    root: the folder above all of them, for messages. columns: those that the user named. Raises UserError for a missing
+    shard, for labels that do not go together, and for rows that contradict one another.
     """
     names = {file: file.name if root is None else str(file.relative_to(root)) for file in files}
     check_shards([names[file] for file in files])
