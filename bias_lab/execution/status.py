@@ -97,7 +97,7 @@ def headline(status: Status) -> str:
     started = "running" if status.at_work else "interrupted"
     words = {"started": started, "failed": "failed", "diverged": "diverged", "missing": "missing"}
     parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
-    done = f"{count['finished']:,} of {plural(len(status.states), 'run')} finished"
+    done = f"{count['finished']} of {len(status.states)} finished"
     return f"{status.head['experiment']}, {status.head['profile']}: {', '.join([done, *parts])}"
 
 

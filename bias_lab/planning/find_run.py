@@ -1,5 +1,6 @@
 """Find a run in a sweep's folder, by its id, the beginning of it or words of its label, and read its definition."""
 
+import contextlib
 from pathlib import Path
 
 from bias_lab import ledger, schema
@@ -63,7 +64,9 @@ def _labels(folder: Path) -> list[tuple[str, str]]:
     planned = ledger.read_json(path)["runs"] if path.is_file() else []
     runs = {entry["run_id"]: from_json(entry["run"]) for entry in planned}
     begun = [one.parent.name for one in folder.glob(f"runs/*/{ledger.RUN}")]
-    runs |= {name: ledger.read_run(folder, name) for name in begun if name not in runs}
+    for name in begun:
+        with contextlib.suppress(UserError):  # a damaged definition describes no run
+            runs.setdefault(name, ledger.read_run(folder, name))
     words = schema.labels(runs.values())
     return [(name, words.get(name, schema.label(run))) for name, run in runs.items()]
 

@@ -33,9 +33,9 @@ def test_where_results_go(
 
 
 def test_a_dry_run_prints_the_plan_with_overrides(run: Call, study: Path) -> None:
-    code, out, _ = run("sweep", study, "--sizes", "50,200", "--draws", "0", "--seeds", "0,1,2", "--dry-run")
+    code, out, _ = run("sweep", study, "--sizes", "50,200", "--draws", "0", "--seeds", "0,1,2", "--list")
     assert code == 0
-    assert out.splitlines()[-1] == "12 runs, 7,680 images to be seen"
+    assert out.splitlines()[1] == "12 runs, 7,680 images to be seen"
     assert "vit_micro scratch N=200 draw 0 seed 2  lr 0.001" in out
     assert not list(Path().glob("results/*/runs"))
 
@@ -173,7 +173,7 @@ def test_bad_images_are_named_and_left_out_with_a_flag(run: Call, study: Path, p
 
 
 def test_an_experiment_of_the_package_is_given_by_its_name(run: Call, study: Path) -> None:
-    code, out, _ = run("sweep", "small_data", "--profile", "smoke", "--dry-run")
+    code, out, _ = run("sweep", "small_data", "--profile", "smoke", "--list")
     assert code == 0
     assert "resnet_micro scratch N=20 draw 0 seed 0" in out
     assert not Path("results").exists() or not list(Path("results").iterdir())

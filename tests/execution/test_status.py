@@ -82,7 +82,9 @@ def test_the_sections_of_a_finished_run(folder: Path) -> None:
     assert ("learning_rate", "0.001") in sections["definition (other fields have their defaults)"]
     assert sections["result"] == [("top1", "0.5123")]
     assert ("seconds", "12.3") in sections["made by"]
-    assert sections["to repeat it"] == [("", f"bias-lab train --like {folder}/runs/{name} --out {folder}-repeat")]
+    assert sections["to repeat it (a repeated run has the same id)"] == [
+        ("", f"bias-lab train --like {folder}/runs/{name} --out {folder}-repeat")
+    ]
 
 
 def test_the_sections_of_a_failed_run_end_with_its_log(folder: Path) -> None:
