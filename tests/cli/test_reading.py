@@ -28,4 +28,7 @@ def test_the_dashboard_is_printed_and_not_saved_without_a_key(
     monkeypatch.setenv("HOME", str(tmp_path))
     code, _, err = run("wandb-dashboard")
     assert (code, err.count("\n")) == (2, 1)
+    assert "W&B is offline; add --wandb online, or --dry-run" in err
+    code, _, err = run("wandb-dashboard", "--wandb", "online")
+    assert (code, err.count("\n")) == (2, 1)
     assert "run wandb login, or add --dry-run" in err
