@@ -78,6 +78,8 @@ DESCRIBED = [
         dataset | text | | dataset
         backbone | text | | backbone
         backbone_source | text | | version of the backbone's source
+        method | text | | method
+        method_source | text | | version of the method's source
         regime | text | | regime
         protocol | text | | protocol
         source | text | | source of the pretraining
@@ -271,7 +273,7 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_SILENT = {"weights", "backbone_source", "manifest"}  # named by the source, or hashes
+_SILENT = {"weights", "backbone_source", "method_source", "manifest"}  # named by the source, or hashes
 _LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in {*USUAL, *_SILENT})
 
 

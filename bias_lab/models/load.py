@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
 
 from bias_lab import ledger
 from bias_lab.catalogue import PROTOCOLS, TASKS
+from bias_lab.data.batches import Normalise
+from bias_lab.data.readers import image_file
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
 from bias_lab.training.job import trains
-from bias_lab.training.prepare import build_backbone
+from bias_lab.training.prepare import build_backbone, describe_images
 from bias_lab.training.weights.files import read_safetensors
 
 
@@ -40,6 +45,33 @@ class Loaded:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def transform(self) -> "Transform":
+        """What turns a picture into the model's input, as the run's own images were: resized, cut and normalised."""
+        return Transform(self.image_size, self.mean, self.std)
+
+
+class Transform:
+    """Turns a picture of any size into a tensor (C, image_size, image_size): its central square, normalised.
+
+    >>> to_tensor = Transform(28, mean=(0.5,), std=(0.25,))
+    >>> to_tensor(Image.new("L", (40, 56), 255)).shape, to_tensor(np.zeros((28, 28, 1), np.uint8)).unique().item()
+    (torch.Size([1, 28, 28]), -2.0)
+    """
+
+    def __init__(self, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.image_size, self.channels = image_size, len(mean)
+        self.normalise = Normalise(mean, std, image_size, torch.device("cpu"))
+
+    def __call__(self, picture: Image.Image | NDArray[np.uint8]) -> Tensor:
+        """Return the tensor of a Pillow image, or of pixels (H, W) or (H, W, C) from 0 to 255."""
+        if not isinstance(picture, Image.Image):
+            pixels = np.asarray(picture, np.uint8)
+            picture = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        square = image_file.resize(picture, self.image_size, self.channels)  # (image_size, image_size, C)
+        return self.normalise(torch.from_numpy(square.copy())[None])[0]  # (C, image_size, image_size)
+
 
 def load(run_folder: str | Path) -> Loaded:
     """Return the run and the model of a finished run's folder, `FOLDER/runs/RUN_ID`.
@@ -62,6 +94,7 @@ def load(run_folder: str | Path) -> Loaded:
             remedy="fit it again with bias_lab.training.protocols.frozen.linear_probe",
         )
     fill(model, here / ledger.WEIGHTS, complete=bool(classes))
+    describe_images(model, facts["image_size"], tuple(facts["mean"]), tuple(facts["std"]))
     return Loaded(
         model=model.to(memory_format=torch.channels_last).eval(),
         run=run,

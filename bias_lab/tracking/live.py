@@ -67,6 +67,13 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
         run.summary.update(mapping.summary(row))
 
 
+class RunLogger(WandbLogger):
+    """A W&B logger whose config is the run's, as an export from the ledger has it."""
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Do nothing, since the config names every field of the run."""
+
+
 def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | None:
     """Return the run's W&B logger, which never asks and never waits long. Return None where W&B is off.
 
@@ -77,7 +84,7 @@ def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | No
         return None
     import wandb  # takes seconds, which a run without W&B saves
 
-    return WandbLogger(
+    return RunLogger(
         id=run_id(run),
         name=schema.label(run),
         project=os.environ.get("WANDB_PROJECT", mapping.PROJECT),

@@ -1,6 +1,7 @@
 """Make a run concrete: choose its images, build its backbone, load its starting weights, and make its method."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings
 from bias_lab.training.hardware import choose_device
 from bias_lab.training.job import Examples, Job, task_of
+from bias_lab.training.modules.fields import recorded
 from bias_lab.training.randomness import reseed
 from bias_lab.training.weights import start as weights
 
@@ -38,7 +40,11 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     if TASKS[run.task].pretrains:
         facts |= {"source_images": len(examples.images), "source_overlap": len(examples.overlap)}
         facts |= {"shared_classes": list(examples.shared_classes)}
+    size = images.train.shape[1]
+    describe_images(backbone, size, mean, std)
     reseed(run.seed, "module")
+    method = task.method(run, backbone)
+    recorded(method, run, classes=len(examples.classes), channels=start.channels, image_size=size, drop_path=drop_path)
     return Job(
         run=run,
         task=task,
@@ -46,7 +52,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         images=images,
         selection=selection,
         examples=examples,
-        method=task.method(run, backbone),
+        method=method,
         mean=mean,
         std=std,
         started_from=start.record,
@@ -118,6 +124,15 @@ def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn
         if error.keyword != "drop_path_rate":
             raise
         return make(), 0.0
+
+
+def describe_images(backbone: nn.Module, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Put a run's image size and normalisation where `timm.data.resolve_data_config` looks for them."""
+    known: Any = backbone
+    config = getattr(known, "pretrained_cfg", None) or {}
+    config = dict(config) if isinstance(config, Mapping) else config.to_dict()
+    shape = dict(input_size=(len(mean), size, size), crop_pct=1.0, interpolation="bilinear")
+    known.pretrained_cfg = known.default_cfg = {**config, **shape, "mean": tuple(mean), "std": tuple(std)}
 
 
 def build_started(run: Run, images: store.Images, classes: int, folder: Path) -> tuple[nn.Module, float, weights.Start]:

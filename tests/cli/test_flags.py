@@ -15,8 +15,8 @@ runs FOLDER WORD
 show RUN --out
 status FOLDER
 subset DATASET --balanced --blocks --data-root --draw --out --sizes --skip-bad-images
-sweep EXPERIMENT --allow-overlap --allow-partial-weights --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --label-column --list --manifest --mean --no-tune --no-wandb --out --path-column --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --std --tune --wandb --weights --workers
-train --allow-overlap --allow-partial-weights --backbone --data --data-root --dataset --device --draw --engine --image-size --label-column --like --manifest --mean --no-tune --no-wandb --out --path-column --pretraining --prior --protocol --recipe --redo-changed --regime --retry-failed --seed --set --settle --size --skip-bad-images --source --std --task --tune --wandb --weights --workers
+sweep EXPERIMENT --allow-overlap --allow-partial-weights --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --label-column --list --manifest --mean --method --no-tune --no-wandb --out --path-column --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --std --tune --wandb --weights --workers
+train --allow-overlap --allow-partial-weights --backbone --data --data-root --dataset --device --draw --engine --image-size --label-column --like --manifest --mean --method --no-tune --no-wandb --out --path-column --pretraining --prior --protocol --recipe --redo-changed --regime --retry-failed --seed --set --settle --size --skip-bad-images --source --std --task --tune --wandb --weights --workers
 tuned FOLDER --out
 wandb-dashboard FOLDER --dry-run --entity --project --wandb
 wandb-sync FOLDER --artifacts --entity --offline --project --wandb
