@@ -96,18 +96,10 @@ def index(
         "image_size": image_size,
         "notes": notes,  # each run's record keeps them
     }
-    return Index(
-        identity=f"{listed.kind}:{mark}",
-        fingerprint=mark,
-        classes=classes,
-        class_counts=tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist()),
-        test_images=int((table.split == "test").sum()),
-        own_holdout=bool((table.split == "holdout").any()),
-        image_size=image_size,
-        channels=channels,
-        place=place,
-        warnings=notes,
-    )
+    counts = tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist())
+    tested, held = int((table.split == "test").sum()), bool((table.split == "holdout").any())
+    identity = f"{listed.kind}:{mark}"
+    return Index(identity, mark, classes, counts, tested, held, image_size, channels, place, notes)
 
 
 def _dark(table: pd.DataFrame) -> list[str]:

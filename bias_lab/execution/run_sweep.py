@@ -84,8 +84,7 @@ def run_sweep(
     """Carry out the runs of a plan that are not finished in the folder, and return how that ended.
 
     make: returns the plan. It is called again after the tuning trials, which settle the open learning rates.
-    folder: the sweep's folder, which the caller has claimed. publish: rewrites the table and the report. It is called
-    first before any run starts, then as runs end.
+    folder: the sweep's, claimed by the caller. publish: rewrites table and report, first before any run starts.
     Raise UserError for a user's mistake that planning or the preflight finds, before anything is written to `runs/`.
     Raise DiskFullError when the disk is full.
     """

@@ -36,7 +36,6 @@ FLAGS = {
     "source": "--source of `bias-lab train`, or write it into the experiment file",
 }
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
-FROM_WEIGHTS = next(row.name for row in catalogue.REGIMES.values() if row.starts_from == "weights")
 DERIVED = {"task", "backbone_source", "method_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
 COLUMNED = (
@@ -121,30 +120,6 @@ def started(runs: Iterable[Run], fields: Mapping[str, Any]) -> list[Run]:
         given = " and ".join(FLAGS[name] for name in fields)
         raise UserError(f"{given}: no run starts from weights", remedy="leave it out, or name weights with --weights")
     return rewrite(runs, lambda run: replace(run, **fields) if run.weights else run)
-
-
-def from_weights(runs: Sequence[Run], backbones: Collection[str], weights: str) -> list[Run]:
-    """Return the runs and, after each distinct run from scratch of the named backbones, the same from weights.
-
-    weights: a timm name or `file:<hash>`. Without a named backbone, the runs that start from weights get these ones.
-    Raises UserError if none do, or if they are of several backbones.
-    """
-    if backbones:
-        started_runs: dict[Run, None] = {}
-        for run in runs:
-            started_runs[run] = None
-            row, task = catalogue.REGIMES[run.regime], catalogue.TASKS[run.task]
-            if run.backbone in backbones and not row.starts_from and task.evaluated_on == "test":
-                new = replace(run, regime=FROM_WEIGHTS, weights=weights, source=weights, learning_rate=None)
-                started_runs[new] = None
-        return list(started_runs)
-    there = sorted({run.backbone for run in runs if run.weights})
-    if len(there) != 1:
-        what = (
-            f"they would be those of {', '.join(there)}" if there else "no run of this experiment starts from weights"
-        )
-        raise UserError(f"--weights: {what}", remedy="name the backbone that they belong to with --backbone NAME")
-    return rewrite(runs, lambda run: replace(run, weights=weights, source=weights) if run.weights else run)
 
 
 def join(

@@ -186,7 +186,7 @@ def _requested(
         changed = overrides.to_manifest(changed, request.manifest)
     changed = overrides.join(changed, joined, refused) if joined else changed
     if request.weights:
-        changed = overrides.from_weights(changed, joined, request.weights)
+        changed = own.from_weights(changed, joined, request.weights)
     if request.start:
         changed = overrides.started(changed, request.start)
     methods = {name: own.source(name, kind="method") for name in request.methods}

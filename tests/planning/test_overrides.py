@@ -285,28 +285,3 @@ def test_draws_overlap_where_the_pool_is_too_small_for_disjoint_ones_and_that_is
         if blocks
         else [f"N = 20: 3 disjoint draws don't fit the {sum(pool)} training images of photos, so draws overlap"]
     )
-
-
-def test_joined_backbones_start_from_weights_beside_their_cells_from_scratch() -> None:
-    runs = overrides.join(grid(ONE, draw=(0, 1)), {"resnet18": ""})
-    more = overrides.from_weights(runs, ["resnet18"], "resnet18.a1_in1k")
-    mine = [run for run in more if run.weights]
-    assert set(runs) < set(more)
-    assert {(run.backbone, run.regime, run.source, run.draw) for run in mine} == {
-        ("resnet18", "weights", "resnet18.a1_in1k", draw) for draw in (0, 1)
-    }
-    assert {run.learning_rate for run in mine} == {None}
-
-
-def test_without_a_joined_backbone_weights_replace_those_of_one_backbone() -> None:
-    from_weights = replace(ONE, regime="weights", weights="a", source="a")
-    assert overrides.from_weights([ONE, from_weights], (), "b") == [ONE, replace(from_weights, weights="b", source="b")]
-    with pytest.raises(UserError, match="--weights: no run of this experiment starts from weights; name the backbone"):
-        overrides.from_weights([ONE], (), "b")
-    two = [from_weights, replace(from_weights, backbone="swin_micro")]
-    with pytest.raises(
-        UserError, match="they would be those of swin_micro, vit_micro; name the backbone .* --backbone"
-    ):
-        overrides.from_weights(two, (), "b")
-    with pytest.raises(UserError, match="use --weights$"):
-        overrides.with_fields([ONE], {"weights": "b"})
