@@ -23,7 +23,6 @@ from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import overrides
 
 AGAIN = "download or write it again"
-FROM_WEIGHTS = next(row.name for row in catalogue.REGIMES.values() if row.starts_from == "weights")
 LONGEST = 100 * 2**20  # bytes of a .safetensors header, which the format allows
 
 
@@ -82,7 +81,7 @@ def from_weights(runs: Sequence[Run], backbones: Collection[str], weights: str) 
             started_runs[run] = None
             row, task = catalogue.REGIMES[run.regime], catalogue.TASKS[run.task]
             if run.backbone in backbones and not row.starts_from and task.evaluated_on == "test":
-                new = replace(run, regime=FROM_WEIGHTS, weights=weights, source=weights, learning_rate=None)
+                new = replace(run, regime=catalogue.FROM_WEIGHTS, weights=weights, source=weights, learning_rate=None)
                 started_runs[new] = None
         return list(started_runs)
     there = sorted({run.backbone for run in runs if run.weights})
