@@ -239,6 +239,7 @@ class Settings:
     device: str = "auto"  # auto: a GPU if there is one
     workers: int | None = None  # None: one a core (one a GPU)
     wandb: bool = True
+    wandb_mode: str = ""  # online or offline (empty: as WANDB_MODE says, else offline)
     data_root: str | None = None  # where torchvision's datasets lie (None: BIAS_LAB_DATA, else ~/.cache/bias_lab/data)
     experiment: str = ""  # the group in W&B and the table
     command: str = ""  # the command line, kept in every result

@@ -34,6 +34,7 @@ from bias_lab.catalogue.priors import PRIORS, Prior, check_priors, join_priors, 
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol, check_protocol
 from bias_lab.catalogue.regimes import (
     FRACTALS,
+    FROM_WEIGHTS,
     POOL,
     REGIMES,
     SOURCES,
@@ -53,6 +54,7 @@ __all__ = [
     "ENGINES",
     "FAMILIES",
     "FRACTALS",
+    "FROM_WEIGHTS",
     "INTERVENTIONS",
     "OPEN_BELOW",
     "OPTIMIZERS",

@@ -91,6 +91,8 @@ REGIMES = {
     )
 }
 
+FROM_WEIGHTS = next(row.name for row in REGIMES.values() if row.starts_from == "weights")
+
 
 def check_regime(backbone: str, regime: str) -> None:
     """Raise UserError if the regime is unknown or the backbone can't take it, with the reason and those that can."""

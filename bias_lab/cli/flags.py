@@ -2,13 +2,12 @@
 
 import argparse
 import difflib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from bias_lab import __version__, catalogue
-from bias_lab.definition import levels
+from bias_lab.cli import values
 from bias_lab.errors import UserError, unknown
 
 
@@ -69,61 +68,9 @@ def build(table: Commands) -> tuple[Parser, dict[str, list[str]]]:
     return parser, flags
 
 
-WHOLE = r"[+-]?[0-9][0-9_]{0,14}"  # the table holds 15 digits without loss
 _ABOUT = (
     "How much accuracy does an image model lose for lack of inductive bias when labels are few, and what buys it back?"
 )
-
-
-def whole(text: str) -> int:
-    """Return a whole number that is written with the digits 0 to 9."""
-    if not re.fullmatch(WHOLE, text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at most 15 digits 0 to 9")
-    return int(text)
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """Return the whole numbers of `100,300,1000`, each once."""
-    try:
-        values = tuple(dict.fromkeys(whole(part.strip()) for part in text.split(",")))
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a list of whole numbers with commas, such as 100,300"
-        ) from error
-    if min(values) < 0:
-        raise argparse.ArgumentTypeError(f"{min(values)} is negative")
-    return values
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Return numbers of labelled images, each once."""
-    values = numbers(text)
-    if min(values) < 1:
-        raise argparse.ArgumentTypeError("0 labelled images are too few: a size is 1 or more")
-    return values
-
-
-def device(text: str) -> str:
-    """Return `auto`, `cpu`, `cuda` or `cuda:1`. A worker checks later whether the device exists."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", text):
-        raise argparse.ArgumentTypeError(f"'{text}' is none of auto, cpu, cuda and cuda:NUMBER")
-    return text
-
-
-def positive(text: str) -> int:
-    """Return a whole number above 0."""
-    value = whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    return value
-
-
-def channels(text: str) -> str:
-    """Return a value for each channel, such as 0.485,0.456,0.406, as a run holds them."""
-    try:
-        return ",".join(f"{value:g}" for value in levels(text))
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def sweep(sub: Parser) -> None:
@@ -131,9 +78,19 @@ def sweep(sub: Parser) -> None:
     add("experiment", metavar="EXPERIMENT", help="an experiment's name (bias-lab experiments), or your own file")
     add("--profile", default="laptop", help="the experiment's size: smoke, laptop, desk or full (default: laptop)")
     add("--out", type=Path, metavar="FOLDER", help="folder for the results (default: results/NAME[-PROFILE])")
-    add("--sizes", type=sizes, metavar="N,N", help="numbers of labelled training images, instead of the profile's")
-    add("--draws", type=numbers, metavar="D,D", help="draws of the labelled images, instead of the profile's")
-    add("--seeds", type=numbers, metavar="S,S", help="seeds of initialisation and batches, instead of the profile's")
+    add(
+        "--sizes",
+        type=values.sizes,
+        metavar="N,N",
+        help="numbers of labelled training images, instead of the profile's",
+    )
+    add("--draws", type=values.numbers, metavar="D,D", help="draws of the labelled images, instead of the profile's")
+    add(
+        "--seeds",
+        type=values.numbers,
+        metavar="S,S",
+        help="seeds of initialisation and batches, instead of the profile's",
+    )
     add(
         "--backbone",
         action="append",
@@ -150,7 +107,8 @@ def sweep(sub: Parser) -> None:
     )
     add("--family", default="", help="family of the added backbone: cnn, transformer, hybrid or other")
     again(sub)
-    add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--dry-run", action="store_true", help="print how long it takes and what is planned, and stop")
+    add("--list", action="store_true", help="print a line for each run (with --dry-run)")
     data(sub)
     start(sub)
     recipe(sub)
@@ -168,7 +126,11 @@ def again(sub: Parser) -> None:
 def data(sub: Parser) -> None:
     add = sub.add_argument
     add("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME")
-    add("--image-size", type=positive, metavar="PX", help="side of the images in pixels (default for --data: 64)")
+    add("--path-column", default="", metavar="NAME", help="column of image paths in a table (default: path, file_name)")
+    add("--label-column", default="", metavar="NAME", help="column of labels in a table (default: label)")
+    add(
+        "--image-size", type=values.positive, metavar="PX", help="side of the images in pixels (default for --data: 64)"
+    )
     add("--manifest", type=Path, metavar="FILE", help="file that lists the training images in order (bias-lab subset)")
     data_root(sub)
     skip_bad_images(sub)
@@ -178,12 +140,22 @@ def data(sub: Parser) -> None:
 def start(sub: Parser) -> None:
     add = sub.add_argument
     add(
+        "--weights",
+        metavar="NAME|FILE",
+        help="weights to start from: a timm name, or a file (in a sweep with --backbone)",
+    )
+    add(
         "--allow-partial-weights",
         action="store_true",
         help="go on if weights fill only a part of the backbone, and say which",
     )
-    add("--mean", type=channels, metavar="R,G,B", help="mean of the images that the weights were trained with, 0 to 1")
-    add("--std", type=channels, metavar="R,G,B", help="standard deviation that belongs to --mean")
+    add(
+        "--mean",
+        type=values.channels,
+        metavar="R,G,B",
+        help="mean of the images that the weights were trained with, 0 to 1",
+    )
+    add("--std", type=values.channels, metavar="R,G,B", help="standard deviation that belongs to --mean")
 
 
 def data_root(sub: Parser) -> None:
@@ -211,21 +183,32 @@ def machine(sub: Parser) -> None:
         metavar="NAME",
         help=f"what carries out the runs: {engines} (default: local)",
     )
-    add("--workers", type=positive, metavar="K", help="number of runs at a time (default: one per core or GPU)")
-    add("--device", type=device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: auto)")
-    add("--no-wandb", action="store_true", help="record nothing in W&B, not even offline")
+    add("--workers", type=values.positive, metavar="K", help="number of runs at a time (default: one per core or GPU)")
+    add("--device", type=values.device, default="auto", help="auto, cpu, cuda or cuda:NUMBER (default: auto)")
+    wandb(sub, "off")
+    add("--no-wandb", dest="wandb", action="store_const", const="off", help="another word for --wandb off")
+
+
+def wandb(sub: Parser, *more: str, words: str = "record in W&B") -> None:
+    """Add --wandb. more: choices beside offline and online."""
+    sub.add_argument(
+        "--wandb",
+        type=lambda given: values.one_of("W&B mode", given, ("offline", "online", *more)),
+        metavar="|".join(("offline", "online", *more)),
+        help=f"{words}: written to FOLDER/wandb, or uploaded (default: WANDB_MODE, else offline)",
+    )
 
 
 def train(sub: Parser) -> None:
     add = sub.add_argument
     add("--like", metavar="RUN", help="start from the definition of this run, given by its id or its folder")
     add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
-    add("--backbone", metavar="NAME", help="a name of the lab, a timm name or package.module:factory")
+    add("--backbone", metavar="NAME", help="a lab or timm name, or package.module:factory (default: vit_micro)")
     add("--method", metavar="NAME", help="your own training or pretraining: package.module:Class, or a loss")
     add("--task", help=", ".join(catalogue.TASKS))
-    add("--size", type=whole, metavar="N", help="number of labelled training images")
-    add("--draw", type=whole, help="draw of the labelled images")
-    add("--seed", type=whole, help="seed of initialisation, batch order and augmentation")
+    add("--size", type=values.whole, metavar="N", help="number of labelled training images")
+    add("--draw", type=values.whole, help="draw of the labelled images")
+    add("--seed", type=values.whole, help="seed of initialisation, batch order and augmentation")
     add("--regime", help=f"where the weights come from: {', '.join(catalogue.REGIMES)}")
     add("--protocol", help=", ".join(catalogue.PROTOCOLS))
     add(
@@ -237,7 +220,6 @@ def train(sub: Parser) -> None:
     )
     add("--source", help="images of a pretraining: pool, subset, the name of a dataset, or a folder")
     add("--pretraining", metavar="RUN", help="finished pretraining in the --out folder to start from")
-    add("--weights", metavar="NAME|FILE", help="weights to start from: a timm name, or a file")
     add(
         "--out",
         type=Path,
@@ -265,14 +247,23 @@ def folder(sub: Parser) -> None:
     sub.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a sweep (its --out)")
 
 
+def runs(sub: Parser) -> None:
+    folder(sub)
+    sub.add_argument("words", nargs="*", metavar="WORD", help="list only runs whose label, id or state has these words")
+
+
 def show(sub: Parser) -> None:
-    sub.add_argument("name", metavar="RUN", help="id of a run, the beginning of its id, or its folder")
+    about = "id of a run, the beginning of its id, its folder, or words that describe no other run"
+    sub.add_argument("name", nargs="+", metavar="RUN", help=about)
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the sweep (default: all in results/)")
 
 
 def report(sub: Parser) -> None:
     folder(sub)
     sub.add_argument("--format", default="html", help="html, md, svg or png (default: html)")
+    sub.add_argument(
+        "--out", type=Path, metavar="PATH", help="file to write, or folder for svg and png (default: in FOLDER)"
+    )
 
 
 def tuned(sub: Parser) -> None:
@@ -293,11 +284,13 @@ def datasets(sub: Parser) -> None:
 def subset(sub: Parser) -> None:
     add = sub.add_argument
     add("dataset", metavar="DATASET", help="name of a dataset, or a folder of class folders")
-    add("--sizes", type=sizes, metavar="N,N", help="sizes that the manifest must serve (default: the whole pool)")
-    add("--draw", type=whole, default=0, help="draw of the labelled images (default: 0)")
+    add(
+        "--sizes", type=values.sizes, metavar="N,N", help="sizes that the manifest must serve (default: the whole pool)"
+    )
+    add("--draw", type=values.whole, default=0, help="draw of the labelled images (default: 0)")
     add(
         "--blocks",
-        type=positive,
+        type=values.positive,
         default=0,
         metavar="K",
         help="cut draw 0 into K disjoint blocks, of which --draw is one",
@@ -317,7 +310,10 @@ def bench(sub: Parser) -> None:
 def wandb_sync(sub: Parser) -> None:
     folder(sub)
     project(sub)
-    sub.add_argument("--offline", action="store_true", help="upload nothing, even if you are logged in")
+    wandb(sub, words="where the runs go")
+    sub.add_argument(
+        "--offline", dest="wandb", action="store_const", const="offline", help="the same as --wandb offline"
+    )
     sub.add_argument("--artifacts", action="store_true", help="export the weights too")
 
 
@@ -331,4 +327,5 @@ def wandb_dashboard(sub: Parser) -> None:
         "folder", nargs="?", type=Path, metavar="FOLDER", help="folder of a sweep (default: the main study)"
     )
     project(sub)
+    wandb(sub, words="where the page goes")
     sub.add_argument("--dry-run", action="store_true", help="print the specification and stop")

@@ -30,6 +30,7 @@ COMMANDS = {
         Command("train", sweeps.train, flags.train, "carry out one run, given by flags or like another run (--like)"),
         Command("experiments", tools.experiments, flags.nothing, "list the experiments that come with the package"),
         Command("status", reading.status, flags.folder, "print which runs are finished, running, failed and missing"),
+        Command("runs", reading.runs, flags.runs, "list the runs of a folder: ids, results, and where the weights lie"),
         Command("show", reading.show, flags.show, "print one run: its definition, its result, and how to repeat it"),
         Command("report", reading.report, flags.report, "write the table and the report of a folder again"),
         Command("tuned", reading.tuned, flags.tuned, "choose learning rates from the tuning runs of a folder"),

@@ -13,10 +13,21 @@ def status(arguments: argparse.Namespace) -> int:
     """Print which runs of a sweep are finished, running, failed and missing."""
     from bias_lab.cli import terminal
     from bias_lab.execution import status as state
+    from bias_lab.planning.ladder import is_trial
 
     current = state.read(arguments.folder)
     terminal.folder(terminal.console(), current)
-    return 1 if current.failures else 0
+    return 1 if any(not is_trial(current.runs[name]) for name in current.failures) else 0
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    """List the runs of a folder: id, state, result, label, and where the weights lie."""
+    from bias_lab.cli import terminal
+    from bias_lab.execution import status as state
+
+    current = state.read(arguments.folder)
+    terminal.runs(terminal.console(), current, state.matching(current, " ".join(arguments.words)))
+    return 0
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -25,7 +36,7 @@ def show(arguments: argparse.Namespace) -> int:
     from bias_lab.execution import status as state
     from bias_lab.planning.find_run import find
 
-    terminal.run(terminal.console(), state.describe(*find(arguments.name, arguments.out)))
+    terminal.run(terminal.console(), state.describe(*find(" ".join(arguments.name), arguments.out)))
     return 0
 
 
@@ -41,7 +52,7 @@ def report(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.folder} holds neither runs nor a table", remedy="give the --out of a sweep")
     if runs.is_dir() or not table.is_file():
         results.write(arguments.folder)
-    print(page.write(arguments.folder, format=arguments.format))
+    print(page.write(arguments.folder, format=arguments.format, out=arguments.out))
     return 0
 
 
@@ -66,20 +77,22 @@ def tuned(arguments: argparse.Namespace) -> int:
 
 
 def wandb_sync(arguments: argparse.Namespace) -> int:
-    """Export the runs of a folder to W&B: uploaded if you are logged in, else written to FOLDER/wandb."""
+    """Export the runs of a folder to W&B: written to FOLDER/wandb, or uploaded if that is asked for."""
     from bias_lab.execution.status import check_folder
     from bias_lab.report import wandb_summary
     from bias_lab.tracking import export, mapping
 
     folder, project, entity = arguments.folder, arguments.project, arguments.entity
     check_folder(folder)
-    mode = mapping.mode()
+    mode = mapping.mode(arguments.wandb)
     if mode == "disabled":
         raise UserError("W&B is disabled by WANDB_DISABLED or WANDB_MODE", remedy="unset that variable")
-    online = mode == "online" and mapping.is_logged_in() and not arguments.offline
+    online = mode == "online"
     which = dict(project=project, entity=entity, online=online, artifacts=arguments.artifacts)
     written = export.sync(folder, wandb_summary.study_of, **which)
-    offline = f"written; to upload them: wandb sync {folder}/wandb/offline-run-*"
+    offline = (
+        f"written to {folder}/wandb; to upload them, add --wandb online, or: wandb sync {folder}/wandb/offline-run-*"
+    )
     where = f"uploaded to {project}" if online else offline
     print(f"{plural(len(written), 'run')} {where}" if written else "nothing new: all runs were exported before")
     return 0
@@ -94,10 +107,12 @@ def wandb_dashboard(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(json.dumps(spec, indent=1, ensure_ascii=False))
         return 0
-    mode = mapping.mode()
-    if mode == "disabled" or (mode == "offline" and mapping.is_logged_in()):
+    mode = mapping.mode(arguments.wandb)
+    if mode == "disabled":
+        raise UserError("W&B is disabled by WANDB_DISABLED or WANDB_MODE", remedy="unset it, or add --dry-run")
+    if mode == "offline":
         raise UserError(
-            f"W&B is {mode} by WANDB_DISABLED or WANDB_MODE", remedy="unset that variable, or add --dry-run"
+            "a dashboard is saved on W&B's server, and W&B is offline", remedy="add --wandb online, or --dry-run"
         )
     if not mapping.is_logged_in():
         raise UserError("you are not logged in to W&B", remedy="run wandb login, or add --dry-run")

@@ -1,39 +1,55 @@
 """The commands that carry out runs: `sweep` and `train`."""
 
 import argparse
-import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bias_lab.cli import folders
 from bias_lab.errors import UserError, plural
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bias_lab.execution.run_sweep import Outcome
     from bias_lab.planning.plan import Plan
 
 
 def sweep(arguments: argparse.Namespace) -> int:
     """Run an experiment, several runs at a time. After an interruption the same command continues it."""
-    from bias_lab.cli import terminal
-    from bias_lab.planning import checks, experiment_files
+    from bias_lab.planning import experiment_files
     from bias_lab.planning import plan as planning
     from bias_lab.planning import request as requests
 
     arguments.experiment = experiment_files.find(arguments.experiment)
     folder = arguments.out or default_folder(arguments.experiment, arguments.profile, arguments.data)
-    with _claimed(folder):
+    experiment_files.read(arguments.experiment, arguments.profile)  # a mistake in it is found before any image is read
+    folders.check_profile(folder, arguments.profile)
+    with folders.claimed(folder):
         request = requests.request(arguments, folder)
 
         def make() -> "Plan":
             return planning.make(arguments.experiment, arguments.profile, folder, request)
 
-        if arguments.dry_run:
-            plan = make()
-            terminal.plan(terminal.console(), plan, checks.absent(plan.all(), arguments.data_root))
+        if arguments.dry_run or arguments.list:
+            _show(make(), folder, arguments)
             return 0
-        return _carry_out(make, folder, arguments, keep=False)
+        return _carry_out(make, folder, arguments, _end_of_sweep)
+
+
+def _show(plan: "Plan", folder: Path, arguments: argparse.Namespace) -> None:
+    """Print the plan of a dry run."""
+    from bias_lab.cli import dry_run, terminal
+    from bias_lab.execution.engine import open_engine
+    from bias_lab.planning import checks
+    from bias_lab.planning import request as requests
+
+    absent = checks.absent(plan.all(), arguments.data_root)
+    with open_engine(arguments.engine, folder, requests.settings(arguments, plan.name)) as engine:
+        workers = engine.most
+    dry_run.show(terminal.console(), plan, folder, workers, absent, rows=arguments.list)
 
 
 def default_folder(experiment: Path, profile: str, data: Path | None) -> Path:
@@ -55,7 +71,7 @@ def train(arguments: argparse.Namespace) -> int:
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
     typed = {name: value for name, value in vars(arguments).items() if value is not None}
     fields = dict(parse_field(text) for text in arguments.set)
-    with _claimed(folder):
+    with folders.claimed(folder):
         runs, more = single.definition(typed, like=like, recipe_name=arguments.recipe, fields=fields, folder=folder)
         if like and like.dataset in places and not (arguments.data or arguments.dataset):
             arguments.data, arguments.image_size = Path(places[like.dataset]["path"]), like.image_size
@@ -68,35 +84,30 @@ def train(arguments: argparse.Namespace) -> int:
 
         def make() -> "Plan":
             experiment = single.experiment(runs, before)
-            plan = planning.arrange(experiment, "train", "single runs", folder, request, planning.rates(folder))
+            tables = planning.rates(folder)
+            plan = planning.arrange(experiment, "train", folders.SINGLE, folder, request, tables)
+            made = single.lines(runs, folder)
             known = [line for row in plan.tuned for line in ladder.rung_lines(row, ladder.rungs_of(row))]
-            return replace(plan, notes=(*plan.notes, *known)) if arguments.settle else plan
+            return replace(plan, notes=(*plan.notes, *made, *(known if arguments.settle else ())))
 
-        return _carry_out(make, folder, arguments, keep=True)
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Claim the folder for this sweep. Remove it afterwards if this command made it and left nothing in it."""
-    from bias_lab import ledger
-
-    new = not folder.exists()
-    try:
-        with ledger.claim(folder):
-            yield
-    finally:
-        if new and folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {ledger.LOCK}:
-            (folder / ledger.LOCK).unlink(missing_ok=True)
-            folder.rmdir()
+        return _carry_out(make, folder, arguments, _end_of_train)
 
 
-def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, *, keep: bool) -> int:
-    from bias_lab import ledger, results
-    from bias_lab.cli import terminal
+End = Callable[["Console", Path, "Outcome", Mapping[str, int]], None]
+
+
+def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Namespace, end: End) -> int:
+    """Carry out the runs of a plan, print how that ended, and return the exit code.
+
+    end: prints the closing lines, given the results that were there before.
+    """
+    from bias_lab import results
+    from bias_lab.cli import closing, terminal
     from bias_lab.execution.progress import print_line
     from bias_lab.execution.run_sweep import Options, run_sweep
     from bias_lab.planning import request as requests
     from bias_lab.report import report
+    from bias_lab.tracking import mapping
 
     console = terminal.console()
 
@@ -104,9 +115,12 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
         results.write(folder)
         report.write(folder)
 
-    settings = requests.settings(arguments, "train" if keep else arguments.experiment.stem)
+    is_single = end is _end_of_train
+    settings = requests.settings(arguments, "train" if is_single else arguments.experiment.stem)
     again = dict(retry_failed=arguments.retry_failed, redo_changed=arguments.redo_changed)
-    options = Options(engine=arguments.engine, keep=keep, **again)
+    options = Options(engine=arguments.engine, keep=is_single, **again)
+    before = closing.results_at(folder)
+    print_line(console, mapping.line(arguments.wandb, folder))
     outcome = run_sweep(make, folder, settings, options, publish=publish, console=console)
     for failure in outcome.failures:
         print_line(console, f"failed  {failure}")
@@ -117,6 +131,29 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
     if outcome.blocked:
         print_line(console, f"not started because the pretraining failed: {plural(len(outcome.blocked), 'run')}")
     publish()
-    print_line(console, report.summary(folder))
-    print_line(console, f"{outcome.finished} of {outcome.total} runs finished. The report is {folder / ledger.REPORT}")
+    end(console, folder, outcome, before)
     return outcome.exit_code
+
+
+def _end_of_sweep(console: "Console", folder: Path, outcome: "Outcome", _: Mapping[str, int]) -> None:
+    from bias_lab import ledger
+    from bias_lab.cli import closing
+    from bias_lab.execution.progress import print_line
+    from bias_lab.report import report
+
+    print_line(console, report.summary(folder))
+    for line in closing.of_own(folder, outcome.plan.families) if outcome.plan.families else ():
+        print_line(console, line)
+    print_line(console, f"to find a run and its weights: bias-lab runs {folder} [WORDS]")
+    done = f"{outcome.finished:,} of {plural(outcome.total, 'run')} finished"
+    print_line(console, f"{done}. The report is {folder / ledger.REPORT}")
+
+
+def _end_of_train(console: "Console", folder: Path, outcome: "Outcome", before: Mapping[str, int]) -> None:
+    from bias_lab import ledger
+    from bias_lab.cli import closing
+    from bias_lab.execution.progress import print_line
+
+    for line in closing.of_runs(outcome.plan.runs, folder, before):
+        print_line(console, line)
+    print_line(console, f"The report on all runs of this folder is {folder / ledger.REPORT}")

@@ -10,13 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bias_lab import schema
-from bias_lab.definition import Run, images_seen, run_id
 from bias_lab.errors import plural
 from bias_lab.execution import status as state
 from bias_lab.execution.progress import print_line
 from bias_lab.execution.status import Status
-from bias_lab.planning.plan import Plan
 
+SHOWN = 8  # finished runs that `bias-lab status` lists
 UNCUT = 10_000  # characters of a line that no table reaches
 
 
@@ -52,8 +51,22 @@ def folder(console: Console, current: Status) -> None:
     for name, failure in current.failures.items():
         words = schema.label(current.runs[name])
         print_line(console, f"{failure['reason']}  {name}  {words}: {failure['exception']}", "red")
+    ended = [name for name, word in current.states.items() if word == "finished"]
+    if ended:
+        table(console, *state.listing(current, ended[:SHOWN]))
+        if len(ended) > SHOWN:
+            print_line(console, f"… and {len(ended) - SHOWN:,} more: bias-lab runs {current.folder} [WORDS]", "dim")
+        print_line(console, state.weights_line(current.folder), "dim")
     for line in state.advice(current):
         print_line(console, line)
+
+
+def runs(console: Console, current: Status, names: Sequence[str]) -> None:
+    """Print what `bias-lab runs` shows: a table of these runs, and where their weights lie."""
+    print_line(console, f"{len(names):,} of {plural(len(current.runs), 'run')} in {current.folder}", "bold")
+    if names:
+        table(console, *state.listing(current, names))
+        print_line(console, state.weights_line(current.folder), "dim")
 
 
 def run(console: Console, known: Mapping[str, Any]) -> None:
@@ -64,29 +77,3 @@ def run(console: Console, known: Mapping[str, Any]) -> None:
         width = max(len(key) for key, _ in rows)
         for key, value in rows:
             print_line(console, f"  {key:<{width}}  {value}" if width else f"  {value}")
-
-
-def plan(console: Console, plan: Plan, absent: Sequence[str] = ()) -> None:
-    """Print what `--dry-run` shows: notes, warnings, and the runs in order.
-
-    A run whose learning rate has yet to be tuned has no id. absent: lines about datasets that are not on this machine.
-    """
-    for line in (*plan.notes, *(f"warning: {text}" for text in (*plan.warnings, *absent))):
-        print_line(console, line)
-    labels = schema.labels(plan.all())
-    for run in plan.all():
-        words = labels[run_id(run)]
-        rate = f"lr {run.learning_rate:g}" if run.learning_rate else ""
-        if run in plan.pending:
-            print_line(console, f"{'?' * 12}  {words}  learning rate{_budget(run)} to be tuned")
-        else:
-            print_line(console, f"{run_id(run)}  {words}" + (f"  {rate}" if rate not in words else ""))
-    known = [run for run in plan.all() if run.samples_seen is not None]
-    seen = sum(round(images_seen(run)) for run in known)
-    after = "; the settled budgets come on top" if len(known) < len(plan.all()) else ""
-    after = after or ("; further trials depend on these" if plan.searched else "")
-    print_line(console, f"{plural(len(plan.all()), 'run')}, {seen:,} images to be seen{after}")
-
-
-def _budget(run: Run) -> str:
-    return " and budget" if run.samples_seen is None else ""

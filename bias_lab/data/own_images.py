@@ -20,6 +20,7 @@ from bias_lab.data import subsets
 from bias_lab.data.identity import fingerprint
 from bias_lab.data.own import labels
 from bias_lab.data.own.items import Item, Listing, few
+from bias_lab.data.own.rows import USUAL, Columns
 from bias_lab.data.readers import image_file, named
 from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, listing
@@ -51,15 +52,22 @@ class Index:
 
 
 def index(
-    path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False, at_most: int | None = NAMED
+    path: Path,
+    *,
+    folder: Path,
+    image_size: int = 64,
+    skip_bad: bool = False,
+    at_most: int | None = NAMED,
+    columns: Columns = USUAL,
 ) -> Index:
     """Return the index of a folder of class folders, a CSV, or parquet files.
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
     skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
+    columns: those of a table that the user named.
     Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
-    listed = listing(path, folder)
+    listed = listing(path, folder, columns)
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)
@@ -88,18 +96,10 @@ def index(
         "image_size": image_size,
         "notes": notes,  # each run's record keeps them
     }
-    return Index(
-        identity=f"{listed.kind}:{mark}",
-        fingerprint=mark,
-        classes=classes,
-        class_counts=tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist()),
-        test_images=int((table.split == "test").sum()),
-        own_holdout=bool((table.split == "holdout").any()),
-        image_size=image_size,
-        channels=channels,
-        place=place,
-        warnings=notes,
-    )
+    counts = tuple(np.bincount(table.label[table.split == "train"], minlength=len(classes)).tolist())
+    tested, held = int((table.split == "test").sum()), bool((table.split == "holdout").any())
+    identity = f"{listed.kind}:{mark}"
+    return Index(identity, mark, classes, counts, tested, held, image_size, channels, place, notes)
 
 
 def _dark(table: pd.DataFrame) -> list[str]:

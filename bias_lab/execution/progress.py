@@ -1,85 +1,26 @@
-"""Show the progress of a sweep in the terminal, and estimate the time left."""
+"""Show the progress of a sweep in the terminal."""
 
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from bias_lab import ledger
 from bias_lab.catalogue import TASKS
-from bias_lab.definition import Run, images_seen, run_id
+from bias_lab.definition import Run, run_id, steps
+from bias_lab.execution.clock import Clock
 
-Kind = tuple[str, str, int | None]  # task, backbone, image size
+LOSS = "train/loss"  # in a row of metrics
+QUIET = 20.0  # seconds between two lines about one run where no terminal shows a bar
 
 
 def print_line(console: Console, text: str, style: str = "") -> None:
     """Print one line as it is, without rich's markup or colours, and never broken."""
     console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
-
-
-class Clock:
-    """Estimate the time left from the seconds per image that runs of each kind have taken so far."""
-
-    def __init__(self, runs: Iterable[Run], workers: int, *, now: Callable[[], float] = time.monotonic) -> None:
-        """runs: those to carry out. workers: how many are carried out at a time. now: the time in seconds."""
-        self.workers, self.now = max(workers, 1), now
-        self.images_left = Counter[Kind]()
-        self.spent: dict[Kind, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))  # seconds, images
-        self.under_way: dict[str, tuple[Run, float]] = {}
-        self.extend(runs)
-
-    def extend(self, runs: Iterable[Run]) -> None:
-        """Add runs that are to be carried out too."""
-        for run in runs:
-            self.images_left[_kind(run)] += _images(run)
-
-    def add(self, run: Run, seconds: float) -> None:
-        """Add the duration of a finished run, of this sweep or an earlier one. One of zero steps tells no speed."""
-        if not _images(run):
-            return
-        before, images = self.spent[_kind(run)]
-        self.spent[_kind(run)] = (before + seconds, images + _images(run))
-
-    def begin(self, run: Run) -> None:
-        """Record the start of a run."""
-        self.under_way[run_id(run)] = (run, self.now())
-
-    def end(self, run: Run, *, finished: bool) -> float:
-        """Record the end of a run and return the seconds that it took."""
-        _, began = self.under_way.pop(run_id(run), (run, self.now()))
-        seconds = self.now() - began
-        self.images_left[_kind(run)] -= _images(run)
-        if finished:
-            self.add(run, seconds)
-        return seconds
-
-    def left(self) -> float | None:
-        """Return the estimated seconds left, or None before any run has finished.
-
-        A kind of which no run has finished is estimated by the average of all kinds.
-        """
-        seconds, images = (sum(values) for values in zip(*self.spent.values(), strict=True)) if self.spent else (0, 0)
-        if not images:
-            return None
-        average = seconds / images
-        known = {kind: cost / seen for kind, (cost, seen) in self.spent.items() if seen}
-        ahead = sum(count * known.get(kind, average) for kind, count in self.images_left.items())
-        elapsed = sum(
-            min(self.now() - began, _images(run) * known.get(_kind(run), average))
-            for run, began in self.under_way.values()
-        )
-        return max(0.0, ahead - elapsed) / min(self.workers, max(len(self.under_way), 1))
-
-
-def _kind(run: Run) -> Kind:
-    return run.task, run.backbone, run.image_size
-
-
-def _images(run: Run) -> int:
-    return round(images_seen(run))
 
 
 def duration(seconds: float | None) -> str:
@@ -96,14 +37,49 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-class Display:
-    """Print one line for each run that ended. At a terminal, a bar with counts stands below these lines."""
+class Steps:
+    """Read how far a run is from the rows of metrics that it has written so far, about twenty a run.
 
-    def __init__(self, labels: Mapping[str, str], done: int, clock: Clock, console: Console) -> None:
-        """labels: run_id → words for each run of the plan. done: number of runs that were finished before."""
-        self.labels, self.total, self.done, self.failed = dict(labels), len(labels), done, 0
-        self.clock, self.console = clock, console
+    The run itself does nothing for it, so that its results keep their bytes.
+    """
+
+    def __init__(self, folder: Path, run: Run, total: int) -> None:
+        """folder: the sweep's. total: the number of steps of the run."""
+        self.here, self.run, self.total = ledger.run_folder(folder, run_id(run)), run, total
+
+    def read(self) -> tuple[int, float | None]:
+        """Return the last step that was recorded, 0 before the first one, and the training loss there."""
+        try:
+            text = ledger.metrics_file(self.here).read_text(encoding="utf-8")
+        except OSError:  # none is written yet, or it is just being published
+            return 0, None
+        rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        losses = [row for row in rows if LOSS in row]
+        return (int(losses[-1]["step"]), float(losses[-1][LOSS])) if losses else (0, None)
+
+
+class Display:
+    """Print one line for each run that ended. At a terminal, a bar with counts stands below these lines.
+
+    While a single run is under way, its steps, its loss and the time left are shown too: in the bar, or without a
+    terminal as a line now and then.
+    """
+
+    def __init__(
+        self, labels: Mapping[str, str], known: Mapping[str, str], clock: Clock, console: Console, folder: Path
+    ) -> None:
+        """labels: run_id → words for runs of the plan. known: run_id → state before, of every run of the folder."""
+        self.labels: dict[str, str] = {}
+        self.begin_again(labels, known)
+        self.clock, self.console, self.folder = clock, console, folder
         self.bar: Progress | None = None
+        self.last: tuple[str, int] = ("", 0)  # the run and the step of the last line about one run
+        self.looked = self.said = clock.now()
+
+    @property
+    def total(self) -> int:
+        """The number of runs of the sweep, which grows while a search for learning rates goes on."""
+        return len(self.listed)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -120,13 +96,39 @@ class Display:
     def extend(self, labels: Mapping[str, str]) -> None:
         """Add runs that are to be carried out too. labels: as at the start."""
         self.labels.update(labels)
-        self.total = len(self.labels)
+        self.listed.update(dict.fromkeys(labels))
+
+    def begin_again(self, labels: Mapping[str, str], known: Mapping[str, str]) -> None:
+        """Show another plan of the same sweep, in which values that were open are filled in. As at the start."""
+        self.labels.update(labels)
+        self.listed = dict.fromkeys(known)
+        self.done = sum(state == "finished" for state in known.values())
+        self.failed = sum(state in ("failed", "diverged") for state in known.values())
 
     def tick(self) -> None:
-        """Update the bar."""
+        """Update the bar, and once a second what is shown of a single run."""
+        alone = ""
+        if len(self.clock.under_way) == 1 and (self.bar or self.clock.now() - self.looked >= 1):
+            self.looked = self.clock.now()
+            alone = self._alone()
         if self.bar:
             done = self.done + self.failed
-            self.bar.update(self.task, description=self.counts(), completed=done, total=self.total)
+            self.bar.update(self.task, description=self.counts() + alone, completed=done, total=self.total)
+
+    def _alone(self) -> str:
+        """Return what is known of the one run under way. Without a terminal, print it if it is news."""
+        ((run, _, _),) = self.clock.under_way.values()
+        total = steps(run)
+        step, loss = Steps(self.folder, run, total).read()
+        if not step or loss is None or not total:
+            return ""
+        left = self.clock.advance(run, min(1.0, step / total))
+        text = f"step {step:,} of {total:,}, loss {loss:.3f}" + (f", {duration(left)} left" if left is not None else "")
+        news = self.last != (run_id(run), step) and self.clock.now() - self.said >= QUIET
+        if news and not self.bar:
+            self.last, self.said = (run_id(run), step), self.clock.now()
+            print_line(self.console, f"  {self.labels[run_id(run)]}: {text}")
+        return f" · {text}"
 
     def counts(self) -> str:
         """Return the counts beside the bar: `84/96 done · 2 running · 1 failed · 5 min left`."""
@@ -147,6 +149,7 @@ class Display:
         self._line("[red]✗[/]", f"{self.labels[run_id(run)]}  failed: {exception}")
 
     def _line(self, mark: str, text: str) -> None:
+        self.said = self.clock.now()
         if self.bar:
             self.console.print(f"{mark} {escape(text)}", highlight=False)
         else:

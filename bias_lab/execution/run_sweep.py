@@ -11,8 +11,9 @@ from rich.console import Console
 from bias_lab import ledger, schema
 from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import NOTE, plural
-from bias_lab.execution.engine import Engine, open_engine
-from bias_lab.execution.progress import Clock, Display, print_line
+from bias_lab.execution.clock import Clock
+from bias_lab.execution.engine import Engine, Event, open_engine
+from bias_lab.execution.progress import Display, print_line
 from bias_lab.execution.publisher import Publisher
 from bias_lab.execution.queue import Queue
 from bias_lab.execution.status import codes, other_code, states
@@ -53,8 +54,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a sweep ended. finished and total are numbers of runs, blocked are runs whose pretraining failed."""
+    """How a sweep ended.
 
+    plan: the last one, its open values filled in. finished, total: numbers of runs that the folder lists. blocked: runs
+    whose pretraining failed.
+    """
+
+    plan: Plan
     finished: int
     total: int
     failures: tuple[Failure, ...]
@@ -78,8 +84,7 @@ def run_sweep(
     """Carry out the runs of a plan that are not finished in the folder, and return how that ended.
 
     make: returns the plan. It is called again after the tuning trials, which settle the open learning rates.
-    folder: the sweep's folder, which the caller has claimed. publish: rewrites the table and the report. It is called
-    first before any run starts, then as runs end.
+    folder: the sweep's, claimed by the caller. publish: rewrites table and report, first before any run starts.
     Raise UserError for a user's mistake that planning or the preflight finds, before anything is written to `runs/`.
     Raise DiskFullError when the disk is full.
     """
@@ -93,65 +98,93 @@ def run_sweep(
         if plan.trials:
             adopt_trials(plan.trials, folder, settings.command)
         planning.write(plan, folder, settings.command, keep=options.keep)
-        return _outcome(plan, folder)
+        return _outcome(plan, folder, options)
     with Publisher(publish) as publisher, open_engine(options.engine, folder, settings) as engine:
-        counts = f"{len(to_do)} of {plural(len(plan.all()), 'run')} to do, {min(engine.most, len(to_do))} at a time"
+        known = _listed(plan, folder, options, to_do)
+        counts = f"{len(to_do):,} of {plural(len(known), 'run')} to do, {min(engine.most, len(to_do))} at a time"
         print_line(console, f"{plan.name}, {plan.profile}: {counts}; starting workers and checking the runs")
         for line in engine.preflight(_distinct(to_do)):
             print_line(console, line if line.startswith(NOTE) else f"warning: {line}")
         planning.write(plan, folder, settings.command, keep=options.keep)
         publisher.request()
-        if plan.searched:
-
-            def carry_out(trials: Sequence[Run], follow: Follow) -> None:
-                _carry_out(engine, trials, folder, publisher, console, options, follow)
-
-            tune(plan, carry_out, folder, settings.command, console)
-            plan = make()
-            planning.write(plan, folder, settings.command, keep=options.keep)
-        _carry_out(engine, plan.runs, folder, publisher, console, options)
-    return _outcome(plan, folder)
-
-
-def _carry_out(
-    engine: Engine,
-    runs: Sequence[Run],
-    folder: Path,
-    publisher: Publisher,
-    console: Console,
-    options: Options,
-    follow: Follow = lambda _: (),
-) -> None:
-    """Carry out the unfinished ones of these runs, and those that `follow` returns for each run that ends."""
-    known = _states(runs, folder)
-    finished = {name for name, state in known.items() if state == "finished"}
-    to_do = _unfinished(runs, known, options)
-    pretrainings = {run.pretraining for run in runs if run.pretraining}  # those of earlier plans are not among the runs
-    queue = Queue(to_do, [name for name in pretrainings if ledger.state(folder, name) == "finished"])
-    clock = Clock(to_do, engine.most)
-    for run in [run for run in runs if run_id(run) in finished][-DURATIONS:]:
-        clock.add(run, float(_result(run, folder)["seconds"]))
-    with Display(schema.labels(runs), len(finished), clock, console) as display:
-        for event in engine.work(queue):
-            if event.run is None:
-                publisher.tick()
-                display.tick()
-                continue
-            if event.kind == "started":
-                clock.begin(event.run)
-                continue
-            seconds = clock.end(event.run, finished=event.kind == "finished")
-            if event.kind == "finished":
-                display.run_finished(event.run, seconds, ladder.measured(event.run, folder))
-            else:
-                display.run_failed(event.run, event.exception)
-            if more := follow(event.run):
-                queue.add(more, after=event.run)
-                clock.extend(more)
-                display.extend(schema.labels(more))
-            publisher.request()
+        clock = _clock(plan, to_do, folder, engine.most)
+        with Display(schema.labels(plan.all()), known, clock, console, folder) as display:
+            work = _Work(engine, folder, publisher, options, clock, display)
+            if plan.searched:
+                tune(plan, work.carry_out, folder, settings.command, console)
+                before, plan = plan, make()
+                planning.write(plan, folder, settings.command, keep=options.keep)
+                to_do = _unfinished(plan.all(), _states(plan.all(), folder), options)
+                clock.drop(before.pending)
+                clock.extend(run for run in to_do if run not in before.runs)
+                display.begin_again(schema.labels(plan.all()), _listed(plan, folder, options, to_do))
+            work.carry_out(plan.runs)
     if publisher.problem:
         print_line(console, publisher.problem)
+    return _outcome(plan, folder, options)
+
+
+def _listed(plan: Plan, folder: Path, options: Options, to_do: Sequence[Run] = ()) -> dict[str, str]:
+    """Return run_id → state of every run that the folder lists: those of the plan, and what earlier ones left.
+
+    to_do: runs that count as missing, whatever became of them before.
+    """
+    known = states(folder, [entry["run_id"] for entry in planning.listed(plan, folder, keep=options.keep)])
+    return {**known, **dict.fromkeys(map(run_id, to_do), "missing")}
+
+
+def _clock(plan: Plan, to_do: Sequence[Run], folder: Path, workers: int) -> Clock:
+    """Return a clock for the runs to do that has the durations of the finished ones."""
+    clock = Clock(to_do, workers)
+    for run, seconds in durations(plan, folder):
+        clock.add(run, seconds)
+    return clock
+
+
+def durations(plan: Plan, folder: Path) -> list[tuple[Run, float]]:
+    """Return the seconds of runs of a plan that are finished in its folder, the last `DURATIONS` of them."""
+    known = _states(plan.all(), folder)
+    finished = [run for run in plan.all() if known[run_id(run)] == "finished"][-DURATIONS:]
+    return [(run, float(_result(run, folder)["seconds"])) for run in finished]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What carries out the runs of one sweep, and shows them."""
+
+    engine: Engine
+    folder: Path
+    publisher: Publisher
+    options: Options
+    clock: Clock
+    display: Display
+
+    def carry_out(self, runs: Sequence[Run], follow: Follow = lambda _: ()) -> None:
+        """Carry out the unfinished ones of these runs, and those that `follow` returns for each run that ends."""
+        to_do = _unfinished(runs, _states(runs, self.folder), self.options)
+        before = {run.pretraining for run in runs if run.pretraining}  # those of earlier plans are not among the runs
+        queue = Queue(to_do, [name for name in before if ledger.state(self.folder, name) == "finished"])
+        for event in self.engine.work(queue):
+            if event.run is None:
+                self.publisher.tick()
+                self.display.tick()
+            elif event.kind == "started":
+                self.clock.begin(event.run)
+            else:
+                self._ended(event)
+                if more := follow(event.run):
+                    queue.add(more, after=event.run)
+                    self.clock.extend(more)
+                    self.display.extend(schema.labels(more))
+                self.publisher.request()
+
+    def _ended(self, event: Event) -> None:
+        assert event.run is not None
+        seconds = self.clock.end(event.run, finished=event.kind == "finished")
+        if event.kind == "finished":
+            self.display.run_finished(event.run, seconds, ladder.measured(event.run, self.folder))
+        else:
+            self.display.run_failed(event.run, event.exception)
 
 
 def _result(run: Run, folder: Path) -> dict[str, Any]:
@@ -189,8 +222,8 @@ def _treat_other_code(plan: Plan, folder: Path, console: Console, *, redo: bool)
     print_line(console, f"carried out again, since the code has changed: {plural(len(others), 'run')}")
 
 
-def _outcome(plan: Plan, folder: Path) -> Outcome:
-    known = _states(plan.all(), folder)
+def _outcome(plan: Plan, folder: Path, options: Options) -> Outcome:
+    known = _listed(plan, folder, options)
     failures = []
     for run in plan.all():
         if known[run_id(run)] in ("failed", "diverged"):
@@ -198,4 +231,4 @@ def _outcome(plan: Plan, folder: Path) -> Outcome:
             failures.append(Failure(run=run, reason=failure["reason"], exception=failure["exception"]))
     done = {name for name, state in known.items() if state == "finished"}
     blocked = tuple(run for run in plan.all() if known[run_id(run)] == "missing" and run.pretraining not in {"", *done})
-    return Outcome(finished=len(done), total=len(plan.all()), failures=tuple(failures), blocked=blocked)
+    return Outcome(plan=plan, finished=len(done), total=len(known), failures=tuple(failures), blocked=blocked)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import ledger, schema
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, from_json, to_json
 from bias_lab.errors import UserError, plural
-from bias_lab.planning.find_run import definition
+from bias_lab.planning.find_run import definition, matches_words
+from bias_lab.planning.ladder import measured
 
 _CODE = re.compile(rb'"code": "([0-9a-f]*)"')
 _HEAD = 4096  # bytes of a result that hold its code hash, unless it has many classes
@@ -120,22 +122,51 @@ def other_code(count: int) -> str:
 
 
 def table(status: Status) -> tuple[list[str], list[list[str]]]:
-    """Return the header and rows of the table of cells.
+    """Return the header and rows of the table of cells. See `cells`."""
+    return cells(status.runs, status.states)
+
+
+def cells(runs: Mapping[str, Run], states: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of the table of cells. runs, states: by run_id.
 
     Each row is what `row_name` tells apart, each column a size. An entry is `finished/planned`, with the number of
     failed runs if there are any: `3/5 1✗`.
     """
-    sizes = sorted({run.size for run in status.runs.values()})
-    cells: dict[str, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    sizes = sorted({run.size for run in runs.values()})
+    count: dict[str, dict[int, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     names: dict[Any, str] = {}  # kept because a label takes 50 microseconds
-    for name, run in status.runs.items():
+    for name, run in runs.items():
         kind = _KIND(run)
         if kind not in names:
             names[kind] = row_name(run)
-        cells[names[kind]][run.size][status.states[name]] += 1
+        count[names[kind]][run.size][states[name]] += 1
     header = ["", *(f"N={size}" if size else "pool" for size in sizes)]
-    rows = [[name, *(_cell(by_size.get(size)) for size in sizes)] for name, by_size in cells.items()]
+    rows = [[name, *(_cell(by_size.get(size)) for size in sizes)] for name, by_size in count.items()]
     return header, rows
+
+
+def matching(status: Status, words: str) -> list[str]:
+    """Return the ids of the runs whose label, id or state has all these words, in the order of the plan."""
+    labels = schema.labels(status.runs.values())
+    known = {name: f"{name} {status.states[name]} {labels[name]}" for name in status.runs}
+    return [name for name, text in known.items() if matches_words(text, words)]
+
+
+def listing(status: Status, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a list of runs: id, state, result in the metric of its task, and label."""
+    labels = schema.labels(status.runs.values())
+    rows = []
+    for name in names:
+        run = status.runs[name]
+        score = measured(run, status.folder) if status.states[name] == "finished" else None
+        words = f"{TASKS[run.task].metric_words} {score:.3f}" if score is not None else ""
+        rows.append([name, status.states[name], words, labels[name]])
+    return ["id", "state", "result", "run"], rows
+
+
+def weights_line(folder: Path) -> str:
+    """Return a line that says where the weights of a run lie."""
+    return f"weights: {ledger.run_folder(folder, 'ID') / ledger.WEIGHTS}"
 
 
 _REST = ("draw", "seed", "learning_rate", "pretraining")  # fields that make no row of their own
@@ -162,7 +193,7 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     """Return what is known of the run with the id `name`.
 
     Its keys are run_id, label, state, fields (those not at their default) and repeat (a command). A finished run has a
-    result too, and a failed one a failure (the content of the file).
+    result and the path of its weights too, and a failed one a failure (the content of the file).
     Raise UserError if the folder does not define the run.
     """
     run = definition(folder, name)
@@ -177,6 +208,7 @@ def describe(folder: Path, name: str) -> dict[str, Any]:
     }
     if state == "finished":
         known["result"] = ledger.read_json(here / ledger.RESULT)
+        known["weights"] = str(here / ledger.WEIGHTS)
     elif state in ("failed", "diverged"):
         known["failure"] = ledger.read_json(here / ledger.FAILURE)
     return known
@@ -190,13 +222,14 @@ def sections(known: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]
         names = ("steps", "samples_seen", "seconds", "attempts", "device", "commit", "command")
         parts.append(("result", _rows(result["metrics"], omit="per_class")))
         parts.append(("facts", _rows(result["facts"], omit="class_names")))
+        parts.append(("weights", [("", known["weights"])]))
         parts.append(("made by", _rows({key: result.get(key) for key in names if result.get(key) != ""})))
     if "failure" in known:
         failure = known["failure"]
         parts.append(("failure", [("reason", failure["reason"]), ("exception", failure["exception"])]))
         if last := failure.get("log", "").splitlines()[-12:]:
             parts.append(("end of its log", [("", line) for line in last]))
-    return [*parts, ("to repeat it", [("", known["repeat"])])]
+    return [*parts, ("to repeat it (a repeated run has the same id)", [("", known["repeat"])])]
 
 
 def _rows(values: Mapping[str, Any], omit: str = "") -> list[tuple[str, str]]:

@@ -1,16 +1,20 @@
-"""Find a run in a sweep's folder, by its id or by the beginning of it, and read its definition."""
+"""Find a run in a sweep's folder, by its id, the beginning of it or words of its label, and read its definition."""
 
+import contextlib
 from pathlib import Path
 
-from bias_lab import ledger
+from bias_lab import ledger, schema
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError, unknown
 
+FEW = 6  # runs that a message names
+
 
 def find(name: str, folder: Path | None, results: Path = Path("results")) -> tuple[Path, str]:
-    """Return the sweep's folder and the full id of a run, given its id, the beginning of it, or its folder's path.
+    """Return the sweep's folder and the full id of a run.
 
-    Without a folder, search all sweeps in `results`. Raises UserError if no run or several runs match.
+    name: its id, the beginning of it, its folder's path, or words of its label that no other run has. Without a folder,
+    search all sweeps in `results`. Raises UserError if no run or several runs match.
     """
     path = Path(name)
     if path.parent.name == "runs" and path.is_dir():
@@ -22,12 +26,49 @@ def find(name: str, folder: Path | None, results: Path = Path("results")) -> tup
         return matches[0]
     where = str(folder) if folder else f"{results}/*/"
     if matches:
-        ids = ", ".join(run for _, run in matches[:6])
+        ids = ", ".join(run for _, run in matches[:FEW])
         raise UserError(f"{len(matches)} runs in {where} begin with '{name}'", ids, "give more of the id")
+    described = [(at, run_id_, words) for at in folders for run_id_, words in _labels(at) if matches_words(words, name)]
+    if len(described) == 1:
+        return described[0][:2]
+    if described:
+        shown = ", ".join(f"{one} ({words})" for _, one, words in described[:FEW])
+        more = ", …" if len(described) > FEW else ""
+        raise UserError(f"{len(described)} runs in {where} fit '{name}'", shown + more, "give more words, or an id")
     names = [run.name for at in folders for run in (at / "runs").glob("*")]
     if names:
         raise unknown("run", name, names)
     raise UserError(f"no run '{name}' in {where}", remedy="--out FOLDER")
+
+
+def matches_words(label: str, description: str) -> bool:
+    """Return whether a label has all words of a description, in any order. A number belongs to the word before it.
+
+    >>> label = "vit_micro scratch N=100 draw 1 seed 0"
+    >>> matches_words(label, "seed 0 vit_micro"), matches_words(label, "draw 0"), matches_words(label, "n=100")
+    (True, False, True)
+    """
+    words = label.casefold().split()
+    parts: list[list[str]] = []
+    for word in description.casefold().split():
+        if word.replace(".", "").isdigit() and parts:
+            parts[-1].append(word)
+        else:
+            parts.append([word])
+    return all(any(words[k : k + len(part)] == part for k in range(len(words))) for part in parts)
+
+
+def _labels(folder: Path) -> list[tuple[str, str]]:
+    """Return (run_id, words) of each run of a folder, planned or begun."""
+    path = folder / ledger.EXPERIMENT
+    planned = ledger.read_json(path)["runs"] if path.is_file() else []
+    runs = {entry["run_id"]: from_json(entry["run"]) for entry in planned}
+    begun = [one.parent.name for one in folder.glob(f"runs/*/{ledger.RUN}")]
+    for name in begun:
+        with contextlib.suppress(UserError):  # a damaged definition describes no run
+            runs.setdefault(name, ledger.read_run(folder, name))
+    words = schema.labels(runs.values())
+    return [(name, words.get(name, schema.label(run))) for name, run in runs.items()]
 
 
 def definition(folder: Path, name: str) -> Run:

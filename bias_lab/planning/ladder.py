@@ -59,6 +59,11 @@ def trial(cell: Run, rate: float, images: int, replicate: int) -> Run:
     return replace(cell, **values)
 
 
+def is_trial(run: Run) -> bool:
+    """Return whether a run is a trial, whose images to evaluate it are a hold-out of the pool."""
+    return catalogue.TASKS[run.task].evaluated_on == catalogue.TASKS[TRIAL].evaluated_on
+
+
 def explore(cells: Sequence[Run], ladder: Ladder, score: Score) -> list[Search]:
     """Return the searches of one cell under each of its recipes, as far as the carried-out trials reach.
 

@@ -29,7 +29,7 @@ FLAGS = {
     "image_size": "--image-size",
     "recipe": "--recipe",
     "manifest": "--manifest",
-    "weights": "--weights of `bias-lab train`",
+    "weights": "--weights",
     "allow_partial_weights": "--allow-partial-weights",
     "pixel_mean": "--mean",
     "pixel_std": "--std",

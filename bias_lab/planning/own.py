@@ -12,11 +12,15 @@ import struct
 import subprocess
 import sys
 import zipfile
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue
+from bias_lab.definition import Run
 from bias_lab.errors import UserError, check_regular, unknown
+from bias_lab.planning import overrides
 
 AGAIN = "download or write it again"
 LONGEST = 100 * 2**20  # bytes of a .safetensors header, which the format allows
@@ -63,6 +67,30 @@ def weights(name: str) -> tuple[str, dict[str, str]]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return f"file:{digest}", {"path": str(path.absolute())}
+
+
+def from_weights(runs: Sequence[Run], backbones: Collection[str], weights: str) -> list[Run]:
+    """Return the runs and, after each distinct run from scratch of the named backbones, the same from weights.
+
+    weights: a timm name or `file:<hash>`. Without a named backbone, the runs that start from weights get these ones.
+    Raises UserError if none do, or if they are of several backbones.
+    """
+    if backbones:
+        started_runs: dict[Run, None] = {}
+        for run in runs:
+            started_runs[run] = None
+            row, task = catalogue.REGIMES[run.regime], catalogue.TASKS[run.task]
+            if run.backbone in backbones and not row.starts_from and task.evaluated_on == "test":
+                new = replace(run, regime=catalogue.FROM_WEIGHTS, weights=weights, source=weights, learning_rate=None)
+                started_runs[new] = None
+        return list(started_runs)
+    there = sorted({run.backbone for run in runs if run.weights})
+    if len(there) != 1:
+        what = (
+            f"they would be those of {', '.join(there)}" if there else "no run of this experiment starts from weights"
+        )
+        raise UserError(f"--weights: {what}", remedy="name the backbone that they belong to with --backbone NAME")
+    return overrides.rewrite(runs, lambda run: replace(run, weights=weights, source=weights) if run.weights else run)
 
 
 def check_whole(path: Path) -> None:

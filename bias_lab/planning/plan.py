@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
-from bias_lab.definition import LADDER, Experiment, Ladder, Run, pretrains, run_id, to_json
+from bias_lab.definition import LADDER, Experiment, Ladder, Run, from_json, pretrains, run_id, to_json
 from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import checks, experiment_files, ladder, learning_rates, overrides, own, settle
 from bias_lab.planning.checks import DatasetSummary
@@ -35,6 +35,7 @@ class Request:
     draws: tuple[int, ...] | None = None
     seeds: tuple[int, ...] | None = None
     backbones: tuple[str, ...] = ()  # to join, as typed
+    weights: str = ""  # that the joined ones start from, in further cells
     family: str = ""  # of the joined ones
     methods: tuple[str, ...] = ()  # to join, as typed
     data: Data | None = None
@@ -180,12 +181,14 @@ def _requested(
         changed = overrides.with_recipe(changed, request.recipe)
     if request.fields:
         changed = overrides.with_fields(changed, request.fields)
-    if request.start:
-        changed = overrides.started(changed, request.start)
     changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
         changed = overrides.to_manifest(changed, request.manifest)
     changed = overrides.join(changed, joined, refused) if joined else changed
+    if request.weights:
+        changed = own.from_weights(changed, joined, request.weights)
+    if request.start:
+        changed = overrides.started(changed, request.start)
     methods = {name: own.source(name, kind="method") for name in request.methods}
     return overrides.join_methods(changed, methods) if methods else changed
 
@@ -263,17 +266,7 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
 
     keep: runs of earlier plans that were begun stay too (a folder of single runs).
     """
-    entries: list[dict[str, Any]] = [
-        {
-            "run_id": run_id(run),
-            "family": plan.families.get(run.backbone, catalogue.family(run.backbone)),
-            "run": to_json(run),
-            **plan.evidence.get(run_id(run), {}),
-        }
-        for run in plan.all()
-    ]
-    planned = {entry["run_id"] for entry in entries}
-    entries += [{**entry, "earlier": True} for entry in _earlier(folder, keep=keep) if entry["run_id"] not in planned]
+    entries = listed(plan, folder, keep=keep)
     head: dict[str, Any] = {
         "experiment": plan.name,
         "question": plan.question,
@@ -289,6 +282,25 @@ def write(plan: Plan, folder: Path, command: str, *, keep: bool = False) -> None
     ledger.write_bytes(folder / ledger.EXPERIMENT, f'{start},\n "runs": [\n{lines}\n]}}\n'.encode())
 
 
+def listed(plan: Plan, folder: Path, *, keep: bool = False) -> list[dict[str, Any]]:
+    """Return an entry for each run of the folder: those of the plan, and the finished ones of earlier plans.
+
+    Their number is the total of the sweep, wherever one is printed. keep: as for `write`.
+    """
+    entries: list[dict[str, Any]] = [
+        {
+            "run_id": run_id(run),
+            "family": plan.families.get(run.backbone, catalogue.family(run.backbone)),
+            "run": to_json(run),
+            **plan.evidence.get(run_id(run), {}),
+        }
+        for run in plan.all()
+    ]
+    planned = {entry["run_id"] for entry in entries}
+    earlier = [entry for entry in _earlier(folder, keep=keep) if entry["run_id"] not in planned]
+    return entries + [{**entry, "earlier": True} for entry in earlier]
+
+
 def write_places(plan: Plan, folder: Path) -> None:
     """Write `places.json`: where the user's data and weights are. Workers need it, and no run holds it."""
     if plan.places:
@@ -298,10 +310,19 @@ def write_places(plan: Plan, folder: Path) -> None:
 
 
 def _earlier(folder: Path, *, keep: bool) -> list[dict[str, Any]]:
-    """Return the entries of the plan in the folder whose runs have got far enough to stay listed."""
+    """Return the entries of the plan in the folder whose runs have got far enough to stay listed.
+
+    A failed trial stays, since the values that the plan took from its search have left it out.
+    """
     path = folder / ledger.EXPERIMENT
     if not path.is_file():
         return []
     entries: list[dict[str, Any]] = ledger.read_json(path)["runs"]
-    wanted = {"finished", "failed", "diverged", "started"} if keep else {"finished"}
-    return [entry for entry in entries if ledger.state(folder, entry["run_id"]) in wanted]
+    begun = {"finished", "failed", "diverged", "started"}
+
+    def wanted(entry: Mapping[str, Any]) -> set[str]:
+        if keep:
+            return begun
+        return begun - {"started"} if ladder.is_trial(from_json(entry["run"])) else {"finished"}
+
+    return [entry for entry in entries if ledger.state(folder, entry["run_id"]) in wanted(entry)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
-from bias_lab.planning import experiment_files
+from bias_lab.planning import experiment_files, own
 from bias_lab.planning.checks import DatasetSummary
 from bias_lab.planning.plan import Data, Request
 from bias_lab.planning.typed_values import parse_field
@@ -25,7 +25,8 @@ def settings(typed: Namespace, experiment: str) -> Settings:
     return Settings(
         device=typed.device,
         workers=typed.workers,
-        wandb=not typed.no_wandb and mapping.mode() != "disabled",
+        wandb=mapping.mode(typed.wandb) != "disabled",
+        wandb_mode=typed.wandb or "",
         data_root=typed.data_root,
         experiment=experiment,
         command=typed.typed,
@@ -39,7 +40,10 @@ def request(typed: Namespace, folder: Path) -> Request:
 
     Raises UserError for own data or a manifest that can't be used.
     """
+    weights, place = own.weights(typed.weights) if typed.weights else ("", {})
     asked = Request(
+        weights=weights,
+        places={weights: place} if place else {},
         sizes=typed.sizes,
         draws=typed.draws,
         seeds=typed.seeds,
@@ -76,15 +80,20 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
     return _with_manifest(asked, typed, folder, asked.data.dataset if asked.data else runs[-1].dataset)
 
 
-def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool) -> Data:
+def own_data(
+    path: Path, folder: Path, *, image_size: int | None, skip_bad: bool, columns: tuple[str, str] = ("", "")
+) -> Data:
     """Index the user's images, once for each sweep's folder, and return their summary.
+
+    columns: the names of a table's columns of paths and of labels, empty for the usual ones.
 
     Raises UserError for unreadable images, unusable classes, and content that changed under finished runs.
     """
     from bias_lab.data import own_images
+    from bias_lab.data.own.rows import Columns
 
     side = image_size or SIDE
-    index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
+    index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad, columns=Columns(*columns))
     return Data(
         dataset=index.identity,
         summary=DatasetSummary(
@@ -108,8 +117,11 @@ def _start(typed: Namespace) -> dict[str, Any]:
 
 def _data(typed: Namespace, folder: Path) -> Data | None:
     if typed.data is None:
+        if typed.path_column or typed.label_column:
+            raise UserError("--path-column and --label-column are given without a table", remedy="add --data FILE.csv")
         return None
-    return own_data(typed.data, folder, image_size=typed.image_size, skip_bad=typed.skip_bad_images)
+    columns = (typed.path_column, typed.label_column)
+    return own_data(typed.data, folder, image_size=typed.image_size, skip_bad=typed.skip_bad_images, columns=columns)
 
 
 def _with_manifest(asked: Request, typed: Namespace, folder: Path, dataset: str) -> Request:

@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import catalogue, ledger
-from bias_lab.definition import DEFAULTS, TUNED, Experiment, Run, pretrains, recipe, run_id
+from bias_lab.definition import DEFAULTS, TUNED, Experiment, Run, images_seen, pretrains, recipe, run_id
 from bias_lab.errors import UserError, unknown
 from bias_lab.planning import find_run, overrides, own
 
 # flags of `bias-lab train` that are fields of a run
 IDENTITY = "dataset backbone task size image_size draw seed regime protocol priors method source".split()
-DATASET = "fashion_mnist_12k"  # if none is typed
+DATASET, BACKBONE = "fashion_mnist_12k", "vit_micro"  # if none is typed
+PRETRAINING = {"samples_seen": 40_000, "batch_size": 128}  # of a pretraining that a labelled run brings along
+PRETRAINS = next(task.name for task in catalogue.TASKS.values() if task.pretrains)
+SHARED = ("dataset", "backbone", "backbone_source", "regime", "image_size", "priors", "patch", "window", "stem")
 FIRST = {"regime": "mae", "source": catalogue.POOL}  # of a pretraining, if they are not typed
 
 
 def definition(
     typed: Mapping[str, Any], *, like: Run | None, recipe_name: str, fields: Mapping[str, Any], folder: Path
 ) -> tuple[tuple[Run, ...], dict[str, Any]]:
-    """Return the run as a tuple, and the places of its weights file and source (for places.json).
+    """Return the run, after the pretraining that it brings along, and the places of weights file and source.
+
+    A run of a regime that pretrains, without a pretraining, starts from one that is finished in the folder, or brings
+    one of its own along.
 
     typed: flag → value of all flags that were typed. like: the run to start from. fields: of --set. folder: where the
     pretraining is searched. Raises UserError for what is missing and for what does not fit together.
@@ -37,7 +43,9 @@ def definition(
         skip_bad = bool(typed.get("skip_bad_images"))
         labelled = run.regime in catalogue.REGIMES and catalogue.REGIMES[run.regime].labels
         side = run.image_size
-        source, place = own.images(run.source, folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled)
+        source, place = own.images(
+            typed["source"], folder=folder, image_size=side, skip_bad=skip_bad, labelled=labelled
+        )
         run, places = replace(run, source=source), {source: place} if place else {}
     weights = typed.get("weights")
     if weights is not None:
@@ -46,13 +54,52 @@ def definition(
         places |= {name: place} if place else {}
     if "pretraining" in typed:
         run = _from_pretraining(run, typed, folder)
-    needs_pretraining = catalogue.REGIMES[run.regime].module and catalogue.TASKS[run.task].evaluated_on == "test"
-    if needs_pretraining and not run.pretraining:
-        raise UserError(
-            f"a run of regime '{run.regime}' starts from a pretraining",
-            remedy=f"add --pretraining RUN, made by: bias-lab train --task pretrain --regime {run.regime}",
-        )
+    if catalogue.REGIMES[run.regime].module and not pretrains(run) and not run.pretraining:
+        before = _pretraining_of(run, folder)
+        run = replace(run, pretraining=run_id(before), source=before.source)
+        return (before, run), places
     return (run,), places
+
+
+def _pretraining_of(run: Run, folder: Path) -> Run:
+    """Return the pretraining of a labelled run: the only one in the folder that fits, else one of its own.
+
+    Its own has the run's seed, 40,000 images seen in batches of 128, and the defaults of its regime. Raises UserError
+    if the regime learns from labels and no source is typed.
+    """
+    regime = catalogue.REGIMES[run.regime]
+    source = run.source or next(iter(regime.sources), "" if regime.labels else catalogue.POOL)
+    if not source:
+        what = f"the regime '{run.regime}' pretrains on a labelled dataset, and none is named"
+        raise UserError(what, remedy="add --source, the name of a dataset or a folder of class folders")
+    subset = {"size": run.size, "draw": run.draw, "blocks": run.blocks} if source == catalogue.SUBSET else {}
+    same = {name: getattr(run, name) for name in SHARED}
+    values = {**regime.fields, **PRETRAINING, **same, **subset, "source": source, "seed": run.seed}
+    before = Run(task=PRETRAINS, **values)
+    if ledger.state(folder, run_id(before)) == "finished":
+        return before
+    fits = {**same, **subset, "source": source}
+    found = [one for one in _finished_pretrainings(folder) if all(getattr(one, n) == v for n, v in fits.items())]
+    return found[0] if len(found) == 1 else before
+
+
+def _finished_pretrainings(folder: Path) -> list[Run]:
+    """Return the finished pretrainings of a folder."""
+    names = sorted(path.parent.name for path in folder.glob(f"runs/*/{ledger.RESULT}"))
+    return [run for name in names if pretrains(run := ledger.read_run(folder, name))]
+
+
+def lines(runs: tuple[Run, ...], folder: Path) -> list[str]:
+    """Return a line on the pretraining that a run brings along, none if it brings none."""
+    if len(runs) < 2:
+        return []
+    before = runs[0]
+    regime = catalogue.REGIMES[before.regime].words
+    what = f"{run_id(before)}, {regime} of {before.backbone} on {before.source or catalogue.POOL}"
+    if ledger.state(folder, run_id(before)) == "finished":
+        return [f"pretraining: {what}, which is finished in {folder}"]
+    seen = f"{round(images_seen(before)):,} images seen"
+    return [f"pretraining first: {what}, {seen}; to start from another, give --pretraining RUN"]
 
 
 def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
@@ -65,14 +112,10 @@ def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
             raise unknown(name, identity[name], names)
     if like is not None:
         return replace(like, **identity)
-    if "backbone" not in identity:
-        raise UserError(
-            "bias-lab train: no backbone is named", "for example --backbone vit_micro", "list all: bias-lab backbones"
-        )
     task = catalogue.TASKS[identity.get("task", DEFAULTS["task"])]
     if task.labelled and "size" not in identity:
         raise UserError("bias-lab train: no number of labelled images is named", "for example --size 1000")
-    return Run(**{"dataset": DATASET, **(FIRST if task.pretrains else {}), **identity})
+    return Run(**{"dataset": DATASET, "backbone": BACKBONE, **(FIRST if task.pretrains else {}), **identity})
 
 
 def _to_settle(run: Run, recipe_name: str, typed: Mapping[str, Any], fields: Mapping[str, Any]) -> Run:

@@ -41,15 +41,18 @@ def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]
     return tuple(shown[:MOST_PICTURES])
 
 
-def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the word that users type
-    """Write the report beside the runs and return its path: `report.html`, `report.md`, or `figures/` (SVG and PNG)."""
+def write(folder: Path, *, format: str = "html", out: Path | None = None) -> Path:  # noqa: A002  the word that users type
+    """Write the report and return its path: `report.html`, `report.md`, or `figures/` (SVG and PNG).
+
+    out: the file, or for figures the folder, in place of the one beside the runs.
+    """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     folder = Path(folder)
     report = read(folder)
     if format in ("svg", "png"):
-        return write_figures(report, folder / "figures")
-    path = folder / (ledger.REPORT if format == "html" else "report.md")
+        return write_figures(report, out or folder / "figures")
+    path = out or folder / (ledger.REPORT if format == "html" else "report.md")
     ledger.write_bytes(path, (html(report) if format == "html" else markdown(report)).encode())
     return path
 

@@ -7,6 +7,7 @@ The ledger is the source of truth, and W&B's runs can be made again from it, als
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ def sync(
 ) -> list[str]:
     """Export every run of a folder and return the ids written. Runs that were written before and unchanged are skipped.
 
+    A run that was recorded while it trained lies in FOLDER/wandb once afterwards.
     study_of: computes the statistics and figures of the experiment. artifacts: whether weights are exported too.
     Offline, W&B's files are left in FOLDER/wandb for `wandb sync`. Online, they are uploaded.
     Raises UserError if the folder holds no run, or if `online` is asked for without a key.
@@ -91,6 +93,7 @@ def _write_run(
     import wandb
 
     name, here = str(row["run_id"]), ledger.run_folder(folder, str(row["run_id"]))
+    before = set((folder / "wandb").glob(f"offline-run-*-{name}"))
     run = _begin(
         settings,
         id=name,
@@ -109,7 +112,11 @@ def _write_run(
         weights = wandb.Artifact(f"weights-{name}", type="weights")
         weights.add_file(str(here / ledger.WEIGHTS))
         run.log_artifact(weights)
+    this = Path(run.dir).parent.resolve()
     run.finish(exit_code=0 if row["status"] == "finished" else 1)
+    for copy in before:  # the live recording or an earlier export, which an upload would add to this one
+        if copy.resolve() != this:
+            shutil.rmtree(copy)
 
 
 def _curves(path: Path) -> Iterator[tuple[int, dict[str, float]]]:

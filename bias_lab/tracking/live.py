@@ -79,7 +79,7 @@ def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | No
 
     The group is the experiment, the id the run_id, the config that of `mapping.config_of`.
     """
-    mode = mapping.mode() if settings.wandb else "disabled"
+    mode = mapping.mode(settings.wandb_mode) if settings.wandb else "disabled"
     if mode == "disabled":
         return None
     import wandb  # takes seconds, which a run without W&B saves

@@ -27,6 +27,7 @@ MODES = {  # WANDB_MODE, older names included → the mode, empty: not decided
     "dryrun": "offline",
     "disabled": "disabled",
 }
+ASKED = {"off": "disabled"}  # words of `--wandb` whose mode has another name
 TRUTH = {
     **dict.fromkeys(("", "0", "false", "no", "off", "n", "f"), False),
     **dict.fromkeys(("1", "true", "yes", "on", "y", "t"), True),
@@ -62,11 +63,11 @@ class Study:
         return tuple(dict.fromkeys(key for row in self.rows for key in row if key != "size"))
 
 
-def mode() -> str:
-    """Return `online`, `offline` or `disabled`, as W&B's own variables say.
+def mode(asked: str | None = None) -> str:
+    """Return `online`, `offline` or `disabled`. W&B is offline unless somebody asks for it, and a key does not ask.
 
-    WANDB_DISABLED comes first, then WANDB_MODE, then whether W&B finds a key. Raises UserError for a value that is not
-    understood.
+    A variable that disables W&B comes first, then what was asked for on the command line, then WANDB_MODE. Raises
+    UserError for a value of W&B's variables that is not understood.
     """
     switched_off = os.environ.get("WANDB_DISABLED", "").strip().lower()
     if switched_off not in TRUTH:
@@ -76,12 +77,25 @@ def mode() -> str:
     given = os.environ.get("WANDB_MODE", "").strip().lower()
     if given not in MODES:
         raise _not_understood("WANDB_MODE", "online, offline or disabled")
-    return MODES[given] or ("online" if is_logged_in() else "offline")
+    if MODES[given] == "disabled":
+        return "disabled"
+    return ASKED.get(asked or "", asked) or MODES[given] or "offline"
+
+
+def line(asked: str | None, folder: Path) -> str:
+    """Return a line that says where the runs of a sweep are recorded. asked: what the command line asks for."""
+    now = mode(asked)
+    if now == "online":
+        return "W&B is online: each run is uploaded while it trains"
+    if now == "offline":
+        return f"W&B is offline: runs are written to {folder}/wandb, and nothing is uploaded (--wandb online uploads)"
+    why = "" if asked == "off" else " by WANDB_DISABLED or WANDB_MODE"
+    return f"W&B is off{why}: nothing is recorded there"
 
 
 def _not_understood(variable: str, allowed: str) -> UserError:
     what = f"the environment variable {variable} is '{os.environ[variable]}'"
-    return UserError(what, f"{allowed} is understood", "correct or unset it, or add --no-wandb")
+    return UserError(what, f"{allowed} is understood", "correct or unset it")
 
 
 def is_logged_in() -> bool:

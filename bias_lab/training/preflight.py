@@ -1,5 +1,9 @@
 """Check before the first run what only torch or pixels can tell."""
 
+import inspect
+import sys
+import sysconfig
+import traceback
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,14 +15,18 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+import bias_lab
 from bias_lab.backbones import create
-from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS
+from bias_lab.backbones.build import NotTaken
+from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS, is_own
 from bias_lab.data import store
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.training import prepare
 from bias_lab.training.hardware import choose_device, multiplies_bf16
 from bias_lab.training.job import task_of
+
+TAKEN = "a factory takes num_classes and in_chans, and img_size if its model needs it"
 
 
 def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str]:
@@ -109,6 +117,35 @@ def _check_values(run: Run, norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -
         )
 
 
+def place_of(error: BaseException, backbone: str) -> str:
+    """Return `FILE, line N` of the last line of the user's code that an exception passed, or the factory's place.
+
+    A library that the user's code calls is passed over, since the mistake is in the call.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    libraries = tuple(str(Path(place).resolve()) for place in (*sysconfig.get_paths().values(), bias_lab.__path__[0]))
+    frames = traceback.extract_tb(error.__traceback__)
+    name = backbone.partition(":")[0].split(".")[0]
+    theirs = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith("<")
+        and (not str(Path(frame.filename).resolve()).startswith(libraries) or f"/{name}" in frame.filename)
+    ]
+    return f"{theirs[-1].filename}, line {theirs[-1].lineno}" if theirs else where_defined(backbone)
+
+
+def where_defined(backbone: str) -> str:
+    """Return `FILE, line N` of an own backbone's factory, or the backbone's name where its source is not at hand."""
+    module, _, factory = backbone.partition(":")
+    try:
+        thing = getattr(sys.modules[module], factory)
+        return f"{inspect.getsourcefile(thing)}, line {inspect.getsourcelines(thing)[1]}"
+    except (KeyError, AttributeError, TypeError, OSError):
+        return backbone
+
+
 def try_method(run: Run, images: store.Images) -> None:
     """Make a run's own method and take one step on two grey images. Raise UserError in one line for any exception."""
     size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
@@ -144,17 +181,25 @@ def try_building(run: Run, images: store.Images) -> list[str]:
             shape = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
         if _trains_on_one(run):
             _check_batch_of_one(run, backbone, torch.zeros(1, channels, size, size))
+    except NotTaken as error:
+        if not is_own(run.backbone):
+            raise
+        raise UserError(f"{error.what} ({where_defined(run.backbone)})", remedy=f"add the keyword: {TAKEN}") from error
     except UserError:
         raise
     except mistakes as error:
         first = next(iter(str(error).splitlines()), "")
+        what = f"{run.backbone} can't be {doing} {size}x{size} images"
+        if is_own(run.backbone):
+            said = f"{type(error).__name__}: {first}"
+            raise UserError(f"{place_of(error, run.backbone)}: {said}; {what}", remedy="correct that line") from error
         raise UserError(
-            f"{run.backbone} can't be {doing} {size}x{size} images: {type(error).__name__}: {first}",
-            remedy="give it another --image-size, or leave it out",
+            f"{what}: {type(error).__name__}: {first}", remedy="give it another --image-size, or leave it out"
         ) from error
     if shape != (2, classes):
         what = f"{run.backbone} returns {shape} for 2 images of {classes} classes"
-        raise UserError(what, f"{(2, classes)} is needed")
+        own = f"let its last layer have num_classes outputs ({where_defined(run.backbone)})"
+        raise UserError(what, f"{(2, classes)} is needed", own if is_own(run.backbone) else "")
     if drop_path == run.drop_path:
         return []
     return [f"{run.backbone} does not support stochastic depth and runs without it in recipe {run.recipe}"]

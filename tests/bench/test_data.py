@@ -49,7 +49,7 @@ def test_every_cell_of_the_laptop_profile_has_its_share_measured() -> None:
 
     runs = run_path("experiments/small_data.py")["experiment"]("laptop").runs
     planned = {each if each[3] == "pretrain" else (*each[:4], "scratch", each[5]) for each in steps(runs)}
-    assert steps(data.cells()) == planned  # a run's start changes nothing in its step
+    assert planned <= steps(data.cells())  # a run's start changes nothing in its step
 
 
 def test_generated_jpegs_are_all_different(tmp_path: Path) -> None:

@@ -28,4 +28,35 @@ def test_the_dashboard_is_printed_and_not_saved_without_a_key(
     monkeypatch.setenv("HOME", str(tmp_path))
     code, _, err = run("wandb-dashboard")
     assert (code, err.count("\n")) == (2, 1)
+    assert "W&B is offline; add --wandb online, or --dry-run" in err
+    code, _, err = run("wandb-dashboard", "--wandb", "online")
+    assert (code, err.count("\n")) == (2, 1)
     assert "run wandb login, or add --dry-run" in err
+
+
+def test_runs_are_listed_and_shown_by_words(run: Call, study: Path) -> None:
+    run("sweep", study, "--profile", "smoke")
+    code, out, _ = run("runs", "results/labels-smoke", "resnet_micro", "draw", 1)
+    assert code == 0
+    assert out.splitlines()[0] == "1 of 4 runs in results/labels-smoke"
+    name = out.splitlines()[3].split()[0]
+    assert out.splitlines()[-1] == "weights: results/labels-smoke/runs/ID/weights.safetensors"
+    code, out, _ = run("show", "resnet_micro", "draw", 1)
+    assert (code, out.split()[0]) == (0, name)
+    assert f"results/labels-smoke/runs/{name}/weights.safetensors" in out
+    code, _, err = run("show", "resnet_micro")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "2 runs in results/*/ fit 'resnet_micro'" in err
+    out = run("status", "results/labels-smoke")[1]
+    assert name in out
+    assert "weights: results/labels-smoke/runs/ID/weights.safetensors" in out
+    assert run("runs", "results/labels-smoke", "nothing_like_it")[1] == "0 of 4 runs in results/labels-smoke\n"
+
+
+def test_a_report_is_written_where_it_is_asked_for(run_with_report: Call, study: Path) -> None:
+    run_with_report("sweep", study, "--profile", "smoke", "--sizes", 20, "--draws", 0)
+    folder = "results/labels-smoke"
+    assert run_with_report("report", folder, "--out", "mine/page.html")[1] == "mine/page.html\n"
+    assert "Is the sweep sound?" in Path("mine/page.html").read_text()
+    code, out, _ = run_with_report("report", folder, "--format", "md", "--out", "page.md")
+    assert (code, out, Path("page.md").is_file()) == (0, "page.md\n", True)

@@ -33,9 +33,9 @@ def test_where_results_go(
 
 
 def test_a_dry_run_prints_the_plan_with_overrides(run: Call, study: Path) -> None:
-    code, out, _ = run("sweep", study, "--sizes", "50,200", "--draws", "0", "--seeds", "0,1,2", "--dry-run")
+    code, out, _ = run("sweep", study, "--sizes", "50,200", "--draws", "0", "--seeds", "0,1,2", "--list")
     assert code == 0
-    assert out.splitlines()[-1] == "12 runs, 7,680 images to be seen"
+    assert out.splitlines()[1] == "12 runs, 7,680 images to be seen"
     assert "vit_micro scratch N=200 draw 0 seed 2  lr 0.001" in out
     assert not list(Path().glob("results/*/runs"))
 
@@ -173,7 +173,7 @@ def test_bad_images_are_named_and_left_out_with_a_flag(run: Call, study: Path, p
 
 
 def test_an_experiment_of_the_package_is_given_by_its_name(run: Call, study: Path) -> None:
-    code, out, _ = run("sweep", "small_data", "--profile", "smoke", "--dry-run")
+    code, out, _ = run("sweep", "small_data", "--profile", "smoke", "--list")
     assert code == 0
     assert "resnet_micro scratch N=20 draw 0 seed 0" in out
     assert not Path("results").exists() or not list(Path("results").iterdir())
@@ -195,3 +195,39 @@ def test_help_and_a_dry_run_work_without_fcntl(study: Path, words: str) -> None:
     command = [sys.executable, "-c", WITHOUT_FCNTL, *words.replace("STUDY", str(study)).split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_sweep_takes_weights_for_an_added_backbone(run: Call, study: Path) -> None:
+    words = (
+        "sweep",
+        study,
+        "--profile",
+        "smoke",
+        "--no-tune",
+        "--backbone",
+        "resnet18",
+        "--weights",
+        "resnet18.a1_in1k",
+    )
+    code, out, err = run(*words, "--list")
+    assert (code, err) == (0, "")
+    assert sum("resnet18 weights N=100" in line for line in out.splitlines()) == 2
+    assert sum("resnet18 scratch N=100" in line for line in out.splitlines()) == 2
+    code, _, err = run("sweep", study, "--weights", "resnet18.a1_in1k", "--dry-run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "error: --weights: no run of this experiment starts from weights" in err
+    assert "no weights file w.pth" in run("sweep", study, "--weights", "w.pth")[2]
+
+
+def test_a_table_with_other_columns_and_another_separator_is_read(run: Call, study: Path, photos: Path) -> None:
+    lines = [f"{path.relative_to(photos)};{path.parent.name}" for path in sorted(photos.rglob("*.png"))]
+    (photos / "mine.csv").write_text("file;animal\n" + "\n".join(lines) + "\n")
+    words = ("sweep", study, "--data", "photos/mine.csv", "--sizes", "20", "--dry-run", "--no-tune")
+    assert "if yours have other names: --path-column NAME --label-column NAME" in run(*words)[2]
+    assert run(*words, "--path-column", "file", "--label-column", "animal")[0] == 0
+    assert (
+        "unknown column of mine.csv 'animals'; did you mean 'animal'?"
+        in run(*words, "--path-column", "file", "--label-column", "animals")[2]
+    )
+    assert "given without a table; add --data" in run("sweep", study, "--label-column", "animal")[2]
+    assert "is a folder of images" in run("sweep", study, "--data", "photos/cat", "--label-column", "animal")[2]

@@ -46,21 +46,6 @@ def test_a_table_has_one_uncut_line_for_each_row_where_there_is_no_terminal(
     assert capsys.readouterr().out.splitlines()[2].split() == ["a", *["words"] * 30]
 
 
-def test_a_plan_is_listed_with_its_notes_and_open_learning_rates() -> None:
-    console, out = printed()
-    experiment = Experiment(question="?", runs=(ONE,))
-    request = plan.Request(backbones=("resnet18",), sizes=(30,))
-    planned = plan.arrange(experiment, "one", "laptop", Path("nowhere"), request, learning_rates.Rates())
-    terminal.plan(console, planned, ["mnist is not here"])
-    assert lines(out)[0] == "warning: fashion_mnist_12k: N = 30 is under 5 images a class; expect wide intervals"
-    assert lines(out)[1] == "warning: mnist is not here"
-    assert lines(out)[-3].endswith("  vit_micro scratch N=30 draw 0 seed 0  lr 0.001")
-    assert lines(out)[-2] == "????????????  resnet18 scratch N=30 draw 0 seed 0  learning rate to be tuned"
-    assert (
-        lines(out)[-1] == "6 runs, 96,000 images to be seen; further trials depend on these"
-    )  # four trials, one a rate of the grid
-
-
 def test_the_state_of_a_folder(tmp_path: Path) -> None:
     experiment = Experiment(question="Is it?", runs=grid(ONE, size=(100, 1000)))
     planned = plan.arrange(experiment, "one", "laptop", tmp_path, plan.Request(), learning_rates.Rates())
@@ -87,6 +72,6 @@ def test_a_run(tmp_path: Path) -> None:
         "definition (other fields have their defaults)",
         "  size  100",
         "  seed  3",
-        "to repeat it",
+        "to repeat it (a repeated run has the same id)",
         "  again",
     ]

@@ -10,7 +10,7 @@ from bias_lab.execution import engine
 from bias_lab.report import report
 
 
-def page(folder: Path) -> Path:
+def page(folder: Path, **_: object) -> Path:
     """Write an empty page in place of the report, which takes seconds."""
     ledger.write_bytes(folder / ledger.REPORT, b"<!doctype html>")
     return folder / ledger.REPORT

@@ -105,7 +105,13 @@ def test_tuning_all_on_own_data_runs_the_pretraining_that_its_trials_wait_for(sw
     data = Data(dataset="folder:abc", summary=summary, place={"path": "/photos"}, image_size=28)
     outcome = sweep(tune=True, data=data)
     assert (outcome.failures, outcome.blocked) == ((), ())
-    assert outcome.finished == outcome.total == 8  # the trials are not part of the second plan
+    assert outcome.finished == outcome.total == len(sweep.results())  # the trials count, though later plans lack them
+    listed = [entry["run_id"] for entry in ledger.read_json(sweep.folder / ledger.EXPERIMENT)["runs"]]
+    assert set(listed) == set(sweep.results())  # what status and the report count
+    shown = [line.partition("]")[0].removeprefix("[") for line in sweep.out.splitlines() if line.startswith("[")]
+    assert shown[-1] == f"{outcome.total}/{outcome.total}"
+    done = [int(text.partition("/")[0]) for text in shown]
+    assert done == list(range(1, outcome.total + 1))  # one count over the trials and the runs
     rows = ledger.read_json(sweep.folder / ledger.TUNED)["rows"]
     assert {(row["regime"], row["recipe"]) for row in rows} == {
         ("scratch", "plain"),

@@ -82,7 +82,9 @@ def test_the_sections_of_a_finished_run(folder: Path) -> None:
     assert ("learning_rate", "0.001") in sections["definition (other fields have their defaults)"]
     assert sections["result"] == [("top1", "0.5123")]
     assert ("seconds", "12.3") in sections["made by"]
-    assert sections["to repeat it"] == [("", f"bias-lab train --like {folder}/runs/{name} --out {folder}-repeat")]
+    assert sections["to repeat it (a repeated run has the same id)"] == [
+        ("", f"bias-lab train --like {folder}/runs/{name} --out {folder}-repeat")
+    ]
 
 
 def test_the_sections_of_a_failed_run_end_with_its_log(folder: Path) -> None:
@@ -113,3 +115,22 @@ def test_the_status_of_many_runs_is_read_in_little_time(tmp_path: Path) -> None:
     assert status.headline(current) == "synthetic, full: 10000 of 10000 finished"
     assert current.other_code == 0
     assert table[1][0] == ["vit_micro scratch", *["500/500"] * 5]
+
+
+def test_runs_are_listed_by_words_with_their_results(folder: Path) -> None:
+    current = status.read(folder)
+    assert status.matching(current, "N=1000 failed") == []
+    names = status.matching(current, "finished vit_micro")
+    assert names == [run_id(RUNS[0]), run_id(RUNS[1])]
+    assert len(status.matching(current, "")) == 5
+    header, rows = status.listing(current, [run_id(RUNS[0]), run_id(RUNS[4])])
+    assert header == ["id", "state", "result", "run"]
+    assert rows[0][:3] == [run_id(RUNS[0]), "finished", "top-1 0.512"]
+    assert rows[1][1:3] == ["started", ""]
+    assert status.weights_line(folder) == f"weights: {folder}/runs/ID/weights.safetensors"
+
+
+def test_a_finished_run_shows_where_its_weights_lie(folder: Path) -> None:
+    name = run_id(RUNS[0])
+    sections = dict(status.sections(status.describe(folder, name)))
+    assert sections["weights"] == [("", f"{folder}/runs/{name}/weights.safetensors")]

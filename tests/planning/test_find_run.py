@@ -42,3 +42,15 @@ def test_a_definition_is_the_runs_own_or_the_plans(tmp_path: Path) -> None:
     assert definition(tmp_path, run_id(planned)) == planned
     with pytest.raises(UserError, match="has no definition of run 0123"):
         definition(tmp_path, "0123")
+
+
+def test_a_run_is_found_by_words_that_no_other_label_has(tmp_path: Path) -> None:
+    runs = [replace(ONE, draw=draw, seed=1 - draw) for draw in (0, 1)]
+    for run in runs:
+        ledger.write_json(ledger.run_folder(tmp_path, run_id(run)) / ledger.RUN, to_json(run))
+    assert find("draw 1 vit_micro", tmp_path) == (tmp_path, run_id(runs[1]))
+    assert find("seed 1 n=100", tmp_path) == (tmp_path, run_id(runs[0]))
+    with pytest.raises(
+        UserError, match="2 runs in .* fit 'vit_micro N=100'; .*draw 0 seed 1.*; give more words, or an id"
+    ):
+        find("vit_micro N=100", tmp_path)

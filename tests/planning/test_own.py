@@ -3,14 +3,19 @@
 import io
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from bias_lab.definition import Run, grid
 from bias_lab.errors import UserError
+from bias_lab.planning import overrides, own
 from bias_lab.planning.own import check_whole, refusals, source
+
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=640)
 
 
 @pytest.fixture
@@ -128,3 +133,28 @@ def test_a_method_is_found_like_a_backbone_and_named_in_its_errors(tmp_path: Pat
     assert len(source("mine:loss", tmp_path, kind="method")) == 12
     with pytest.raises(UserError, match="method 'mine' is not package.module:factory"):
         source("mine", tmp_path, kind="method")
+
+
+def test_joined_backbones_start_from_weights_beside_their_cells_from_scratch() -> None:
+    runs = overrides.join(grid(ONE, draw=(0, 1)), {"resnet18": ""})
+    more = own.from_weights(runs, ["resnet18"], "resnet18.a1_in1k")
+    mine = [run for run in more if run.weights]
+    assert set(runs) < set(more)
+    assert {(run.backbone, run.regime, run.source, run.draw) for run in mine} == {
+        ("resnet18", "weights", "resnet18.a1_in1k", draw) for draw in (0, 1)
+    }
+    assert {run.learning_rate for run in mine} == {None}
+
+
+def test_without_a_joined_backbone_weights_replace_those_of_one_backbone() -> None:
+    from_weights = replace(ONE, regime="weights", weights="a", source="a")
+    assert own.from_weights([ONE, from_weights], (), "b") == [ONE, replace(from_weights, weights="b", source="b")]
+    with pytest.raises(UserError, match="--weights: no run of this experiment starts from weights; name the backbone"):
+        own.from_weights([ONE], (), "b")
+    two = [from_weights, replace(from_weights, backbone="swin_micro")]
+    with pytest.raises(
+        UserError, match="they would be those of swin_micro, vit_micro; name the backbone .* --backbone"
+    ):
+        own.from_weights(two, (), "b")
+    with pytest.raises(UserError, match="use --weights$"):
+        overrides.with_fields([ONE], {"weights": "b"})

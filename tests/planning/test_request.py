@@ -16,7 +16,9 @@ def test_the_settings_hold_what_cannot_change_a_result(tmp_path: Path) -> None:
     typed = flags.parse(["sweep", "e.py", "--workers", "3", "--device", "cpu", "--no-wandb"], main.COMMANDS)
     typed.typed = "bias-lab sweep e.py"
     settings = request.settings(typed, "e")
-    assert settings == Settings(device="cpu", workers=3, wandb=False, experiment="e", command="bias-lab sweep e.py")
+    assert settings == Settings(
+        device="cpu", workers=3, wandb=False, wandb_mode="off", experiment="e", command="bias-lab sweep e.py"
+    )
 
 
 def test_nothing_typed_is_an_empty_request(tmp_path: Path) -> None:

@@ -30,8 +30,7 @@ def test_identity_from_flags_and_the_rest_from_set(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no backbone is named; for example --backbone"):
-        make(tmp_path, size=100)
+    assert make(tmp_path, size=100).backbone == "vit_micro"  # the backbone that the lab is about
     with pytest.raises(UserError, match="no number of labelled images is named"):
         make(tmp_path, backbone="vit_micro")
 
@@ -138,9 +137,40 @@ def test_a_labelled_run_hides_nothing_and_has_no_source_of_its_own(tmp_path: Pat
         make(tmp_path, backbone="vit_micro", size=100, fields={"source": "cifar10"})
 
 
-def test_a_regime_without_its_pretraining_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="bias-lab train --task pretrain --regime mae"):
-        make(tmp_path, backbone="vit_micro", size=100, regime="mae")
+def both(folder: Path, **typed: Any) -> tuple[Run, ...]:
+    return single.definition(typed, like=None, recipe_name="", fields={}, folder=folder)[0]
+
+
+def test_a_run_of_a_regime_that_pretrains_brings_its_pretraining_along(tmp_path: Path) -> None:
+    before, run = both(tmp_path, size=100, regime="mae", seed=2)
+    assert before == replace(BEFORE, samples_seen=40_000, batch_size=128, seed=2)
+    assert (run.pretraining, run.regime, run.source, run.size) == (run_id(before), "mae", "pool", 100)
+    (line,) = single.lines((before, run), tmp_path)
+    assert line.startswith(f"pretraining first: {run_id(before)}, MAE of vit_micro on pool, 40,000 images seen")
+    assert both(tmp_path, size=100, regime="mae", seed=2) == (before, run)  # the same ids each time
+    assert single.lines((run,), tmp_path) == []
+    assert both(tmp_path, size=100, regime="mae", source="subset", draw=3)[0].draw == 3
+    assert both(tmp_path, size=100, regime="formula")[0].source == "fractals"
+    with pytest.raises(
+        UserError, match="'supervised' pretrains on a labelled dataset, and none is named; add --source"
+    ):
+        both(tmp_path, size=100, regime="supervised")
+
+
+def test_the_only_finished_pretraining_that_fits_is_used_again(tmp_path: Path) -> None:
+    def finished(run: Run) -> Run:
+        here = ledger.run_folder(tmp_path, run_id(run))
+        ledger.write_json(here / ledger.RUN, to_json(run))
+        ledger.write_json(here / ledger.RESULT, {})
+        return run
+
+    finished(replace(BEFORE, backbone="swin_micro"))
+    mine = finished(BEFORE)
+    runs = both(tmp_path, size=100, regime="mae")
+    assert runs[0] == mine
+    assert single.lines(runs, tmp_path)[0].endswith(f"which is finished in {tmp_path}")
+    finished(replace(BEFORE, seed=5))
+    assert both(tmp_path, size=100, regime="mae")[0].samples_seen == 40_000  # two fit, so neither is taken
 
 
 def test_a_pretraining_from_flags(tmp_path: Path) -> None:

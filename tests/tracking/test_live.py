@@ -1,7 +1,13 @@
-"""Record a run in W&B: offline unless logged in, never a prompt, and a failure that keeps its name."""
+"""Record a run in W&B: offline unless somebody asks, never a prompt, and a failure that keeps its name."""
 
 import base64
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -132,3 +138,99 @@ def test_wandb_that_fails_neither_stops_a_run_nor_renames_its_failure(
     with pytest.raises(Diverged, match="step 7"), live.tracked(RUN, tmp_path, Settings()):
         raise Diverged("the loss became nan at step 7")
     assert "bias-lab wandb-sync can" in caplog.text
+
+
+# --- nothing goes online unless somebody asks ------------------------------------------------------------------------
+
+
+class Server:
+    """A server on the loopback address that counts the requests to it and refuses them."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.requests.append(f"{self.command} {self.path}")
+                self.send_response(401)
+                self.end_headers()
+
+            do_GET = do_POST  # noqa: N815  the name that the base class calls
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.http.server_port}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Start the server, with a key for it in the environment and no word of what W&B should do."""
+    fake = Server()
+    threading.Thread(target=fake.http.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_BASE_URL", fake.address)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    yield fake
+    fake.http.shutdown()
+    fake.http.server_close()
+
+
+# A process of its own, since wandb reads its settings once and keeps a service process.
+RECORD = """
+import sys
+from pathlib import Path
+from bias_lab.definition import Run, Settings
+from bias_lab.tracking import live
+run = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+with live.tracked(run, Path(sys.argv[1]), Settings(wandb_mode=sys.argv[2])) as logger:
+    if logger is not None:
+        logger.log_metrics({"train/loss": 1.0}, step=1)
+"""
+
+
+def record(folder: Path, mode: str, **environment: str) -> None:
+    code = [sys.executable, "-c", RECORD, str(folder), mode]
+    subprocess.run(code, check=True, capture_output=True, env={**os.environ, **environment}, timeout=120)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["", "offline"])
+def test_a_key_alone_sends_no_request(server: Server, tmp_path: Path, mode: str) -> None:
+    record(tmp_path, mode)
+    assert server.requests == []
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"WANDB_MODE": "disabled"}, {"WANDB_DISABLED": "true"}])
+def test_a_variable_that_disables_it_comes_before_the_flag(
+    server: Server, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    record(tmp_path, "online", **environment)
+    assert server.requests == []
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "environment"), [("online", {}), ("", {"WANDB_MODE": "online"})])
+def test_asked_for_it_goes_online(server: Server, tmp_path: Path, mode: str, environment: dict[str, str]) -> None:
+    record(tmp_path, mode, **environment)  # the server refuses, so the run goes on without W&B
+    assert server.requests
+
+
+@pytest.mark.slow
+def test_an_export_with_a_key_sends_no_request_and_a_run_lies_there_once(server: Server, tmp_path: Path) -> None:
+    from bias_lab.cli import main
+
+    run = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
+    write_plan(tmp_path, [run])
+    record(tmp_path, "")
+    write_run(tmp_path, run)
+    assert main.main(["wandb-sync", str(tmp_path)]) == 0
+    assert main.main(["wandb-dashboard", str(tmp_path)]) == 2
+    assert server.requests == []
+    assert len(list(tmp_path.glob(f"wandb/offline-run-*-{run_id(run)}"))) == 1

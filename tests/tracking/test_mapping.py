@@ -21,7 +21,7 @@ RUN = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100)
     ("disabled", "said", "key", "expected"),
     [
         ("", "", "", "offline"),
-        ("", "", "k", "online"),
+        ("", "", "k", "offline"),  # a key alone does not ask
         ("false", "online", "", "online"),
         ("", "dryrun", "k", "offline"),
         ("", "Disabled", "k", "disabled"),
@@ -38,6 +38,27 @@ def test_the_mode_is_what_wandbs_own_variables_say(
     assert mapping.mode() == expected
 
 
+@pytest.mark.parametrize(
+    ("disabled", "said", "asked", "expected", "words"),
+    [
+        ("", "", "online", "online", "W&B is online"),
+        ("", "offline", "online", "online", "W&B is online"),
+        ("", "online", "offline", "offline", "W&B is offline: runs are written to out/wandb, and nothing is uploaded"),
+        ("", "online", "off", "disabled", "W&B is off: nothing"),
+        ("", "disabled", "online", "disabled", "W&B is off by WANDB_DISABLED or WANDB_MODE"),
+        ("true", "", "online", "disabled", "W&B is off by WANDB_DISABLED or WANDB_MODE"),
+        ("", "", None, "offline", "W&B is offline"),
+    ],
+)
+def test_the_flag_comes_before_the_mode_and_after_what_disables(
+    monkeypatch: pytest.MonkeyPatch, disabled: str, said: str, asked: str | None, expected: str, words: str
+) -> None:
+    for name, value in (("WANDB_DISABLED", disabled), ("WANDB_MODE", said)):
+        monkeypatch.setenv(name, value)
+    assert mapping.mode(asked) == expected
+    assert mapping.line(asked, Path("out")).startswith(words)
+
+
 @pytest.mark.parametrize("variable", ["WANDB_DISABLED", "WANDB_MODE"])
 def test_a_mode_that_is_not_understood_is_named(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "perhaps")
@@ -52,7 +73,8 @@ def test_a_netrc_with_wandb_counts_as_logged_in(monkeypatch: pytest.MonkeyPatch,
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine api.wandb.ai login user password secret\n")
     netrc.chmod(0o600)
-    assert mapping.mode() == "online"
+    assert mapping.is_logged_in()
+    assert mapping.mode() == "offline"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_preflight_refuses_what_cannot_be_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("narrow", r"can't be used on 28x28 images: RuntimeError: mat1 and mat2 .*; give it another --image-size"),
+        ("narrow", r"tiny\.py, line \d+: RuntimeError: mat1 and mat2 .*; .*can't be used on 28x28 images; correct"),
         ("maps", r"returns \(2, 10, 28, 28\) for 2 images of 10 classes"),
     ],
 )
@@ -95,3 +95,50 @@ def test_a_batch_of_one_image_is_refused_where_batch_norm_gets_one_value(
         return
     with pytest.raises(UserError, match="batch_size 1: one of its batch norms gets one value a channel"):
         preflight([run], tmp_path, QUIET)
+
+
+OWN = """
+import torch
+from torch import nn
+
+
+def wrong(num_classes, in_chans):
+    return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))
+
+
+def raising(num_classes, in_chans):
+    raise ValueError("planted")
+
+
+def five(num_classes, in_chans):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+
+
+def keyword(classes=10):
+    return nn.Identity()
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (
+            "raising",
+            r"own_lines\.py, line 11: ValueError: planted; .* can't be built for 28x28 images; correct that line",
+        ),
+        ("wrong", r"own_lines\.py, line 6: RuntimeError: mat1 .*; correct that line"),
+        (
+            "five",
+            r"returns \(2, 5\) .* \(2, 10\) is needed; let its last layer have num_classes .*own_lines\.py, line 14",
+        ),
+        ("keyword", r"does not take .* \(.*own_lines\.py, line 18\); add the keyword: a factory takes num_classes"),
+    ],
+)
+def test_a_mistake_in_an_own_backbone_names_file_line_and_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, message: str
+) -> None:
+    (tmp_path / "own_lines.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=message) as raised:
+        preflight([replace(RUN, backbone=f"own_lines:{factory}")], tmp_path, QUIET)
+    assert "image-size" not in str(raised.value)

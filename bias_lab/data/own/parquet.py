@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab.data.own import labels
-from bias_lab.data.own.rows import Part, Row, check_columns, image_path, row
+from bias_lab.data.own.rows import (
+    USUAL,
+    Columns,
+    Part,
+    Row,
+    check_columns,
+    check_labelled,
+    column_of,
+    has_label,
+    image_path,
+    row,
+)
 from bias_lab.data.readers.decoding import Reference
 from bias_lab.errors import UserError
 
@@ -14,8 +25,10 @@ LABELS = ("label", "labels", "fine_label", "class")
 POINTER = b"version https://git-lfs"  # what a clone without Git LFS has instead of a file
 
 
-def read(file: Path, name: str) -> Part:
+def read(file: Path, name: str, columns: Columns = USUAL) -> Part:
     """Return the rows of a file, with the class names that its metadata have. name: of the file, for messages.
+
+    columns: those that the user named. The one of paths may hold the images themselves.
 
     Raises UserError if it is damaged, or if it does not say which column holds the images or the labels.
     """
@@ -30,15 +43,23 @@ def read(file: Path, name: str) -> Part:
         raise UserError(f"{file} is not a parquet file: {_reason(file, error)}") from error
     check_columns(name, schema.names)
     part = Part(name)
-    label = _label_column(name, schema, part.notes)
-    image = _image_column(name, schema, part.notes)
-    if not label or not (image or "path" in schema.names):
-        raise UserError(f"{file} has the columns {', '.join(schema.names)}", "path or image, and label are needed")
+    label = _label_column(name, schema, part.notes, columns.label)
+    path = column_of(columns.path, schema.names, name, "--path-column") if columns.path else "path"
+    image = _image_column(name, schema, part.notes) if not columns.path else path if _holds_images(schema, path) else ""
+    if not label or not (image or path in schema.names):
+        raise UserError(
+            f"{file} has the columns {', '.join(schema.names)}",
+            "path or image, and label are needed",
+            "if yours have other names: --path-column NAME --label-column NAME",
+        )
+    seen = 0
     for group in range(table.num_row_groups):
         try:
-            part.rows += _group(table, file, group, (label, image), len(part.rows), part)
+            part.rows += _group(table, file, group, (label, image, path), seen, part)
         except errors as error:
             raise UserError(f"{file} is damaged: {' '.join(str(error).split())[:160]}") from error
+        seen += table.metadata.row_group(group).num_rows
+    check_labelled(part, seen)
     part.classes = _class_list(name, schema, label)
     return part
 
@@ -50,11 +71,15 @@ def _reason(file: Path, error: Exception) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def _label_column(name: str, schema: Any, notes: list[str]) -> str:
-    """Return the column of the labels, empty if there is none: `label`, or the only one with another usual name."""
+def _label_column(name: str, schema: Any, notes: list[str], given: str = "") -> str:
+    """Return the column of the labels, empty if there is none: `label`, or the only one with another usual name.
+
+    given: the column that the user named, which comes first.
+    """
     import pyarrow as pa
 
     there = [column for column in LABELS if column in schema.names]
+    there = [column_of(given, schema.names, name, "--label-column")] if given else there
     if not there:
         return ""
     if len(there) > 1 and there[0] != "label":
@@ -96,14 +121,24 @@ def _image_column(name: str, schema: Any, notes: list[str]) -> str:
     return chosen
 
 
-def _group(table: Any, file: Path, group: int, columns: tuple[str, str], before: int, part: Part) -> Iterator[Row]:
-    """Yield the rows of a row group. columns: of labels and of images (empty for a table of paths)."""
-    label, image = columns
+def _holds_images(schema: Any, column: str) -> bool:
+    """Return whether a column holds the bytes of images."""
+    import pyarrow as pa
+
+    kind = schema.field(column).type
+    return any(is_one(kind) for is_one in (pa.types.is_struct, pa.types.is_binary, pa.types.is_large_binary))
+
+
+def _group(table: Any, file: Path, group: int, columns: tuple[str, str, str], before: int, part: Part) -> Iterator[Row]:
+    """Yield the rows of a row group. columns: of labels, of images (empty for a table of paths), and of paths."""
+    label, image, path_column = columns
     names = table.schema_arrow.names
-    wanted = [label, *(["split"] if "split" in names else []), *([] if image else ["path"])]
+    wanted = [label, *(["split"] if "split" in names else []), *([] if image else [path_column])]
     read = table.read_row_group(group, columns=wanted).to_pydict()
-    paths = _outside(table, group, image) if image else dict(enumerate(read["path"]))
+    paths = _outside(table, group, image) if image else dict(enumerate(read[path_column]))
     for at, value in enumerate(read[label]):
+        if not has_label(value, before + at + 1, part):
+            continue
         where = f"{part.name} row {before + at + 1}"
         split = read["split"][at] if "split" in read else None
         if at not in paths:

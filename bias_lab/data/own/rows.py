@@ -4,11 +4,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bias_lab.data.own import labels, split_words
 from bias_lab.data.readers.decoding import Reference
-from bias_lab.errors import UserError
+from bias_lab.errors import UserError, plural, unknown
+
+FEW = 8  # rows without a label that a message names
+
+
+class Columns(NamedTuple):
+    """The names of the columns of paths and labels that the user gave. Empty: the usual ones."""
+
+    path: str = ""
+    label: str = ""
+
+
+USUAL = Columns()
 
 
 @dataclass(slots=True)
@@ -32,6 +44,7 @@ class Part:
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
     converted: int = 0  # paths whose backslashes were read as slashes
+    unlabelled: list[tuple[int, str]] = field(default_factory=list)  # number and text of each row without a label
 
 
 def row(reference: Reference, label: Any, split: Any, where: str, name: str, *, written: str = "") -> Row:
@@ -44,6 +57,41 @@ def row(reference: Reference, label: Any, split: Any, where: str, name: str, *, 
         said = f" (it is '{label}')" if label not in (None, "") else ""
         raise UserError(f"{where}: the row has no label{said}", remedy="fill in the label, or remove the row")
     return Row(reference, _split(split, where), key, where, name, written or (label if isinstance(label, str) else ""))
+
+
+def has_label(label: Any, number: int, part: Part) -> bool:
+    """Return whether a row has a label. `part` keeps the rows that have none, so that all of them are named at once."""
+    try:
+        missing = labels.key(label) is None
+    except TypeError:
+        return True  # a value that is no label, which `row` names
+    if missing:
+        part.unlabelled.append((number, "" if label is None else str(label).strip()))
+    return not missing
+
+
+def check_labelled(part: Part, total: int) -> None:
+    """Raise UserError if rows of a file have no label, with the number of all of them. total: of all rows."""
+    if not part.unlabelled:
+        return
+    numbers = [str(number) for number, _ in part.unlabelled]
+    if len(numbers) == 1:
+        said = f" (it is '{part.unlabelled[0][1]}')" if part.unlabelled[0][1] else ""
+        what = f"{part.name} row {numbers[0]}: the row has no label{said}"
+        raise UserError(what, remedy="fill in the label, or remove the row")
+    shown = ", ".join(numbers[:FEW]) + (", …" if len(numbers) > FEW else "")
+    what = f"{part.name}: {len(numbers):,} of {plural(total, 'row')} have no label (rows {shown})"
+    raise UserError(what, remedy="fill in their labels, or remove these rows")
+
+
+def column_of(given: str, columns: Sequence[str], name: str, flag: str) -> str:
+    """Return the column that the user named, in the file's own spelling. Raises UserError if there is none."""
+    if given in columns:
+        return given
+    for column in columns:
+        if column.strip().casefold() == given.strip().casefold():
+            return column
+    raise unknown(f"column of {name}", given, columns, f"correct {flag}")
 
 
 def _split(value: Any, where: str) -> str:

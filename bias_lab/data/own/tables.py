@@ -7,18 +7,18 @@ from pathlib import Path
 
 from bias_lab.data.own import labels, parquet, split_words, text_tables
 from bias_lab.data.own.items import Item, Listing, few
-from bias_lab.data.own.rows import Part, Row
+from bias_lab.data.own.rows import USUAL, Columns, Part, Row
 from bias_lab.errors import UserError, plural
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 SHARD = re.compile(r"^(?P<stem>.*?)[-_.]?(?P<number>\d+)[-_]of[-_](?P<total>\d+)", re.I)
 
 
-def read(files: Sequence[Path], root: Path | None = None) -> Listing:
+def read(files: Sequence[Path], root: Path | None = None, columns: Columns = USUAL) -> Listing:
     """Return the images of tables. Several tables must say their split in their names, or in those of their folders.
 
-    root: the folder above all of them, for messages. Raises UserError for a missing shard, for labels that do not go
-    together, and for rows that contradict one another.
+    root: the folder above all of them, for messages. columns: those that the user named. Raises UserError for a missing
+    shard, for labels that do not go together, and for rows that contradict one another.
     """
     names = {file: file.name if root is None else str(file.relative_to(root)) for file in files}
     check_shards([names[file] for file in files])
@@ -30,7 +30,7 @@ def read(files: Sequence[Path], root: Path | None = None) -> Listing:
             raise UserError(
                 f"{file} is neither a folder nor a table", "give a folder of class folders, .csv, .tsv or .parquet"
             )
-        part = (parquet if file.suffix == ".parquet" else text_tables).read(file, names[file])
+        part = (parquet if file.suffix == ".parquet" else text_tables).read(file, names[file], columns)
         whole = "" if len(files) == 1 else _split_of(file, root)
         parts.append(part)
         rows += _with_split(part, whole)

@@ -1,47 +1,100 @@
-"""Read a CSV or TSV file with the columns path and label, and perhaps split."""
+"""Read a CSV or TSV file with a column of paths, one of labels, and perhaps one of splits."""
 
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bias_lab.data.own import labels
-from bias_lab.data.own.rows import Part, check_columns, image_path, row
+from bias_lab.data.own.rows import (
+    USUAL,
+    Columns,
+    Part,
+    check_columns,
+    check_labelled,
+    column_of,
+    has_label,
+    image_path,
+    row,
+)
 from bias_lab.data.readers.decoding import Reference
 from bias_lab.errors import UserError
 
 PATHS = ("path", "file_name")  # the column of paths: the lab's name, and that of Hugging Face's image folders
 
 
-def read(file: Path, name: str) -> Part:
-    """Return the rows of a file. name: of the file, for messages.
+SEPARATORS = (",", ";", "\t", "|")
+
+
+def read(file: Path, name: str, columns: Columns = USUAL) -> Part:
+    """Return the rows of a file. name: of the file, for messages. columns: those that the user named.
+
+    The separator is the one under which the header has both columns.
 
     Raises UserError that names the row for a quote that is never closed, a row of other length, and a row without a
     path or a label.
     """
     lines = lines_of(file)
-    records = _records(lines, "\t" if file.suffix == ".tsv" else ",", name)
+    records = _records(lines, separator(lines, file.suffix, columns), name)
     header = [text.strip().lower() for text in next(records, (0, 0, []))[2]]
     check_columns(name, header)
-    path_at = next((header.index(column) for column in PATHS if column in header), None)
-    if path_at is None or "label" not in header:
-        raise UserError(f"{file} has the columns {', '.join(header) or 'none'}", "path and label are needed")
-    label_at, split_at = header.index("label"), header.index("split") if "split" in header else None
+    path_at, label_at = _places(file, header, columns)
+    split_at = header.index("split") if "split" in header else None
     part = Part(name, notes=_other_columns(name, header))
     read: list[tuple[str, str, str | None, str]] = []
+    total = 0
     for number, (first, last, fields) in enumerate(records, 1):
         where = f"{name} row {number}"
         _check_length(fields, header, f"{where} (line {first})")
+        total += 1
         path, label = fields[path_at], fields[label_at]
         if "\n" in path + label or "\r" in path + label:
             what = f"{where}: a quote that line {first} opens is closed in line {last} only"
             raise UserError(what, remedy=f"correct the quotes of line {first}")
-        read.append((path, label, fields[split_at] if split_at is not None else None, where))
+        if has_label(label, number, part):
+            read.append((path, label, fields[split_at] if split_at is not None else None, where))
+    check_labelled(part, total)
     whole = labels.all_whole(label for _, label, _, _ in read) and all(label.strip() for _, label, _, _ in read)
     for path, label, split, where in read:
         found = image_path(file.parent, path, where, part)
         value = int(labels.clean(label).partition(".")[0]) if whole else label
         part.rows.append(row(Reference(str(file.parent / found)), value, split, where, found, written=label))
     return part
+
+
+def separator(lines: Sequence[str], suffix: str, columns: Columns = USUAL) -> str:
+    """Return what separates the fields: the one under which the header has a column of paths and one of labels.
+
+    Without any it is the usual one of the file's ending, unless another separates more columns.
+    """
+    usual = "\t" if suffix == ".tsv" else ","
+    header = next((line for line in lines if line.strip()), "")
+    found = {mark: _header(header, mark) for mark in (usual, *SEPARATORS)}
+    wanted = ({columns.path.lower()} if columns.path else {*PATHS}, {columns.label.lower() or "label"})
+    for mark, names in found.items():
+        if all(names & some for some in wanted):
+            return mark
+    return max(found, key=lambda mark: len(found[mark]))  # of equal ones the usual
+
+
+def _header(line: str, mark: str) -> set[str]:
+    try:
+        return {text.strip().lower() for text in next(csv.reader([line], delimiter=mark), [])}
+    except csv.Error:
+        return set()
+
+
+def _places(file: Path, header: Sequence[str], columns: Columns) -> tuple[int, int]:
+    """Return the places of the columns of paths and of labels. Raises UserError for one that is not there."""
+    paths = [column_of(columns.path.lower(), header, file.name, "--path-column")] if columns.path else PATHS
+    label = column_of(columns.label.lower(), header, file.name, "--label-column") if columns.label else "label"
+    path = next((column for column in paths if column in header), None)
+    if path is None or label not in header:
+        raise UserError(
+            f"{file} has the columns {', '.join(header) or 'none'}",
+            "path and label are needed",
+            "if yours have other names: --path-column NAME --label-column NAME",
+        )
+    return header.index(path), header.index(label)
 
 
 def _other_columns(name: str, header: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bias_lab.data.own import files, folders, labels, split_words, tables
 from bias_lab.data.own.items import Item, Listing
+from bias_lab.data.own.rows import USUAL, Columns
 from bias_lab.data.own.split_words import SPLITS
 from bias_lab.data.readers.pixel_store import data_root
 from bias_lab.errors import UserError, check_regular
@@ -17,23 +18,24 @@ HUB = "hf:"  # the prefix of a dataset of the Hugging Face hub
 FEW = 8  # folders that a message names
 
 
-def listing(path: Path, out: Path | None = None) -> Listing:
+def listing(path: Path, out: Path | None = None, columns: Columns = USUAL) -> Listing:
     """Return the images of a folder or a table. out: the folder of the results, which is never read as images.
+    columns: those of a table that the user named.
 
     Raises UserError if there are no images, if the input cannot be read, or if it could mean two things.
     """
     check_regular(path)
     try:
-        listed = _listing(Path(path), out)
+        listed = _listing(Path(path), out, columns)
     except PermissionError as error:
         raise UserError(f"no permission to read {error.filename}") from error
     listed.warnings += labels.near_equal(listed.classes)
     return listed
 
 
-def _listing(path: Path, out: Path | None) -> Listing:
+def _listing(path: Path, out: Path | None, columns: Columns) -> Listing:
     if str(path).startswith(HUB):
-        return tables.read(_from_hub(str(path).removeprefix(HUB)))
+        return tables.read(_from_hub(str(path).removeprefix(HUB)), columns=columns)
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
@@ -46,11 +48,14 @@ def _listing(path: Path, out: Path | None) -> Listing:
             f"there is no {path}", others, "--data takes a folder of class folders, a CSV or parquet file, or hf:NAME"
         )
     if path.is_file():
-        return tables.read([path])
+        return tables.read([path], columns=columns)
     found, notes = _tables(path, out)
     if not found:
+        if columns != USUAL:
+            what = f"--path-column and --label-column name columns of a table, and {path} is a folder of images"
+            raise UserError(what, remedy="leave them out, or give the table itself")
         return folders.read(path, out)
-    listed = tables.read(found, path)
+    listed = tables.read(found, path, columns)
     listed.warnings += notes
     return listed
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bias_lab.data.own import parquet
-from bias_lab.data.own.rows import Part
+from bias_lab.data.own.rows import Columns, Part
 from bias_lab.errors import UserError
 from tests.data.pictures_on_disk import encoded, picture
 
@@ -107,3 +107,15 @@ def test_a_pointer_of_git_lfs_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345678\n")
     with pytest.raises(UserError, match="a pointer of Git LFS; fetch the content with `git lfs pull`"):
         parquet.read(tmp_path / "a.parquet", "a.parquet")
+
+
+def test_columns_can_be_named_and_rows_without_a_label_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"where": ["a.png", "b.png", "c.png"], "kind": ["x", "y", "x"]}), file)
+    part = parquet.read(file, "a.parquet", Columns("where", "kind"))
+    assert [(row.name, row.label) for row in part.rows] == [("a.png", "x"), ("b.png", "y"), ("c.png", "x")]
+    pq.write_table(pa.table({"photo": embedded(2), "image": embedded(2), "label": ["x", "y"]}), file)
+    assert {row.reference.column for row in parquet.read(file, "a.parquet", Columns(path="photo")).rows} == {"photo"}
+    pq.write_table(pa.table({"path": list("abcde"), "label": ["x", None, "y", None, "x"]}), file, row_group_size=2)
+    with pytest.raises(UserError, match=r"a.parquet: 2 of 5 rows have no label \(rows 2, 4\); fill in"):
+        parquet.read(file, "a.parquet")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bias_lab.data.own.rows import Part, check_columns, image_path, row
+from bias_lab.data.own.rows import Part, check_columns, check_labelled, column_of, has_label, image_path, row
 from bias_lab.data.readers.decoding import Reference
 from bias_lab.errors import UserError
 
@@ -57,3 +57,23 @@ def test_what_is_no_path(path: object, words: str) -> None:
 def test_two_columns_of_one_name_are_refused() -> None:
     with pytest.raises(UserError, match="several are called 'label'"):
         check_columns("a.csv", ["path", "label", "label"])
+
+
+def test_rows_without_a_label_are_named_at_once() -> None:
+    part = Part("a.csv")
+    assert [has_label(label, number, part) for number, label in enumerate(["x", "", None, 0, " "], 1)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(UserError, match=r"a.csv: 3 of 5 rows have no label \(rows 2, 3, 5\)"):
+        check_labelled(part, 5)
+    check_labelled(Part("b.csv"), 5)
+
+
+def test_a_column_is_found_in_any_case_and_a_wrong_one_is_named() -> None:
+    assert column_of("diagnosis", ["Image", "Diagnosis"], "a.csv", "--label-column") == "Diagnosis"
+    with pytest.raises(UserError, match="unknown column of a.csv 'imag'; did you mean 'image'.; correct --path-column"):
+        column_of("imag", ["image", "label"], "a.csv", "--path-column")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bias_lab.data.own import text_tables
+from bias_lab.data.own.rows import Columns
 from bias_lab.errors import UserError
 
 
@@ -37,7 +38,11 @@ def test_quoted_fields_a_byte_order_mark_and_tabs(tmp_path: Path) -> None:
         ("path,label\n,1\n", "a.csv row 1: the row has no path"),
         ("path,label\na,1\nb,NaN\n", r"a.csv row 2: the row has no label \(it is 'NaN'\)"),
         ("path,label,Label\na,1,2\n", "several are called 'label'"),
-        ("path;label\na;1\n", "columns path;label; path and label are needed"),
+        (
+            "path,klass\na,1\n",
+            "path and label are needed; if yours have other names: --path-column NAME --label-column",
+        ),
+        ("path,label\na,\nb,1\nc,NaN\nd,\n", r"a.csv: 3 of 4 rows have no label \(rows 1, 3, 4\); fill in"),
         ("", "columns none"),
         ("path,label\na\0,1\n", "a.csv row 1"),
     ],
@@ -45,3 +50,25 @@ def test_quoted_fields_a_byte_order_mark_and_tabs(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_with_its_row(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "path;label\na.png;cat\n"),
+        ("a.csv", "path\tlabel\na.png\tcat\n"),
+        ("a.csv", "path|label|note\na.png|cat|one, two\n"),
+        ("a.tsv", "path,label\na.png,cat\n"),
+        ("a.csv", 'path,label,"a;b;c"\na.png,cat,x;y;z\n'),  # the usual one, though another separates more
+    ],
+)
+def test_the_separator_is_the_one_that_gives_both_columns(tmp_path: Path, name: str, text: str) -> None:
+    assert read(tmp_path, text, name) == [("a.png", "cat")]
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;Image File;Diagnosis\n1;a.png;cat\n2;b.png;dog\n")
+    part = text_tables.read(tmp_path / "a.csv", "a.csv", Columns("image file", "diagnosis"))
+    assert [(row.name, row.label) for row in part.rows] == [("a.png", "cat"), ("b.png", "dog")]
+    with pytest.raises(UserError, match="unknown column of a.csv 'diagnose'; did you mean 'diagnosis'.*--label-column"):
+        text_tables.read(tmp_path / "a.csv", "a.csv", Columns("image file", "diagnose"))

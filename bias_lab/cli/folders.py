@@ -1,0 +1,57 @@
+"""Hold the folder of a sweep while it is worked on, and leave nothing behind where the arguments were not valid."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from bias_lab.errors import UserError
+
+SINGLE = "single runs"  # the profile of a folder that `bias-lab train` writes
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Claim the folder for this sweep.
+
+    If this command made the folder, it removes it and the folders above it again: after a mistake of the user before
+    the first run, and where nothing was written. A file that the error names stays.
+    """
+    from bias_lab import ledger
+
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with ledger.claim(folder):
+            yield
+    except UserError as error:
+        if folder in new and not (folder / "runs").exists():
+            _empty(folder, str(error))
+        raise
+    finally:
+        if folder in new and folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {ledger.LOCK}:
+            (folder / ledger.LOCK).unlink(missing_ok=True)
+        for place in new:  # the innermost comes first
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                place.rmdir()
+
+
+def _empty(folder: Path, message: str) -> None:
+    """Remove what a folder holds, except files that a message names."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        elif str(path) not in message and path.name != ".lock":
+            path.unlink(missing_ok=True)
+
+
+def check_profile(folder: Path, profile: str) -> None:
+    """Raise UserError if the folder holds runs of another profile, which one report would mix."""
+    from bias_lab import ledger
+
+    path = folder / ledger.EXPERIMENT
+    before = ledger.read_json(path).get("profile", profile) if path.is_file() else profile
+    if before not in (profile, SINGLE):
+        raise UserError(
+            f"{folder} holds the profile '{before}', and one report can't mix it with '{profile}'",
+            remedy=f"give another --out, or --profile {before} to continue that one",
+        )

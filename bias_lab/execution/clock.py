@@ -1,0 +1,168 @@
+"""Estimate how long runs take: a fixed cost for each run, and seconds an image for each kind of run."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from statistics import median
+from typing import NamedTuple
+
+from bias_lab.catalogue import DATASETS, PROTOCOLS, costs
+from bias_lab.definition import LADDER, Run, images_seen, pretrains, run_id
+
+STEPS = 40  # fixed costs that a fit tries
+RECENT = 0.95  # weight of a duration beside that of the next one, since the load of a machine changes
+APART = 1.5  # two numbers of images whose ratio is above this tell a fixed cost from the cost of an image
+TELLING = 0.1  # share of a run after which its own speed is a better estimate than that of others
+
+
+class Kind(NamedTuple):
+    """What the cost of an image depends on."""
+
+    backbone: str
+    side: int
+    trains: bool
+    pretraining: str  # its regime, empty for other runs
+    recipe: str
+    priors: str
+    batch_size: int
+
+
+class Clock:
+    """Estimate the time left from the durations of runs.
+
+    A run takes `fixed + seconds an image * images`. Both are fitted to the runs that ended, the latest of which weigh
+    most. A kind of which no run has ended takes the cost that the lab's table has for its backbone, at the speed of the
+    kinds that are known.
+    """
+
+    def __init__(self, runs: Iterable[Run], workers: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        """runs: those to carry out. workers: how many are carried out at a time. now: the time in seconds."""
+        self.workers, self.now = max(workers, 1), now
+        self.ahead = Counter[tuple[Kind, int]]()  # kind and images → runs that have not ended
+        self.under_way: dict[str, tuple[Run, float, float]] = {}  # run_id → run, when it began, share that is done
+        self.spent: dict[tuple[Kind, int], tuple[float, float]] = {}  # kind and images → weight, weighted seconds
+        self.count = 0
+        self._fit: tuple[float, dict[Kind, float]] | None = None
+        self.extend(runs)
+
+    def extend(self, runs: Iterable[Run]) -> None:
+        """Add runs that are to be carried out too."""
+        self.ahead.update(map(_key, runs))
+
+    def drop(self, runs: Iterable[Run]) -> None:
+        """Remove runs that are not to be carried out after all."""
+        self.ahead.subtract(map(_key, runs))
+
+    def add(self, run: Run, seconds: float) -> None:
+        """Add the duration of a finished run, of this sweep or an earlier one. One of zero steps tells no speed."""
+        if pretrains(run) and not images_seen(run):
+            return
+        self.spent = {key: (RECENT * weight, RECENT * total) for key, (weight, total) in self.spent.items()}
+        weight, total = self.spent.get(_key(run), (0.0, 0.0))
+        self.spent[_key(run)] = (weight + 1, total + seconds)
+        self.count += 1
+        self._fit = None
+
+    def begin(self, run: Run) -> None:
+        """Record the start of a run."""
+        self.under_way[run_id(run)] = (run, self.now(), 0.0)
+
+    def advance(self, run: Run, share: float) -> float | None:
+        """Record which share of a run is done, and return the seconds that it has left, None where it is too early."""
+        _, began, _ = self.under_way[run_id(run)]
+        self.under_way[run_id(run)] = (run, began, share)
+        return (self.now() - began) * (1 - share) / share if share >= TELLING else None
+
+    def end(self, run: Run, *, finished: bool) -> float:
+        """Record the end of a run and return the seconds that it took."""
+        _, began, _ = self.under_way.pop(run_id(run), (run, self.now(), 0.0))
+        seconds = self.now() - began
+        self.ahead[_key(run)] -= 1
+        if finished:
+            self.add(run, seconds)
+        return seconds
+
+    def left(self) -> float | None:
+        """Return the estimated seconds left, or None as long as nothing tells the speed of this machine."""
+        if self.spent:
+            return self.estimate()
+        telling = [(key, self._whole(*value)) for key, value in self.under_way.items() if value[2] >= TELLING]
+        if not telling:
+            return None
+        self.spent = {_key(self.under_way[name][0]): (1.0, seconds) for name, seconds in telling}
+        try:
+            return self.estimate()
+        finally:
+            self.spent, self._fit = {}, None
+
+    def estimate(self) -> float:
+        """Return the estimated seconds left, by the lab's table where no run has ended yet."""
+        total = sum(count * self.cost(*key) for key, count in self.ahead.items() if count > 0)
+        rests = []
+        for run, began, share in self.under_way.values():
+            whole, elapsed = self.cost(*_key(run)), self.now() - began
+            rest = elapsed * (1 - share) / share if share >= TELLING else max(whole - elapsed, elapsed / 10)
+            total += rest - whole
+            rests.append(rest)
+        at_once = min(self.workers, max(len(self.under_way), 1)) if self.under_way else self.workers
+        return max([0.0, total / at_once, *rests])
+
+    def cost(self, kind: Kind, images: int) -> float:
+        """Return the estimated seconds of one run of a kind that sees so many images."""
+        fixed, rates = self._fitted()
+        if kind not in rates:
+            same = [rate / _table(known) for known, rate in rates.items() if known.backbone == kind.backbone]
+            speeds = same or [rate / _table(known) for known, rate in rates.items()]
+            rates[kind] = _table(kind) * (median(speeds) if speeds else 1.0)
+        return fixed + rates[kind] * images
+
+    def _whole(self, run: Run, began: float, share: float) -> float:
+        return (self.now() - began) / share
+
+    def _fitted(self) -> tuple[float, dict[Kind, float]]:
+        """Return the fixed seconds of a run and the seconds an image of each kind, with the least relative error."""
+        if self._fit is None:
+            points = [
+                (kind, max(images, 1), max(total / w, 1e-6), w) for (kind, images), (w, total) in self.spent.items()
+            ]
+            least = min((seconds for *_, seconds, _ in points), default=0.0)
+            several = any(
+                a[0] == b[0] and a[1] > APART * b[1] for a in points for b in points
+            )  # otherwise no duration tells the two costs apart
+            usual = min(costs.FIXED * self._speed(points), 0.3 * least) if points else costs.FIXED
+            tried = [least * step / STEPS for step in range(STEPS)] if several else [usual]
+            self._fit = min((_with_fixed(fixed, points) for fixed in tried), key=lambda found: found[2])[:2]
+        return self._fit
+
+    def _speed(self, points: list[tuple[Kind, int, float, float]]) -> float:
+        """Return how slow this machine is beside the one of the table."""
+        return median(seconds / (costs.FIXED + _table(kind) * images) for kind, images, seconds, _ in points)
+
+
+def _with_fixed(fixed: float, points: list[tuple[Kind, int, float, float]]) -> tuple[float, dict[Kind, float], float]:
+    """Return a fixed cost, the cost of an image of each kind that fits best with it, and the squared relative error."""
+    above: dict[Kind, float] = defaultdict(float)
+    below: dict[Kind, float] = defaultdict(float)
+    for kind, images, seconds, weight in points:
+        above[kind] += weight * images * (seconds - fixed) / seconds**2
+        below[kind] += weight * (images / seconds) ** 2
+    rates = {kind: max(0.0, above[kind] / below[kind]) for kind in below}
+    error = sum(w * ((fixed + rates[kind] * images) / s - 1) ** 2 for kind, images, s, w in points)
+    return fixed, rates, error
+
+
+def _table(kind: Kind) -> float:
+    return costs.seconds_per_image(kind.backbone, kind.side)
+
+
+def _key(run: Run) -> tuple[Kind, int]:
+    """Return the kind of a run, and the images that it is charged for: those seen, and a third of those evaluated."""
+    row = DATASETS.get(run.dataset)
+    side = run.image_size or (row.image_size if row else 28)
+    trains = pretrains(run) or PROTOCOLS[run.protocol].trains
+    seen = images_seen(run) if run.samples_seen is not None else LADDER.first * run.budget
+    read = 0 if pretrains(run) else (row.test_images if row else 0) + run.size
+    kind = Kind(
+        run.backbone, side, trains, run.regime if pretrains(run) else "", run.recipe, run.priors, run.batch_size
+    )
+    return kind, round(trains * seen + costs.READING * read)

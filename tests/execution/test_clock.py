@@ -1,0 +1,158 @@
+"""The estimate of how long runs take, from durations that were set and from those of real studies."""
+
+import heapq
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bias_lab import results
+from bias_lab.catalogue import costs
+from bias_lab.definition import DEFAULTS, Run, grid
+from bias_lab.execution.clock import Clock
+
+ROOT = Path(__file__).parents[2]
+ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=10_000)
+OTHER = replace(ONE, backbone="swin_micro")
+
+
+class SetTime:
+    """A time that stands still until a test sets it."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def test_time_left_is_unknown_until_a_run_has_finished_or_told_its_speed() -> None:
+    now = SetTime()
+    clock = Clock([ONE, OTHER], 1, now=now)
+    clock.begin(ONE)
+    assert clock.left() is None
+    now.time = 10
+    assert clock.advance(ONE, 0.05) is None  # the first steps are slower than those that follow
+    assert clock.left() is None
+    assert clock.advance(ONE, 0.25) == pytest.approx(30)
+    both = clock.left()
+    assert both is not None
+    assert 30 < both < 200  # the rest of it, and another kind at the speed that it told
+    assert clock.spent == {}
+
+
+def test_a_fixed_cost_is_told_from_the_cost_of_an_image() -> None:
+    """Small runs are not estimated by the seconds an image of long ones: 5 s and 1 ms an image."""
+
+    def seconds(run: Run) -> float:
+        return 5 + 0.001 * (run.samples_seen or 0)
+
+    runs = grid(ONE, samples_seen=(1000, 40_000), draw=range(4))
+    short = grid(ONE, samples_seen=(2000,), draw=range(5, 15))
+    clock = Clock(short, 1, now=SetTime())
+    for run in runs:
+        clock.add(run, seconds(run))
+    left = clock.left()
+    assert left == pytest.approx(sum(map(seconds, short)), rel=0.1)
+    by_image = (
+        sum(map(seconds, runs)) / sum(run.samples_seen or 0 for run in runs) * sum(r.samples_seen or 0 for r in short)
+    )
+    assert by_image < 0.5 * left  # what counting everything by the image would say
+
+
+def test_a_kind_that_never_ended_takes_the_tables_cost_at_the_speed_of_this_machine() -> None:
+    clock = Clock([OTHER], 1, now=SetTime())
+    clock.add(ONE, 100)
+    ratio = costs.seconds_per_image("swin_micro", 28) / costs.seconds_per_image("vit_micro", 28)
+    assert clock.left() == pytest.approx(100 * ratio, rel=0.1)
+
+
+def test_without_any_run_the_estimate_is_the_tables() -> None:
+    clock = Clock([ONE], 1, now=SetTime())
+    assert clock.left() is None
+    images = 10_000 + (2000 + 100) / 3
+    assert clock.estimate() == pytest.approx(costs.FIXED + 0.0023 * images, rel=0.01)
+
+
+def test_an_open_budget_counts_as_the_first_rung_of_the_ladder() -> None:
+    given = Clock([replace(ONE, samples_seen=16_000)], 1).estimate()
+    assert Clock([replace(ONE, samples_seen=None)], 1).estimate() == given
+
+
+def test_a_frozen_backbone_costs_its_images_once() -> None:
+    probe = replace(ONE, protocol="linear_probe")
+    assert Clock([probe], 1).estimate() < 0.3 * Clock([ONE], 1).estimate()
+
+
+def test_time_left_is_never_negative_and_a_run_that_takes_longer_is_not_over() -> None:
+    now = SetTime()
+    clock = Clock([ONE], 1, now=now)
+    clock.add(ONE, 10)
+    clock.begin(ONE)
+    now.time = 100
+    assert clock.left() == 10
+    assert clock.end(ONE, finished=True) == 100
+    assert clock.left() == 0
+
+
+def test_time_left_is_shared_by_the_workers_and_is_that_of_the_longest_run_at_least() -> None:
+    runs = list(grid(ONE, draw=(0, 1, 2, 3)))
+    clock = Clock(runs, 4, now=SetTime())
+    clock.add(ONE, 10)
+    assert clock.left() == pytest.approx(10)
+    clock.begin(runs[0])
+    clock.begin(runs[1])
+    assert clock.left() == pytest.approx(20)  # two of four workers have work
+    clock.drop(runs[2:])
+    assert clock.left() == pytest.approx(10)
+
+
+def test_a_run_of_zero_steps_tells_no_speed() -> None:
+    zero = replace(ONE, task="pretrain", regime="mae", source="pool", size=0, samples_seen=0)
+    clock = Clock([zero, ONE], 1)
+    clock.begin(zero)
+    clock.end(zero, finished=True)
+    assert clock.left() is None
+    clock.add(ONE, 10.0)
+    assert clock.left() == pytest.approx(10.0)
+
+
+def recorded(study: str) -> list[tuple[Run, float]]:
+    """Return the runs of a study in the order of its plan, as far as the clock tells them apart, and their seconds."""
+    table = results.read(ROOT / "docs" / "results" / study).table
+    names = ("dataset", "backbone", "task", "regime", "protocol", "source", "recipe")
+    numbers = ("size", "draw", "seed", "samples_seen", "image_size", "batch_size")
+    runs = []
+    for row in table[table["status"] == "finished"].to_dict("records"):
+        whole = {name: int(row[name]) for name in numbers if row[name] == row[name] and row[name] is not None}
+        run = Run(**{name: str(row[name]) for name in names}, **whole)
+        runs.append((replace(run, weight_decay=DEFAULTS["weight_decay"] + 1e-6 * len(runs)), float(row["seconds"])))
+    return runs
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("study", ["results.parquet", "pretraining/results.parquet"])
+def test_from_the_tenth_run_on_the_time_left_is_right_within_a_third(study: str, workers: int) -> None:
+    """Replay the recorded durations of 97 and 75 runs of seven backbones, with long and short trainings."""
+    runs, now = recorded(study), SetTime()
+    clock = Clock([run for run, _ in runs], workers, now=now)
+    waiting, busy = iter(enumerate(runs)), list[tuple[float, int]]()
+    said: list[tuple[float, float]] = []
+
+    def begin() -> None:
+        for number, (run, seconds) in waiting:
+            clock.begin(run)
+            heapq.heappush(busy, (now() + seconds, number))
+            return
+
+    for _ in range(workers):
+        begin()
+    while busy:
+        now.time, number = heapq.heappop(busy)
+        clock.end(runs[number][0], finished=True)
+        begin()
+        said.append((now(), clock.left() or 0.0))
+    ratios = [left / (said[-1][0] - at) for at, left in said[9:-1]]
+    assert len(ratios) > 60
+    assert max(ratios) < 4 / 3
+    assert min(ratios) > 2 / 3
