@@ -121,7 +121,7 @@ def test_every_command_of_the_lab_runs(line: str, place: Path, fake: None, monke
 
 @pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="tuned.json lacks the settled budgets: remove this mark once it has them")
-@pytest.mark.parametrize("name", ["small_data", "locality", "pretraining"])
+@pytest.mark.parametrize("name", ["locality", "pretraining"])
 def test_the_studies_that_make_names_are_tuned(name: str, tmp_path: Path) -> None:
     assert main(["sweep", name, "--dry-run", "--no-wandb", "--out", str(tmp_path / name)]) == 0
 
