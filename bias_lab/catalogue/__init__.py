@@ -20,7 +20,7 @@ from bias_lab.catalogue.backbones import (
     nearest,
     traits,
 )
-from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
+from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, Masks, common_origin, dataset, image_side, shapes
 from bias_lab.catalogue.engines import ENGINES, Engine, engine
 from bias_lab.catalogue.interventions import (
     INTERVENTIONS,
@@ -71,6 +71,7 @@ __all__ = [
     "Dataset",
     "Engine",
     "Intervention",
+    "Masks",
     "Optimizer",
     "Prior",
     "Protocol",
@@ -89,6 +90,7 @@ __all__ = [
     "dataset",
     "engine",
     "family",
+    "image_side",
     "intervention",
     "intervention_words",
     "is_own",

@@ -10,6 +10,7 @@ class Task:
     module: `module:class` of the object that carries it out, a `bias_lab.training.job.Task`.
     learns: from the `labels` of the run's labelled images, or from the `images` of its source (a pretraining).
     labelled: whether a run needs labelled images, and so a `size`.
+    dense: whether its labels are masks, a class for each pixel, so that a run has a head.
     evaluated_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
     metric, unit, metric_words: the number by which runs are compared (the higher the better), its unit, and its short
     name for people.
@@ -19,6 +20,7 @@ class Task:
     module: str = "bias_lab.training.tasks.classification:Classification"
     learns: str = "labels"
     labelled: bool = True
+    dense: bool = False
     evaluated_on: str = "test"
     metric: str = "top1"
     unit: str = "fraction"

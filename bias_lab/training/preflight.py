@@ -32,9 +32,9 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
     if any(run.precision == "bf16" for run in runs) and not multiplies_bf16(device):
         warnings.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
     tried: set[tuple[Any, ...]] = set()
-    opened: dict[tuple[str, int | None], store.Images] = {}
+    opened: dict[tuple[str, int | None, int | None], store.Images] = {}
     for run in runs:
-        where = (run.dataset, run.image_size)
+        where = (run.dataset, run.image_size, run.image_width)
         if where not in opened:
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
