@@ -1,14 +1,18 @@
 """Read a finished run's folder back as a model."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 from torch import nn
 
-from bias_lab import ledger
+from bias_lab import ledger, rows
 from bias_lab.catalogue import PROTOCOLS, TASKS
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
@@ -21,11 +25,11 @@ from bias_lab.training.weights.files import read_safetensors
 class Loaded:
     """A finished run and its model, on the CPU and in evaluation mode.
 
-    model: takes images (B, C, image_size, image_size) with values in [0, 1], from which `mean` is subtracted and which
+    model: takes images (B, C, H, W) with values in [0, 1], from which `mean` is subtracted and which
         are divided by `std`, a number each for every channel. If the run has an intervention, it belongs to the images.
-        Returns logits (B, K) in the order of `classes`.
+        Returns logits (B, K) in the order of `classes`, a segmentation (B, K, H, W).
     classes: the classes' names. Without a stored classifier they are empty, and the model returns features (B, D).
-    metrics: those of `result.json`.
+    metrics: those of `result.json`. folder: where the run lies. image_size: the side of square images, or the height.
 
     Fine-tuning stores its classifier, and a linear probe is stored as the backbone's classifier. A pretraining has no
     classifier. kNN needs the features of its labelled images, which are not stored. To get its predictions, give the
@@ -39,6 +43,23 @@ class Loaded:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    folder: Path
+
+    def predictions(self) -> pd.DataFrame:
+        """Return what the run predicted, a row a test image, with the columns of its `predictions.parquet`.
+
+        A classification has index, label, predicted and confidence. A segmentation has index, predicted and scores:
+        `predicted` is a label map (H, W) in uint8, and `scores` (K, 2) holds the intersection and the union of each
+        class in pixels. Raises UserError for a run without predictions.
+        """
+        path = self.folder / ledger.PREDICTIONS
+        if not path.is_file():
+            raise UserError(f"{self.folder} holds no predictions", remedy="only runs that read test images have them")
+        table = pd.read_parquet(path)
+        if rows.SCORES in table:
+            table["predicted"] = [np.asarray(Image.open(io.BytesIO(png))) for png in table["predicted"]]
+            table[rows.SCORES] = [rows.unpack_scores(few, len(self.classes))[0] for few in table[rows.SCORES]]
+        return table
 
 
 def load(run_folder: str | Path) -> Loaded:
@@ -54,7 +75,8 @@ def load(run_folder: str | Path) -> Loaded:
     run, result = from_json(ledger.read_json(here / ledger.RUN)), ledger.read_json(here / ledger.RESULT)
     facts = result["facts"]
     classes = tuple(facts["class_names"]) if stores_classifier(run) else ()
-    model, _ = build_backbone(run, facts["image_size"], len(facts["mean"]), len(classes))
+    size = (facts["image_size"], facts["image_width"]) if facts.get("image_width") else facts["image_size"]
+    model, _ = build_backbone(run, size, len(facts["mean"]), len(classes))
     classifier = getattr(model, "get_classifier", lambda: None)()
     if classes and not trains(run) and not isinstance(classifier, nn.Linear):
         raise UserError(
@@ -70,6 +92,7 @@ def load(run_folder: str | Path) -> Loaded:
         image_size=facts["image_size"],
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
+        folder=here,
     )
 
 

@@ -15,15 +15,8 @@ from bias_lab.schema import label
 
 FEW = 5  # labelled images a class. A size below gets a warning
 GRID = 4  # patches a side. A patch that gives fewer gets a warning
-SUBSET = (
-    "size",
-    "draw",
-    "blocks",
-    "manifest",
-    "balanced",
-    "imbalance",
-    "drop_duplicates",
-)  # fields that determine a subset
+# The fields that determine a subset.
+SUBSET = ("size", "draw", "blocks", "manifest", "balanced", "imbalance", "drop_duplicates")
 STARTS = {  # field that a regime may need → where its value comes from
     "pretraining": "give --pretraining RUN to `bias-lab train`, or in an experiment file run_id(…) of the pretraining",
     "weights": "give a timm name or a file with --weights, or in the field of an experiment file",
@@ -195,6 +188,8 @@ def check_backbones(runs: Iterable[Run]) -> None:
     runs = list(runs)
     for backbone, protocol in dict.fromkeys((run.backbone, run.protocol) for run in runs if not pretrains(run)):
         catalogue.check_protocol(backbone, protocol)
+    for parts in dict.fromkeys((run.task, run.backbone, run.protocol, run.head) for run in runs):
+        catalogue.check_task(*parts)
     for backbone, priors, weights in dict.fromkeys((run.backbone, run.priors, run.weights) for run in runs):
         catalogue.check_priors(backbone, priors)
         if priors and weights:
