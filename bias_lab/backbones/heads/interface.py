@@ -53,7 +53,9 @@ class DenseModel(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         encoder: Any = self.encoder
-        maps = encoder.forward_intermediates(images, indices=self.taken, norm=True, intermediates_only=True)
+        maps = encoder.forward_intermediates(
+            images, indices=self.taken, norm=True, intermediates_only=True
+        )  # each (B, C', H', W')
         x = self.head(maps)  # (B, K, H', W')
         return F.interpolate(x, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -108,7 +110,7 @@ def maps_of(encoder: nn.Module, channels: int, image_size: Sides) -> list[Map]:
     encoder.eval()
     at = next(encoder.parameters())
     grey = torch.zeros(1, channels, *sides(image_size), device=at.device, dtype=at.dtype)  # (1, C, H, W)
-    maps: list[Tensor] = known.forward_intermediates(grey, intermediates_only=True)
+    maps: list[Tensor] = known.forward_intermediates(grey, intermediates_only=True)  # each (B, C', H', W')
     encoder.train(was_training)
     return [Map(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
 

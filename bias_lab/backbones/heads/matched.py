@@ -1,7 +1,7 @@
 """One decoder for all backbones, of one number of parameters, so that encoders and not decoders are compared.
 
-Up to four maps, evenly spread, are projected to one width, brought to a quarter of the image's resolution and summed, as
-in SegFormer's decoder (Xie et al. 2021, arXiv:2105.15203, section 3.2). Two 3x3 convolutions and a classifier follow. A
+Up to four maps, evenly spread, are projected to one width, brought to a quarter of the image's resolution and summed,
+much as in SegFormer's decoder (Xie et al. 2021, arXiv:2105.15203, section 3.2). Two 3x3 convolutions and a classifier follow. A
 backbone with wide maps needs more weights in the projections, so the decoder's width is chosen such that it has about
 `BUDGET` parameters. All convolutions see one map size, so the multiply-adds differ by the projections and the width. A
 run records them.
@@ -35,8 +35,9 @@ class Matched(nn.Module):
         self.classify = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        projected = [resized(project(x), self.size) for project, x in zip(self.projections, maps, strict=True)]
-        x = sum(projected[1:], projected[0])  # (B, D, H', W')
+        x = resized(self.projections[0](maps[0]), self.size)  # (B, D, H', W')
+        for project, other in zip(self.projections[1:], maps[1:], strict=True):
+            x = x + resized(project(other), self.size)  # (B, D, H', W')
         x = self.convs(x)  # (B, D, H', W')
         x = self.classify(x)  # (B, K, H', W')
         return x

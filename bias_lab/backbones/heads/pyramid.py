@@ -25,16 +25,18 @@ class Pyramid(nn.Module):
         self.taken = (len(maps) - 1,)
         last = maps[-1]
         stride = image_size[0] // last.rows
-        levels = [(enlarged4, last.channels // 4)] * (stride >= 4) + [(enlarged2, last.channels // 2)] * (stride >= 2)
-        levels += [(kept, last.channels)] + [(halved, last.channels)] * (min(last.rows, last.columns) >= 2)
-        self.levels = nn.ModuleList(nn.Sequential(make(last.channels), refined(width)) for make, width in levels)
+        D = last.channels
+        levels = [nn.Sequential(enlarged4(D), refined(D // 4))] if stride >= 4 else []
+        levels += [nn.Sequential(enlarged2(D), refined(D // 2))] if stride >= 2 else []
+        levels += [refined(D)]
+        levels += [nn.Sequential(nn.MaxPool2d(2), refined(D))] if min(last.rows, last.columns) >= 2 else []
+        self.levels = nn.ModuleList(levels)
         self.classify = nn.Conv2d(WIDTH, classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        finest, *others = (level(maps[-1]) for level in self.levels)
-        x: Tensor = finest  # (B, 64, H', W')
-        for other in others:
-            x = x + F.interpolate(other, size=x.shape[2:], mode="bilinear", align_corners=False)  # (B, 64, H', W')
+        x: Tensor = self.levels[0](maps[-1])  # (B, 64, H', W')
+        for level in self.levels[1:]:
+            x = x + F.interpolate(level(maps[-1]), size=x.shape[2:], mode="bilinear", align_corners=False)
         x = self.classify(F.relu(x))  # (B, K, H', W')
         return x
 
@@ -50,17 +52,7 @@ def enlarged2(D: int) -> nn.Module:
     return nn.Sequential(nn.ConvTranspose2d(D, D // 2, 2, stride=2))
 
 
-def kept(D: int) -> nn.Module:
-    """Return the identity: (B, D, H', W') -> (B, D, H', W')."""
-    return nn.Identity()
-
-
-def halved(D: int) -> nn.Module:
-    """Return max-pooling: (B, D, H', W') -> (B, D, H'/2, W'/2)."""
-    return nn.MaxPool2d(2)
-
-
-def refined(width: int) -> nn.Module:
+def refined(width: int) -> nn.Sequential:
     """Return a 1x1 and a 3x3 convolution, each with layer norm: (B, C, H', W') -> (B, 64, H', W')."""
     return nn.Sequential(
         nn.Conv2d(width, WIDTH, 1, bias=False),

@@ -4,9 +4,10 @@ Zhang et al. 2022, "SegViT", arXiv:2210.05844, section 3. A cascade of decoders 
 last block first. In each, the queries attend to the tokens, and the scores before the softmax are the mask logits
 (attention to mask). The mask logits of all decoders are summed. A linear layer tells from a query which class it holds,
 or none. The score of a class at a place is the sum over queries of P(class) times the sigmoid of the mask.
-The official code subtracts nothing for the void class, has norms after the residual connections, and halves the width.
-The paper matches each query to its class and trains masks by focal and Dice loss. The lab trains every head by the
-cross-entropy of a pixel's classes, so that heads are compared and not losses: the logits are the logarithm of the score.
+The official code has norms after the residual connections, dropout, and half the width of the backbone. Here there is
+no dropout, and the width is the backbone's. The paper trains masks by focal and Dice loss, with one query for each
+class. The lab trains every head by the cross-entropy of a pixel's classes, so that heads are compared and not losses.
+So the logits are the logarithm of the score.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class SegViT(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         H, W = maps[-1].shape[2:]
-        q = self.queries.expand(len(maps[-1]), -1, -1)  # (B, K, D)
+        q = self.queries.repeat(len(maps[-1]), 1, 1)  # (B, K, D)
         masks: Tensor | float = 0.0
         for project, decoder, x in zip(self.inputs, self.decoders, reversed(maps), strict=True):
             tokens = project(x.flatten(2).transpose(1, 2))  # (B, N, D)
