@@ -23,7 +23,7 @@ from bias_lab.catalogue.backbones import (
     sides,
     traits,
 )
-from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
+from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, Masks, common_origin, dataset, image_side, shapes
 from bias_lab.catalogue.engines import ENGINES, Engine, engine
 from bias_lab.catalogue.heads import HEADS, Head, check_head, head_of, head_words
 from bias_lab.catalogue.interventions import (
@@ -77,6 +77,7 @@ __all__ = [
     "Engine",
     "Head",
     "Intervention",
+    "Masks",
     "Optimizer",
     "Prior",
     "Protocol",
@@ -101,6 +102,7 @@ __all__ = [
     "family",
     "head_of",
     "head_words",
+    "image_side",
     "intervention",
     "intervention_words",
     "is_own",

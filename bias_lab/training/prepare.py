@@ -17,6 +17,7 @@ from bias_lab.backbones import build, create
 from bias_lab.backbones.heads import interface as heads
 from bias_lab.catalogue import TASKS, Sides, sides
 from bias_lab.data import store, subsets
+from bias_lab.data.masks import presence
 from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings
 from bias_lab.training.hardware import choose_device
@@ -65,7 +66,8 @@ def open_images(dataset: str, run: Run, folder: Path, settings: Settings) -> sto
     """Return a dataset's images at the run's size. A user's own are looked up in FOLDER/places.json."""
     places = folder / ledger.PLACES
     place = ledger.read_json(places).get(dataset) if places.is_file() else None
-    images = store.open_images(dataset, image_size=run.image_size, data_root=settings.data_root, place=place)
+    size: Any = dict(image_size=run.image_size, image_width=run.image_width)
+    images = store.open_images(dataset, **size, data_root=settings.data_root, place=place)
     if run.drop_duplicates and place is None:  # duplicates of a user's own were dropped by the index
         return store.without_duplicates(images)
     return images
@@ -84,12 +86,16 @@ def select_images(run: Run, images: store.Images, folder: Path) -> subsets.Selec
     ranking: NDArray[np.int64] | None = None
     if run.manifest:
         ranking = manifests.ranking(ledger.read_json(folder / ledger.PLACES)[f"manifest:{run.manifest}"])
-    return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking, classes=images.classes)
+    if images.presence is None:
+        return subsets.select(run, images.train_labels, images.ordered_by, ranking=ranking, classes=images.classes)
+    chosen = presence.select(run, images.presence, images.ordered_by, ranking=ranking, classes=images.classes)
+    return replace(chosen, labels=images.train_labels[chosen.indices])
 
 
 def subset_hash(selection: subsets.Selection) -> str:
     """Return a hash of the labelled images' indices and labels, in order."""
-    data = selection.indices.astype("<i8").tobytes() + selection.labels.astype("<i8").tobytes()
+    labels = selection.labels if selection.labels.ndim > 1 else selection.labels.astype("<i8")  # masks are bytes
+    data = selection.indices.astype("<i8").tobytes() + labels.tobytes()
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
@@ -97,7 +103,8 @@ def open_examples(
     run: Run, images: store.Images, selection: subsets.Selection, folder: Path, settings: Settings
 ) -> Examples:
     """Return the images that a run learns from. Raise UserError if test images of its dataset are among them."""
-    like = replace(run, image_size=images.train.shape[1])
+    H, W = images.train.shape[1:3]
+    like = replace(run, image_size=H, image_width=None if W == H else W)
     return task_of(run).examples(
         run, images, selection, lambda name: open_images(name, like, folder, settings), settings
     )

@@ -43,16 +43,14 @@ class Segmentation:
         settings: Settings,
     ) -> Examples:
         """Return the selected images and their masks (N, H, W). Raise UserError for a dataset without masks."""
-        if target.train_labels.ndim != 3:
+        if selection.labels.ndim != 3:
             raise UserError(
                 f"{run.dataset} has a class for each image and no masks, so it can't be segmented",
                 remedy="give a dataset with masks, or leave out --task",
             )
         if len(target.classes) > VOID:
             raise UserError(f"{len(target.classes)} classes don't fit into 8-bit masks", f"{VOID} are possible")
-        return Examples(
-            store.part(target.train, selection.indices), target.train_labels[selection.indices], target.classes
-        )
+        return Examples(store.part(target.train, selection.indices), selection.labels, target.classes)
 
     def method(self, run: Run, backbone: nn.Module) -> Method:
         return cast(Method, Segmenter.from_run(run, backbone, classes=cast(DenseModel, backbone).classes))
