@@ -164,7 +164,7 @@ def _lines() -> Iterator[str]:
     yield f"{_LIMITS.lstrip()}\n| noise | replicates | settled | 1 point left | 2 points left | missed |\n|{_RULE}"
     for noise in NOISES:
         for replicates in REPLICATES:
-            yield f"| {100 * noise:g} points | {replicates} | {_cells(pooled(noise, replicates))} |"
+            yield f"| {100 * noise:.1f} points | {replicates} | {_cells(pooled(noise, replicates))} |"
     error = 50 / TABLES**0.5
     yield f"\nThe Monte-Carlo standard error of a share in the first two tables is at most {error:.1f} points."
 

@@ -23,9 +23,10 @@ Row = dict[str, Any]
 
 
 def study(folder: Path = FOLDER, shown: tuple[str, ...] = SHOWN, *, caveats: bool = True) -> str:
-    """Return a committed study in Markdown: answer, runs, caveats, and the tables of the sections `shown`."""
+    """Return a committed study in Markdown: headline, answer, runs, caveats, and the tables of the sections `shown`."""
     page = report.read(folder)
-    parts = [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in page.answers]
+    parts = [f"> **{head.headline}** {' '.join(head.support)}" for head in page.heads if head.headline]
+    parts += [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in page.answers]
     parts += page.facts
     if caveats:
         parts += ["What the data call for:\n\n" + "\n".join(f"- {text}" for text in page.caveats)]

@@ -43,7 +43,16 @@ class Scale:
 
 
 LAPTOP = Scale(
-    one=Run(dataset="cifar10", backbone=VIT, size=500, image_size=96, patch=PATCH, batch_size=32, samples_seen=4800)
+    one=Run(
+        dataset="cifar10",
+        backbone=VIT,
+        size=500,
+        image_size=96,
+        patch=PATCH,
+        batch_size=32,
+        samples_seen=4800,
+        blocks=3,
+    )
 )
 PROFILES = {
     "smoke": Scale(one=replace(LAPTOP.one, samples_seen=128), replicates=((0, 0), (1, 1))),

@@ -64,6 +64,7 @@ class Scale:
     regimes_of_cnn: tuple[str, ...] = ("simmim", "supervised")
     seen: Mapping[int, int]  # number of labelled images → images seen while fine-tuning
     replicates: tuple[tuple[int, int], ...] = ((0, 0), (1, 1), (2, 2))  # (draw, seed)
+    blocks: int = 3  # disjoint draws, 0 for draws of the whole pool
     recipe: Mapping[str, Any] = field(default_factory=dict)  # fields of every fine-tuning run
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: SHORT)
     pretraining: int = 40_000  # images that each pretraining sees
@@ -89,6 +90,7 @@ PROFILES = {
         datasets=("cifar10", "cifar100"),
         sources=(TINY,),
         backbones=("vit_mini", "resnet_mini"),
+        blocks=0,  # at the largest size every draw is the whole pool
         regimes_of_cnn=tuple(METHODS),
         seen={500: 1_280_000, 5000: 2_560_000, 50_000: 5_000_000},  # the last: 100 epochs, as published
         recipe=dict(batch_size=128, repeated_augmentation=3, **recipe("strong")),
@@ -174,7 +176,7 @@ def after(one: Run, scale: Scale, *, pretraining: int | None = None) -> tuple[Ru
 
 def cells(run: Run, scale: Scale) -> Iterable[Run]:
     """Return copies of a run at every size, draw and seed."""
-    sized = [replace(run, size=size, samples_seen=seen) for size, seen in scale.seen.items()]
+    sized = [replace(run, size=size, samples_seen=seen, blocks=scale.blocks) for size, seen in scale.seen.items()]
     return tuple(cell for run in sized for cell in grid(run, replicate=scale.replicates))
 
 

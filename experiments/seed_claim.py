@@ -37,7 +37,7 @@ class Scale:
 
 
 SIMMIM = dict(regime="simmim", source="pool", mask_ratio=0.6, learning_rate=1e-3, batch_size=64)
-MICRO = Run(dataset="fashion_mnist_12k", backbone="mobilenetv3_micro", size=300, batch_size=32, monitor=20)
+MICRO = Run(dataset="fashion_mnist_12k", backbone="mobilenetv3_micro", size=300, batch_size=32, monitor=20, blocks=3)
 
 PROFILES = {
     "smoke": Scale(

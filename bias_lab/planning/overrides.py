@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from bias_lab import catalogue
+from bias_lab.data import subsets
 from bias_lab.definition import DEFAULTS, RECIPES, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError
+from bias_lab.planning.checks import DatasetSummary
 
 # fields that `--set` does not change, and how to change them
 FLAGS = {
@@ -135,6 +137,26 @@ def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
         if absent:
             raise UserError(f"{absent[0]} can't be added, since the experiment trains nothing from scratch")
     return list(joined)
+
+
+def fit_blocks(runs: Sequence[Run], data: Mapping[str, DatasetSummary]) -> tuple[list[Run], list[str]]:
+    """Return the runs with draws of the whole pool where it is too small for disjoint ones, and a line for each size.
+
+    A size changes as a whole, with its pretrainings on a subset, so that all backbones still share their draws.
+    """
+    apart: dict[tuple[str, int, int], str] = {}
+    for dataset, blocks, size in dict.fromkeys((run.dataset, run.blocks, run.size) for run in runs if run.blocks):
+        counts, name = list(data[dataset].counts), data[dataset].name
+        if counts and (min(counts) < blocks or size > sum(subsets.block_counts(counts, blocks, blocks - 1))):
+            what = f"N = {size}: {blocks} disjoint draws don't fit the {sum(counts):,} training images of {name}"
+            apart[dataset, blocks, size] = f"{what}, so draws overlap"
+    if not apart:
+        return list(runs), []
+
+    def change(run: Run) -> Run:
+        return replace(run, blocks=0) if (run.dataset, run.blocks, run.size) in apart else run
+
+    return rewrite(runs, change), list(apart.values())
 
 
 def to_manifest(runs: Iterable[Run], digest: str) -> list[Run]:

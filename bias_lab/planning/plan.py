@@ -105,6 +105,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     runs, places = _identified(_requested(experiment.runs, request, joined), folder, skip_bad=request.skip_bad)
     data = request.data
     summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})
+    runs, overlapping = (runs, []) if "blocks" in request.fields else overrides.fit_blocks(runs, summaries)
     runs, notes = checks.fit_sizes(runs, _bounded(summaries, request), typed=request.sizes is not None)
     runs = _needed(runs, experiment)
     earlier = _pretrained(runs, folder)
@@ -128,6 +129,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         notes=(
             *(data.notes if data else ()),
             *_source_notes({**places, **request.places}),
+            *overlapping,
             *notes,
             *filled.notes,
         ),

@@ -13,7 +13,7 @@ import pandas as pd
 from bias_lab import schema, statistics
 from bias_lab.report import tables
 from bias_lab.report.figures import charts
-from bias_lab.report.figures.charts import percent, span
+from bias_lab.report.figures.chart import Chart, percent, span
 from bias_lab.report.pages import Section, Table
 from bias_lab.report.sentences import capital, ends, interval, listed, sizes_in_words, start_words, value_words
 from bias_lab.statistics import ALPHA
@@ -39,7 +39,7 @@ def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
     alone have another value, they are compared with the same cells at the reference, in the section alone.
     """
     text: list[str] = []
-    drawn: list[charts.Chart] = []
+    drawn: list[Chart] = []
     shown: list[Table] = []
     top, method = [], ""
     words = schema.axis_words(axis)
@@ -88,7 +88,7 @@ def _cells(rows: pd.DataFrame) -> set[Any]:
 
 def _charts(
     part: pd.DataFrame, axis: str, arms: pd.DataFrame, moved: pd.DataFrame, slug: str, tail: str
-) -> list[charts.Chart]:
+) -> list[Chart]:
     """Return accuracy and shortfall by value. Runs are those from scratch, or else of each start that varies."""
     is_scratch = is_from_scratch(moved)
     varying = moved[is_scratch] if is_scratch.any() else moved

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import catalogue, schema, statistics, tuning
-from bias_lab.report.figures.charts import percent
+from bias_lab.report.figures.chart import percent
 from bias_lab.report.sentences import capital, listed, sizes_in_words, start_words
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
@@ -186,7 +186,8 @@ def budgets(scratch: pd.DataFrame) -> list[str]:
     """Return the sizes at which backbones did not see equally many images."""
     if "samples_seen" not in scratch:
         return []
-    counts = scratch.groupby("size")["samples_seen"].nunique()
+    shared = scratch[scratch["comparison"] != "settled"] if "comparison" in scratch else scratch  # else by design
+    counts = shared.groupby("size")["samples_seen"].nunique()
     uneven = counts.index[counts > 1]
     if not len(uneven):
         return []

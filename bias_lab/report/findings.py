@@ -9,6 +9,7 @@ from bias_lab.catalogue import TASKS
 from bias_lab.errors import plural
 from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
+from bias_lab.report.evidence import view as view_evidence
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.replicates import draws
 from bias_lab.report.sentences import NOTHING, listed
@@ -25,13 +26,15 @@ def findings(results: Results) -> Report:
     plan, missing = results.plan, results.missing()
     table, left_out = provenance.of_the_plan(rep.light(results.table), plan)
     failed = table[table["status"] == "failed"]
-    answers, parts, caveats = [], [], list(left_out)
+    heads, answers, parts, caveats = [], [], [], list(left_out)
     views = split(table)
     for name, view in views:
         about = name if len(views) > 1 else ""
         sentence, method, of_view = sections.of_view(table, view, about, results.curves)
+        evidence = view_evidence.of_view(view, about, sections.slug_of(about), plan.profile, results.tuned)
+        heads.append(evidence.head)
         answers.append((about, sentence, " ".join(filter(None, [draws(view), method]))))
-        parts += of_view
+        parts += view_evidence.joined(of_view, evidence)
         caveats += [f"{about}: {text}" if about else text for text in cautions(view, results.tuned)]
     undone = provenance.undone(missing, plan.labels, failed, results.reasons)
     parts.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))
@@ -46,6 +49,7 @@ def findings(results: Results) -> Report:
         caveats=tuple(dict.fromkeys([*overlaps_by_hash(table), *in_other_metrics(table), *caveats])),
         sections=tuple(section for section in parts if section),
         facts=facts(table),
+        heads=tuple(heads),
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bias_lab.report.figures.charts import Chart
+from bias_lab.report.figures.chart import Chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,44 @@ class Section:
         return bool(self.text or self.charts or self.pictures or any(table.rows for table in self.tables))
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the first screen: what it is, its value, and where it holds."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The first thing that a report says of one dataset.
+
+    about: the dataset if there are several, else "". headline: one sentence, empty where none is allowed. support: the
+    sentences after it. banner: sentences on why there is no headline and what is missing, or on what the profile shows.
+    """
+
+    about: str = ""
+    headline: str = ""
+    support: tuple[str, ...] = ()
+    banner: tuple[str, ...] = ()
+    tiles: tuple[Tile, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to say, which there is not of runs that were made for another question."""
+        return bool(self.sentences() or self.tiles)
+
+    def sentences(self) -> list[str]:
+        """Return all sentences in the order in which they are read: the headline, or else the banner, comes first."""
+        return [*self.banner, *filter(None, [self.headline]), *self.support]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All that a report says, in order.
 
-    answers: (dataset or "", the sentences, how they were reached). status: what is missing or failed. facts: a line of
-    figures under the answers.
+    heads: the headline, or why there is none, of each dataset. answers: (dataset or "", the sentences, how they were
+    reached). status: what is missing or failed. facts: a line of figures under the answers.
     """
 
     title: str
@@ -69,6 +101,7 @@ class Report:
     caveats: tuple[str, ...]
     sections: tuple[Section, ...]
     facts: tuple[str, ...] = field(default=())
+    heads: tuple[Head, ...] = ()
 
 
 def word(text: Any) -> Cell:

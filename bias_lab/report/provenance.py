@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bias_lab import schema, statistics
-from bias_lab.report.figures.charts import percent
+from bias_lab.report.figures.chart import percent
 from bias_lab.report.pages import Cell, Section, Table, number, whole, word
 from bias_lab.report.sentences import start_words
 from bias_lab.results import StudyPlan
@@ -133,9 +133,12 @@ def _versions(text: str) -> str:
 
 
 def tuning(tuned: Mapping[str, Any]) -> Table:
-    """Return the learning rates that were tried, and how each did on the hold-out. The chosen one is marked."""
-    trials = tuned.get("rows", [])
-    tried = sorted({float(t["learning_rate"]) for row in trials for t in row.get("trials", [])})
+    """Return the learning rates that were tried, and how each did on the hold-out. The chosen one is marked.
+
+    Of a cell whose budget was tuned too, the trials at the smallest number of images seen are shown.
+    """
+    trials = [{**row, "trials": _at_first_budget(row.get("trials", []))} for row in tuned.get("rows", [])]
+    tried = sorted({float(t["learning_rate"]) for row in trials for t in row["trials"]})
     rows = []
     for row in trials:
         accuracy_at = {float(t["learning_rate"]): float(t["top1"]) for t in row.get("trials", [])}
@@ -157,6 +160,11 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
     title = "Accuracy on the hold-out, %, for each learning rate"
     note += f" Made by: {command}" if command else ""
     return Table(title=title, columns=columns, rows=tuple(rows), note=note)
+
+
+def _at_first_budget(trials: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    fewest = min((trial.get("samples_seen", 0) for trial in trials), default=0)
+    return [trial for trial in trials if trial.get("samples_seen", 0) == fewest]
 
 
 def of_the_plan(table: pd.DataFrame, plan: StudyPlan) -> tuple[pd.DataFrame, list[str]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import catalogue, statistics
-from bias_lab.report.figures.charts import Chart, percent
+from bias_lab.report.figures.chart import Chart, percent
 from bias_lab.report.pages import Cell
 from bias_lab.report.sentences import GIVEN, ends, listed, sizes_in_words
 from bias_lab.statistics import replicates as rep

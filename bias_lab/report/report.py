@@ -13,7 +13,7 @@ from bias_lab import ledger, results
 from bias_lab.errors import unknown
 from bias_lab.report import pages
 from bias_lab.report.figures import draw
-from bias_lab.report.figures.charts import Chart
+from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
 from bias_lab.report.sentences import start_words
@@ -56,7 +56,7 @@ def write(folder: Path, *, format: str = "html") -> Path:  # noqa: A002  the wor
 
 def html(report: pages.Report) -> str:
     """Return the page as text. No link leads out of it, and it loads no script."""
-    parts = dict(wide=_wide, narrow=_narrow, base64=lambda data: base64.b64encode(data).decode())
+    parts = dict(wide=_wide, narrow=_narrow, code=_code, base64=lambda data: base64.b64encode(data).decode())
     page = str(_template().render(report=report, light=LIGHT, dark=DARK, hues=HUES, **parts))
     page = re.sub(r"\b([Nn]) = (?=\d)", "\\1\u00a0=\u00a0", page)  # no line breaks within 'N = 100' and '95 %'
     return re.sub(r"(?<=\d) %", "\u00a0%", page)
@@ -78,6 +78,13 @@ def _narrow(chart: Chart) -> Any:
     return _markup(draw.svg(chart, draw.NARROW))
 
 
+def _code(text: str) -> Any:
+    """Return a sentence for the page, with what stands in backticks as code."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+
+
 def _markup(text: str) -> Any:
     import markupsafe
 
@@ -87,6 +94,11 @@ def _markup(text: str) -> Any:
 def markdown(report: pages.Report) -> str:
     """Return the report in GitHub's Markdown. Figures are named by their files, which `--format svg` writes."""
     parts = [f"# {report.question}", f"*{report.title}* · {report.status}"]
+    for head in report.heads:
+        parts += [f"**{head.about}**"] if head.about else []
+        parts += [f"> [!IMPORTANT]\n> {' '.join(head.banner)}"] if head.banner else []
+        parts += [f"> **{head.headline}** {' '.join(head.support)}".rstrip()] if head.headline else []
+        parts += [f"> {' '.join(head.support)}"] if head.support and not head.headline else []
     for about, sentence, _ in report.answers:
         parts.append(f"> **{about}:** {sentence}" if about else f"> {sentence}")
     if report.caveats:
@@ -108,9 +120,10 @@ def write_figures(report: pages.Report, folder: Path) -> Path:
 
 
 def summary(folder: Path) -> str:
-    """Return plain text for the end of a sweep: the answer, the shortfall's table, and what is missing."""
+    """Return plain text for the end of a sweep: headline or banner, answer, the shortfall's tables, what is missing."""
     report = read(folder)
-    parts = [f"{about}: {sentence}" if about else sentence for about, sentence, _ in report.answers]
+    parts = [" ".join([f"{head.about}:"] * bool(head.about) + head.sentences()) for head in report.heads if head]
+    parts += [f"{about}: {sentence}" if about else sentence for about, sentence, _ in report.answers]
     for section in report.sections:
         if section.name.endswith("shortfall"):
             parts += [f"{table.title}\n{pages.plain(table)}" for table in section.tables if table.rows]

@@ -8,12 +8,14 @@ import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.report import axes, tables
+from bias_lab.report.evidence import parts as parts_of
 from bias_lab.report.figures import charts
 from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sentences import (
     answer,
     claims,
+    compared,
     ends,
     left_where_alike,
     meeting,
@@ -36,10 +38,12 @@ def of_view(
 ) -> tuple[str, str, list[Section]]:
     """Return the sentences on one view, how they were reached, and its sections.
 
+    They are about runs at equal images where the view has any, else about settled cells.
+
     table: all rows of the study. view: one of `findings.split`. about: the view's name if there are several, else ''.
     curves: run_id → [steps, accuracies on the hold-out].
     """
-    slug = "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
+    slug = slug_of(about)
     names = (name_of("vit"), name_of("cnn"))
     given = statistics.answer(view)
     gaps, answered, how = given.gaps, answer(given, names), method(given.gaps)
@@ -49,14 +53,19 @@ def of_view(
         answered, how = (finding, pairs_method) if finding else (answered, how)
     by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
     starts, left = starts_of(table, view)
-    top = [answered, *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
+    held = parts_of.held(view)
+    top = [compared(answered, held), *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
     top += [text for one in by_axis for text in one.top]
-    figure, shortfall = _gap(view, gaps, slug, pairs)
+    figure, shortfall = _gap(view, gaps, slug, pairs, held)
     central = [one.section for one in by_axis if one.top]
     checks = [one.section for one in by_axis if not one.top]
     parts = [figure, *central, *over_epochs(view, curves, slug), shortfall]
     parts += [*_starts(view, starts, left), *checks, *_details(view)]
     tail = f": {about}" if about else ""
+    both = len(parts_of.present(view)) > 1
+    parts = [
+        replace(part, title=f"{part.title}, {held}") if both and held not in part.title else part for part in parts
+    ]
     rows = statistics.comparable(view, scratch=False)
     titled = [
         replace(section, name=f"{slug}{section.name}", title=f"{section.title}{tail}",
@@ -66,19 +75,31 @@ def of_view(
     return " ".join(top), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
 
 
-def _gap(view: pd.DataFrame, gaps: pd.DataFrame, slug: str, pairs: tuple[Table, ...]) -> list[Section]:
-    """Return the main figure and the shortfall, pair by pair where the view has no plain ViT."""
+def slug_of(about: str) -> str:
+    """Return the prefix of a view's sections and figures, '' for the only view."""
+    return "".join(c if c.isalnum() else "-" for c in about) + "-" if about else ""
+
+
+def _gap(
+    view: pd.DataFrame, gaps: pd.DataFrame, slug: str, pairs: tuple[Table, ...], held: str
+) -> tuple[Section, Section]:
+    """Return the main figure and the shortfall, pair by pair where the view has no plain ViT. held: how compared."""
     rows = statistics.comparable(view, scratch=False)
-    chart = charts.shortfall(lines_of_starts(rows, gaps), prefix=slug)
-    return [
-        Section(name="figure", title="Accuracy", charts=(charts.accuracy(rows, prefix=slug),)),
+    comparison = parts_of.default(view)
+    lines = lines_of_starts(rows, parts_of.with_settled(gaps, rows) if comparison == "settled" else gaps)
+    chart = charts.shortfall(lines, prefix=slug, comparison=comparison)
+    tail = f", {held}" if held else ""
+    return (
+        Section(
+            name="figure", title=f"Accuracy{tail}", charts=(charts.accuracy(rows, prefix=slug, comparison=comparison),)
+        ),
         Section(
             name="shortfall",
-            title="The shortfall" if len(gaps) or not pairs else "Pair by pair",
+            title=f"The shortfall{tail}" if len(gaps) or not pairs else "Pair by pair",
             charts=(chart,) if len(gaps) else (),
-            tables=(tables.shortfall(gaps, "The CNN family minus plain ViT, from scratch"), *pairs),
+            tables=(tables.shortfall(gaps, f"The CNN family minus plain ViT, from scratch{tail}"), *pairs),
         ),
-    ]
+    )
 
 
 def _starts(view: pd.DataFrame, starts: tuple[Table, ...], left: list[str]) -> list[Section]:

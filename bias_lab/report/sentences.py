@@ -12,12 +12,13 @@ import pandas as pd
 
 from bias_lab import schema
 from bias_lab.catalogue import REGIMES, intervention_words
-from bias_lab.report.figures.charts import percent, span
+from bias_lab.report.figures.chart import percent, span
 from bias_lab.statistics import ALPHA, Answer
 
 NAMES = {
     "vit": "plain ViT", "cnn": "the CNN family", "resnet": "ResNet", "hybrid": "the hybrids", "swin": "Swin",
-    "transformer": "the transformers",
+    "transformer": "the transformers", "efficientnet": "EfficientNet", "mobilenetv3": "MobileNetV3",
+    "mobilevit": "MobileViT", "efficientvit": "EfficientViT",
 }  # fmt: skip
 NOTHING = "No run is finished yet, so nothing can be concluded."
 WIDEST = 2.0  # interval of a share: a wider one tells nothing
@@ -177,6 +178,14 @@ def answer(given: Answer, names: tuple[str, str]) -> str:
         return f"There is no pair of finished runs of {names[0]} and {names[1]} yet, so nothing can be concluded."
     sentences = claims(given.gaps, names) + ([meeting(given.meeting)] if given.meeting else [])
     return " ".join(sentences)
+
+
+def compared(sentence: str, held: str) -> str:
+    """Return a sentence that begins with how its numbers are compared: 'At equal images, plain ViT …'.
+
+    held: how, in words, or '' to leave the sentence as it is.
+    """
+    return f"{capital(held)}, {sentence[0].lower()}{sentence[1:]}" if held else sentence
 
 
 def meeting(crossover: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import schema
-from bias_lab.report.figures.charts import mean_of, several_sources, span
+from bias_lab.report.figures.chart import span
+from bias_lab.report.figures.charts import mean_of, several_sources
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
 from bias_lab.report.replicates import flags, footnote, mark
 from bias_lab.report.sentences import (
@@ -31,7 +32,7 @@ Row = Any  # a row of a statistic: column → value
 Column = tuple[str, str, Callable[[Row], Cell]]  # heading, meaning, the cell of a row
 
 
-def _table(title: str, frame: pd.DataFrame, *columns: Column, note: str = "") -> Table:
+def table_of(title: str, frame: pd.DataFrame, *columns: Column, note: str = "") -> Table:
     rows = tuple(tuple(cell(row) for _, _, cell in columns) for row in frame.to_dict("records"))
     return Table(title=title, columns=tuple(column[:2] for column in columns), rows=rows, note=noted(note, rows))
 
@@ -58,19 +59,19 @@ def percents(low: float, high: float) -> Cell:
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _words(name: str, heading: str = "", meaning: str = "") -> Column:
+def in_words(name: str, heading: str = "", meaning: str = "") -> Column:
     return heading or name, meaning, lambda row: word(row[name])
 
 
-def _points(name: str, heading: str, meaning: str) -> Column:
+def in_points(name: str, heading: str, meaning: str) -> Column:
     return heading, meaning, lambda row: points(row[name])
 
 
-def _whole(name: str, heading: str, meaning: str = "") -> Column:
+def in_whole(name: str, heading: str, meaning: str = "") -> Column:
     return heading, meaning, lambda row: whole(row[name])
 
 
-def _number(name: str, shape: str, heading: str, meaning: str) -> Column:
+def as_number(name: str, shape: str, heading: str, meaning: str) -> Column:
     return heading, meaning, lambda row: number(row[name], shape)
 
 
@@ -82,7 +83,7 @@ def _share(name: str, heading: str, meaning: str, low: str = "low", high: str = 
     return heading, meaning, cell
 
 
-def _interval(meaning: str, low: str = "low", high: str = "high", heading: str = "95 % CI") -> Column:
+def in_ci(meaning: str, low: str = "low", high: str = "high", heading: str = "95 % CI") -> Column:
     return heading, meaning, lambda row: mark(between(row[low], row[high]), row)
 
 
@@ -90,16 +91,16 @@ def _share_interval(meaning: str, low: str = "low", high: str = "high", heading:
     return heading, meaning, lambda row: mark(percents(row[low], row[high]), row)
 
 
-_OF_IT = "95 % CI of it"
-_T = "Student's t over replicates"
-_SIZE = _whole("size", "N", "labelled training images")
-_PAIRS = _whole("n", "n", "pairs of replicates (draw, seed) that both sides have")
-_CI = _interval(f"{_T}, on this test set")
-_ANY = _interval("95 % CI that includes the sampling of test images", "low_any", "high_any", "with test images")
-_P = _number(
+OF_IT = "95 % CI of it"
+T = "Student's t over replicates"
+SIZE = in_whole("size", "N", "labelled training images")
+PAIRS = in_whole("n", "n", "pairs of replicates (draw, seed) that both sides have")
+CI = in_ci(f"{T}, on this test set")
+ANY = in_ci("95 % CI that includes the sampling of test images", "low_any", "high_any", "with test images")
+_P = as_number(
     "p_holm", "{:.3g}", "p, Holm", "two-sided, with test images where known, corrected over all rows of this table"
 )
-_BACKBONE, _FAMILY = _words("backbone"), _words("family")
+BACKBONE, _FAMILY = in_words("backbone"), in_words("family")
 
 
 def _start(heading: str, meaning: str) -> Column:
@@ -128,11 +129,11 @@ def shortfall(frame: pd.DataFrame, title: str) -> Table:
             f"{known['p_smallest'].max():.3g}, however large the difference is."
         )
     collapsed = "runs among them that predict one class or have dead features, which stay in all means"
-    return _table(
-        title, frame, _SIZE, _points("shortfall", "points", "mean accuracy of the reference minus the other's"), _CI,
-        _ANY, _PAIRS, _P,
-        _number("p_permutation", "{:.3g}", "p, sign flips", "paired permutation test, not corrected"),
-        _whole("collapsed", "collapsed", collapsed), note=note,
+    return table_of(
+        title, frame, SIZE, in_points("shortfall", "points", "mean accuracy of the reference minus the other's"), CI,
+        ANY, PAIRS, _P,
+        as_number("p_permutation", "{:.3g}", "p, sign flips", "paired permutation test, not corrected"),
+        in_whole("collapsed", "collapsed", collapsed), note=note,
     )  # fmt: skip
 
 
@@ -140,20 +141,20 @@ def pairs(frame: Sequence[tuple[str, str, pd.DataFrame]], title: str, note: str 
     """Return the rows of `statistics.gaps` for several pairs: (first, second, first minus second)."""
     parts = [part.assign(difference=f"{first} minus {second}") for first, second, part in frame if len(part)]
     every = pd.concat(parts) if parts else pd.DataFrame()
-    difference = _points("shortfall", "points", "mean difference in accuracy")
-    return _table(title, every, _words("difference"), _SIZE, difference, _CI, _ANY, _PAIRS, note=note)
+    difference = in_points("shortfall", "points", "mean difference in accuracy")
+    return table_of(title, every, in_words("difference"), SIZE, difference, CI, ANY, PAIRS, note=note)
 
 
 def shares(frame: pd.DataFrame, title: str, who: str) -> Table:
     """Return the rows of `statistics.recovery` or `removed`: shares of the shortfall, in percent."""
     is_own = "backbone" in frame
     note = ["At 100 % the gap is closed. Above it, the CNNs are passed.", _unbounded(frame, "low", "high")]
-    return _table(
-        title, frame, _words("backbone", who) if is_own else _start(who, ""), _SIZE,
-        _points("shortfall", "shortfall", "points, CNN family minus plain ViT from scratch"),
-        _points("gain", "gain", "points over plain ViT"),
+    return table_of(
+        title, frame, in_words("backbone", who) if is_own else _start(who, ""), SIZE,
+        in_points("shortfall", "shortfall", "points, CNN family minus plain ViT from scratch"),
+        in_points("gain", "gain", "points over plain ViT"),
         _share("share" if is_own else "recovery", "share", "of the shortfall"),
-        _share_interval("Fieller's, with test images where they are known"), _PAIRS, note=" ".join(filter(None, note)),
+        _share_interval("Fieller's, with test images where they are known"), PAIRS, note=" ".join(filter(None, note)),
     )  # fmt: skip
 
 
@@ -162,22 +163,22 @@ def gains(frame: pd.DataFrame) -> Table:
     ahead = frame.assign(ahead=-frame["behind"], ahead_low=-frame["behind_high"], ahead_high=-frame["behind_low"])
     beside = "points above (+) or below (−) the CNN family from scratch, paired"
     before = "in the lab's own pretraining, before the first label (– for weights from elsewhere)"
-    return _table(
-        "What each start gains, and what it costs", ahead, _BACKBONE, _start("start", "where its weights come from"),
-        _SIZE, _points("top1", "test, %", "mean test accuracy"),
-        _points("gain", "gain", "points over its own runs from scratch, paired"), _CI,
+    return table_of(
+        "What each start gains, and what it costs", ahead, BACKBONE, _start("start", "where its weights come from"),
+        SIZE, in_points("top1", "test, %", "mean test accuracy"),
+        in_points("gain", "gain", "points over its own runs from scratch, paired"), CI,
         ("beside CNNs", beside, lambda row: number(row["ahead"], "{:+.1f}", scale=100)),
-        _interval(_T, "ahead_low", "ahead_high", _OF_IT), _whole("seen_before", "images seen before", before), _PAIRS,
+        in_ci(T, "ahead_low", "ahead_high", OF_IT), in_whole("seen_before", "images seen before", before), PAIRS,
     )  # fmt: skip
 
 
 def likewise(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.likewise`: both sides after the same start."""
-    return _table(
-        "What is left of the shortfall where both start alike", frame, _start("start of both", ""), _SIZE,
-        _points("shortfall", "points", "CNN family minus plain ViT, both after this start"), _CI, _ANY, _P, _PAIRS,
+    return table_of(
+        "What is left of the shortfall where both start alike", frame, _start("start of both", ""), SIZE,
+        in_points("shortfall", "points", "CNN family minus plain ViT, both after this start"), CI, ANY, _P, PAIRS,
         _share("left", "left", "of the shortfall from scratch", "left_low", "left_high"),
-        _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", _OF_IT),
+        _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", OF_IT),
         note=_unbounded(frame, "left_low", "left_high"),
     )  # fmt: skip
 
@@ -192,20 +193,20 @@ def _value(axis: str) -> Column:
 def arms(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.arms`: the shortfall at each value of an axis."""
     gone = "points by which the lead at the first value is larger, paired over replicates"
-    return _table(
-        f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), _SIZE,
-        _points("shortfall", "points", "mean accuracy of the CNN family minus plain ViT's"), _CI, _ANY, _P, _PAIRS,
-        _points("gone", "gone", gone), _interval(_T, "gone_low", "gone_high", _OF_IT),
+    return table_of(
+        f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), SIZE,
+        in_points("shortfall", "points", "mean accuracy of the CNN family minus plain ViT's"), CI, ANY, _P, PAIRS,
+        in_points("gone", "gone", gone), in_ci(T, "gone_low", "gone_high", OF_IT),
     )  # fmt: skip
 
 
 def moved(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.moved`: how far each value of an axis moves each backbone."""
     is_scratch = set(frame["regime"]) <= {schema.DEFAULTS["regime"]}
-    return _table(
-        "How far the accuracy of each backbone moves", frame, _BACKBONE,
-        *(() if is_scratch else (_start("start", "where its weights come from"),)), _value(axis), _SIZE,
-        _points("change", "points", "accuracy at this value minus that at the reference"), _CI, _ANY, _P, _PAIRS,
+    return table_of(
+        "How far the accuracy of each backbone moves", frame, BACKBONE,
+        *(() if is_scratch else (_start("start", "where its weights come from"),)), _value(axis), SIZE,
+        in_points("change", "points", "accuracy at this value minus that at the reference"), CI, ANY, _P, PAIRS,
     )  # fmt: skip
 
 
@@ -219,13 +220,13 @@ def efficiency(frame: pd.DataFrame) -> Table:
         return Cell(f"{row['bound']} {rounded(row['labels'])}".strip(), float(row["labels"]))
 
     note = "Curves are straight in log N between sizes. Beyond the largest size bounds are given, no extrapolation."
-    return _table(
+    return table_of(
         "How many times the labels plain ViT needs", frame,
-        _whole("size", "CNN's N", "labelled images that the CNN family has"),
-        _points("accuracy", "its accuracy, %", "mean test accuracy of the CNN family"),
+        in_whole("size", "CNN's N", "labelled images that the CNN family has"),
+        in_points("accuracy", "its accuracy, %", "mean test accuracy of the CNN family"),
         ("plain ViT needs", "labelled images for the same accuracy, read off its curve", needed),
         ("times the labels", "with its 95 % CI, or a bound where the curve ends",
-         lambda row: Cell(_times(row), float(row["ratio"]))), _PAIRS, note=note,
+         lambda row: Cell(_times(row), float(row["ratio"]))), PAIRS, note=note,
     )  # fmt: skip
 
 
@@ -245,14 +246,15 @@ def curves(frame: pd.DataFrame) -> Table:
         "The fit is accuracy(N) = limit − scale · N^(−exponent). Its error at the held-out size shows how far it can "
         "be trusted."
     )
-    return _table(
-        "Learning curves", frame, _BACKBONE, _start("regime", "where the weights come from"),
-        _points("limit", "limit, %", "accuracy that the fit tends to"),
-        _number("exponent", "{:.2f}", "exponent", "how fast it gets there"),
-        _points("rmse", "misfit", "root mean square, points"),
-        _whole("held_out", "held-out N", "the largest size, left out of a second fit"),
-        _points("predicted", "predicted, %", "what the second fit predicts there"),
-        _points("observed", "measured, %", "mean test accuracy there"), _points("error", "error", "points"), note=note,
+    return table_of(
+        "Learning curves", frame, BACKBONE, _start("regime", "where the weights come from"),
+        in_points("limit", "limit, %", "accuracy that the fit tends to"),
+        as_number("exponent", "{:.2f}", "exponent", "how fast it gets there"),
+        in_points("rmse", "misfit", "root mean square, points"),
+        in_whole("held_out", "held-out N", "the largest size, left out of a second fit"),
+        in_points("predicted", "predicted, %", "what the second fit predicts there"),
+        in_points("observed", "measured, %", "mean test accuracy there"),
+        in_points("error", "error", "points"), note=note,
     )  # fmt: skip
 
 
@@ -269,13 +271,13 @@ def factors(frame: pd.DataFrame) -> Table:
     )
     nested = {"backbone": "backbone (within its family)"} if "family" in set(frame["factor"]) else {}
     names = frame.assign(factor=frame["factor"].replace(nested))
-    return _table(
-        "What accuracy varies with", names, _words("factor"), _whole("levels", "levels"),
-        _points("range", "range, points", "largest difference between two levels, the others held equal"),
+    return table_of(
+        "What accuracy varies with", names, in_words("factor"), in_whole("levels", "levels"),
+        in_points("range", "range, points", "largest difference between two levels, the others held equal"),
         ("between", "which two", lambda row: word(f"{row['best']} over {row['worst']}")),
         _share("share", "share", "of the variance that the other factors don't explain"),
-        _share_interval("noncentral F"), _number("p", "{:.2g}", "p", "F test, beside all other factors"),
-        _whole("df", "df", "degrees of freedom"), note=note,
+        _share_interval("noncentral F"), as_number("p", "{:.2g}", "p", "F test, beside all other factors"),
+        in_whole("df", "df", "degrees of freedom"), note=note,
     )  # fmt: skip
 
 
@@ -283,24 +285,24 @@ def variance(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.variance_shares`."""
     lone = "Every draw has one seed here, so the scatter of draws and of seeds cannot be told apart."
     several = "Cells share their draws, so many cells tell no more about draws than one." if len(frame) else ""
-    return _table(
-        "Scatter between replicates", frame, _words("component"),
-        _points("sd", "sd, points", "of accuracy, pooled over cells"),
+    return table_of(
+        "Scatter between replicates", frame, in_words("component"),
+        in_points("sd", "sd, points", "of accuracy, pooled over cells"),
         _share("share", "share", "of the variance in a cell"), _share_interval("F ratio"),
-        _whole("cells", "cells", "that have several draws"), note=lone if len(frame) == 1 else several,
+        in_whole("cells", "cells", "that have several draws"), note=lone if len(frame) == 1 else several,
     )  # fmt: skip
 
 
 def power(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.power`."""
     far = "Where no number of draws is enough, the test images are too few to show 1 point."
-    return _table(
-        "How many replicates resolve 1 point", frame, _SIZE, _whole("seeds", "seeds a draw"),
+    return table_of(
+        "How many replicates resolve 1 point", frame, SIZE, in_whole("seeds", "seeds a draw"),
         ("draws needed", "to show a true shortfall of 1 point, 4 times in 5", lambda row: _most(row["draws"])),
         ("at worst", "if the scatter is at its 80 % upper limit", lambda row: _most(row["draws_high"])),
-        _points("sd", "sd, points", "of a draw's paired difference"),
-        _points("test_se", "test images, points", "standard error from their sampling, which no draw removes"),
-        _whole("df", "df", "degrees of freedom that the scatter rests on"),
+        in_points("sd", "sd, points", "of a draw's paired difference"),
+        in_points("test_se", "test images, points", "standard error from their sampling, which no draw removes"),
+        in_whole("df", "df", "degrees of freedom that the scatter rests on"),
         note=far if (frame["draws"] >= MOST_DRAWS).any() and frame["test_se"].notna().any() else "",
     )  # fmt: skip
 
@@ -317,10 +319,10 @@ def ranking(frame: pd.DataFrame) -> Table:
         return Cell(f"{low} to {high}" if low < high else f"{low}", low)
 
     cut = frame.assign(low=frame["low"].clip(lower=0.0), high=frame["high"].clip(upper=1.0))
-    return _table(
-        "Backbones from best to worst, from scratch", cut, _SIZE, _whole("rank", "rank"),
+    return table_of(
+        "Backbones from best to worst, from scratch", cut, SIZE, in_whole("rank", "rank"),
         ("ranks left open", "by paired t-tests, Holm-corrected over all pairs at the size", ranks),
-        _BACKBONE, _FAMILY, _points("top1", "test, %", "mean test accuracy"), _CI, _whole("n", "n", "replicates"),
+        BACKBONE, _FAMILY, in_points("top1", "test, %", "mean test accuracy"), CI, in_whole("n", "n", "replicates"),
     )  # fmt: skip
 
 
@@ -338,11 +340,11 @@ def accuracies(rows: pd.DataFrame) -> Table:
         cell["collapsed"] = int(part["collapsed"].fillna(False).astype(bool).sum()) if "collapsed" in part else 0
         cells.append({**cell, "top1": of.value, "low": of.low, "high": of.high, "n": len(part)})
     slope = "change of the training loss in the last quarter of training, negative where it still fell"
-    return _table(
-        "Accuracy of every cell", pd.DataFrame(cells), _BACKBONE, _FAMILY,
-        _start("regime", "where the weights come from"), _SIZE,
-        _points("top1", "test, %", "mean accuracy on the test images"), _CI, _whole("n", "n", "replicates"),
-        _points("train_top1", "train, %", "accuracy on its own training images, un-augmented"),
-        _number("loss_slope", "{:.3f}", "loss slope", slope),
-        _whole("collapsed", "collapsed", "runs that predict one class or have dead features"),
+    return table_of(
+        "Accuracy of every cell", pd.DataFrame(cells), BACKBONE, _FAMILY,
+        _start("regime", "where the weights come from"), SIZE,
+        in_points("top1", "test, %", "mean accuracy on the test images"), CI, in_whole("n", "n", "replicates"),
+        in_points("train_top1", "train, %", "accuracy on its own training images, un-augmented"),
+        as_number("loss_slope", "{:.3f}", "loss slope", slope),
+        in_whole("collapsed", "collapsed", "runs that predict one class or have dead features"),
     )  # fmt: skip

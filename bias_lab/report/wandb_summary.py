@@ -7,11 +7,15 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import results, schema, statistics
+from bias_lab.report.evidence import head as evidence_head
+from bias_lab.report.evidence import parts
+from bias_lab.report.evidence import view as evidence
 from bias_lab.report.figures import charts, draw
+from bias_lab.report.figures.chart import Chart
 from bias_lab.report.findings import QUESTION, split
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sections import lines_of_starts
-from bias_lab.report.sentences import GIVEN, answer, name_of, trained
+from bias_lab.report.sentences import GIVEN, answer, compared, name_of, trained
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import is_from_scratch
 from bias_lab.tracking.mapping import Study
@@ -25,6 +29,8 @@ DEFAULT = Study(  # the study of the lab's first experiment, for a dashboard bef
     rows=(
         dict.fromkeys(("size", *(f"shortfall/scratch{end}" for end in _ENDS.values())), 0),
         dict.fromkeys(("shortfall/mae", "recovery/mae", *(f"accuracy/{name} scratch" for name in _CNNS)), 0),
+        dict.fromkeys(("shortfall/equal", "parts/training equal", "parts/generalisation equal"), 0),
+        dict.fromkeys(("shortfall/settled", "parts/training settled", "parts/generalisation settled"), 0),
         dict.fromkeys(("accuracy/vit_micro scratch", "accuracy/vit_micro mae"), 0),
     ),
     pictures=("reconstruction",),
@@ -55,15 +61,16 @@ def study_of(
     answers: list[str] = []
     for about, view in views:
         prefix = f"{about}/" if len(views) > 1 else ""
-        given = statistics.answer(view)
-        answers.append(answer(given, (name_of("vit"), name_of("cnn"))))
-        summary |= {f"{prefix}verdict": given.verdict, f"{prefix}answer": answers[-1]}
+        given, held = statistics.answer(view), parts.held(view)
+        head = evidence_head.of_view(view, about, study_results.plan.profile)
+        sentence = compared(answer(given, (name_of("vit"), name_of("cnn"))), held)
+        answers += [" ".join(head.sentences()), sentence]
+        summary |= {f"{prefix}verdict": given.verdict, f"{prefix}answer": sentence}
+        summary |= {f"{prefix}headline": head.headline, f"{prefix}banner": " ".join(head.banner)}
         summary |= _notes(view, prefix)
         rows += [_with_values(row) for row in statistics_of(view, prefix)]
         if figures:
-            comparable = statistics.comparable(view, scratch=False)
-            gap = charts.shortfall(lines_of_starts(comparable, given.gaps))
-            for chart in (captioned(charts.accuracy(comparable), comparable), captioned(gap, comparable)):
+            for chart in _charts(view, given.gaps):
                 drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
     plan = study_results.plan
     return Study(
@@ -71,6 +78,17 @@ def study_of(
         command=plan.command, rows=tuple(rows), summary=summary, answers=tuple(answers), figures=drawn,
         pictures=pictures, is_monitored=bool(study_results.curves),
     )  # fmt: skip
+
+
+def _charts(view: pd.DataFrame, gaps: pd.DataFrame) -> list[Chart]:
+    """Return accuracy and shortfall, those of settled cells too where both comparisons are there, and the budgets."""
+    rows = statistics.comparable(view, scratch=False)
+    comparison = parts.default(view)
+    accuracy = charts.accuracy(rows, comparison=comparison)
+    gap = charts.shortfall(lines_of_starts(rows, gaps), comparison=comparison)
+    front = evidence.settled(view, "") if len(parts.present(view)) > 1 else []
+    sections = [*front, evidence.seen(view, [], "")]
+    return [captioned(accuracy, rows), captioned(gap, rows), *(chart for part in sections for chart in part.charts)]
 
 
 def _notes(view: pd.DataFrame, prefix: str) -> dict[str, str]:
@@ -93,6 +111,7 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
     for row in statistics.gaps(view).to_dict("records"):
         named = {**_ENDS, "low_any": " low any", "high_any": " high any", "n": " n"}
         yield {"size": row["size"], **{f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}}
+    yield from _of_comparisons(view, prefix)
     for name, gaps in _other_gaps(rows):
         for row in gaps.to_dict("records"):
             yield {"size": row["size"], **{f"{prefix}shortfall/{name}{end}": row[k] for k, end in _ENDS.items()}}
@@ -103,6 +122,17 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
         name = f"{prefix}accuracy/{backbone} {_start(start, rows)}"
         for point in charts.curve(part, name):
             yield {"size": int(point.x), name: point.y, f"{name} low": point.low, f"{name} high": point.high}
+
+
+def _of_comparisons(view: pd.DataFrame, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield rows over `size` for each comparison: `shortfall/equal`, `parts/training equal` and the like."""
+    for comparison in parts.present(view):
+        for row in statistics.decomposition(view, comparison=comparison).to_dict("records"):
+            named = {f"{prefix}shortfall/{comparison}{end}": row[key] for key, end in _ENDS.items()}
+            for part in ("training", "generalisation"):
+                ends = {"": part, " low": f"{part}_low", " high": f"{part}_high"}
+                named |= {f"{prefix}parts/{part} {comparison}{end}": row[key] for end, key in ends.items()}
+            yield {"size": row["size"], **named}
 
 
 def _other_gaps(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

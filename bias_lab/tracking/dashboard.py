@@ -14,6 +14,8 @@ from bias_lab.tracking.mapping import PROJECT, Study
 
 Panel = dict[str, Any]
 Spec = dict[str, Any]
+WORDS = {"settled": "settled", "equal": "at equal images"}  # comparison → its words
+COMPARISONS = tuple(WORDS)
 REMEDY = "pip install 'bias_lab[dashboards]'"
 
 
@@ -46,6 +48,8 @@ def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: boo
     }  # fmt: skip
     return [
         ("Shortfall", _shortfall(keys)),
+        ("Settled and at equal images", _comparisons(keys)),
+        ("Images seen", _images_seen()),
         ("Accuracy by family and regime", _accuracy(keys)),
         ("Recovery", _over_size("share of the shortfall recovered", _without_ends(keys, "recovery/"))),
         ("Curves", _curves(is_monitored=is_monitored)),
@@ -64,9 +68,34 @@ def _shortfall(keys: Sequence[str]) -> list[Panel]:
         ends = [key for key in keys if key in (f"{base} low", f"{base} high")]
         tail = f", {about}" if about else ""
         panels += _over_size(f"CNN family minus plain ViT{tail}", [base, *ends])
-        others = _without_ends([key for key in keys if key.startswith(base.removesuffix("scratch"))], "shortfall/")
+        others = [key for key in keys if key.startswith(base.removesuffix("scratch")) and not key.endswith(COMPARISONS)]
+        others = _without_ends(others, "shortfall/")
         panels += _over_size(f"by family and regime{tail}", others) if len(others) > 1 else []
     return panels
+
+
+def _comparisons(keys: Sequence[str]) -> list[Panel]:
+    """Return the shortfall settled and at equal images, and for each its training and generalisation parts."""
+    whole = [key for key in keys if "shortfall/" in key and key.endswith(COMPARISONS)]
+    panels = _over_size("shortfall, settled and at equal images", whole)
+    for comparison in COMPARISONS:
+        made_of = [key for key in _without_ends(keys, "parts/") if key.endswith(comparison)]
+        made_of += [key for key in whole if key.endswith(comparison)] if made_of else []
+        panels += _over_size(f"training part, generalisation part and shortfall, {WORDS[comparison]}", made_of)
+    return panels
+
+
+def _images_seen() -> list[Panel]:
+    """Return accuracy against images seen, and against accuracy on the training images, a point for each run."""
+    legend = "${config:backbone} N=${config:size} ${config:comparison}"
+    return [
+        {"type": "scatter", "title": "test accuracy against images seen", "x": "summary:samples_seen",
+         "y": "summary:top1", "log_x": True, "legend": legend},
+        {"type": "scatter", "title": "test accuracy against training accuracy", "x": "summary:train_top1",
+         "y": "summary:top1", "legend": legend},
+        {"type": "bar", "title": "test accuracy by comparison", "metrics": ["summary:top1"],
+         "group": "config:comparison"},
+    ]  # fmt: skip
 
 
 def _accuracy(keys: Sequence[str]) -> list[Panel]:

@@ -52,6 +52,24 @@ def test_train_runs_one_from_flags_and_like_another(run: Call, study: Path) -> N
     assert run("status", "results/train")[1].startswith("train, single runs: 2 of 2 finished")
 
 
+def test_a_cell_is_settled_first_and_then_trained_at_the_budget_that_was_found(run: Call) -> None:
+    words = ["train", "--backbone", "vit_micro", "--size", 200, "--recipe", "plain", "--settle", "--out", "one"]
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "vit_micro scratch N=200: 16,000 images seen, hold-out 99.0 % (1 replicate)" in out
+    assert "vit_micro scratch N=200: 32,000 images seen, hold-out 99.0 %, +0.0 points (3 replicates)" in out
+    (row,) = ledger.read_json(Path("one") / ledger.TUNED)["rows"]
+    assert (row["samples_seen"], row["settled"]) == (16_000, True)
+    entries = ledger.read_json(Path("one") / ledger.EXPERIMENT)["runs"]
+    (trained,) = [entry for entry in entries if entry.get("comparison") == "settled"]
+    assert trained["settled"] is True
+    assert trained["run"].get("samples_seen", 16_000) == 16_000
+    before = results(Path("one"))
+    code, out, _ = run(*words)
+    assert (code, set(results(Path("one")))) == (0, set(before))
+    assert "32,000 images seen" in out, "what was found is printed again"
+
+
 def test_own_backbone_joins_from_the_current_folder(run: Call, study: Path) -> None:
     Path("mine.py").write_text("def net(**settings): ...\n")
     code, _, _ = run("sweep", study, "--profile", "smoke", "--backbone", "mine:net", "--no-tune", "--family", "hybrid")

@@ -7,6 +7,7 @@ import pytest
 from bias_lab.definition import Run, grid, recipe, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import overrides
+from bias_lab.planning.checks import DatasetSummary
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=640)
 
@@ -236,3 +237,17 @@ def test_the_fewest_images_at_one_size_belong_with_the_fewest_at_another() -> No
     assert {(run.size, run.samples_seen) for run in changed} == {
         (90, 640), (90, 5640), (1100, 6400), (1100, 11_400),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("pool", "blocks"), [((30, 30), 3), ((20, 20), 0), ((58, 2), 0)])
+def test_draws_overlap_where_the_pool_is_too_small_for_disjoint_ones_and_that_is_printed(
+    pool: tuple[int, ...], blocks: int
+) -> None:
+    runs = grid(replace(ONE, size=20, blocks=3), draw=range(3))
+    changed, lines = overrides.fit_blocks(runs, {ONE.dataset: DatasetSummary(name="photos", counts=pool, side=28)})
+    assert [(run.draw, run.blocks) for run in changed] == [(draw, blocks) for draw in range(3)]
+    assert lines == (
+        []
+        if blocks
+        else [f"N = 20: 3 disjoint draws don't fit the {sum(pool)} training images of photos, so draws overlap"]
+    )

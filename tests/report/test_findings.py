@@ -41,7 +41,7 @@ def test_a_finished_sweep() -> None:
     assert "Holm-corrected" in report.answers[0][2]
     assert report.status == "complete: 30 of 30 runs"
     assert report.complete
-    assert names(report)[:3] == ["figure", "shortfall", "recovery"]
+    assert names(report)[:4] == ["figure", "shortfall", "parts", "recovery"]
     assert [line.label for line in section(report, "shortfall").charts[0].series] == ["ViT", "ViT + mae"]
     assert "own" not in names(report)
 

@@ -15,7 +15,9 @@ def test_statistics_answers_and_figures_of_one_dataset() -> None:
     assert {"shortfall/scratch", "shortfall/scratch low", "shortfall/mae", "recovery/mae"} <= set(study.logged_keys())
     assert {"accuracy/resnet_micro scratch", "accuracy/vit_micro mae"} <= set(study.logged_keys())
     assert study.summary["verdict"] == "shortfall"
-    assert study.answers[0].startswith("Plain ViT falls short of the CNN family at N = 100")
+    assert study.answers[1].startswith("Plain ViT falls short of the CNN family at N = 100")
+    assert study.answers[0] == f"{study.summary['banner']}"
+    assert study.summary["headline"] == ""
     assert set(study.figures) == {"figures/accuracy", "figures/shortfall"}
     png, caption = study.figures["figures/accuracy"]
     assert png.startswith(b"\x89PNG")

@@ -120,3 +120,12 @@ def test_blocks_and_whole_pools_share_nothing_and_all() -> None:
     assert not len(
         replicates.common_images(table(rows(lambda run: 0.5, sizes=(100,), replicates=[(0, 0), (0, 1)])), 1000)
     )
+
+
+def test_a_variant_of_a_backbone_is_compared_by_its_own_name() -> None:
+    rows = table(flat(backbones=["vit_micro", "vit_micro_wide", "resnet_micro"]))
+    for group in ("vit", "transformer"):
+        assert set(replicates.select(rows, group)["backbone"]) == {"vit_micro"}
+    assert set(replicates.select(rows, "vit_micro_wide")["backbone"]) == {"vit_micro_wide"}
+    alone = table(flat(backbones=["vit_micro_wide"]))
+    assert set(replicates.select(alone, "vit")["backbone"]) == {"vit_micro_wide"}

@@ -32,7 +32,7 @@ def test_a_folder_s_dashboard_names_its_own_lines(tmp_path: Path) -> None:
     ]
     assert "accuracy/my.nets:stem scratch" in lines
     assert spec["report"]["title"] == "small_data: How far does a plain ViT fall short of CNNs when labels are few?"
-    assert len(spec["report"]["paragraphs"]) == 2
+    assert len(spec["report"]["paragraphs"]) == 3
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb_workspaces") is None, reason="wandb-workspaces is not installed")

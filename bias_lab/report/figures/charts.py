@@ -3,14 +3,14 @@
 A hue is a family, a marker an architecture, a line pattern a regime or a value of an axis.
 """
 
-import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from bias_lab import catalogue, schema
+from bias_lab.report.figures.chart import Chart, Dash, Level, Point, Series, percent, span
 from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
@@ -24,77 +24,21 @@ DASHES = {  # regime → the line's pattern, in pixels
     "scratch": (), "mae": (7, 3), "simmim": (2, 3), "dino": (7, 3, 2, 3), "weights": (12, 4),
     "supervised": (12, 3, 2, 3), "formula": (4, 4),
 }  # fmt: skip
+CONTROL: Dash = (1, 3)  # of the thin lines of controls
 VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis, the reference first
 START = list(schema.START)
+SETTLED = "settled"
+HOW = {  # how cells are compared → what that means, for captions
+    SETTLED: " Each cell is trained as its hold-out prefers. Hollow points are not settled.",
+    "equal": " All backbones see equally many images in training at one size.",
+}
+NEAR = 0.1  # an accuracy this close to the chance level is near it
 BANDS = "Bands are 95 % intervals of the mean (Student's t)."
 LOOKS = "The colour shows the family, the marker the backbone, and the line pattern"
 BARS = (
     "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
     "Above 0 the CNNs lead."
 )
-
-Dash = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One value with its interval. low_any, high_any: the wider interval, if there is one. tip: shown on hovering."""
-
-    x: float
-    y: float
-    low: float = math.nan
-    high: float = math.nan
-    low_any: float = math.nan
-    high_any: float = math.nan
-    tip: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
-    """A line: the hue is a family, the marker a shape's name, bold what the figure is about."""
-
-    label: str
-    points: tuple[Point, ...]
-    hue: str
-    marker: str = "circle"
-    dash: Dash = ()
-    bold: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A figure over the number of labelled images.
-
-    y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether 0 is on
-    the axis, with a line there. log: whether x is on a log scale. name: of its file.
-    """
-
-    name: str
-    title: str
-    caption: str
-    series: tuple[Series, ...]
-    ylabel: str
-    xlabel: str = "labelled training images (log scale)"
-    legend: tuple[tuple[str, Dash], ...] = ()
-    zero: bool = False
-    log: bool = True
-
-
-# --- numbers in words -------------------------------------------------------------------------------------------------
-
-
-def percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none."""
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
-
-
-def span(low: float, high: float) -> str:
-    """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
-    if math.isnan(low) or math.isnan(high):
-        return "–"
-    if math.isinf(high):
-        return "unbounded" if math.isinf(low) else f"above {percent(low)}"
-    return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
 
 
 def mean_of(rows: pd.DataFrame) -> intervals.Mean:
@@ -125,7 +69,7 @@ def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
     A user's factory is named by its function alone.
     """
     names = sorted(set(backbones))
-    listed = [name for name in names if name in catalogue.BACKBONES]
+    listed = [name for name in names if name in catalogue.BACKBONES and not catalogue.traits(name).control]
     endings = {name.rsplit("_", 1)[-1] if "_" in name else "" for name in listed}
     ending = f"_{endings.pop()}" if len(listed) > 1 and len(endings) == 1 and "" not in endings else ""
     short = {n: n.removesuffix(ending) if n in listed else n.rsplit(":", 1)[-1] for n in names}
@@ -142,15 +86,28 @@ def start_label(name: str, regime: Any, protocol: Any, source: Any = "") -> str:
 # --- accuracy --------------------------------------------------------------------------------------------------------
 
 
-def curve(rows: pd.DataFrame, label: str) -> tuple[Point, ...]:
-    """Return the mean accuracy of a group at each size, with Student's interval over replicates."""
+def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Point, ...]:
+    """Return the mean accuracy of a group at each size, with Student's interval over replicates.
+
+    settled: whether the rows are compared as settled, so that a point with a row that is not is hollow.
+    """
     points = []
+    is_open = unsettled(rows) if settled else set()
     wide = rep.wide(rows)
     for size in wide.columns:
         frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
         if len(frame):
-            points.append(_mean_point(float(str(size)), f"{label} · N = {int(str(size)):,}", frame.reset_index()))
+            point = _mean_point(float(str(size)), f"{label} · N = {int(str(size)):,}", frame.reset_index())
+            points.append(
+                replace(point, hollow=True, tip=f"{point.tip}, not settled") if int(str(size)) in is_open else point
+            )
     return tuple(points)
+
+
+def unsettled(rows: pd.DataFrame) -> set[int]:
+    """Return the sizes at which a row with a training budget of its own is not settled."""
+    is_open = (rows["comparison"] != "") & ~rows["settled"].fillna(False).astype(bool)
+    return {int(size) for size in rows.loc[is_open, "size"]}
 
 
 def _mean_point(x: float, words: str, rows: pd.DataFrame) -> Point:
@@ -163,6 +120,8 @@ def _mean_point(x: float, words: str, rows: pd.DataFrame) -> Point:
 def _series(label: str, points: tuple[Point, ...], rows: pd.DataFrame, dash: Dash, *, bold: bool) -> Series:
     """Return the line of one backbone, in the hue of its family and with the marker of its architecture."""
     first = rows.iloc[0]
+    if catalogue.traits(str(first["backbone"])).control:
+        return Series(label=label, points=points, hue="other", marker="", dash=CONTROL)
     marker = MARKERS.get(str(first["architecture"]), "star")
     hue = str(first["family"]) if first["family"] in HUES else "other"
     return Series(label=label, points=points, hue=hue, marker=marker, dash=dash, bold=bold)
@@ -172,10 +131,13 @@ def _dash(regime: object) -> Dash:
     return DASHES.get(str(regime), (3, 2))
 
 
-def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn") -> Chart:
+def accuracy(
+    rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: str = "cnn", comparison: str = ""
+) -> Chart:
     """Return the main figure: accuracy against labelled images, for each backbone and start.
 
     rows: comparable rows of every start (`statistics.comparable(scratch=False)`). prefix: of the file's name.
+    comparison: of the rows, `settled` or `equal`.
     """
     is_scratch = is_from_scratch(rows)
     scratch, others = rows[is_scratch], rows[~is_scratch]
@@ -185,46 +147,62 @@ def accuracy(rows: pd.DataFrame, *, prefix: str = "", of: str = "vit", against: 
     series = []
     if len(members) > 1:
         label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
-        points = curve(rep.select(scratch, against), label)
+        points = curve(rep.select(scratch, against), label, settled=comparison == SETTLED)
         series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
     for backbone, part in scratch.groupby("backbone"):
         bold = not reference or backbone in reference or members == [backbone]
-        points = curve(part, f"{backbone}, from scratch")
+        points = curve(part, f"{backbone}, from scratch", settled=comparison == SETTLED)
         series.append(_series(names[str(backbone)], points, part, (), bold=bold))
     starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands hide one another
     for (name, regime, protocol, source), part in others.groupby(["backbone", *START]):
         shown = source if several_sources(others, name, regime) else ""
         label = start_label(names[str(name)], regime, protocol, shown)
-        points = curve(part, f"{name}, {regime}, {protocol}")
+        points = curve(part, f"{name}, {regime}, {protocol}", settled=comparison == SETTLED)
         bold = not reference or (few and name in reference)
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{shorter}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{shorter}"
     )
     return Chart(
-        name=f"{prefix}accuracy",
+        name=f"{prefix}accuracy{_tail(comparison)}",
         title="Accuracy against labelled training images, CNN against ViT, by regime",
         caption=caption,
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",
+        levels=chance(rows),
     )
 
 
-def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "") -> Chart:
+def _tail(comparison: str) -> str:
+    """Return the end of a figure's name, which tells settled cells from the main figure."""
+    return "-settled" if comparison == SETTLED else ""
+
+
+def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
+    """Return the chance level, one over the number of classes, if the accuracy of some run is near it."""
+    known = sorted({int(count) for count in rows["classes"].dropna()}) if "classes" in rows else []
+    lowest = min((float(top1) for top1 in rows["top1"]), default=1.0)
+    if len(known) != 1 or lowest >= 1 / known[0] + NEAR:
+        return ()
+    return (Level(y=1 / known[0], words=f"chance, {percent(1 / known[0], 0)} %"),)
+
+
+def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", comparison: str = "") -> Chart:
     """Return the shortfall at each size with both intervals.
 
-    by_start: (regime, table of `statistics.gaps`, label) for each line.
+    by_start: (regime, table of `statistics.gaps`, label) for each line. A table may have a flag `settled`, False at
+    sizes whose points are hollow. comparison: of the rows, `settled` or `equal`.
     """
     lines = list(by_start)
     caption = (
         f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
         f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
-        "from scratch."
+        f"from scratch.{HOW.get(comparison, '')}"
     )
     return Chart(
-        name=f"{prefix}shortfall",
+        name=f"{prefix}shortfall{_tail(comparison)}",
         title="The shortfall: how far plain ViT lies below the CNNs",
         caption=caption,
         series=_gap_lines((label, table, _dash(regime)) for regime, table, label in lines),
@@ -248,7 +226,9 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
             wide = span(row["low_any"], row["high_any"])
             tip += f"; with test images {wide}; n = {row['n']})" if wide != "–" else f"; n = {row['n']})"
             ends = {name: row[name] for name in ("low", "high", "low_any", "high_any")}
-            points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, **ends))
+            is_open = not row.get("settled", True)
+            tip += ", not settled" if is_open else ""
+            points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, hollow=is_open, **ends))
         if points:
             series.append(Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=not dash))
     return tuple(series)

@@ -5,41 +5,36 @@ keeps text as text in the page's font, and marks each point with the words that 
 """
 
 import io
-import math
 import re
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from bias_lab.report.figures.charts import Chart, Point, Series
-from bias_lab.report.figures.palette import HUES, LIGHT
+from bias_lab.report.figures.chart import Chart
+from bias_lab.report.figures.palette import LIGHT
+from bias_lab.report.figures.panel import (
+    INK,
+    LETTER,
+    PAPER,
+    SOFT,
+    Frame,
+    axes_of,
+    draw_labels,
+    draw_levels,
+    draw_lines,
+    panel_frames,
+    pattern,
+    put_text,
+    shown,
+    stroke,
+)
 
-INK, SOFT, RULE, PAPER = (LIGHT[name] for name in ("ink", "soft", "rule", "paper"))
 _VARIABLES = {colour.lower(): name for name, colour in LIGHT.items()}
-_SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
 _EMPTY = "no finished runs yet: the figure appears with the first rows"
-_LINE = 1.25  # height of a line of text over its font size
-_LETTER = 0.6  # width of a letter over its font size, on average
-
-
-class Frame(NamedTuple):
-    """Sizes of a chart in pixels of 1/72 inch: width, height, margins, font. scale: of line widths and markers."""
-
-    name: str
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    font: float
-    scale: float = 1.0
-
 
 WIDE = Frame("wide", 860, 470, 54, 190, 16, 50, 13)
-NARROW = Frame("narrow", 358, 400, 36, 112, 12, 46, 11)
-FILE = Frame("file", 489.6, 290, 40, 120, 10, 34, 8.5, 0.6)  # 6.8 inches wide, its y axis labelled
+NARROW = Frame("narrow", 358, 400, 36, 112, 12, 46, 11, columns=1, row=220)
+FILE = Frame("file", 489.6, 290, 40, 120, 10, 34, 8.5, 0.6, row=150)  # 6.8 inches wide, its y axis labelled
 
 
 def svg(chart: Chart, frame: Frame = WIDE) -> str:
@@ -52,7 +47,8 @@ def svg(chart: Chart, frame: Frame = WIDE) -> str:
     text = re.sub(r'<g id="[\w.]+_\d+">', "<g>", text)
     text = re.sub(r"\b(fill|stroke): (#[0-9a-f]{6})\b", _variable, text)
     text = re.sub(r"font: (bold |[67]00 )?([\d.]+px) [^;\"]*", _font, text).replace("xlink:href", "href")
-    head = f'<svg class="chart {frame.name}" viewBox="0 0 {frame.width} {frame.height}" role="img"'
+    height = round(72 * figure.get_figheight(), 2)
+    head = f'<svg class="chart {frame.name}" viewBox="0 0 {frame.width} {height:g}" role="img"'
     return f'{head} aria-label="{escape(chart.title)}"{text[text.index(">") :]}'.replace("\n", " ").rstrip()
 
 
@@ -107,227 +103,71 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
 
     style: Any = {"font.size": frame.font, "lines.scale_dashes": False, "text.parse_math": False}
     with matplotlib.rc_context(style):
-        figure = Figure(
-            figsize=(frame.width / 72, frame.height / 72), dpi=72, facecolor="none" if frame.name != "file" else PAPER
-        )
+        paper = "none" if frame.name != "file" else PAPER
+        figure = Figure(figsize=(frame.width / 72, frame.height / 72), dpi=72, facecolor=paper)
         points = shown(chart)
         if not points:
             figure.text(0.5, 0.5, _EMPTY, ha="center", color=SOFT)
             return figure, []
-        longest = max(len(line.label) for line in chart.series) * frame.font * _LETTER + 28
-        frame = frame._replace(right=min(max(0.75 * frame.right, longest), 0.43 * frame.width))
-        frame = frame._replace(top=frame.top + _legend(figure, chart, frame))
-        axes = _axes(figure, chart, frame, points)
-        drawn = _lines(figure, axes, chart, frame.scale)
-        _labels(figure, axes, chart.series, frame)
-    return figure, [(u, frame.height - v, tip) for u, v, tip in drawn]
+        frames = _frames(chart, frame)
+        whole = frames[0]
+        figure.set_figheight(whole.height / 72)
+        _legend(figure, chart, whole._replace(top=frame.top))
+        drawn: list[tuple[float, float, str]] = []
+        for title, of in zip(chart.panels, frames, strict=True):
+            series = [line for line in chart.series if line.panel == title]
+            axes = axes_of(figure, chart, of, points)
+            draw_levels(figure, axes, [level for level in chart.levels if level.panel in ("", title)], of)
+            drawn += draw_lines(figure, axes, chart, series, of.scale, len(drawn))
+            draw_labels(figure, axes, series, of)
+            if title:
+                put_text(
+                    figure,
+                    of.left,
+                    of.height - of.top + of.font,
+                    title,
+                    dict(va="center", color=INK, fontweight="bold"),
+                )
+        _axis_words(figure, chart, frames)
+    return figure, [(u, whole.height - v, tip) for u, v, tip in drawn]
 
 
-def _axes(figure: Any, chart: Chart, frame: Frame, points: Sequence[Point]) -> Any:
-    """Return the plot's axes with ticks, rules and their words."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+def _frames(chart: Chart, frame: Frame) -> list[Frame]:
+    """Return the frame of each panel, with room for the longest label and for the legend."""
+    label = max(len(line.label) for line in chart.series) * frame.font * LETTER + 28
+    below_legend = frame._replace(top=frame.top + _legend(None, chart, frame))
+    if len(chart.panels) > 1:
+        return panel_frames(below_legend, len(chart.panels), label)
+    return [below_legend._replace(right=min(max(0.75 * frame.right, label), 0.43 * frame.width))]
 
-    f = frame
-    across, up = f.width - f.left - f.right, f.height - f.top - f.bottom
-    axes = figure.add_axes((f.left / f.width, f.bottom / f.height, across / f.width, up / f.height), facecolor="none")
-    x_low, x_high = x_range(points, log=chart.log)
-    axes.set(xscale="log" if chart.log else "linear", xlim=(x_low, x_high), ylim=y_range(points, zero=chart.zero))
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.spines["bottom"].set_color(SOFT)
-    axes.minorticks_off()
-    axes.tick_params(colors=SOFT, labelsize=f.font)
-    axes.tick_params(axis="y", length=0)
-    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{round(100 * y, 6):g}".replace("-", "−")))
-    sizes = sorted({p.x for p in points})
-    axes.xaxis.set_major_locator(
-        FixedLocator(_apart(axes, sizes, f.font)) if chart.log else MaxNLocator(8, steps=[1, 2, 5, 10], integer=True)
+
+def _axis_words(figure: Any, chart: Chart, frames: list[Frame]) -> None:
+    """Write what the x axis shows below the panels, and in a file what the y axis shows beside them."""
+    first, right = frames[0], min(of.right for of in frames)
+    put_text(
+        figure, (first.left + first.width - right) / 2, 8, chart.xlabel, dict(ha="center", va="bottom", color=SOFT)
     )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{int(x):,}"))
-    axes.grid(axis="y", color=RULE, linewidth=f.scale, clip_on=False)
-    axes.set_axisbelow(True)
-    if chart.zero:
-        axes.axhline(0, color=SOFT, linewidth=1.2, clip_on=False, zorder=1)
-    _text(figure, f.left + across / 2, 8, chart.xlabel, ha="center", va="bottom", color=SOFT)
-    if f.name == "file":
-        _text(figure, 6, f.bottom + up / 2, chart.ylabel, rotation=90, va="center", color=SOFT)
-    return axes
-
-
-def _apart(axes: Any, sizes: Sequence[float], font: float) -> list[float]:
-    """Return the sizes whose labels do not run into the one before."""
-    kept: list[float] = []
-    before = -math.inf
-    for size in sizes:
-        u, half = axes.transData.transform((size, 0))[0], len(f"{int(size):,}") * font * _LETTER / 2
-        if u - half > before + 4:
-            kept, before = [*kept, size], u + half
-    return kept
-
-
-def _text(figure: Any, x: float, y: float, words: str, **style: Any) -> None:
-    figure.text(x / 72, y / 72, words, transform=figure.dpi_scale_trans, **style)
-
-
-def _stroke(figure: Any, xs: Sequence[float], ys: Sequence[float], **style: Any) -> None:
-    from matplotlib.lines import Line2D
-
-    scaled = [[value / 72 for value in part] for part in (xs, ys)]
-    figure.add_artist(Line2D(*scaled, transform=figure.dpi_scale_trans, **style))
+    if first.name == "file":
+        low = min(of.bottom for of in frames)
+        height = (low + first.height - first.top) / 2
+        put_text(figure, 6, height, chart.ylabel, dict(rotation=90, va="center", color=SOFT))
 
 
 def _legend(figure: Any, chart: Chart, frame: Frame) -> float:
-    """Draw a sample of each line pattern with its words above the plot, and return the height that this takes."""
+    """Draw a sample of each line pattern with its words above the plot, and return the height that this takes.
+
+    figure: None to measure alone.
+    """
     x, row, height = frame.left, 0, frame.font * 1.6
     for words, dash in chart.legend:
-        width = 36 + len(words) * frame.font * _LETTER
+        width = 36 + len(words) * frame.font * LETTER
         if x > frame.left and x + width > frame.width:
             x, row = frame.left, row + 1
         y = frame.height - frame.top - (row + 0.5) * height
-        _stroke(figure, (x, x + 26), (y, y), color=INK, linewidth=1.6, linestyle=_pattern(dash, frame.scale))
-        _text(figure, x + 32, y, words, va="center", color=INK)
+        if figure is None:
+            x += width + 14
+            continue
+        stroke(figure, (x, x + 26), (y, y), dict(color=INK, linewidth=1.6, linestyle=pattern(dash, frame.scale)))
+        put_text(figure, x + 32, y, words, dict(va="center", color=INK))
         x += width + 14
     return (row + 1) * height + 4 if chart.legend else 0.0
-
-
-def _pattern(dash: tuple[int, ...], scale: float = 1.0) -> Any:
-    return (0, tuple(scale * part for part in dash)) if dash else "solid"
-
-
-# --- lines and labels ------------------------------------------------------------------------------------------------
-
-
-def _lines(figure: Any, axes: Any, chart: Chart, scale: float) -> list[tuple[float, float, str]]:
-    """Draw bands, lines, whiskers and markers. Return (x, y, words) of each point, in pixels from the bottom left."""
-    from matplotlib.transforms import ScaledTranslation
-
-    drawn: list[tuple[float, float, str]] = []
-    order = sorted(chart.series, key=lambda line: line.bold)
-    bars = chart.zero or lone(chart)
-    low, high = axes.get_ylim()
-    for place, line in enumerate(order):
-        # Intervals of several lines stand beside one another.
-        aside = min(7.0, 60 / len(order)) * (place - (len(order) - 1) / 2) if bars else 0.0
-        moved = axes.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
-        style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
-        band = [p for p in line.points if math.isfinite(p.low) and math.isfinite(p.high)]
-        if line.bold and not bars and len(band) > 1:
-            edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
-            axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
-        if len(line.points) > 1:
-            weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
-            x, y = zip(*((p.x, p.y) for p in line.points), strict=True)
-            axes.plot(
-                x,
-                y,
-                linewidth=scale * weight,
-                alpha=alpha,
-                linestyle=_pattern(line.dash, scale),
-                zorder=2 + line.bold,
-                **style,
-            )
-        for point in line.points:
-            for bottom, top, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
-                if bars and math.isfinite(bottom) and math.isfinite(top):
-                    ends = [max(bottom, low), min(top, high)]
-                    axes.plot(
-                        [point.x] * 2,
-                        ends,
-                        linewidth=scale * width,
-                        alpha=0.35 if width > 2 else 1,
-                        zorder=2.5,
-                        **style,
-                    )
-            axes.plot(
-                [point.x], [point.y], linestyle="none", marker=_SHAPES[line.marker or "none"], zorder=4,
-                markersize=scale * (8.6 if line.bold else 7), markeredgecolor=PAPER, markeredgewidth=scale,
-                gid=f"point{len(drawn)}", **style,
-            )  # fmt: skip
-            drawn.append((*moved.transform((point.x, point.y)), point.tip))
-    return drawn
-
-
-def _labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) -> None:
-    """Write each line's label at its right end with a hair line, or beside a curve that ends before the others."""
-    f = frame
-    ends = [axes.transData.transform((line.points[-1].x, line.points[-1].y)) for line in series]
-    edge = round(max(u for u, _ in ends))
-    for where in sorted({round(u) for u, _ in ends}):
-        here = [k for k, (u, _) in enumerate(ends) if round(u) == where]
-        places = push_apart([ends[k][1] for k in here], f.font * _LINE, f.bottom, f.height - f.top)
-        x = f.width - f.right + 20 if where >= edge else where + 10
-        for k, y in zip(here, places, strict=True):
-            line, (u, v), hue = series[k], ends[k], HUES[series[k].hue]
-            if where >= edge:
-                _stroke(figure, (u + 7, x - 4), (v, y), color=hue, linewidth=0.7, alpha=0.45)
-            words = fitted(line.label, int((f.right - 22) / (f.font * _LETTER)))
-            _text(figure, x, y, words, color=hue, va="center", fontweight="bold" if line.bold else "normal")
-
-
-def push_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return places as near to `wanted` as can be, at least `gap` apart, in the same order.
-
-    They lie within [low, high] if they fit there.
-    """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    blocks: list[tuple[float, int]] = []  # sum of the places that members want for the block's first, and their number
-
-    def bottom(block: tuple[float, int]) -> float:
-        return max(low, min(block[0] / block[1] - gap / 2, high - block[1] * gap))
-
-    for i in order:
-        blocks.append((wanted[i], 1))
-        while len(blocks) > 1 and bottom(blocks[-2]) + blocks[-2][1] * gap > bottom(blocks[-1]) + 1e-9:
-            total, members = blocks.pop()
-            before, count = blocks.pop()
-            blocks.append((before + total - members * count * gap, count + members))
-    starts = [bottom(block) + k * gap + gap / 2 for block in blocks for k in range(block[1])]
-    return [start for _, start in sorted(zip(order, starts, strict=True))]
-
-
-def fitted(label: str, room: int) -> str:
-    """Return a label cut to `room` letters. What follows its '+' is kept: 'deit_tiny_p… + weights'."""
-    name, plus, start = label.partition(" + ")
-    left = room - 1 - len(plus + start)
-    if len(label) <= room:
-        return label
-    return f"{name[:left]}…{plus}{start}" if plus and left >= 4 else label[: room - 1] + "…"
-
-
-# --- ranges ----------------------------------------------------------------------------------------------------------
-
-
-def lone(chart: Chart) -> bool:
-    """Return whether there is one size only. Every line is then a point, and its interval a bar."""
-    return chart.log and len({point.x for line in chart.series for point in line.points}) == 1
-
-
-def shown(chart: Chart) -> list[Point]:
-    """Return the points that set the axis, without the intervals that are not drawn."""
-    points = [(point, line.bold or chart.zero or lone(chart)) for line in chart.series for point in line.points]
-    return [point if with_interval else Point(x=point.x, y=point.y) for point, with_interval in points]
-
-
-def x_range(points: Sequence[Point], *, log: bool) -> tuple[float, float]:
-    """Return the ends of the x axis: all sizes and a little more, or from 0 on a linear axis."""
-    low, high = min(p.x for p in points), max(p.x for p in points)
-    if not log:
-        return 0.0, 1.02 * high
-    pad = (high / low) ** 0.04 if high > low else 1.6
-    return low / pad, high * pad
-
-
-def y_range(points: Sequence[Point], *, zero: bool) -> tuple[float, float]:
-    """Return the ends of the y axis, which holds every value and its interval.
-
-    An interval that would flatten the rest is cut at 1.5 times the range of the values.
-    """
-    values = [p.y for p in points]
-    reach = max(max(values) - min(values), 0.02)
-    floor, roof = min(values) - 1.5 * reach, max(values) + 1.5 * reach
-    ends = [e for p in points for e in (p.low, p.high, p.low_any, p.high_any) if math.isfinite(e)]
-    ends = [min(max(e, floor), roof) for e in ends] + values + ([0.0] if zero else [])
-    low, high = min(ends), max(ends)
-    pad = max(0.04 * (high - low), 0.005)
-    low, high = low - pad, high + pad
-    return (low, high) if zero else (max(0.0, low), min(1.0, high))

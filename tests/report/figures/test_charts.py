@@ -3,6 +3,7 @@
 import pytest
 
 from bias_lab.report.figures import charts
+from bias_lab.report.figures.chart import span
 from bias_lab.statistics import gaps
 from tests.planted import CNNS, curve, rows, table
 
@@ -53,5 +54,5 @@ def test_the_shortfall_has_a_line_at_zero() -> None:
 
 def test_intervals_in_words() -> None:
     inf, nan = float("inf"), float("nan")
-    told = [charts.span(a, b) for a, b in ((0.1, 0.2), (-inf, inf), (0.1, inf), (-inf, 0.2), (nan, 0.1))]
+    told = [span(a, b) for a, b in ((0.1, 0.2), (-inf, inf), (0.1, inf), (-inf, 0.2), (nan, 0.1))]
     assert told == ["10.0 to 20.0", "unbounded", "above 10.0", "below 20.0", "–"]

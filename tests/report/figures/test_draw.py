@@ -1,15 +1,13 @@
 """Charts as SVG: well-formed, every word escaped, labels apart, ticks round; and as files for a paper."""
 
-import itertools
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from bias_lab.report.figures import chart as shapes
 from bias_lab.report.figures import charts, draw
 from tests.planted import curve, rows, table
 
@@ -27,10 +25,10 @@ def test_the_svg_is_well_formed_and_holds_every_point(frame: draw.Frame) -> None
 
 
 def test_words_of_the_user_are_escaped() -> None:
-    line = charts.Series(
-        label="<script>alert(1)</script>", hue="other", points=(charts.Point(x=10, y=0.5, tip='"><img src=x>'),)
+    line = shapes.Series(
+        label="<script>alert(1)</script>", hue="other", points=(shapes.Point(x=10, y=0.5, tip='"><img src=x>'),)
     )
-    chart = charts.Chart(name="x", title="<b>", caption="", series=(line,), ylabel="")
+    chart = shapes.Chart(name="x", title="<b>", caption="", series=(line,), ylabel="")
     text = draw.svg(chart)
     assert "<script" not in text
     assert "<img" not in text
@@ -38,23 +36,8 @@ def test_words_of_the_user_are_escaped() -> None:
 
 
 def test_an_empty_chart_says_so() -> None:
-    empty = charts.Chart(name="x", title="t", caption="", series=(), ylabel="")
+    empty = shapes.Chart(name="x", title="t", caption="", series=(), ylabel="")
     assert "no finished runs yet" in draw.svg(empty)
-
-
-@given(st.lists(st.floats(0, 400), min_size=1, max_size=20))
-def test_labels_never_overlap_and_stay_inside_if_they_fit(wanted: list[float]) -> None:
-    placed = draw.push_apart(wanted, 15, 0, 400)
-    order = sorted(placed)
-    assert all(b - a >= 15 - 1e-6 for a, b in itertools.pairwise(order))
-    assert order[0] >= 7.5 - 1e-6
-    assert order[-1] <= 400 - 7.5 + 1e-6
-    assert sorted(range(len(wanted)), key=lambda i: wanted[i]) == sorted(range(len(wanted)), key=lambda i: placed[i])
-
-
-def test_labels_that_have_room_stay_where_they_want() -> None:
-    assert draw.push_apart([100, 50, 200], 15, 0, 400) == [100, 50, 200]
-    assert draw.push_apart([100, 104], 15, 0, 400) == pytest.approx([94.5, 109.5])
 
 
 def test_ticks_are_round_and_few() -> None:
@@ -68,16 +51,10 @@ def test_ticks_are_round_and_few() -> None:
     assert all(int(text) % 5 == 0 for text in percents)
 
 
-def test_one_wild_interval_does_not_flatten_the_rest() -> None:
-    points = [charts.Point(x=1, y=0.5, low=-3, high=4), charts.Point(x=2, y=0.6, low=0.58, high=0.62)]
-    low, high = draw.y_range(points, zero=False)
-    assert high - low < 0.6
-
-
 @pytest.mark.parametrize("shape", [*charts.MARKERS.values(), "star"])
 def test_every_marker_has_a_shape(shape: str) -> None:
-    line = charts.Series(label="a", hue="other", marker=shape, points=(charts.Point(x=10, y=0.5),))
-    drawn = draw.svg(charts.Chart(name="x", title="t", caption="", series=(line,), ylabel=""))
+    line = shapes.Series(label="a", hue="other", marker=shape, points=(shapes.Point(x=10, y=0.5),))
+    drawn = draw.svg(shapes.Chart(name="x", title="t", caption="", series=(line,), ylabel=""))
     assert "<use" in drawn[drawn.index("data-tip") :]
 
 
@@ -105,11 +82,5 @@ def test_files_for_a_paper(tmp_path: Path) -> None:
     assert png.read_bytes().startswith(b"\x89PNG")
     width = int.from_bytes(png.read_bytes()[16:20], "big")
     assert width == 2040  # 6.8 inches at 300 dpi
-    draw.save(charts.Chart(name="empty", title="", caption="", series=(), ylabel=""), tmp_path)
+    draw.save(shapes.Chart(name="empty", title="", caption="", series=(), ylabel=""), tmp_path)
     assert (tmp_path / "empty.png").is_file()
-
-
-def test_a_long_label_keeps_what_it_starts_from() -> None:
-    assert draw.fitted("vit + mae", 12) == "vit + mae"
-    assert draw.fitted("deit_tiny_patch16_224 + weights", 22) == "deit_tiny_p… + weights"
-    assert draw.fitted("deit_tiny_patch16_224", 12) == "deit_tiny_p…"

@@ -1,0 +1,104 @@
+"""Fill the first screen of one dataset: the headline or the banner in its place, further sentences, three tiles."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bias_lab import statistics
+from bias_lab.catalogue import FAMILIES
+from bias_lab.report.evidence import headline as words
+from bias_lab.report.figures.chart import percent, span
+from bias_lab.report.pages import Head, Tile
+from bias_lab.report.sentences import WIDEST, name_of, start_words, trained
+from bias_lab.statistics import AtSize, Gap, Headline
+from bias_lab.statistics.settled.headline import BLOCKING
+
+OF, AGAINST, FAMILY = "vit", "resnet", "cnn"
+PATH = "smoke"  # the profile whose runs only show that everything works
+SINGLE = "single runs"  # the profile of `bias-lab train`
+
+
+def of_view(view: pd.DataFrame, about: str, profile: str) -> Head:
+    """Return the head of one view of `findings.split`. profile: of the plan."""
+    found = statistics.headline(view, of=OF, against=against(view), family=FAMILY)
+    if profile == SINGLE or (not found.sizes and profile != PATH):
+        return Head(about=about)  # its runs were not made to answer the question
+    shown = tiles(view, found)
+    if profile == PATH:
+        return Head(about=about, banner=words.SMOKE, tiles=shown)
+    sizes = [at.size for at in found.sizes]
+    if not found.open_sizes:
+        problems = problems_of(view, found.sizes) or {"no run": {name_of(OF): sizes, name_of(FAMILY): sizes}}
+        return Head(about=about, banner=words.banner(problems, sizes), tiles=shown)
+    first, *others = found.open_sizes
+    support = [words.at_equal_images(OF, first), words.on_pixels(first)]
+    support += [words.under_each("recipe", first.by_recipe), words.under_each("optimizer", first.by_optimizer)]
+    support += [words.further(OF, others[-1])] if others else []
+    left_out = problems_of(view, [at for at in found.sizes if not at.is_open])
+    support += [
+        f"Nothing is claimed elsewhere: {words.reason(kind, cells, sizes)}." for kind, cells in left_out.items()
+    ]
+    warning = words.locality(first)
+    return Head(
+        about=about, headline=words.headline(OF, first), support=(*filter(None, support), words.CI),
+        banner=(warning,) if warning else (), tiles=shown,
+    )  # fmt: skip
+
+
+def against(view: pd.DataFrame) -> str:
+    """Return the architecture that plain ViT is compared with: ResNet, or the first other CNN where it has no runs."""
+    there = set(view["architecture"])
+    cnns = [name for name, family in FAMILIES.items() if family == FAMILY and name in there]
+    return AGAINST if AGAINST in there or not cnns else cnns[0]
+
+
+def problems_of(view: pd.DataFrame, sizes: Sequence[AtSize]) -> dict[str, dict[str, list[int]]]:
+    """Return what forbids a headline at these sizes: a key of `headline.REASONS` → backbone or group → sizes."""
+    problems: dict[str, dict[str, list[int]]] = {}
+    for at in sizes:
+        for flag, names in at.flags.items():
+            if flag not in BLOCKING or (flag == "no_interval" and "absent" in at.flags):
+                continue
+            for name in names:
+                there = flag != "absent" or len(statistics.select(view, name)) > 0
+                kind = flag if flag != "absent" else "none settled" if there else "no run"
+                problems.setdefault(kind, {}).setdefault(name_of(name), []).append(at.size)
+    return {kind: problems[kind] for kind in words.REASONS if kind in problems}
+
+
+def tiles(view: pd.DataFrame, found: Headline) -> tuple[Tile, ...]:
+    """Return the shortfall of settled cells, that at equal images, and what recovers most of it."""
+    if not found.sizes:
+        return ()
+    first = next(iter(found.open_sizes), found.sizes[0])
+    settled = Tile("Shortfall, settled", "–", "no settled cells that a headline could speak of")
+    if first.is_open:
+        settled = Tile("Shortfall, settled", _points(first.settled), _where(first.settled, first))
+    equal = Tile("Shortfall at equal images", "–", "no pair of runs at equal images")
+    if first.equal.n:
+        equal = Tile("Shortfall at equal images", _points(first.equal), _where(first.equal, first))
+    return settled, equal, recovers_most(view)
+
+
+def _points(gap: Gap) -> str:
+    return f"{percent(gap.value)} points"
+
+
+def _where(gap: Gap, at: AtSize) -> str:
+    """Return 'against ResNet, at 100 labels (95 % CI 4.8 to 22.1)'."""
+    low = gap.best_low
+    inside = "one replicate, no interval" if low != low else f"95 % CI {span(low, gap.best_high)}"
+    return f"against {name_of(at.against)}, at {at.size:,} labels ({inside})"
+
+
+def recovers_most(view: pd.DataFrame) -> Tile:
+    """Return the start that recovers most of the shortfall at the smallest size where a share is determined."""
+    label = "Recovers most of it"
+    known = trained(statistics.recovery(view))
+    known = known[known["recovery"].notna() & (known["low"] > 0) & (known["high"] - known["low"] <= WIDEST)]
+    if not len(known):
+        return Tile(label, "–", "no start is shown to recover a share of it")
+    first = known[known["size"] == known["size"].min()].sort_values("recovery", ascending=False).iloc[0]
+    start = start_words(first["regime"], first["protocol"], first["source"])
+    share = f"95 % CI {percent(first['low'], 0)} to {percent(first['high'], 0)} %"
+    return Tile(label, f"{percent(first['recovery'], 0)} %", f"{start}, at {int(first['size']):,} labels ({share})")

@@ -1,0 +1,175 @@
+"""Say the first sentence of a report where the runs allow one, or else why there is none and what is missing.
+
+A headline needs cells that are settled, that did not collapse and that are above chance, and several replicates
+(`statistics.headline`).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from bias_lab.report.figures.chart import percent, span
+from bias_lab.report.sentences import capital, listed, name_of, sizes_in_words
+from bias_lab.statistics import ALPHA, AtSize, Gap
+
+HOW = "each trained as its hold-out prefers until it stops improving"
+SMOKE = (
+    "This shows the path, not an answer: the runs of this profile are too short and too few to mean anything.",
+    "Run the profile `laptop` or `desk` for an answer.",
+)
+CI = "CI is the 95 % confidence interval: in 19 of 20 repetitions of the whole study it holds the true difference."
+
+Cells = Mapping[str, Sequence[int]]  # backbone or group, in words → sizes
+
+
+# --- the headline ----------------------------------------------------------------------------------------------------
+
+
+def headline(of: str, at: AtSize) -> str:
+    """Return the first sentence on one size of settled cells, with at most four numbers. of: the group in question."""
+    who, against = name_of(of), name_of(at.against)
+    start = f"At {at.size:,} labels, {HOW},"
+    if is_claimed(at.settled):
+        return f"{start} {who} is {amount(at.settled, against)}."
+    found = f"{percent(at.settled.value)} points{_ci(at.settled)}"
+    return f"{start} no difference between {who} and {against} is shown: {against} minus {who} is {found}."
+
+
+def further(of: str, at: AtSize) -> str:
+    """Return the sentence on a size other than that of the headline."""
+    if is_claimed(at.settled):
+        return f"At {at.size:,} labels {name_of(of)} is {amount(at.settled, name_of(at.against))}."
+    return f"At {at.size:,} labels no difference is shown{_ci(at.settled)}."
+
+
+def is_claimed(gap: Gap) -> bool:
+    """Return whether a difference is shown, corrected for the number of sizes."""
+    return gap.p_holm <= ALPHA  # NaN where it can't be tested
+
+
+def amount(gap: Gap, against: str) -> str:
+    """Return by how much one side is behind or ahead: '6.1 points behind ResNet (CI 4.8 to 7.4)'."""
+    side = "behind" if gap.value > 0 else "ahead of"
+    return f"{percent(abs(gap.value))} points {side} {against}{_ci(gap, mirrored=gap.value < 0)}"
+
+
+def _ci(gap: Gap, *, mirrored: bool = False) -> str:
+    low, high = (-gap.best_high, -gap.best_low) if mirrored else (gap.best_low, gap.best_high)
+    return "" if math.isnan(low) else f" (CI {span(low, high)})"
+
+
+def at_equal_images(of: str, at: AtSize) -> str:
+    """Return the shortfall at equal images and how much of it is training accuracy, '' where no runs compare so."""
+    gap, part = at.equal.value, at.training
+    if math.isnan(gap):
+        return ""
+    ahead = f"At equal images seen {name_of(of)} is {percent(-gap)} points ahead"
+    start = f"At equal images seen it is {percent(gap)} points" if gap > 0 else ahead
+    if math.isnan(part):
+        return f"{start}."
+    if 0 <= part <= gap:
+        return f"{start}, of which {percent(part)} points are training accuracy."
+    if part > gap > 0:
+        return f"{start}, and in training accuracy alone it is {percent(part)} points."
+    side = "ahead" if part < 0 else "behind"
+    return f"{start}, while {name_of(of)} is {percent(abs(part))} points {side} in training accuracy."
+
+
+def on_pixels(at: AtSize) -> str:
+    """Return what a linear classifier on pixels reaches, '' where none was run."""
+    return "" if math.isnan(at.control) else f"A linear classifier on pixels reaches {percent(at.control)} %."
+
+
+def locality(at: AtSize) -> str:
+    """Return the warning that pixels alone do about as well as the CNNs, or ''."""
+    if "control_as_good" not in at.flags:
+        return ""
+    side = "less than two points below" if at.lead.value > 0 else "not below"
+    return (
+        f"This dataset cannot speak of locality at {at.size:,} labels: a linear classifier on pixels reaches "
+        f"{percent(at.control)} %, which is {side} {name_of(at.against)} at {percent(at.against_top1)} %."
+    )
+
+
+# --- under one choice alone ------------------------------------------------------------------------------------------
+
+
+def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
+    """Return the shortfall under each recipe or optimizer alone, and whether a claim holds under one alone.
+
+    what: 'recipe' or 'optimizer'. gaps: value → the settled shortfall under it, empty where settled cells have one.
+    """
+    if not gaps:
+        return ""
+    texts = [f"{percent(gap.value)} points under {value}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
+    lacking = [value for value, gap in gaps.items() if not gap.n]
+    sentences = [f"With one {what} for all, the shortfall is {listed(texts)}."] if texts else []
+    if lacking:
+        sentences.append(f"There is no pair of cells under {listed(lacking)}.")
+    # one test a value, so the uncorrected interval decides
+    sides = {value: _side(gap) for value, gap in gaps.items() if gap.n}
+    shown = {value: side for value, side in sides.items() if side}
+    if len(set(shown.values())) > 1:
+        sentences.append(f"Who is ahead depends on the {what}.")
+    elif shown and len(shown) < len(sides):
+        sentences.append(f"A difference is shown under {listed(list(shown))} alone.")
+    return " ".join(sentences)
+
+
+def _side(gap: Gap) -> int:
+    """Return 1 if the interval lies above 0, −1 if below, 0 if it holds 0 or is not there."""
+    return int(gap.best_low > 0) - int(gap.best_high < 0)
+
+
+# --- no headline -----------------------------------------------------------------------------------------------------
+
+_TUNE = (
+    "To settle a cell, tune its budget on the hold-out (`make tune`, or `--tune` on your own data) and run the sweep "
+    "again."
+)
+REASONS = {  # what forbids a headline → the reason, and what to do
+    "no run": ("no run of {cells} is finished", "Run the sweep to its end, with plain ViT and a CNN in it."),
+    "none settled": ("no cell of {names} is settled", _TUNE),
+    "unsettled": ("{cells} {verb} not settled", _TUNE),
+    "collapsed": (
+        "runs of {cells} collapsed, so they predict one class or have dead features",
+        "Lower the learning rate of collapsed cells, or train them longer.",
+    ),
+    "at_chance": ("{cells} {verb} at the chance level", "Tune the learning rate of cells at chance, or train longer."),
+    "no_interval": (
+        "{cells} {verb} there in one replicate, which gives no interval",
+        "Run more draws (`--draws 0,1,2,3,4`).",
+    ),
+    "ceiling": ("{cells} {verb} above 97 %, so they can hardly differ", "Fewer labels would tell them apart."),
+}  # fmt: skip
+
+
+def banner(problems: Mapping[str, Cells], sizes: Iterable[int]) -> tuple[str, ...]:
+    """Return why there is no headline, and what to run: a sentence that names the cells, then the remedies.
+
+    problems: a key of `REASONS` → cells. sizes: all sizes of the study.
+    """
+    reasons = [reason(kind, cells, sizes) for kind, cells in problems.items()]
+    remedies = dict.fromkeys(REASONS[kind][1] for kind in problems)
+    others = [f"{capital(text)}." for text in reasons[1:]]
+    return (f"There is no headline: {reasons[0]}.", *others, *remedies)
+
+
+def reason(kind: str, cells: Cells, sizes: Iterable[int]) -> str:
+    """Return one reason in words: 'vit_micro and resnet_micro at N = 100 are not settled'."""
+    where = {"cells": named(cells, sizes), "names": listed(list(cells)), "verb": "is" if len(cells) == 1 else "are"}
+    return REASONS[kind][0].format(**where)
+
+
+def named(cells: Cells, sizes: Iterable[int]) -> str:
+    """Return cells in words: 'vit_micro and resnet_micro at N = 100', those with the same sizes together."""
+    every = sorted(set(sizes))
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, at in cells.items():
+        alike.setdefault(tuple(sorted(at)), []).append(name)
+    return listed([f"{listed(names)} {_at_sizes(list(at), every)}" for at, names in alike.items()])
+
+
+def _at_sizes(at: Sequence[int], every: Sequence[int]) -> str:
+    if len(every) > 1 and list(at) == list(every):
+        return "at every N"
+    return f"at {sizes_in_words(at)}" if len(at) <= 2 else f"at {len(at)} sizes from N = {at[0]:,} to {at[-1]:,}"

@@ -1,0 +1,106 @@
+"""Put together what a report says of one dataset beyond its answer: the headline, and the sections on the evidence."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bias_lab import schema, statistics
+from bias_lab.report import tables
+from bias_lab.report.evidence import controls, each, head, ladders, parts
+from bias_lab.report.figures import budget, charts
+from bias_lab.report.figures.chart import Level
+from bias_lab.report.pages import Head, Section
+from bias_lab.report.replicates import captioned
+
+
+class Evidence(NamedTuple):
+    """head: the first sentence, or why there is none. front: sections before those of `sections.of_view`.
+
+    after: sections that follow the shortfall. end: folded sections.
+    """
+
+    head: Head
+    front: list[Section]
+    after: list[Section]
+    end: list[Section]
+
+
+def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapping[str, Any]) -> Evidence:
+    """Return the evidence of one view of `findings.split`.
+
+    about: the view's name if there are several, else ''. slug: the prefix of figure names. profile: of the plan.
+    tuned: the tuning table, with `rows`.
+    """
+    present = parts.present(view)
+    both = len(present) > 1
+    of_controls = controls.found(view, present)
+    after = [
+        made_of(view),
+        each.section(view) if "settled" in present else Section(name="each", title=""),
+        seen(view, of_controls, slug),
+        controls.section(view, of_controls),
+    ]
+    front = settled(view, slug) if both else []
+    datasets = view["dataset"].unique()
+    end = settled_cells(view) if both else []
+    end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
+    return Evidence(head.of_view(view, about, profile), front, after, end)
+
+
+def made_of(view: pd.DataFrame) -> Section:
+    """Return the section on the parts of the shortfall, for each comparison that the view has, and at matched fit."""
+    names = parts.present(view) or ("",)
+    split = pd.concat([_named(statistics.decomposition(view, comparison=name), name) for name in names])
+    return parts.section(split, statistics.matched_fit(view))
+
+
+def _named(frame: pd.DataFrame, comparison: str) -> pd.DataFrame:
+    return frame.assign(comparison=parts.COMPARISONS.get(comparison, ""))
+
+
+def settled(view: pd.DataFrame, slug: str) -> list[Section]:
+    """Return the main figure and the shortfall of settled cells, for a view that has runs at equal images too."""
+    rows = statistics.comparable(view, scratch=False, comparison="settled")
+    gaps = statistics.gaps(view, comparison="settled")
+    chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
+    line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows), "ViT")
+    return [
+        Section(name="settled", title="Accuracy, settled", charts=(chart,)),
+        Section(
+            name="settled-shortfall",
+            title="The shortfall, settled",
+            charts=(charts.shortfall([line], prefix=slug, comparison="settled"),) if len(gaps) else (),
+            tables=(tables.shortfall(gaps, "The CNN family minus plain ViT, from scratch, settled"),),
+        ),
+    ]
+
+
+def settled_cells(view: pd.DataFrame) -> list[Section]:
+    """Return the folded section with the accuracy of every settled cell, beside that of `sections.of_view`."""
+    rows = statistics.comparable(view, scratch=False, comparison="settled")
+    title = f"Every cell, {parts.SETTLED}"
+    return [Section(name="settled-cells", title=title, tables=(tables.accuracies(rows),), folded=True)]
+
+
+def seen(view: pd.DataFrame, of_controls: list[controls.Control], slug: str) -> Section:
+    """Return the figure of accuracy against images seen, with the linear classifier on pixels as a thin line."""
+    axis = statistics.by_budget(view)
+    if not (axis.groupby(["backbone", "size"])["images_seen"].nunique() > 1).any():
+        return Section(name="budget-axis", title="")
+    levels = tuple(
+        Level(y=float(part["top1"].mean()), words=one.words, panel=budget.title(size))
+        for one in of_controls
+        if one.says == controls.PIXELS
+        for size, part in one.rows.groupby("size")
+        if size in set(axis["size"])
+    )
+    chart = budget.accuracy(axis, levels=levels, prefix=slug)
+    text = ("Where a curve still rises at its end, more training would change the comparison.",)
+    return Section(name="budget-axis", title="Accuracy against images seen", text=text, charts=(chart,))
+
+
+def joined(of_view: list[Section], evidence: Evidence) -> list[Section]:
+    """Return all sections of a view in order: settled cells first, and what the shortfall is made of after it."""
+    place = 1 + next(k for k, part in enumerate(of_view) if part.name.endswith("shortfall"))
+    return [*evidence.front, *of_view[:place], *evidence.after, *of_view[place:], *evidence.end]

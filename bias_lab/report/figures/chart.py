@@ -1,0 +1,92 @@
+"""Hold a figure before it is drawn: lines of points with intervals, their looks, and numbers in words."""
+
+import math
+from dataclasses import dataclass
+
+Dash = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One value with its interval.
+
+    low_any, high_any: the wider interval, if there is one. tip: shown on hovering. hollow: whether the marker is drawn
+    as an outline, which marks a cell that is not settled.
+    """
+
+    x: float
+    y: float
+    low: float = math.nan
+    high: float = math.nan
+    low_any: float = math.nan
+    high_any: float = math.nan
+    tip: str = ""
+    hollow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A line: the hue is a family, the marker a shape's name, bold what the figure is about.
+
+    panel: the title of the panel that holds it, empty in a figure of one panel.
+    """
+
+    label: str
+    points: tuple[Point, ...]
+    hue: str
+    marker: str = "circle"
+    dash: Dash = ()
+    bold: bool = False
+    panel: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A thin horizontal line across a panel that shows what a value is worth, such as the chance level."""
+
+    y: float
+    words: str
+    panel: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A figure over the number of labelled images, or of images seen.
+
+    y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether 0 is on
+    the axis, with a line there. log: whether x is on a log scale. name: of its file. levels: lines across the panels,
+    which share both axes.
+    """
+
+    name: str
+    title: str
+    caption: str
+    series: tuple[Series, ...]
+    ylabel: str
+    xlabel: str = "labelled training images (log scale)"
+    legend: tuple[tuple[str, Dash], ...] = ()
+    zero: bool = False
+    log: bool = True
+    levels: tuple[Level, ...] = ()
+
+    @property
+    def panels(self) -> tuple[str, ...]:
+        """Return the titles of the panels in order, one empty title for a figure of one panel."""
+        return tuple(dict.fromkeys(line.panel for line in self.series)) or ("",)
+
+
+# --- numbers in words -------------------------------------------------------------------------------------------------
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none."""
+    return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
+    if math.isnan(low) or math.isnan(high):
+        return "–"
+    if math.isinf(high):
+        return "unbounded" if math.isinf(low) else f"above {percent(low)}"
+    return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"

@@ -1,0 +1,161 @@
+"""The first sentence of a report is right in planted studies, and no headline is made where the runs allow none."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from bias_lab.report.evidence import headline
+from bias_lab.report.evidence.head import of_view
+from bias_lab.report.findings import findings, split
+from bias_lab.report.pages import Head
+from bias_lab.results import Results
+from bias_lab.statistics import Gap
+from tests.planted import CNNS
+from tests.report.evidence.studies import Cell, pair, study
+
+TEN = {"vit_micro": Cell(0.6, 0.5), **dict.fromkeys(CNNS, Cell(0.9, 0.7))}
+COLLAPSED = {name: {"collapsed": True} for name in CNNS}
+
+
+def head(profile: str = "desk", **kind: Any) -> Head:
+    """The head of a study at N = 100, where there is one size unless `sizes` is given."""
+    made = study(**({"sizes": (100,)} | kind))
+    return of_view(split(made)[0][1], "", profile)
+
+
+def first(of: Head) -> str:
+    return of.sentences()[0]
+
+
+def test_a_pure_training_gap() -> None:
+    """Training accuracies of 60 and 99 %, and equal train-test gaps."""
+    told = head(cells=pair(Cell(0.60, 0.45), Cell(0.99, 0.84)), equal=pair(Cell(0.60, 0.45), Cell(0.99, 0.84)))
+    pattern = (
+        r"At 100 labels, each trained as its hold-out prefers until it stops improving, plain ViT is 3[89]\.\d points "
+        r"behind the CNN family \(CI 3[89]\.\d to (39|40)\.\d\)\."
+    )
+    assert re.fullmatch(pattern, first(told))
+    assert re.fullmatch(
+        r"At equal images seen it is 3[89]\.\d points, (of which|and in training accuracy alone it is) .*",
+        told.support[0],
+    )
+
+
+def test_a_pure_generalisation_gap() -> None:
+    told = head(cells=pair(Cell(0.99, 0.60), Cell(0.99, 0.75)), equal=pair(Cell(0.99, 0.60), Cell(0.99, 0.75)))
+    assert "plain ViT is 1" in first(told)
+    assert " points behind the CNN family (CI 1" in first(told)
+    assert re.search(r"of which 0\.\d points are|is 0\.\d points ahead in training accuracy", told.support[0])
+
+
+def test_collapsed_cnns_give_no_headline() -> None:
+    told = head(cells=TEN, changes=COLLAPSED)
+    assert told.headline == ""
+    assert first(told) == (
+        "There is no headline: runs of efficientnet_micro, mobilenetv3_micro and resnet_micro at N = 100 collapsed, so "
+        "they predict one class or have dead features."
+    )
+
+
+def test_a_vit_at_chance_gives_no_headline() -> None:
+    told = head(cells=pair(Cell(0.12, 0.10), Cell(0.9, 0.7)))
+    assert first(told) == "There is no headline: vit_micro at N = 100 is at the chance level."
+    assert told.headline == ""
+
+
+def test_smoke_shows_the_path_and_no_answer() -> None:
+    told = head("smoke", cells=TEN)
+    assert first(told).startswith("This shows the path, not an answer")
+    assert told.headline == ""
+
+
+def test_one_backbone_per_family_is_called_by_its_name() -> None:
+    told = head(cells=pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ("resnet_micro",)))
+    assert " points behind ResNet (CI " in first(told)
+    told = head(cells=pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ("mobilenetv3_micro",)))
+    assert " points behind MobileNetV3 (CI " in first(told)
+
+
+def test_a_family_with_a_member_that_is_not_settled_is_not_named() -> None:
+    told = head(cells=TEN, changes={"efficientnet_micro": {"settled": False}})
+    assert " points behind ResNet (CI " in first(told)
+
+
+def test_a_negative_gap() -> None:
+    told = head(cells=pair(Cell(0.9, 0.75), Cell(0.9, 0.7)), equal=pair(Cell(0.9, 0.75), Cell(0.9, 0.7)))
+    assert re.search(r"plain ViT is [45]\.\d points ahead of the CNN family \(CI 4\.\d to 5\.\d\)\.$", first(told))
+    assert told.support[0].startswith("At equal images seen plain ViT is ")
+
+
+def test_no_difference_is_shown() -> None:
+    told = head(cells=pair(Cell(0.9, 0.7), Cell(0.9, 0.7)), noise=0.02)
+    assert "no difference between plain ViT and the CNN family is shown: the CNN family minus plain ViT is " in first(
+        told
+    )
+
+
+def test_a_ceiling() -> None:
+    told = head(cells=pair(Cell(1.0, 0.99), Cell(1.0, 0.992)), noise=0.0005)
+    assert first(told).startswith("There is no headline: ")
+    assert first(told).endswith(" are above 97 %, so they can hardly differ.")
+
+
+def test_a_linear_classifier_on_pixels_as_good_as_the_cnns() -> None:
+    told = head(cells=TEN, pixels=0.69)
+    assert first(told).startswith(
+        "This dataset cannot speak of locality at 100 labels: a linear classifier on pixels reaches 6"
+    )
+    assert told.headline.startswith("At 100 labels, each trained as its hold-out prefers")
+    assert head(cells=TEN, pixels=0.6).banner == ()
+
+
+def test_cells_that_are_not_settled_are_named_with_what_to_run() -> None:
+    told = head(cells=TEN, sizes=(100, 1000), changes={"vit_micro": {"settled": False}})
+    assert first(told) == "There is no headline: vit_micro at every N is not settled."
+    assert "`make tune`" in told.banner[1]
+    assert told.tiles[0].value == "–"
+
+
+def test_a_table_at_equal_images_alone_is_answered_as_such() -> None:
+    report = findings(Results(table=study({}, equal=TEN, sizes=(100,))))
+    assert first(report.heads[0]) == "There is no headline: no cell of plain ViT and ResNet is settled."
+    assert report.answers[0][1].startswith("At equal images, plain ViT falls short of the CNN family at N = 100 by ")
+    assert report.sections[0].title == "Accuracy, at equal images"
+
+
+def test_a_table_without_plain_vit_has_no_headline() -> None:
+    told = head(cells=dict.fromkeys(CNNS, Cell(0.9, 0.7)))
+    assert first(told).startswith("There is no headline: no run of plain ViT at N = 100 is finished")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        dict(cells=TEN, equal=TEN, pixels=0.6, sizes=(100, 1000)),
+        dict(cells=TEN, pixels=0.7),
+        dict(cells=TEN, changes=COLLAPSED, sizes=(100, 300, 1000, 3000)),
+        dict(cells={}, equal=TEN, sizes=(100, 300, 1000, 3000, 10_000)),
+    ],
+)
+def test_the_first_sentence_has_at_most_four_numbers(kind: Mapping[str, Any]) -> None:
+    told = first(head(**kind))
+    assert len(re.findall(r"\d[\d,]*(\.\d+)?", told)) <= 4, told
+
+
+def gap(value: float, half: float, n: int = 5) -> Gap:
+    return Gap(value, value - half, value + half, p_holm=0.01, n=n)
+
+
+def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
+    both = headline.under_each("recipe", {"plain": gap(0.03, 0.01), "strong": gap(0.07, 0.01)})
+    assert both == (
+        "With one recipe for all, the shortfall is 3.0 points under plain (CI 2.0 to 4.0) and 7.0 points under strong "
+        "(CI 6.0 to 8.0)."
+    )
+    one = headline.under_each("recipe", {"plain": gap(0.01, 0.02), "strong": gap(0.07, 0.01)})
+    assert one.endswith("A difference is shown under strong alone.")
+    sign = headline.under_each("optimizer", {"adamw": gap(-0.04, 0.02), "muon": gap(0.07, 0.01)})
+    assert sign.endswith("Who is ahead depends on the optimizer.")
+    assert headline.under_each("recipe", {}) == ""

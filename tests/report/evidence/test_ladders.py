@@ -1,0 +1,30 @@
+"""The ladders of the tuning table, rung by rung."""
+
+from bias_lab.report.evidence import ladders
+
+
+def row(dataset: str, *, settled: bool) -> dict[str, object]:
+    trials = [dict(learning_rate=0.001, samples_seen=16_000 * 2**k, top1=0.5 + 0.04 * k, n=3) for k in range(3)]
+    cell = dict(dataset=dataset, backbone="vit_micro", recipe="plain", regime="scratch", size=100)
+    return cell | dict(learning_rate=0.001, samples_seen=64_000, settled=settled, trials=trials)
+
+
+def test_rungs_have_images_accuracy_and_gain() -> None:
+    section = ladders.section([row("mnist", settled=True), row("cifar10", settled=True)], "mnist")
+    (table,) = section.tables
+    assert [[cell.text for cell in line][5:] for line in table.rows] == [
+        ["16,000", "50.0", "–", "3", ""], ["32,000", "54.0", "4.0", "3", ""], ["64,000", "58.0", "4.0", "3", "settled"],
+    ]  # fmt: skip
+    assert len(section.text) == 1
+    assert section.folded
+
+
+def test_a_ladder_that_has_not_ended_is_said() -> None:
+    section = ladders.section([row("mnist", settled=False)], "mnist")
+    assert section.text[1] == "1 of 1 ladders have not ended, so their cells are not settled."
+    assert section.tables[0].rows[-1][-1].text == "best so far, not settled"
+
+
+def test_without_a_budget_search_there_is_no_section() -> None:
+    old = {key: value for key, value in row("mnist", settled=True).items() if key != "samples_seen"}
+    assert not ladders.section([old], "mnist")

@@ -1,0 +1,42 @@
+"""The sections of a study with settled cells beside those at equal images, in order and never mixed."""
+
+from bias_lab.report.evidence import view
+from bias_lab.report.findings import findings
+from bias_lab.results import Results
+from tests.report.evidence.studies import EQUAL, SETTLED, Cell, pair, study
+
+ONE = ("resnet_micro",)
+MADE = study(
+    pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ONE),
+    equal=pair(Cell(0.6, 0.5), Cell(0.8, 0.65), ONE),
+    pixels=0.55,
+    sizes=(100,),
+    changes={"vit_micro": {"settled": False}},
+)
+
+
+def test_settled_cells_come_first_and_each_figure_says_how_it_compares() -> None:
+    report = findings(Results(table=MADE))
+    assert [part.name for part in report.sections][:6] == [
+        "settled", "settled-shortfall", "figure", "shortfall", "parts", "budget-axis",
+    ]  # fmt: skip
+    named = {part.name: part for part in report.sections}
+    assert "Each cell is trained as its hold-out prefers." in named["settled"].charts[0].caption
+    assert "All backbones see equally many images" in named["figure"].charts[0].caption
+    assert [part.charts[0].name for part in report.sections[:4]] == [
+        "accuracy-settled", "shortfall-settled", "accuracy", "shortfall",
+    ]  # fmt: skip
+    hollow = {line.label: [p.hollow for p in line.points] for line in named["settled"].charts[0].series}
+    assert (hollow["vit"], hollow["resnet"]) == ([True], [False])
+    assert named["settled-shortfall"].charts[0].series[0].points[0].hollow
+
+
+def test_the_budget_axis_has_both_budgets_and_the_classifier_on_pixels() -> None:
+    from bias_lab.report.evidence import controls
+
+    section = view.seen(MADE, controls.found(MADE, ("settled", "equal")), "")
+    (chart,) = section.charts
+    assert {point.x for line in chart.series for point in line.points} == {EQUAL, SETTLED}
+    assert [(level.words, level.panel) for level in chart.levels] == [("pixels, linear probe", "N = 100")]
+    alone = MADE[MADE["comparison"] != "equal"]
+    assert not view.seen(alone, [], "")

@@ -1,0 +1,36 @@
+"""Accuracy against images seen: a panel for each size, hollow points, a thin line for a control."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from bias_lab.report.figures import budget, draw
+from bias_lab.report.figures.chart import Level
+from bias_lab.statistics import by_budget
+from tests.report.evidence.studies import Cell, pair, study
+
+MADE = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), equal=pair(Cell(0.6, 0.5), Cell(0.8, 0.65)), sizes=(100, 1000))
+CHART = budget.accuracy(by_budget(MADE), levels=(Level(y=0.55, words="pixels, linear probe", panel="N = 100"),))
+
+
+def test_a_panel_for_each_size_and_hollow_points_for_other_budgets() -> None:
+    assert CHART.panels == ("N = 100", "N = 1,000")
+    line = next(line for line in CHART.series if line.label == "vit")
+    assert line.bold
+    assert [(point.x, point.hollow) for point in line.points] == [(16_000, True), (64_000, False)]
+    assert line.points[0].tip.endswith(", not settled")
+
+
+@pytest.mark.parametrize("frame", [draw.WIDE, draw.NARROW])
+def test_panels_stand_within_the_page(frame: draw.Frame) -> None:
+    root = ET.fromstring(draw.svg(CHART, frame))
+    width, height = (float(value) for value in root.get("viewBox", "").split()[2:])
+    words = {node.text: node for node in root.iter("text")}
+    assert {"N = 100", "N = 1,000", "pixels, linear probe"} <= set(words)
+    for node in words.values():
+        assert 0 <= float(node.get("x", "nan")) <= width
+        assert 0 <= float(node.get("y", "nan")) <= height
+    points = [node for node in root.iter("g") if node.get("data-tip")]
+    assert len(points) == sum(len(line.points) for line in CHART.series)
+    below = float(words["N = 1,000"].get("y", "nan")) > float(words["N = 100"].get("y", "nan"))
+    assert below == (frame is draw.NARROW)

@@ -1,0 +1,37 @@
+"""A panel of a chart: labels apart, a range that one wild interval does not stretch, panels beside one another."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bias_lab.report.figures import panel
+from bias_lab.report.figures.chart import Point
+
+
+@given(st.lists(st.floats(0, 400), min_size=1, max_size=20))
+def test_labels_never_overlap_and_stay_inside_if_they_fit(wanted: list[float]) -> None:
+    placed = panel.push_apart(wanted, 15, 0, 400)
+    order = sorted(placed)
+    assert all(b - a >= 15 - 1e-6 for a, b in itertools.pairwise(order))
+    assert order[0] >= 7.5 - 1e-6
+    assert order[-1] <= 400 - 7.5 + 1e-6
+    assert sorted(range(len(wanted)), key=lambda i: wanted[i]) == sorted(range(len(wanted)), key=lambda i: placed[i])
+
+
+def test_labels_that_have_room_stay_where_they_want() -> None:
+    assert panel.push_apart([100, 50, 200], 15, 0, 400) == [100, 50, 200]
+    assert panel.push_apart([100, 104], 15, 0, 400) == pytest.approx([94.5, 109.5])
+
+
+def test_one_wild_interval_does_not_flatten_the_rest() -> None:
+    points = [Point(x=1, y=0.5, low=-3, high=4), Point(x=2, y=0.6, low=0.58, high=0.62)]
+    low, high = panel.y_range(points, zero=False)
+    assert high - low < 0.6
+
+
+def test_a_long_label_keeps_what_it_starts_from() -> None:
+    assert panel.fitted("vit + mae", 12) == "vit + mae"
+    assert panel.fitted("deit_tiny_patch16_224 + weights", 22) == "deit_tiny_p… + weights"
+    assert panel.fitted("deit_tiny_patch16_224", 12) == "deit_tiny_p…"
