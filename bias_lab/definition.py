@@ -67,6 +67,8 @@ class Run:
     source: str = ""  # the images of a pretraining: pool, subset, a dataset's name. Empty for scratch
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
+    method: str = ""  # `module:Class` or `module:loss` of the user's own, of its pretraining if the run has one
+    method_source: str = ""  # hash of its source file
     allow_partial_weights: bool = False  # go on if the weights fill only a part of the backbone
     pixel_mean: str = ""  # normalisation that belongs to the weights, as `0.5,0.5,0.5` (empty: the published one)
     pixel_std: str = ""
@@ -186,6 +188,9 @@ def recipe(name: str) -> dict[str, Any]:
     """Return the fields that a recipe sets, with its name: `replace(run, **recipe("strong"))`.
 
     `tuned` sets no other field, since planning replaces it. Raises UserError for an unknown name.
+
+    >>> recipe("strong")["mixup"], recipe("plain")
+    (0.2, {'recipe': 'plain'})
     """
     if name not in (*RECIPES, TUNED):
         raise unknown("recipe", name, (*RECIPES, TUNED))

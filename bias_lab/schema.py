@@ -78,6 +78,8 @@ DESCRIBED = [
         dataset | text | | dataset
         backbone | text | | backbone
         backbone_source | text | | version of the backbone's source
+        method | text | | method
+        method_source | text | | version of the method's source
         regime | text | | regime
         protocol | text | | protocol
         source | text | | source of the pretraining

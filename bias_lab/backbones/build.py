@@ -264,6 +264,8 @@ def _register(row: catalogue.Backbone) -> None:
     def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         """Build the model. Keywords override the size table's, and weights are those of timm's model of that name."""
         size = module.SIZES[row.name]
+        if kwargs.pop("dynamic_img_size", False):  # timm's option of its own transformers
+            raise NotTaken(row.name, "dynamic_img_size", True)
         if kwargs.get("pretrained_cfg") is None and timm.get_pretrained_cfg(row.name) is None:
             kwargs["pretrained_cfg"] = _config(row, size)
         model: nn.Module = build_model_with_cfg(

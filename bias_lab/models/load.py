@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from bias_lab import ledger, rows
-from bias_lab.catalogue import PROTOCOLS, TASKS
+from bias_lab.catalogue import PROTOCOLS, TASKS, Sides, sides
+from bias_lab.data.batches import Normalise
+from bias_lab.data.readers import image_file
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError
 from bias_lab.training.job import trains
-from bias_lab.training.prepare import build_backbone
+from bias_lab.training.prepare import build_backbone, describe_images
 from bias_lab.training.weights.files import read_safetensors
 
 
@@ -44,6 +47,7 @@ class Loaded:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     folder: Path
+    image_width: int | None = None  # None: square
 
     def predictions(self) -> pd.DataFrame:
         """Return what the run predicted, a row a test image, with the columns of its `predictions.parquet`.
@@ -60,6 +64,35 @@ class Loaded:
             table["predicted"] = [np.asarray(Image.open(io.BytesIO(png))) for png in table["predicted"]]
             table[rows.SCORES] = [rows.unpack_scores(few, len(self.classes))[0] for few in table[rows.SCORES]]
         return table
+
+    @property
+    def transform(self) -> "Transform":
+        """What turns a picture into the model's input, as the run's own images were: resized, cut and normalised."""
+        return Transform((self.image_size, self.image_width or self.image_size), self.mean, self.std)
+
+
+class Transform:
+    """Turns a picture of any size into a tensor (C, H, W): its central part, normalised.
+
+    image_size: the side of a square, or (H, W).
+
+    >>> to_tensor = Transform(28, mean=(0.5,), std=(0.25,))
+    >>> to_tensor(Image.new("L", (40, 56), 255)).shape, to_tensor(np.zeros((28, 28, 1), np.uint8)).unique().item()
+    (torch.Size([1, 28, 28]), -2.0)
+    """
+
+    def __init__(self, image_size: Sides, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.image_size, self.channels = sides(image_size), len(mean)
+        self.normalise = Normalise(mean, std, self.image_size[1], torch.device("cpu"))
+
+    def __call__(self, picture: Image.Image | NDArray[np.uint8]) -> Tensor:
+        """Return the tensor of a Pillow image, or of pixels (H, W) or (H, W, C) from 0 to 255."""
+        if not isinstance(picture, Image.Image):
+            pixels = np.asarray(picture, np.uint8)
+            picture = Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        part = image_file.resize(picture, self.image_size, self.channels)  # (H, W, C)
+        return self.normalise(torch.from_numpy(part.copy())[None])[0]  # (C, H, W)
 
 
 def load(run_folder: str | Path) -> Loaded:
@@ -84,6 +117,7 @@ def load(run_folder: str | Path) -> Loaded:
             remedy="fit it again with bias_lab.training.protocols.frozen.linear_probe",
         )
     fill(model, here / ledger.WEIGHTS, complete=bool(classes))
+    describe_images(model, facts["image_size"], tuple(facts["mean"]), tuple(facts["std"]))
     return Loaded(
         model=model.to(memory_format=torch.channels_last).eval(),
         run=run,
@@ -93,6 +127,7 @@ def load(run_folder: str | Path) -> Loaded:
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
         folder=here,
+        image_width=facts.get("image_width"),
     )
 
 

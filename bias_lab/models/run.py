@@ -44,8 +44,8 @@ def run(
     >>> from bias_lab.definition import Run
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result = run(Run(dataset="fashion_mnist_12k", backbone="resnet_micro", size=20, samples_seen=64), folder)
-    >>> result.run.learning_rate, 0 <= result.metrics["top1"] <= 1
-    (0.003, True)
+    >>> 0 <= result.metrics["top1"] <= 1
+    True
     """
     folder = Path(out)
     own = (

@@ -242,7 +242,7 @@ def check_pretraining(run: Run, before: Run) -> None:
     The source of a pretraining was compared with the test images of its own dataset alone. Drawn fractals are no
     dataset's images, so only with them may the dataset differ.
     """
-    same = ["backbone", "priors", "regime", "source"]
+    same = ["backbone", "priors", "regime", "source", "method"]
     if before.source != catalogue.FRACTALS:
         same.append("dataset")
     if before.source == catalogue.SUBSET:

@@ -1,5 +1,6 @@
 """Train a run to its last step, from a checkpoint if an interrupted attempt left one."""
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -51,7 +52,9 @@ def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
         num_sanity_val_steps=0,
     )
     resume = None if checkpoint is None else path
-    trainer.fit(module, datamodule=DataModule.of_job(job), ckpt_path=resume, weights_only=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")  # an own method may have no use for it
+        trainer.fit(module, datamodule=DataModule.of_job(job), ckpt_path=resume, weights_only=False)
     job.method.to(job.device)
     if trainer.global_step != total:
         raise RuntimeError(f"stopped at step {trainer.global_step} of {total}")

@@ -1,6 +1,8 @@
 """Check before the first run what only torch or pixels can tell."""
 
+import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,9 +30,9 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
     """
     device = choose_device(settings.device)
     runs = list(runs)
-    warnings: list[str] = []
+    lines: list[str] = []
     if any(run.precision == "bf16" for run in runs) and not multiplies_bf16(device):
-        warnings.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
+        lines.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
     tried: set[tuple[Any, ...]] = set()
     opened: dict[tuple[str, int | None, int | None], store.Images] = {}
     for run in runs:
@@ -42,12 +44,15 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:
             tried.add(build)
-            warnings += try_building(run, images)
+            lines += try_building(run, images)
+        if run.method and (run.method, *shape) not in tried and not TASKS[run.task].pretrains:
+            tried.add((run.method, *shape))
+            try_method(run, images)
         start = (*shape, *start_key(run))
         if start not in tried and (TASKS[run.task].pretrains or run.weights):
             tried.add(start)
-            warnings += try_starting(run, images, folder, settings)
-    return list(dict.fromkeys(warnings))
+            lines += try_starting(run, images, folder, settings)
+    return list(dict.fromkeys(lines))
 
 
 def start_key(run: Run) -> tuple[Any, ...]:
@@ -102,6 +107,26 @@ def _check_values(run: Run, norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -
             "batch norm needs two or more",
             "--set batch_size=2 or more, larger images, or a backbone without batch norm",
         )
+
+
+def try_method(run: Run, images: store.Images) -> None:
+    """Make a run's own method and take one step on two grey images. Raise UserError in one line for any exception."""
+    size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
+    try:
+        backbone, _ = prepare.build_backbone(run, size, channels, classes)
+        rated = replace(run, learning_rate=run.learning_rate or 1e-3, samples_seen=run.samples_seen or run.batch_size)
+        module = cast(LightningModule, task_of(run).method(rated, backbone))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's, on `self.log` without a Trainer
+            module.training_step((torch.zeros(2, channels, size, size), torch.arange(2)), 0)
+    except UserError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"method {run.method} can't train {run.backbone}: {type(error).__name__}: {first}",
+            "it gets images (B, C, H, W), and classes (B,) or probabilities (B, K)",
+        ) from error
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:

@@ -19,7 +19,7 @@ from lightning.pytorch import LightningDataModule
 from bias_lab import definition
 from bias_lab.catalogue import DATASETS, REGIMES
 from bias_lab.data import batches, own_images, store, subsets
-from bias_lab.definition import Run, Settings, pretrains
+from bias_lab.definition import DEFAULTS, Run, Settings, pretrains
 from bias_lab.training import prepare
 from bias_lab.training.job import Examples, Job, Labels, Pixels
 from bias_lab.training.modules import fields as keywords
@@ -61,7 +61,8 @@ class DataModule(LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         self.folder = Path(folder)
-        self.run = keywords.run_of(fields, dataset=str(data))
+        run = keywords.run_of({"size": 1, **fields})
+        self.run = replace(run, dataset=str(data), task=DEFAULTS["task"])
         self.open_size = "size" not in fields
         self.length = keywords.steps_of(None, fields, self.run)
 
@@ -82,7 +83,7 @@ class DataModule(LightningDataModule):
 
     @cached_property
     def source(self) -> "Source":
-        """The images and their statistics. They are opened once, when they are first needed."""
+        """Return the images and their statistics. They are opened once, when they are first needed."""
         if REGIMES[self.run.regime].starts_from and not pretrains(self.run):  # weights bring their normalisation
             return Source.of(prepare.prepare(self.run, self.folder, QUIET))
         run, images = self._opened()

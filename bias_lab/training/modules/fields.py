@@ -11,6 +11,8 @@ from bias_lab.catalogue import REGIMES, Sides
 from bias_lab.definition import Run
 from bias_lab.errors import unknown
 
+HOLDER = "pretrain"  # the task of a run that only holds values, which needs no size and may take no step
+
 
 class Training(TypedDict, total=False):
     """The fields of `Run` that say how it is trained, by their names, with the defaults of `Run`.
@@ -67,7 +69,7 @@ class Labelled(Training, total=False):
     drop_duplicates: bool
 
 
-def run_of(fields: Mapping[str, Any], *, backbone: str = "", dataset: str = "", regime: str = "scratch") -> Run:
+def run_of(fields: Mapping[str, Any], *, backbone: str = "", regime: str = "scratch") -> Run:
     """Return a run with these fields, the regime's own defaults, and the defaults of `Run`. It only holds values.
 
     Raises UserError for a name that is no field of `Labelled`, and for a value that `Run` refuses.
@@ -75,7 +77,7 @@ def run_of(fields: Mapping[str, Any], *, backbone: str = "", dataset: str = "", 
     for name in fields:
         if name not in Labelled.__annotations__:
             raise unknown("field", name, Labelled.__annotations__)
-    return Run(**{"dataset": dataset, "backbone": backbone, "size": 1, **REGIMES[regime].fields, **fields})
+    return Run(**{"dataset": "", "backbone": backbone, "task": HOLDER, **REGIMES[regime].fields, **fields})
 
 
 def steps_of(steps: int | None, fields: Mapping[str, Any], run: Run) -> int | None:

@@ -61,7 +61,7 @@ class SimMIM(LightningModule):
 
     >>> model = SimMIM("resnet_micro", channels=1, image_size=28)
     >>> model.mask_ratio, model.predict_step(torch.zeros(2, 1, 28, 28)).shape
-    (0.6, torch.Size([2, 128]))
+    (0.6, torch.Size([2, 112]))
     """
 
     OUTPUTS = ("reconstruct",)  # layers that Muon leaves to AdamW

@@ -24,7 +24,8 @@ from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.training import recording
 from bias_lab.training.fit import loader_of
-from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Pretrainer, Rows, load
+from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Pretrainer, Rows
+from bias_lab.training.modules import own
 from bias_lab.training.protocols.frozen import features_of, knn
 
 LEVEL_IMAGES = 512  # from which the loss of an output that ignores the image is computed
@@ -51,7 +52,7 @@ class Pretraining:
         return examples
 
     def method(self, run: Run, backbone: nn.Module) -> Method:
-        return cast(Method, load(REGIMES[run.regime].module).from_run(run, backbone))
+        return own.make(run, backbone, REGIMES[run.regime].module)
 
     def callbacks(self, job: Job, *, steps: int) -> list[Callback]:
         every = max(1, steps // max(1, job.run.monitor))
@@ -62,7 +63,7 @@ class Pretraining:
         accuracies = [row["holdout/knn"] for row in rows if "holdout/knn" in row]
         method = cast(Pretrainer, job.method)
         method.eval()  # pictures must not move batch norm's statistics
-        if REGIMES[job.run.regime].pictures:
+        if REGIMES[job.run.regime].pictures and hasattr(method, "pictures"):  # an own method may have none
             images = next(iter(job.eval_loader(job.images.train[:8], None)))[0]
             for name, picture in method.pictures(images).items():
                 Image.fromarray(picture).save(folder / f"{name}.png")
