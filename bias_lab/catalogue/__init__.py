@@ -33,6 +33,7 @@ from bias_lab.catalogue.interventions import (
     intervention,
     intervention_words,
 )
+from bias_lab.catalogue.masks import REFUSED, check_masks
 from bias_lab.catalogue.optimizers import OPTIMIZERS, Optimizer
 from bias_lab.catalogue.priors import PRIORS, Prior, check_priors, join_priors, parse_priors, prior_words
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol, check_protocol
@@ -64,6 +65,7 @@ __all__ = [
     "POOL",
     "PRIORS",
     "PROTOCOLS",
+    "REFUSED",
     "REGIMES",
     "SHAPES",
     "SOURCES",
@@ -87,6 +89,7 @@ __all__ = [
     "architecture",
     "check_head",
     "check_intervention",
+    "check_masks",
     "check_patch",
     "check_priors",
     "check_protocol",

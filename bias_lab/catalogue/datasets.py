@@ -201,7 +201,7 @@ DATASETS = {
             note="masks: pet or background, the border is void; three breeds of Oxford-IIIT Pet",
         ),
         Dataset(
-            name="shape_masks", classes=5, masks=Masks(2000, (2000, 844, 802, 833, 863)), test_images=500,
+            name="shape_masks", classes=5, masks=Masks(2000, (2000, 844, 801, 833, 863)), test_images=500,
             image_size=48, channels=3, licence="MIT", citation="bias_lab", reader=f"{_MASKED}:read_drawn",
             version="drawn 1",  # raised when the drawing changes
             class_names=("background", "disc", "square", "triangle", "cross"),

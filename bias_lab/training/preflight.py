@@ -40,6 +40,10 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if where not in opened:
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
+        subset = (where, run.size, run.draw, run.blocks, run.manifest)
+        if images.presence is not None and run.size and subset not in tried:
+            tried.add(subset)
+            prepare.select_images(run, images, folder)  # with masks, only the images tell which sizes hold every class
         shape = (run.backbone, run.task, run.head, *where, run.patch, run.window, run.stem, run.priors)
         build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:

@@ -1,7 +1,7 @@
 """A linear classifier on each place of the last map.
 
-It is the natural head of a plain ViT, which keeps one resolution up to its last block (Strudel et al. 2021, "Segmenter",
-arXiv:2105.05633, section 3.2, linear decoder).
+It is the natural head of a plain ViT, which keeps one resolution up to its last block (Strudel et al. 2021,
+"Segmenter", arXiv:2105.05633, section 3.2, linear decoder).
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """One decoder for all backbones, of one number of parameters, so that encoders and not decoders are compared.
 
 Up to four maps, evenly spread, are projected to one width, brought to a quarter of the image's resolution and summed,
-much as in SegFormer's decoder (Xie et al. 2021, arXiv:2105.15203, section 3.2). Two 3x3 convolutions and a classifier follow. A
-backbone with wide maps needs more weights in the projections, so the decoder's width is chosen such that it has about
-`BUDGET` parameters. All convolutions see one map size, so the multiply-adds differ by the projections and the width. A
-run records them.
+much as in SegFormer's decoder (Xie et al. 2021, arXiv:2105.15203, section 3.2). Two 3x3 convolutions and a classifier
+follow. A backbone with wide maps needs more weights in the projections, so the decoder's width is chosen such that it
+has about `BUDGET` parameters. All convolutions see one map size, so the multiply-adds differ by the projections and the
+width. A run records them.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ def images(index: NDArray[np.int64], side: tuple[int, int], *, seed: int = 0) ->
         kind = draws.integers(len(CLASSES) - 1, seed, "kind", index, figure)
         radius = scale * (RADIUS[0] + RADIUS[1] * draws.uniform(seed, "radius", index, figure))
         free = draws.uniform(seed, "place", index[:, None], np.arange(2), figure)  # (n, 2)
-        room = 1.05 * radius  # the farthest that a form reaches
+        room = 1.22 * radius  # the farthest that a form reaches, which is a triangle's corner
         middle_y, middle_x = room + free[:, 0] * (H - 2 * room), room + free[:, 1] * (W - 2 * room)
         there = inside(
             (y - middle_y[:, None, None]) / radius[:, None, None],

@@ -40,8 +40,8 @@ def order(fingerprint: str, presence: Presence, draw: int, *, blocks: int = 0) -
     whole = order(fingerprint, presence, 0)
     kept = len(whole) - subsets.holdout_size(len(whole))
     parts = []
-    for part in (whole[:kept], whole[kept:]):
-        mine = part[deal(presence[part], blocks) == draw]
+    for first, part in ((0, whole[:kept]), (kept, whole[kept:])):
+        mine = part[deal(presence[part], blocks, first) == draw]
         rank = np.argsort(np.argsort(ranks(f"block {fingerprint}", len(whole), draw)[mine]))
         parts.append(mine[spread(presence[mine], rank)])
     return np.concatenate(parts)
@@ -99,24 +99,26 @@ def _best(there: Indices, distance: Indices, below: list[int], limit: int) -> in
     return int(close.argmax())
 
 
-def deal(presence: Presence, blocks: int) -> Indices:
+def deal(presence: Presence, blocks: int, first: int = 0) -> Indices:
     """Return the block of each image (M, K) of an order, so that every class is shared out evenly.
 
     Of every `blocks` consecutive images each block gets one. The image with the rarest class chooses first, and takes
-    the block in which its classes lack most of their share.
+    the block in which its classes lack most of their share. first: the place of the first image in a larger order,
+    where the images that complete its turn went to the first blocks.
     """
     M, K = presence.shape
     there = presence.astype(np.int64)
     total = there.sum(0)
     weight = 1 / np.sqrt(np.maximum(total, 1))  # a rare class counts more
     held, block = np.zeros((blocks, K), np.int64), np.empty(M, np.int64)
-    for start in range(0, M, blocks):
-        images = np.arange(start, min(start + blocks, M))
+    turns = (np.arange(M) + first) // blocks
+    for turn in np.unique(turns):
+        images = np.flatnonzero(turns == turn)
         rarity = np.where(there[images] > 0, total, M + 1).min(1, initial=M + 1)
-        open_blocks = list(range(len(images)))  # fewer at the end: the first blocks are the larger ones
+        free = ((images + first) % blocks).tolist()
         for image in images[np.argsort(rarity, kind="stable")].tolist():
-            lack = [float((there[image] * (held.mean(0) - held[b]) * weight).sum()) for b in open_blocks]
-            best = open_blocks.pop(int(np.argmax(np.round(lack, 12))))
+            lack = [float((there[image] * (held.mean(0) - held[b]) * weight).sum()) for b in free]
+            best = free.pop(int(np.argmax(np.round(lack, 12))))
             block[image] = best
             held[best] += there[image]
     return block
@@ -128,10 +130,7 @@ def block_size(pool: int, blocks: int, draw: int) -> int:
     >>> [block_size(367, 3, draw) for draw in range(3)], block_size(367, 0, 0)
     ([123, 122, 122], 367)
     """
-    kept = pool - subsets.holdout_size(pool)
-    if not blocks:
-        return pool
-    return sum(len(range(draw, part, blocks)) for part in (kept, pool - kept))
+    return len(range(draw, pool, blocks)) if blocks else pool
 
 
 def largest_tuned(pool: int, blocks: int, draw: int) -> int:
@@ -140,8 +139,7 @@ def largest_tuned(pool: int, blocks: int, draw: int) -> int:
     >>> largest_tuned(367, 0, 0), largest_tuned(367, 3, 0)
     (294, 98)
     """
-    kept = pool - subsets.holdout_size(pool)
-    return len(range(draw, kept, blocks)) if blocks else kept
+    return block_size(pool - subsets.holdout_size(pool), blocks, draw)
 
 
 def select(

@@ -15,9 +15,9 @@ from bias_lab.training.regimes.features import vit_tokens
 def view(images: Tensor, size: Sides, area: tuple[float, float]) -> Tensor:
     """Draw one crop of each image, (B, C, H', W'), with random area, shape, place, flip and light.
 
-    size: the side of square crops, or (H', W'). area: the smallest and largest share of the image's area. Draws come from the global generator on the CPU. Unlike
-    other draws of the lab they are not keyed by sample but by (seed, step) and the place within the batch, since those
-    of a whole batch are drawn at once.
+    size: the side of square crops, or (H', W'). area: the smallest and largest share of the image's area. Draws come
+    from the global generator on the CPU. Unlike other draws of the lab they are not keyed by sample but by (seed, step)
+    and the place within the batch, since those of a whole batch are drawn at once.
     """
     B, C = images.shape[:2]
     u = torch.rand(8, B)

@@ -1,6 +1,7 @@
 """U-Net's decoder: its parameters in closed form, the maps that it joins, and where its output comes from."""
 
 import importlib.util
+from itertools import pairwise
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def test_parameters_are_those_of_the_formula() -> None:
     head = UNet(MAPS, 5, (16, 20))
     assert head.taken == levels(MAPS) == (0, 2, 3)
     channels, expected = [8, 24, 40], 8 * 5 + 5
-    for fine, coarse in zip(channels, channels[1:], strict=False):
+    for fine, coarse in pairwise(channels):
         expected += 9 * (fine + coarse) * fine + 9 * fine * fine + 4 * fine  # two convolutions and two norms
     assert sum(p.numel() for p in head.parameters()) == expected
 
