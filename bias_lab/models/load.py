@@ -61,8 +61,9 @@ class Loaded:
             raise UserError(f"{self.folder} holds no predictions", remedy="only runs that read test images have them")
         table = pd.read_parquet(path)
         if rows.SCORES in table:
-            table["predicted"] = [np.asarray(Image.open(io.BytesIO(png))) for png in table["predicted"]]
-            table[rows.SCORES] = [rows.unpack_scores(few, len(self.classes))[0] for few in table[rows.SCORES]]
+            maps = [np.asarray(Image.open(io.BytesIO(png))) for png in table["predicted"]]
+            scores = [rows.unpack_scores(few, len(self.classes))[0] for few in table[rows.SCORES]]
+            table = table.assign(predicted=pd.Series(maps, dtype="object"), scores=pd.Series(scores, dtype="object"))
         return table
 
     @property

@@ -124,7 +124,7 @@ def build_backbone(run: Run, size: Sides, channels: int, classes: int) -> tuple[
     if not TASKS[run.task].dense:
         return build_encoder(run, size, channels, classes)
     encoder, drop_path = build_encoder(run, size, channels, 0)
-    shape = dict(classes=classes, channels=channels, image_size=size)
+    shape: dict[str, Any] = dict(classes=classes, channels=channels, image_size=size)
     return heads.dense(encoder, run.backbone, head=run.head, **shape), drop_path
 
 

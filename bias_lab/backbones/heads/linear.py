@@ -22,5 +22,5 @@ class Linear(nn.Module):
         nn.init.zeros_(self.classify.bias)  # type: ignore[arg-type]
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        x = self.classify(maps[-1])  # (B, K, H', W')
+        x: Tensor = self.classify(maps[-1])  # (B, K, H', W')
         return x

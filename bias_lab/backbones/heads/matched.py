@@ -35,7 +35,7 @@ class Matched(nn.Module):
         self.classify = nn.Conv2d(width, classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        x = resized(self.projections[0](maps[0]), self.size)  # (B, D, H', W')
+        x: Tensor = resized(self.projections[0](maps[0]), self.size)  # (B, D, H', W')
         for project, other in zip(self.projections[1:], maps[1:], strict=True):
             x = x + resized(project(other), self.size)  # (B, D, H', W')
         x = self.convs(x)  # (B, D, H', W')

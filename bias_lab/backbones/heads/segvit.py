@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bias_lab.backbones.heads.interface import Map, spread
-from bias_lab.backbones.shared import Attention, Mlp, init_linear
+from bias_lab.backbones.shared import Attention, Mlp, init_linear, split_heads
 
 DECODERS = 3  # in the cascade
 FLOOR = 1e-6  # of a score, so that its logarithm is finite
@@ -41,14 +41,13 @@ class SegViT(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         H, W = maps[-1].shape[2:]
         q = self.queries.repeat(len(maps[-1]), 1, 1)  # (B, K, D)
-        masks: Tensor | float = 0.0
+        masks = q.new_zeros(*q.shape[:2], H * W)  # (B, K, N)
         for project, decoder, x in zip(self.inputs, self.decoders, reversed(maps), strict=True):
             tokens = project(x.flatten(2).transpose(1, 2))  # (B, N, D)
             q, scores = decoder(q, tokens)  # (B, K, D), (B, K, N)
             masks = masks + scores  # (B, K, N)
-        x = class_scores(self.classify(q), masks)  # (B, K, N)
-        x = x.clamp(min=FLOOR).log().unflatten(2, (H, W))  # (B, K, H, W)
-        return x
+        scores = class_scores(self.classify(q), masks)  # (B, K, N)
+        return scores.clamp(min=FLOOR).log().reshape(*scores.shape[:2], H, W)
 
 
 class Decoder(nn.Module):
@@ -66,10 +65,9 @@ class Decoder(nn.Module):
 
     def forward(self, q: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         q = self.norm1(q + self.among(q))  # (B, K, D)
-        split = (self.heads, -1)  # heads, values of a head
-        query = self.query(q).unflatten(2, split).transpose(1, 2)  # (B, h, K, d)
-        key = self.key(tokens).unflatten(2, split).transpose(1, 2)  # (B, h, N, d)
-        value = self.value(tokens).unflatten(2, split).transpose(1, 2)  # (B, h, N, d)
+        (query,) = split_heads(self.query(q), 1, self.heads)  # (B, h, K, d)
+        (key,) = split_heads(self.key(tokens), 1, self.heads)  # (B, h, N, d)
+        (value,) = split_heads(self.value(tokens), 1, self.heads)  # (B, h, N, d)
         x, masks = attention_to_mask(query, key, value)  # (B, h, K, d), (B, K, N)
         x = self.proj(x.transpose(1, 2).flatten(2))  # (B, K, D)
         q = self.norm2(q + x)  # (B, K, D)

@@ -32,7 +32,7 @@ class UNet(nn.Module):
         self.classify = nn.Conv2d(channels[0], classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        x = maps[-1]  # (B, C', H', W')
+        x: Tensor = maps[-1]  # (B, C', H', W')
         for join, skip in zip(self.joins, maps[-2::-1], strict=True):
             x = join(x, skip)  # (B, C', H', W')
         x = self.classify(x)  # (B, K, H', W')

@@ -110,7 +110,7 @@ class Evaluation:
 
     def add(self, logits: Tensor, masks: Tensor) -> None:
         """Add a batch: logits (B, K, H, W) and masks (B, H, W). A few images at a time need less memory."""
-        for few, theirs in zip(logits.split(TOGETHER), masks.split(TOGETHER), strict=True):
+        for few, theirs in zip(torch.split(logits, TOGETHER), torch.split(masks, TOGETHER), strict=True):
             self._add(few, theirs)
 
     def _add(self, logits: Tensor, masks: Tensor) -> None:
