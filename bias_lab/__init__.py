@@ -10,12 +10,41 @@ if TYPE_CHECKING:
     from bias_lab.backbones import create
     from bias_lab.definition import Experiment, Run, grid, recipe
     from bias_lab.models.load import load
+    from bias_lab.models.run import run
     from bias_lab.results import open_results
+    from bias_lab.training.modules.datamodule import DataModule
+    from bias_lab.training.protocols.finetune import Classifier
+    from bias_lab.training.protocols.segmenter import Segmenter
+    from bias_lab.training.regimes.dino import DINO
+    from bias_lab.training.regimes.mae import MAE
+    from bias_lab.training.regimes.simmim import SimMIM
 
 __version__ = "0.1.0"
-__all__ = ["Experiment", "Run", "create", "grid", "load", "open_results", "recipe"]
+__all__ = [
+    "DINO",
+    "MAE",
+    "Classifier",
+    "DataModule",
+    "Experiment",
+    "Run",
+    "Segmenter",
+    "SimMIM",
+    "create",
+    "grid",
+    "load",
+    "open_results",
+    "recipe",
+    "run",
+]
 
 _HOMES = {
+    "Classifier": "training.protocols.finetune",
+    "DINO": "training.regimes.dino",
+    "DataModule": "training.modules.datamodule",
+    "MAE": "training.regimes.mae",
+    "Segmenter": "training.protocols.segmenter",
+    "SimMIM": "training.regimes.simmim",
+    "run": "models.run",
     "Experiment": "definition",
     "Run": "definition",
     "create": "backbones",

@@ -67,9 +67,12 @@ class Run:
     source: str = ""  # the images of a pretraining: pool, subset, a dataset's name. Empty for scratch
     pretraining: str = ""  # run_id of the pretraining whose encoder this run starts from
     weights: str = ""  # a timm name, or `file:<hash>`
+    method: str = ""  # `module:Class` or `module:loss` of the user's own, of its pretraining if the run has one
+    method_source: str = ""  # hash of its source file
     allow_partial_weights: bool = False  # go on if the weights fill only a part of the backbone
     pixel_mean: str = ""  # normalisation that belongs to the weights, as `0.5,0.5,0.5` (empty: the published one)
     pixel_std: str = ""
+    head: str = ""  # reads a class a pixel (catalogue/heads.py). Empty in a segmentation: the backbone's own head
     intervention: str = ""  # empty, or e.g. `permute_pixels`
     priors: str = ""  # options of the backbone (catalogue/priors.py), sorted and joined by `+`
     budget: float = 1.0  # factor on samples_seen
@@ -128,7 +131,9 @@ class Run:
             raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         parse_priors(self.priors)
         if self.image_width is not None and self.image_width == self.image_size:
-            raise UserError(f"image_width {self.image_width} is the image_size", remedy="leave it out: images are square")
+            raise UserError(
+                f"image_width {self.image_width} is the image_size", remedy="leave it out: images are square"
+            )
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:
@@ -183,6 +188,9 @@ def recipe(name: str) -> dict[str, Any]:
     """Return the fields that a recipe sets, with its name: `replace(run, **recipe("strong"))`.
 
     `tuned` sets no other field, since planning replaces it. Raises UserError for an unknown name.
+
+    >>> recipe("strong")["mixup"], recipe("plain")
+    (0.2, {'recipe': 'plain'})
     """
     if name not in (*RECIPES, TUNED):
         raise unknown("recipe", name, (*RECIPES, TUNED))

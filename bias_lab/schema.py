@@ -78,12 +78,15 @@ DESCRIBED = [
         dataset | text | | dataset
         backbone | text | | backbone
         backbone_source | text | | version of the backbone's source
+        method | text | | method
+        method_source | text | | version of the method's source
         regime | text | | regime
         protocol | text | | protocol
         source | text | | source of the pretraining
         weights | text | | weights
         size | whole | images | labelled training images
         recipe | text | | recipe
+        head | text | | segmentation head
         intervention | text | | intervention
         priors | text | | priors
         budget | real | times | budget
@@ -97,7 +100,7 @@ DESCRIBED = [
         stem | text | | stem
         """,
     ),
-    *_rows("axis", "facts", "image_size | whole | px | image size"),
+    *_rows("axis", "facts", "image_size | whole | px | image size\nimage_width | whole | px | image width"),
     *_rows("recipe", "result", "samples_seen | whole | images | images seen"),
     *_rows(
         "recipe",
@@ -135,6 +138,8 @@ DESCRIBED = [
         """
         parameters | whole | parameters | parameters without the classifier
         flops | whole | multiply-adds | multiply-adds of one image
+        head_parameters | whole | parameters | parameters of the segmentation head
+        head_flops | whole | multiply-adds | multiply-adds of the segmentation head
         classes | whole | classes | classes
         test_images | whole | images | test images
         dataset_fingerprint | text | | fingerprint of the dataset
@@ -157,9 +162,15 @@ DESCRIBED = [
         train_top1 | real | fraction | training accuracy
         train_loss | real | nats | training loss
         loss_slope | real | share | change of the training loss in the last quarter
+        miou | real | fraction | test mIoU
+        pixel_accuracy | real | fraction | test pixels that were right
+        boundary_f1 | real | fraction | boundary F1
+        train_miou | real | fraction | training mIoU
         """,
     ),
     *_rows("metric", "files", "correct | bits | | test images that were right"),
+    # uint32, little-endian, of shape (test_images, classes, 2): intersection and union of each test image and class
+    *_rows("metric", "files", "scores | bits | pixels | intersections and unions"),
     *_rows(
         "fact",
         "result",

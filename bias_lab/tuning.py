@@ -24,6 +24,8 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "priors": DEFAULTS["priors"],
     "source": ANY,
     "protocol": DEFAULTS["protocol"],
+    "method": DEFAULTS["method"],
+    "method_source": ANY,
 }
 ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
 
@@ -39,7 +41,7 @@ def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
 
     >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
-    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune')
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '')
     """
     return tuple(value(cell, name) for name in KEY)
 
@@ -94,7 +96,7 @@ def words(cell: Run | Mapping[str, Any]) -> str:
     'vit_micro scratch'
     """
     first = ("backbone", "regime")
-    others = (name for name in ARM if name not in (*first, "backbone_source"))
+    others = (name for name in ARM if name not in (*first, "backbone_source", "method_source"))
     changed = [name for name in others if value(cell, name) not in ("", DEFAULTS[name])]
     return " ".join(str(value(cell, name)) for name in (*first, *changed))
 

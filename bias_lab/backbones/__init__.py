@@ -2,6 +2,10 @@
 
 After `import bias_lab.backbones`, `timm.create_model("bias_lab_vit_tiny_patch16_224", num_classes=8, img_size=64)`
 works like timm's own. The lab's names have the prefix `bias_lab_` there.
+
+>>> model = create("swin_micro", image_size=32, channels=3, classes=5)
+>>> model.get_classifier().out_features
+5
 """
 
 from bias_lab.backbones.build import create, register_all

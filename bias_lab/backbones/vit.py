@@ -5,7 +5,7 @@ The official code adds a position embedding to the class token too, and has a no
 epsilon is 1e-6. DeiT (arXiv:2012.12877, without distillation) is the same model under other training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import torch
@@ -110,18 +110,45 @@ class VisionTransformer(nn.Module):
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Return the blocks' outputs without the class token, each (B, D, H/P, W/P), or (B, N, D) as "NLC"."""
-        taken, maps = shared.take(len(self.blocks), indices), []
-        x = self.embed(x)  # (B, N, D)
-        for i, block in enumerate(self.blocks):
-            x = shared.run(block, x, checkpointing=self.grad_checkpointing)  # (B, N, D)
-            if i in taken:
-                maps.append((self.norm(x) if norm else x)[:, self.num_prefix_tokens :])  # (B, HW/P^2, D)
+        x, taken = self._block_outputs(x, shared.take(len(self.blocks), indices))  # (B, N, D), and each (B, N, D)
+        maps = [(self.norm(y) if norm else y)[:, self.num_prefix_tokens :] for y in taken]  # each (B, HW/P^2, D)
         if output_fmt not in ("NCHW", "NLC"):
             raise UserError(f"output_fmt '{output_fmt}' is unknown", "give 'NCHW' or 'NLC'")
         if output_fmt == "NCHW":
             H, W = self.patch_embed.grid_size
             maps = [y.transpose(1, 2).reshape(y.shape[0], -1, H, W).contiguous() for y in maps]  # each (B, D, H, W)
         return maps if intermediates_only else (self.norm(x), maps)
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+    ) -> list[Tensor] | list[tuple[Tensor, Tensor]]:
+        """Return blocks' outputs as DINO's code does: patches (B, HW/P², D), or (B, D, H/P, W/P) if `reshape`.
+
+        n: how many of the last blocks, or their numbers. return_prefix_tokens: pairs with the class token (B, 1, D).
+        """
+        outputs = self._block_outputs(x, shared.take(len(self.blocks), n))[1]  # each (B, N, D)
+        outputs = [self.norm(y) for y in outputs] if norm else outputs
+        prefixes = [y[:, : self.num_prefix_tokens] for y in outputs]  # each (B, 1, D)
+        patches = [y[:, self.num_prefix_tokens :] for y in outputs]  # each (B, HW/P^2, D)
+        if reshape:
+            H, W = self.patch_embed.grid_size
+            patches = [y.transpose(1, 2).reshape(y.shape[0], -1, H, W).contiguous() for y in patches]  # (B, D, H, W)
+        return list(zip(patches, prefixes, strict=True)) if return_prefix_tokens else patches
+
+    def _block_outputs(self, x: Tensor, taken: Collection[int]) -> tuple[Tensor, list[Tensor]]:
+        """Return the last block's output (B, N, D) and those of the blocks in `taken`, in order."""
+        outputs = []
+        x = self.embed(x)  # (B, N, D)
+        for i, block in enumerate(self.blocks):
+            x = shared.run(block, x, checkpointing=self.grad_checkpointing)  # (B, N, D)
+            if i in taken:
+                outputs.append(x)
+        return x, outputs
 
     def _set_pool(self, global_pool: str) -> None:
         if global_pool not in ("token", "avg", ""):

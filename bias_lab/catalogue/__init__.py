@@ -11,17 +11,21 @@ from bias_lab.catalogue.backbones import (
     OPEN_BELOW,
     Architecture,
     Backbone,
+    Sides,
     architecture,
+    check_patch,
     choose_patch,
     choose_stem,
     choose_window,
     family,
     is_own,
     nearest,
+    sides,
     traits,
 )
 from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, Masks, common_origin, dataset, image_side, shapes
 from bias_lab.catalogue.engines import ENGINES, Engine, engine
+from bias_lab.catalogue.heads import HEADS, Head, check_head, head_of, head_words
 from bias_lab.catalogue.interventions import (
     INTERVENTIONS,
     Intervention,
@@ -45,7 +49,7 @@ from bias_lab.catalogue.regimes import (
     check_regime,
     check_source,
 )
-from bias_lab.catalogue.tasks import TASKS, Task
+from bias_lab.catalogue.tasks import TASKS, Task, check_task
 
 __all__ = [
     "ARCHITECTURES",
@@ -54,6 +58,7 @@ __all__ = [
     "ENGINES",
     "FAMILIES",
     "FRACTALS",
+    "HEADS",
     "INTERVENTIONS",
     "OPEN_BELOW",
     "OPTIMIZERS",
@@ -72,20 +77,25 @@ __all__ = [
     "Backbone",
     "Dataset",
     "Engine",
+    "Head",
     "Intervention",
     "Masks",
     "Optimizer",
     "Prior",
     "Protocol",
     "Regime",
+    "Sides",
     "Task",
     "architecture",
+    "check_head",
     "check_intervention",
     "check_masks",
+    "check_patch",
     "check_priors",
     "check_protocol",
     "check_regime",
     "check_source",
+    "check_task",
     "choose_patch",
     "choose_stem",
     "choose_window",
@@ -93,6 +103,8 @@ __all__ = [
     "dataset",
     "engine",
     "family",
+    "head_of",
+    "head_words",
     "image_side",
     "intervention",
     "intervention_words",
@@ -102,5 +114,6 @@ __all__ = [
     "parse_priors",
     "prior_words",
     "shapes",
+    "sides",
     "traits",
 ]

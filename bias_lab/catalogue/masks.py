@@ -27,9 +27,13 @@ def check_masks(task: str, dataset: str, has_masks: bool, settings: Mapping[str,
     if row.pretrains:
         return
     if row.dense is not has_masks:
-        what = f"{dataset} has {'masks and no class for an image' if has_masks else 'a class for each image and no masks'}"
+        what = (
+            f"{dataset} has {'masks and no class for an image' if has_masks else 'a class for each image and no masks'}"
+        )
         able = [other.name for other in TASKS.values() if not other.pretrains and other.dense is has_masks]
-        raise UserError(f"{what}, so the task '{task}' can't use it", f"tasks that can: {', '.join(able)}" if able else "")
+        raise UserError(
+            f"{what}, so the task '{task}' can't use it", f"tasks that can: {', '.join(able)}" if able else ""
+        )
     if row.dense:
         for name, (neutral, why) in REFUSED.items():
             if settings[name] != neutral:

@@ -141,6 +141,13 @@ def sweep(sub: Parser) -> None:
         metavar="NAME",
         help="add a backbone to all scratch cells: a timm name or package.module:factory (repeatable)",
     )
+    add(
+        "--method",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="add your own training to all fine-tuned cells: package.module:Class, or :loss (repeatable)",
+    )
     add("--family", default="", help="family of the added backbone: cnn, transformer, hybrid or other")
     again(sub)
     add("--dry-run", action="store_true", help="print the plan and stop")
@@ -214,6 +221,7 @@ def train(sub: Parser) -> None:
     add("--like", metavar="RUN", help="start from the definition of this run, given by its id or its folder")
     add("--dataset", help="name of the dataset (default: fashion_mnist_12k)")
     add("--backbone", metavar="NAME", help="a name of the lab, a timm name or package.module:factory")
+    add("--method", metavar="NAME", help="your own training or pretraining: package.module:Class, or a loss")
     add("--task", help=", ".join(catalogue.TASKS))
     add("--size", type=whole, metavar="N", help="number of labelled training images")
     add("--draw", type=whole, help="draw of the labelled images")

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from bias_lab.data import augment, draws
-from bias_lab.data.masks import joint
 from bias_lab.data.interventions import EVALUATION, intervene
+from bias_lab.data.masks import joint
 from bias_lab.data.operations import to_device
 from bias_lab.definition import Run
 
@@ -182,7 +182,6 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
     images: (N, H, W, C) uint8, the images to train on. labels: (N,) class numbers, or (N, K) numbers of another kind in
     float32, or masks (N, H, W) in uint8, which are augmented with their images and yielded as (B, H, W) in int64. None
     yields x alone, so that a pretraining cannot see any label. mean, std: per channel, in [0, 1].
-    first_step: the step at which a resumed run continues.
     """
 
     def __init__(
@@ -195,10 +194,9 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         mean: Sequence[float],
         std: Sequence[float],
         steps: int,
-        first_step: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.run, self.classes, self.steps, self.first_step = run, classes, steps, first_step
+        self.run, self.classes, self.steps = run, classes, steps
         self.device = torch.device(device)
         self.order = Order(len(images), run.batch_size, run.seed, repeats=run.repeated_augmentation)
         self.pad = padding(run, min(images.shape[1:3]))
@@ -209,10 +207,10 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         self.labels = None if labels is None or self.has_masks else np.asarray(labels)
 
     def __len__(self) -> int:
-        return self.steps - self.first_step
+        return self.steps
 
     def __iter__(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
-        for step in range(self.first_step, self.steps):
+        for step in range(self.steps):
             yield self.batch(step)
 
     def batch(self, step: int) -> Tensor | tuple[Tensor, Tensor]:

@@ -104,9 +104,7 @@ def without_duplicates(images: Images) -> Images:
 # --- the user's own images -------------------------------------------------------------------------------------------
 
 
-def _own(
-    dataset: str, given: tuple[int | None, int | None], root: str | None, place: dict[str, Any] | None
-) -> Images:
+def _own(dataset: str, given: tuple[int | None, int | None], root: str | None, place: dict[str, Any] | None) -> Images:
     """Return the images that `own_images.index` found, from the store of their fingerprint."""
     if place is None:
         raise UserError(f"the folder of {dataset} is not known", remedy="give its folder with --data")

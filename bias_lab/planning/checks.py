@@ -192,6 +192,8 @@ def check_backbones(runs: Iterable[Run]) -> None:
     runs = list(runs)
     for backbone, protocol in dict.fromkeys((run.backbone, run.protocol) for run in runs if not pretrains(run)):
         catalogue.check_protocol(backbone, protocol)
+    for parts in dict.fromkeys((run.task, run.backbone, run.protocol, run.head) for run in runs):
+        catalogue.check_task(*parts)
     for backbone, priors, weights in dict.fromkeys((run.backbone, run.priors, run.weights) for run in runs):
         catalogue.check_priors(backbone, priors)
         if priors and weights:
@@ -244,7 +246,7 @@ def check_pretraining(run: Run, before: Run) -> None:
     The source of a pretraining was compared with the test images of its own dataset alone. Drawn fractals are no
     dataset's images, so only with them may the dataset differ.
     """
-    same = ["backbone", "priors", "regime", "source"]
+    same = ["backbone", "priors", "regime", "source", "method"]
     if before.source != catalogue.FRACTALS:
         same.append("dataset")
     if before.source == catalogue.SUBSET:

@@ -129,7 +129,7 @@ def borrow(run: Run, rates: Rates) -> tuple[float, int | None, str]:
     """
     kind = catalogue.architecture(run.backbone)
     kin = sorted({row["backbone"] for row in rates.rows if catalogue.architecture(row["backbone"]) == kind})
-    bare = replace(run, intervention="", priors="")
+    bare = replace(run, intervention="", priors="", method="", method_source="")
     simplest = replace(bare, recipe=DEFAULTS["recipe"], regime=DEFAULTS["regime"])
     usual = replace(simplest, optimizer=DEFAULTS["optimizer"])
     for name in (run.backbone, *kin, "vit_micro", "resnet_micro"):

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from bias_lab import catalogue
@@ -21,6 +22,7 @@ from bias_lab.planning.checks import DatasetSummary
 FLAGS = {
     "dataset": "--data, or a dataset's name in `bias-lab train`",
     "backbone": "--backbone",
+    "method": "--method",
     "size": "--sizes",
     "draw": "--draws",
     "seed": "--seeds",
@@ -34,7 +36,7 @@ FLAGS = {
     "source": "--source of `bias-lab train`, or write it into the experiment file",
 }
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
-DERIVED = {"task", "backbone_source", "pretraining", "regime"}
+DERIVED = {"task", "backbone_source", "method_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
 COLUMNED = (
     "intervention",
@@ -120,22 +122,56 @@ def started(runs: Iterable[Run], fields: Mapping[str, Any]) -> list[Run]:
     return rewrite(runs, lambda run: replace(run, **fields) if run.weights else run)
 
 
-def join(runs: Sequence[Run], backbones: Mapping[str, str]) -> list[Run]:
-    """Return the runs and, after each distinct run from scratch, the same with every joined backbone.
+def join(
+    runs: Sequence[Run], backbones: Mapping[str, str], refused: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> list[Run]:
+    """Return the runs and, after each distinct one that random weights or a pretraining starts, the same with others.
 
-    backbones: name → hash of its source. The learning rate of the new runs is open, and so are patch, window and stem.
+    backbones: name → hash of its source. refused: name → the regimes that it can't take, which are left out. The
+    learning rate of the new runs is open, and so are patch, window and stem. A pretraining keeps its learning rate.
+    """
+    joined: dict[Run, None] = {}
+    pretrainings = {run_id(run): run for run in runs if pretrains(run)}
+
+    def other(run: Run, name: str) -> Run:
+        bare = replace(run, patch=None, window=None, stem=None, priors="", backbone=name)
+        return replace(bare, backbone_source=backbones[name])
+
+    for run in runs:
+        joined[run] = None
+        starts, before = catalogue.REGIMES[run.regime].starts_from, pretrainings.get(run.pretraining)
+        if catalogue.TASKS[run.task].evaluated_on != "test" or (starts and before is None):
+            continue
+        for name in backbones:
+            new = replace(other(run, name), learning_rate=None)
+            if before is None:
+                joined[new] = None
+            elif run.regime not in refused.get(name, ()):
+                first = other(before, name)
+                joined |= dict.fromkeys((first, replace(new, pretraining=run_id(first))))
+    if backbones and len(joined) == len(runs):
+        absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
+        if absent:
+            raise UserError(f"{absent[0]} can't be added, since the experiment has no cell that it can take")
+    return list(joined)
+
+
+def join_methods(runs: Sequence[Run], methods: Mapping[str, str]) -> list[Run]:
+    """Return the runs and, after each that trains on labelled images without a pretraining, the same by each method.
+
+    methods: `module:Class` or `module:loss` → hash of its source. The learning rate of the new runs is open.
+    Raises UserError if no run has a place for them.
     """
     joined: dict[Run, None] = {}
     for run in runs:
         joined[run] = None
-        if catalogue.REGIMES[run.regime].starts_from or catalogue.TASKS[run.task].evaluated_on != "test":
-            continue
-        bare = replace(run, patch=None, window=None, stem=None, priors="", learning_rate=None)
-        joined.update(dict.fromkeys(replace(bare, backbone=n, backbone_source=hash_) for n, hash_ in backbones.items()))
-    if backbones and len(joined) == len(runs):
-        absent = [name for name in backbones if not any(run.backbone == name for run in runs)]
-        if absent:
-            raise UserError(f"{absent[0]} can't be added, since the experiment trains nothing from scratch")
+        trains = catalogue.TASKS[run.task].evaluated_on == "test" and catalogue.PROTOCOLS[run.protocol].trains
+        if trains and not run.pretraining:
+            bare = replace(run, learning_rate=None)
+            joined.update(dict.fromkeys(replace(bare, method=n, method_source=hash_) for n, hash_ in methods.items()))
+    if methods and len(joined) == len(runs):
+        what = f"{next(iter(methods))} can't be added, since the experiment fine-tunes nothing without a pretraining"
+        raise UserError(what, remedy="name it in `method` of the experiment file's pretrainings")
     return list(joined)
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import pickletools
 import struct
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -26,18 +27,18 @@ def source_of(backbone: str) -> str:
     return source(backbone) if catalogue.is_own(backbone) else ""
 
 
-def source(name: str, here: Path | None = None) -> str:
+def source(name: str, here: Path | None = None, *, kind: str = "backbone") -> str:
     """Return the hash of the source file that defines `package.module:factory`, so that an edit makes new runs.
 
     Search the folder `here` (the current one by default), then Python's path. Raises UserError if it is not found.
     """
     module, _, factory = name.partition(":")
     if not module or not factory or not all(part.isidentifier() for part in [*module.split("."), *factory.split(".")]):
-        raise UserError(f"backbone '{name}' is not package.module:factory", remedy="for example my_models.vit:my_vit")
+        raise UserError(f"{kind} '{name}' is not package.module:factory", remedy="for example my_models.vit:my_vit")
     path = _find(module, here or Path.cwd())
     if path is None:
         raise UserError(
-            f"backbone '{name}': no module '{module}' in {here or Path.cwd()} or on Python's path",
+            f"{kind} '{name}': no module '{module}' in {here or Path.cwd()} or on Python's path",
             remedy="run bias-lab in the folder of the module, or install its package",
         )
     text = path.read_bytes()
@@ -106,6 +107,27 @@ def _check_pickle(path: Path) -> None:
                     return
         except Exception as error:  # foreign bytes raise whatever they mean as a pickle
             raise UserError(f"{path} is not a whole PyTorch file (it is no pickle)", remedy=AGAIN) from error
+
+
+def refusals(backbone: str, *, image_size: int, channels: int) -> dict[str, str]:
+    """Return the regimes whose pretraining a backbone can't take, and why.
+
+    The catalogue tells it of names, and a process of its own tries the user's code, which takes some seconds.
+    """
+    if not catalogue.is_own(backbone):
+        why = {}
+        for name in (row.name for row in catalogue.REGIMES.values() if row.module):
+            try:
+                catalogue.check_regime(backbone, name)
+            except UserError as error:
+                why[name] = error.what
+        return why
+    words = [sys.executable, "-m", "bias_lab.training.abilities", backbone, str(image_size), str(channels)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{words[2]} {backbone} ended with {done.returncode}: {done.stderr[-2000:]}")
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return {name: reason for name, reason in found.items() if reason}
 
 
 def images(

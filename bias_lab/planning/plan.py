@@ -36,6 +36,7 @@ class Request:
     seeds: tuple[int, ...] | None = None
     backbones: tuple[str, ...] = ()  # to join, as typed
     family: str = ""  # of the joined ones
+    methods: tuple[str, ...] = ()  # to join, as typed
     data: Data | None = None
     image_size: int | None = None  # of a dataset by name
     manifest: str = ""  # its content hash
@@ -102,7 +103,9 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         raise unknown("family", request.family, FAMILIES)
     if request.family and not joined:
         raise UserError("--family is given without an added backbone", remedy="add --backbone NAME")
-    runs, places = _identified(_requested(experiment.runs, request, joined), folder, skip_bad=request.skip_bad)
+    refused = _refused(experiment.runs, request)
+    asked = _requested(experiment.runs, request, joined, refused)
+    runs, places = _identified(asked, folder, skip_bad=request.skip_bad)
     data = request.data
     summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})
     runs, overlapping = (runs, []) if "blocks" in request.fields else overrides.fit_blocks(runs, summaries)
@@ -128,6 +131,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         places={**places, **request.places, **({data.dataset: dict(data.place)} if data else {})},
         notes=(
             *(data.notes if data else ()),
+            *(f"left out: {regime} of {name}: {why}" for name, by in refused.items() for regime, why in by.items()),
             *_source_notes({**places, **request.places}),
             *overlapping,
             *notes,
@@ -142,7 +146,28 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     )
 
 
-def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str]) -> list[Run]:
+def _refused(runs: Sequence[Run], request: Request) -> dict[str, dict[str, str]]:
+    """Return joined backbone → the regimes of the runs' pretrainings that it can't take, and why."""
+    first = next((run for run in runs if run.pretraining), None)
+    if first is None:
+        return {}
+    side, channels = request.image_size or first.image_size, 3
+    if request.data:
+        side, channels = request.data.image_size, int(request.data.place.get("channels", channels))
+    elif first.dataset in catalogue.DATASETS:
+        row = catalogue.DATASETS[first.dataset]
+        side, channels = side or row.image_size, row.channels
+    regimes = {run.regime for run in runs if run.pretraining}
+    why = {name: own.refusals(name, image_size=side or 64, channels=channels) for name in request.backbones}
+    return {name: {r: reason for r, reason in reasons.items() if r in regimes} for name, reasons in why.items()}
+
+
+def _requested(
+    runs: Sequence[Run],
+    request: Request,
+    joined: Mapping[str, str],
+    refused: Mapping[str, Mapping[str, str]],
+) -> list[Run]:
     """Return the runs with all overrides of the request."""
     changed = list(runs)
     if request.image_size and not request.data:
@@ -160,7 +185,9 @@ def _requested(runs: Sequence[Run], request: Request, joined: Mapping[str, str])
     changed = overrides.override(changed, sizes=request.sizes, draws=request.draws, seeds=request.seeds)
     if request.manifest:
         changed = overrides.to_manifest(changed, request.manifest)
-    return overrides.join(changed, joined) if joined else changed
+    changed = overrides.join(changed, joined, refused) if joined else changed
+    methods = {name: own.source(name, kind="method") for name in request.methods}
+    return overrides.join_methods(changed, methods) if methods else changed
 
 
 def _identified(runs: Sequence[Run], folder: Path, *, skip_bad: bool) -> tuple[list[Run], dict[str, Any]]:

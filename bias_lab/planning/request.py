@@ -46,6 +46,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         seeds=typed.seeds,
         backbones=tuple(dict.fromkeys(typed.backbone)),
         family=typed.family,
+        methods=tuple(dict.fromkeys(typed.method)),
         image_size=typed.image_size,
         recipe=typed.recipe,
         fields=dict(parse_field(text) for text in typed.set),

@@ -38,7 +38,7 @@ def settle(
     """Return the runs with learning rates, settled budgets and preferred recipes, and the cells that must be searched.
 
     largest: dataset → the largest subset that leaves the hold-out alone. joined: backbones that the user added.
-    tune: True searches every cell that its own dataset has no row for, None searches joined backbones, False nothing.
+    tune: True searches every cell that its own dataset has no row for, None searches what was added, False nothing.
     A trial without a learning rate stands for the whole search of its cell. Raises UserError if no row fits a run.
     """
     return _Filling(rates, largest, joined, tune).fill(runs)
@@ -76,7 +76,7 @@ class _Filling:
                 return self._noted(run, _filled(run, row), row)
             if self.tune is False:
                 return self._noted(run, self._borrowed(run), None)
-            if not (self.tune or run.backbone in self.joined):
+            if not (self.tune or self._is_joined(run)):
                 raise learning_rates.untuned(run)
             open_runs.append(run)
             return run
@@ -92,11 +92,14 @@ class _Filling:
         ]
         nearest = min((_distance(row, run) for row in rows), default=0.0)
         rows = [row for row in rows if _distance(row, run) == nearest]
-        if run.samples_seen is None and (own_data or run.backbone in self.joined):
+        if run.samples_seen is None and (own_data or self._is_joined(run)):
             wanted = min(run.size, self.largest[run.dataset])  # a cell that is searched has its own size
             rows = [row for row in rows if row["size"] == wanted]
         self.used |= {id(row): row for row in rows}
         return max(rows, key=lambda row: float(row.get("holdout_top1", 0.0)), default=None)
+
+    def _is_joined(self, run: Run) -> bool:
+        return run.backbone in self.joined or bool(run.method)
 
     def _borrowed(self, run: Run) -> Run:
         model = replace(run, **_fields(DEFAULTS["recipe"])) if run.recipe == TUNED else run

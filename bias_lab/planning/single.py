@@ -11,7 +11,7 @@ from bias_lab.errors import UserError, unknown
 from bias_lab.planning import find_run, overrides, own
 
 # flags of `bias-lab train` that are fields of a run
-IDENTITY = "dataset backbone task size image_size draw seed regime protocol priors source".split()
+IDENTITY = "dataset backbone task size image_size draw seed regime protocol priors method source".split()
 DATASET = "fashion_mnist_12k"  # if none is typed
 FIRST = {"regime": "mae", "source": catalogue.POOL}  # of a pretraining, if they are not typed
 
@@ -28,6 +28,7 @@ def definition(
     if recipe_name:
         run = replace(run, **recipe(recipe_name))
     run = replace(run, backbone_source=own.source_of(run.backbone))
+    run = replace(run, method_source=own.source(run.method, kind="method") if run.method else "")
     run = _with_fields(run, like, fields)
     if typed.get("settle"):
         run = _to_settle(run, recipe_name, typed, fields)
@@ -122,6 +123,7 @@ def _from_pretraining(run: Run, typed: Mapping[str, Any], folder: Path) -> Run:
     if before.backbone != run.backbone:
         raise UserError(f"the pretraining {name} is of {before.backbone}, not of {run.backbone}")
     regime = typed.get("regime", before.regime)
+    run = replace(run, method=before.method, method_source=before.method_source)
     return replace(run, pretraining=name, regime=regime, source=before.source, priors=run.priors or before.priors)
 
 

@@ -59,12 +59,19 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
         run = logger.experiment
         row = rows.finished_row({"run_id": run.id, **result}, experiment=str(run.config.get("experiment", "")))
         row |= {name: run.config.get(name) for name in results.EVIDENCE}
-        row["correct"] = rows.correct_bits(here / ledger.PREDICTIONS)
+        row |= rows.of_predictions(here / ledger.PREDICTIONS)
         run.config.update(mapping.config_of(row), allow_val_change=True)
         shown = mapping.media(here, result)
         if shown:
             run.log(shown)
         run.summary.update(mapping.summary(row))
+
+
+class RunLogger(WandbLogger):
+    """A W&B logger whose config is the run's, as an export from the ledger has it."""
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Do nothing, since the config names every field of the run."""
 
 
 def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | None:
@@ -77,7 +84,7 @@ def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | No
         return None
     import wandb  # takes seconds, which a run without W&B saves
 
-    return WandbLogger(
+    return RunLogger(
         id=run_id(run),
         name=schema.label(run),
         project=os.environ.get("WANDB_PROJECT", mapping.PROJECT),

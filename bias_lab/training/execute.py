@@ -7,6 +7,7 @@ import logging
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -30,15 +31,15 @@ __all__ = ["execute", "preflight"]
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # every Trainer prints a banner
 
 
-def execute(run: Run, folder: Path, settings: Settings) -> None:
-    """Compute a run and publish its files, `result.json` last. A finished run is left alone.
+def execute(run: Run, folder: Path, settings: Settings) -> dict[str, Any]:
+    """Compute a run, publish its files, `result.json` last, and return what that holds. A finished run is only read.
 
     folder: the sweep's. An interrupted run goes on from its checkpoint and ends in the same bytes. Raise Diverged for a
     loss that is not finite, UserError for a user's mistake. The caller records what is raised.
     """
     here = ledger.run_folder(folder, run_id(run))
     if ledger.finish_publishing(folder, run_id(run)):
-        return
+        return finished_result(here)
     with (
         ledger.attempt(folder, run) as attempt,
         recording.log_to(here / ledger.LOG),
@@ -66,7 +67,15 @@ def execute(run: Run, folder: Path, settings: Settings) -> None:
             "command": settings.command,
         }
         attempt.publish(result)
-        live.conclude(wandb, ledger.read_json(here / ledger.RESULT), here)  # another attempt's, if that came first
+        published = finished_result(here)  # another attempt's, if that came first
+        live.conclude(wandb, published, here)
+    return published
+
+
+def finished_result(here: Path) -> dict[str, Any]:
+    """Return what the `result.json` of a run's folder holds."""
+    result: dict[str, Any] = ledger.read_json(here / ledger.RESULT)
+    return result
 
 
 def save_weights(encoder: nn.Module, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Train a run to its last step, from a checkpoint if an interrupted attempt left one."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from bias_lab.data import batches
 from bias_lab.definition import steps
 from bias_lab.training import checkpoints, recording
 from bias_lab.training.job import Job, Probe, Rows, trains
-from bias_lab.training.randomness import StepSeeds
+from bias_lab.training.modules.datamodule import DataModule
 
 
 def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
@@ -23,12 +24,12 @@ def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
     if not trains(job.run):
         fit_probe(job)
         return []
+    module = cast(LightningModule, job.method)
     run, total, path = job.run, steps(job.run), folder / ledger.CHECKPOINT
     if not total:  # a zero-step pretraining, whose weights are those that it began with
         job.method.to(job.device)
         return []
     checkpoint = checkpoints.read(path)
-    first = 0 if checkpoint is None else int(checkpoint["global_step"])
     if checkpoint is None:
         (folder / ledger.METRICS).unlink(missing_ok=True)  # rows of an attempt that is begun anew
     rows = recording.JsonLines(folder / ledger.METRICS)
@@ -39,19 +40,21 @@ def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
         devices=[job.device.index or 0] if job.device.type == "cuda" else 1,
         max_steps=total,
         max_epochs=1,  # one endless epoch, since batches are keyed by the global step
-        gradient_clip_val=run.clip or None,
+        gradient_clip_val=(run.clip or None) if module.automatic_optimization else None,
         logger=loggers,
-        callbacks=[StepSeeds(run.seed), *measuring, checkpoints.Checkpoints(path)],
+        callbacks=[*measuring, checkpoints.Checkpoints(path)],
         plugins=[checkpoints.CheckedCheckpointIO(), Bf16(job.device.type) if run.precision == "bf16" else Precision()],
-        log_every_n_steps=1,  # nothing goes through `self.log`, and Lightning warns of short runs for a larger value
+        log_every_n_steps=0,  # nothing goes through `self.log`, since `Intervals` writes the rows
+        limit_val_batches=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
     resume = None if checkpoint is None else path
-    module = cast(LightningModule, job.method)
-    trainer.fit(module, train_dataloaders=FromStep(loader_of(job, first)), ckpt_path=resume, weights_only=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You passed in a `val_dataloader`")  # an own method may have no use for it
+        trainer.fit(module, datamodule=DataModule.of_job(job), ckpt_path=resume, weights_only=False)
     job.method.to(job.device)
     if trainer.global_step != total:
         raise RuntimeError(f"stopped at step {trainer.global_step} of {total}")
@@ -82,29 +85,8 @@ class Bf16(MixedPrecision):
         Precision.clip_gradients(self, optimizer, clip_val, gradient_clip_algorithm)
 
 
-class FromStep:
-    """Batches that begin where a checkpoint ended.
-
-    Lightning replays a resumed iterable from its start, unless it has these two methods. They carry no state, since the
-    batches are keyed by the global step and know their first one.
-    """
-
-    def __init__(self, loader: Iterable[Any]) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
-
-
-def loader_of(job: Job, first_step: int) -> Iterable[Any]:
-    """Return training batches from a step on, of images and labels or of images alone."""
+def loader_of(job: Job) -> Iterable[Any]:
+    """Return the training batches of a run, of images and labels or of images alone."""
     return batches.Batches(
         job.examples.images,
         job.examples.labels,
@@ -113,6 +95,5 @@ def loader_of(job: Job, first_step: int) -> Iterable[Any]:
         mean=job.mean,
         std=job.std,
         steps=steps(job.run),
-        first_step=first_step,
         device=job.device,
     )

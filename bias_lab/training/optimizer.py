@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bias_lab.catalogue import OPTIMIZERS
-from bias_lab.definition import DEFAULTS
+from bias_lab.definition import DEFAULTS, Run
 from bias_lab.training.job import load
 
 Groups = list[dict[str, Any]]
@@ -58,12 +58,13 @@ def groups(model: nn.Module, *, weight_decay: float, layer_decay: float = 1.0) -
 def warmup_cosine(step: int, *, steps: int, warmup: float) -> float:
     """Return the factor on the learning rate at a step (from 0): a linear rise, then half a cosine towards 0.
 
-    warmup: the rise's share of the steps. The factor is never 0, so no step is wasted.
+    warmup: the rise's share of the steps. The factor is never 0, so no step is wasted. After the last one it is 0.
     """
     rise = round(warmup * steps)
     if step < rise:
         return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+    rest = max(1, steps - rise)
+    return 0.5 * (1 + math.cos(math.pi * min(step - rise, rest) / rest))
 
 
 class Maker(Protocol):
@@ -157,6 +158,21 @@ def configure(
     stepper = maker.make(model, parameters, learning_rate=learning_rate, betas=betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(stepper, lambda step: warmup_cosine(step, steps=steps, warmup=warmup))
     return {"optimizer": stepper, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def for_run(
+    model: nn.Module, run: Run, *, rate: float, steps: int, betas: tuple[float, float] = (0.9, 0.999)
+) -> dict[str, Any]:
+    """Return `configure` by a run's fields, without its layer decay. rate: where the run has no learning rate."""
+    return configure(
+        model,
+        learning_rate=rate if run.learning_rate is None else run.learning_rate,
+        weight_decay=run.weight_decay,
+        steps=steps,
+        warmup=run.warmup,
+        betas=betas,
+        optimizer=run.optimizer,
+    )
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:

@@ -1,6 +1,8 @@
 """Check before the first run what only torch or pixels can tell."""
 
+import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 
 from bias_lab.backbones import create
-from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS
+from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS, sides
 from bias_lab.data import store
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
@@ -28,9 +30,9 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
     """
     device = choose_device(settings.device)
     runs = list(runs)
-    warnings: list[str] = []
+    lines: list[str] = []
     if any(run.precision == "bf16" for run in runs) and not multiplies_bf16(device):
-        warnings.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
+        lines.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
     tried: set[tuple[Any, ...]] = set()
     opened: dict[tuple[str, int | None, int | None], store.Images] = {}
     for run in runs:
@@ -42,16 +44,19 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
         if images.presence is not None and run.size and subset not in tried:
             tried.add(subset)
             prepare.select_images(run, images, folder)  # with masks, only the images tell which sizes hold every class
-        shape = (run.backbone, *where, run.patch, run.window, run.stem, run.priors)
+        shape = (run.backbone, run.task, run.head, *where, run.patch, run.window, run.stem, run.priors)
         build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:
             tried.add(build)
-            warnings += try_building(run, images)
+            lines += try_building(run, images)
+        if run.method and (run.method, *shape) not in tried and not TASKS[run.task].pretrains:
+            tried.add((run.method, *shape))
+            try_method(run, images)
         start = (*shape, *start_key(run))
         if start not in tried and (TASKS[run.task].pretrains or run.weights):
             tried.add(start)
-            warnings += try_starting(run, images, folder, settings)
-    return list(dict.fromkeys(warnings))
+            lines += try_starting(run, images, folder, settings)
+    return list(dict.fromkeys(lines))
 
 
 def start_key(run: Run) -> tuple[Any, ...]:
@@ -64,7 +69,7 @@ def start_key(run: Run) -> tuple[Any, ...]:
 
 def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
     """Load a run's weights, or open a pretraining's source and take its first step on two grey images."""
-    size, channels = images.train.shape[1], images.train.shape[3]
+    size, channels = prepare.size_of(images), images.train.shape[3]
     shape: dict[str, Any] = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
     shape |= dict(priors=run.priors)
     if not TASKS[run.task].pretrains:
@@ -74,7 +79,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     classes = len(examples.classes)
     backbone = create(run.backbone, classes=classes or None, **shape)
     module = cast(LightningModule, task_of(run).method(run, backbone))
-    grey = torch.zeros(2, channels, size, size)
+    grey = torch.zeros(2, channels, *sides(size))
     with torch.no_grad():
         module.training_step((grey, torch.arange(2)) if classes else grey, 0)
     if not examples.shared_classes:
@@ -108,32 +113,54 @@ def _check_values(run: Run, norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -
         )
 
 
+def try_method(run: Run, images: store.Images) -> None:
+    """Make a run's own method and take one step on two grey images. Raise UserError in one line for any exception."""
+    size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
+    try:
+        backbone, _ = prepare.build_backbone(run, size, channels, classes)
+        rated = replace(run, learning_rate=run.learning_rate or 1e-3, samples_seen=run.samples_seen or run.batch_size)
+        module = cast(LightningModule, task_of(run).method(rated, backbone))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Lightning's, on `self.log` without a Trainer
+            module.training_step((torch.zeros(2, channels, size, size), torch.arange(2)), 0)
+    except UserError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise UserError(
+            f"method {run.method} can't train {run.backbone}: {type(error).__name__}: {first}",
+            "it gets images (B, C, H, W), and classes (B,) or probabilities (B, K)",
+        ) from error
+
+
 def try_building(run: Run, images: store.Images) -> list[str]:
     """Build a run's backbone and apply it to two grey images. Return warnings.
 
     Raise UserError in one line for any exception of a user's or timm's backbone, and for a ValueError of the lab's own.
     """
-    size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
+    size, channels, classes = prepare.size_of(images), images.train.shape[3], len(images.classes)
+    height, width = sides(size)
+    wanted = (2, classes, height, width) if TASKS[run.task].dense else (2, classes)
     mistakes: tuple[type[Exception], ...] = (ValueError,) if run.backbone in BACKBONES else (Exception,)
     doing = "built for"
     try:
         backbone, drop_path = prepare.build_backbone(run, size, channels, classes)
         doing = "used on"
         with torch.no_grad():
-            shape = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
+            shape = tuple(backbone.eval()(torch.zeros(2, channels, height, width)).shape)
         if _trains_on_one(run):
-            _check_batch_of_one(run, backbone, torch.zeros(1, channels, size, size))
+            _check_batch_of_one(run, backbone, torch.zeros(1, channels, height, width))
     except UserError:
         raise
     except mistakes as error:
         first = next(iter(str(error).splitlines()), "")
         raise UserError(
-            f"{run.backbone} can't be {doing} {size}x{size} images: {type(error).__name__}: {first}",
+            f"{run.backbone} can't be {doing} {height}x{width} images: {type(error).__name__}: {first}",
             remedy="give it another --image-size, or leave it out",
         ) from error
-    if shape != (2, classes):
+    if shape != wanted:
         what = f"{run.backbone} returns {shape} for 2 images of {classes} classes"
-        raise UserError(what, f"{(2, classes)} is needed")
+        raise UserError(what, f"{wanted} is needed")
     if drop_path == run.drop_path:
         return []
     return [f"{run.backbone} does not support stochastic depth and runs without it in recipe {run.recipe}"]

@@ -1,6 +1,7 @@
 """Make a run concrete: choose its images, build its backbone, load its starting weights, and make its method."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,15 @@ from torch import nn
 
 from bias_lab import ledger
 from bias_lab.backbones import build, create
-from bias_lab.catalogue import TASKS
+from bias_lab.backbones.heads import interface as heads
+from bias_lab.catalogue import TASKS, Sides, sides
 from bias_lab.data import store, subsets
 from bias_lab.data.masks import presence
 from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings
 from bias_lab.training.hardware import choose_device
 from bias_lab.training.job import Examples, Job, task_of
+from bias_lab.training.modules.fields import recorded
 from bias_lab.training.randomness import reseed
 from bias_lab.training.weights import start as weights
 
@@ -39,7 +42,11 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
     if TASKS[run.task].pretrains:
         facts |= {"source_images": len(examples.images), "source_overlap": len(examples.overlap)}
         facts |= {"shared_classes": list(examples.shared_classes)}
+    size = size_of(images)
+    describe_images(backbone, size, mean, std)
     reseed(run.seed, "module")
+    method = task.method(run, backbone)
+    recorded(method, run, classes=len(examples.classes), channels=start.channels, image_size=size, drop_path=drop_path)
     return Job(
         run=run,
         task=task,
@@ -47,7 +54,7 @@ def prepare(run: Run, folder: Path, settings: Settings) -> Job:
         images=images,
         selection=selection,
         examples=examples,
-        method=task.method(run, backbone),
+        method=method,
         mean=mean,
         std=std,
         started_from=start.record,
@@ -103,11 +110,26 @@ def open_examples(
     )
 
 
-def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn.Module, float]:
+def size_of(images: store.Images) -> Sides:
+    """Return the side of square images, or (height, width) of others."""
+    height, width = images.train.shape[1:3]
+    return int(height) if height == width else (int(height), int(width))
+
+
+def build_backbone(run: Run, size: Sides, channels: int, classes: int) -> tuple[nn.Module, float]:
     """Return a run's backbone and its rate of stochastic depth, which is 0 for a backbone that can't have any.
 
-    classes: 0 for an encoder without a classifier.
+    classes: 0 for an encoder without a classifier. A task with masks gets a `DenseModel`, the backbone with a head.
     """
+    if not TASKS[run.task].dense:
+        return build_encoder(run, size, channels, classes)
+    encoder, drop_path = build_encoder(run, size, channels, 0)
+    shape: dict[str, Any] = dict(classes=classes, channels=channels, image_size=size)
+    return heads.dense(encoder, run.backbone, head=run.head, **shape), drop_path
+
+
+def build_encoder(run: Run, size: Sides, channels: int, classes: int) -> tuple[nn.Module, float]:
+    """Return a run's backbone without a head for masks, otherwise as `build_backbone`."""
     make = partial(
         create,
         run.backbone,
@@ -127,30 +149,51 @@ def build_backbone(run: Run, size: int, channels: int, classes: int) -> tuple[nn
         return make(), 0.0
 
 
+def describe_images(backbone: nn.Module, size: Sides, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Put a run's image size and normalisation where `timm.data.resolve_data_config` looks for them."""
+    known: Any = backbone
+    config = getattr(known, "pretrained_cfg", None) or {}
+    config = dict(config) if isinstance(config, Mapping) else config.to_dict()
+    shape = dict(input_size=(len(mean), *sides(size)), crop_pct=1.0, interpolation="bilinear")
+    known.pretrained_cfg = known.default_cfg = {**config, **shape, "mean": tuple(mean), "std": tuple(std)}
+
+
 def build_started(run: Run, images: store.Images, classes: int, folder: Path) -> tuple[nn.Module, float, weights.Start]:
     """Return a run's backbone with its starting weights, its rate of stochastic depth, and what it starts from.
 
     On grey images it takes three channels if its weights need them.
     """
-    size, channels = images.train.shape[1], images.train.shape[3]
+    size, channels = size_of(images), images.train.shape[3]
     reseed(run.seed, "initialisation")
     backbone, drop_path = build_backbone(run, size, channels, classes)
-    start = weights.load_start(run, backbone, folder, images, channels=channels)
+    start = weights.load_start(run, encoder_of(backbone), folder, images, channels=channels)
     if start.channels != channels:
         reseed(run.seed, "initialisation")
         backbone, drop_path = build_backbone(run, size, start.channels, classes)
-        start = weights.load_start(run, backbone, folder, images, channels=start.channels)
+        start = weights.load_start(run, encoder_of(backbone), folder, images, channels=start.channels)
     return backbone, drop_path, start
+
+
+def encoder_of(backbone: nn.Module) -> nn.Module:
+    """Return the part of a model that starting weights fill: the encoder of a `DenseModel`, else the model."""
+    return backbone.encoder if isinstance(backbone, heads.DenseModel) else backbone
 
 
 def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: int) -> dict[str, Any]:
     """Return what a result says of its backbone and its images. channels: those that the backbone takes."""
-    size = images.train.shape[1]
+    size = size_of(images)
+    height, width = sides(size)
+    decoder: dict[str, Any] = {}
+    if isinstance(backbone, heads.DenseModel):
+        decoder["head_parameters"] = heads.parameters(backbone.head)
+        decoder["head_flops"] = heads.head_flops(backbone, size, channels)
     return {
         **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
         "parameters": build.parameters(backbone),
         "flops": build.flops(backbone, size, channels),
-        "image_size": size,
+        **decoder,
+        "image_size": height,
+        **({} if height == width else {"image_width": width}),
         "classes": len(images.classes),
         "class_names": list(images.classes),
         "test_images": len(images.test_labels),

@@ -5,10 +5,8 @@ of MAE and SimMIM, views of DINO) draw from torch's global generator, seeded by 
 """
 
 import hashlib
-from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 def key(seed: int, purpose: str, step: int = 0) -> int:
@@ -20,13 +18,3 @@ def key(seed: int, purpose: str, step: int = 0) -> int:
 def reseed(seed: int, purpose: str, step: int = 0) -> None:
     """Seed torch's global generators (CPU and, if used, GPU)."""
     torch.manual_seed(key(seed, purpose, step))
-
-
-class StepSeeds(Callback):
-    """Reseeds before every training step."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
-        reseed(self.seed, "step", trainer.global_step)

@@ -475,3 +475,9 @@ def test_layer_decay_is_timms(name):
         names = {id(p): key for key, p in model.named_parameters()}
         scales.append({names[id(p)]: (g["lr_scale"], g["weight_decay"]) for g in groups for p in g["params"]})
     assert scales[0] == scales[1]
+
+
+def test_a_dynamic_image_size_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="vit_micro does not take dynamic_img_size=True"):
+        timm.create_model("bias_lab_vit_micro", dynamic_img_size=True)
+    assert timm.create_model("bias_lab_vit_micro", dynamic_img_size=False).patch_embed.img_size == (28, 28)

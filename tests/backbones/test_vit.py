@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -233,3 +235,15 @@ def test_the_mini_size_is_the_published_one_of_2_8_million():
     model = timm.create_model("bias_lab_vit_mini", num_classes=100)
     assert model.blocks[0].attn.num_heads == 12
     assert 2.65e6 < sum(p.numel() for p in model.parameters()) < 2.85e6
+
+
+@pytest.mark.parametrize("options", [{}, dict(n=2, norm=True), dict(n=[0, 2], reshape=True, return_prefix_tokens=True)])
+def test_intermediate_layers_are_timm_s(options: dict[str, Any]) -> None:
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=3).eval()
+    ours = timm.create_model("bias_lab_vit_tiny_patch16_224", img_size=32, depth=3).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        one, other = (model.get_intermediate_layers(images, **options) for model in (ours, theirs))
+    for mine, its in zip(one, other, strict=True):
+        torch.testing.assert_close(mine, its, atol=1e-5, rtol=1e-5)

@@ -16,8 +16,8 @@ report FOLDER --format
 show RUN --out
 status FOLDER
 subset DATASET --balanced --blocks --data-root --draw --out --sizes --skip-bad-images
-sweep EXPERIMENT --allow-overlap --allow-partial-weights --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --manifest --mean --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --std --tune --workers
-train --allow-overlap --allow-partial-weights --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --mean --no-tune --no-wandb --out --pretraining --prior --protocol --recipe --redo-changed --regime --retry-failed --seed --set --settle --size --skip-bad-images --source --std --task --tune --weights --workers
+sweep EXPERIMENT --allow-overlap --allow-partial-weights --backbone --data --data-root --device --draws --dry-run --engine --family --image-size --manifest --mean --method --no-tune --no-wandb --out --profile --recipe --redo-changed --retry-failed --seeds --set --sizes --skip-bad-images --std --tune --workers
+train --allow-overlap --allow-partial-weights --backbone --data --data-root --dataset --device --draw --engine --image-size --like --manifest --mean --method --no-tune --no-wandb --out --pretraining --prior --protocol --recipe --redo-changed --regime --retry-failed --seed --set --settle --size --skip-bad-images --source --std --task --tune --weights --workers
 tuned FOLDER --out
 wandb-dashboard FOLDER --dry-run --entity --project
 wandb-sync FOLDER --artifacts --entity --offline --project

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import timm
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bias_lab import ledger
@@ -109,3 +111,22 @@ def test_a_probe_that_could_not_be_stored(tmp_path: Path) -> None:
     ledger.write_json(tmp_path / ledger.RESULT, {"metrics": {}, "facts": facts})
     with pytest.raises(UserError, match="holds no classifier: that of tests.training.tiny:maps is not linear"):
         load(tmp_path)
+
+
+def test_the_transform_gives_the_images_that_the_run_was_evaluated_on(tmp_path: Path) -> None:
+    finished(RUN, tmp_path)
+    loaded = load(ledger.run_folder(tmp_path, run_id(RUN)))
+    images = store.open_images(RUN.dataset, image_size=None, data_root=None, place=None)
+    served = next(iter(batches.eval_loader(images.test, images.test_labels, RUN, mean=loaded.mean, std=loaded.std)))[0]
+    assert torch.equal(loaded.transform(images.test[5]), served[5])
+    assert torch.equal(loaded.transform(Image.fromarray(images.test[5][..., 0])), served[5])
+    wide = Image.new("RGB", (90, 60), "white")
+    assert loaded.transform(wide).shape == (1, 28, 28)
+
+
+def test_timm_reads_the_run_s_statistics(tmp_path: Path) -> None:
+    finished(RUN, tmp_path)
+    loaded = load(ledger.run_folder(tmp_path, run_id(RUN)))
+    config = timm.data.resolve_data_config(model=loaded.model)
+    assert (config["input_size"], config["mean"], config["std"]) == ((1, 28, 28), loaded.mean, loaded.std)
+    assert config["crop_pct"] == 1

@@ -108,7 +108,8 @@ def test_a_backbone_joins_every_distinct_scratch_cell_beside_its_first_run() -> 
     cells = grid(ONE, backbone=("vit_micro", "resnet_micro"), draw=(0, 1))
     tuning = replace(ONE, task="tune", learning_rate=1e-3)
     runs = [*cells, before, after(before), replace(ONE, budget=3.0), replace(ONE, **recipe("strong")), tuning]
-    mine = [run for run in overrides.join(runs, {"mine:net": "beef"}) if run.backbone == "mine:net"]
+    refused = {"mine:net": ("mae",)}
+    mine = [run for run in overrides.join(runs, {"mine:net": "beef"}, refused) if run.backbone == "mine:net"]
     assert [(run.draw, run.budget, run.recipe) for run in mine] == [
         (0, 1, "plain"),
         (1, 1, "plain"),
@@ -116,9 +117,42 @@ def test_a_backbone_joins_every_distinct_scratch_cell_beside_its_first_run() -> 
         (0, 1, "strong"),
     ]
     assert {run.backbone_source for run in mine} == {"beef"}
-    joined = overrides.join(runs, {"mine:net": "beef"})
+    joined = overrides.join(runs, {"mine:net": "beef"}, refused)
     assert joined[1] == mine[0]
     assert [run for run in joined if run.backbone != "mine:net"] == runs  # finished runs keep their ids
+
+
+def test_a_backbone_joins_the_pretrained_cells_that_it_can_take_with_a_pretraining_of_its_own() -> None:
+    runs = []
+    for regime in ("mae", "dino"):
+        before = pretraining(seed=1, patch=7)
+        before = replace(before, regime=regime)
+        runs += [before, replace(after(before), regime=regime, learning_rate=1e-2)]
+    joined = overrides.join(runs, {"mine:net": "beef"}, {"mine:net": {"mae"}})
+    mine = [run for run in joined if run.backbone == "mine:net"]
+    assert [(run.task, run.regime, run.seed, run.patch) for run in mine] == [
+        ("pretrain", "dino", 1, None),
+        ("classify", "dino", ONE.seed, None),
+    ]
+    assert mine[1].pretraining == run_id(mine[0])
+    assert mine[1].learning_rate is None
+    assert [run for run in joined if run.backbone != "mine:net"] == runs
+
+
+def test_a_method_joins_what_is_fine_tuned_without_a_pretraining() -> None:
+    before = pretraining()
+    cells = grid(ONE, draw=(0, 1))
+    probe = replace(ONE, protocol="linear_probe")
+    tuning = replace(ONE, task="tune", learning_rate=1e-3)
+    runs = [*cells, before, after(before), probe, tuning]
+    joined = overrides.join_methods(runs, {"mine:Loss": "beef"})
+    assert [run for run in joined if not run.method] == runs
+    assert [(run.draw, run.method_source, run.learning_rate) for run in joined if run.method] == [
+        (0, "beef", None),
+        (1, "beef", None),
+    ]
+    with pytest.raises(UserError, match="mine:Loss can't be added"):
+        overrides.join_methods([probe], {"mine:Loss": "beef"})
 
 
 def test_what_belongs_to_another_backbone_is_not_inherited() -> None:
@@ -127,7 +161,7 @@ def test_what_belongs_to_another_backbone_is_not_inherited() -> None:
 
 
 def test_an_experiment_without_scratch_cells_has_no_place_for_it() -> None:
-    with pytest.raises(UserError, match="nothing from scratch"):
+    with pytest.raises(UserError, match="no cell that it can take"):
         overrides.join([pretraining()], {"resnet18": ""})
 
 

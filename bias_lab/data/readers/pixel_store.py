@@ -147,7 +147,10 @@ def _build(folder: Path, key: str, content: Content) -> None:
     H, W, C = content.shape
     for temporary in folder.glob(f".{key}.*.tmp"):  # of a killed builder, since this process has the lock
         temporary.unlink()
-    needed, free = count * (H * W * C + 8 * _words(len(content.classes), content.has_masks)), shutil.disk_usage(folder).free
+    needed, free = (
+        count * (H * W * C + 8 * _words(len(content.classes), content.has_masks)),
+        shutil.disk_usage(folder).free,
+    )
     if needed > free:
         raise UserError(
             f"{count:,} images of {H}x{W} px take {needed / 2**30:,.1f} GiB, but {folder} has {free / 2**30:,.1f} left",

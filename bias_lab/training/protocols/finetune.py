@@ -1,59 +1,88 @@
-"""Fine-tuning: every weight of the backbone learns from labelled images by cross-entropy."""
+"""Fine-tuning: every weight of the backbone learns from labelled images by cross-entropy, or by another loss."""
 
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
 
 from bias_lab.definition import Run, steps
+from bias_lab.errors import UserError
 from bias_lab.training.job import Labels
+from bias_lab.training.modules import fields as keywords
+from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
+from bias_lab.training.modules.fields import Training
+from bias_lab.training.modules.steps import IntervalMeans, Loss, clip, horizon, images_of, log_loss
 from bias_lab.training.optimizer import configure, moving_average
 from bias_lab.training.regimes import chance
+
+LEARNING_RATE = 1e-3  # where neither a keyword nor a run gives one
 
 
 class Classifier(LightningModule):
     """Trains a backbone by cross-entropy of its logits (B, K) on images (B, C, H, W).
 
-    Targets are classes (B,) or probabilities (B, K). ema: decay of a moving average of the weights, 0 for none.
+    backbone: a name of the lab's or of timm's, or `package.module:factory`, made for `classes`, `channels` and
+        `image_size` in pixels. A model is taken as it is.
+    steps: of the schedule, by default `samples_seen` in batches if that is given, else those of the Trainer.
+    loss: takes the place of cross-entropy. It gets logits (B, K), and classes (B,) or probabilities (B, K).
+    fields: training fields of `Run` by their names, with the defaults of `Run`.
+
+    Targets are classes (B,) or probabilities (B, K). `forward` and `predict_step` return the logits of the moving
+    average if there is one (`ema`). It logs `train/loss`, `val/loss`, `val/top1`, `test/loss` and `test/top1`.
+
+    >>> import torch
+    >>> model = Classifier("vit_micro", classes=10, channels=1, image_size=28, learning_rate=3e-3)
+    >>> model(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    >>> model.hparams["learning_rate"]
+    0.003
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: str | nn.Module,
         *,
-        learning_rate: float,
-        weight_decay: float = 0.05,
-        steps: int,
-        warmup: float = 0.1,
-        label_smoothing: float = 0.0,
-        layer_decay: float = 1.0,
-        ema: float = 0.0,
-        optimizer: str = "adamw",
+        classes: int | None = None,
+        channels: int = 3,
+        image_size: int = 224,
+        steps: int | None = None,
+        loss: Loss | None = None,
+        **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.learning_rate, self.weight_decay, self.layer_decay = learning_rate, weight_decay, layer_decay
-        self.steps, self.warmup, self.optimizer = steps, warmup, optimizer
-        self.label_smoothing = label_smoothing
-        self.average = moving_average(backbone, ema) if ema else None
+        by_name = isinstance(backbone, str)
+        self.save_hyperparameters(ignore=("loss",) if by_name else ("loss", "backbone"))
+        run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "")
+        self.settings = run
+        self.backbone = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
+        self.steps = keywords.steps_of(steps, fields, run)
+        self.loss = loss
+        self.average = moving_average(self.backbone, run.ema) if run.ema else None
+        self.val_top1 = MulticlassAccuracy(num_classes=None, average="micro")
+        self.test_top1 = MulticlassAccuracy(num_classes=None, average="micro")
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
-        """Return the module that a run's fields describe. Raise ValueError if it has no learning rate yet."""
+    def from_run(
+        cls,
+        run: Run,
+        backbone: nn.Module | None = None,
+        *,
+        loss: Loss | None = None,
+        folder: str | Path = FOLDER,
+    ) -> Self:
+        """Return the module that a run describes.
+
+        backbone: with its starting weights. None makes the one that a sweep begins with. folder: see
+        `modules.build.from_run`. Raises UserError if the run has no learning rate, which `bl.run` fills in.
+        """
         if run.learning_rate is None:
-            raise ValueError("a run reaches training with its learning rate filled in")
-        return cls(
-            backbone,
-            learning_rate=run.learning_rate,
-            weight_decay=run.weight_decay,
-            steps=steps(run),
-            warmup=run.warmup,
-            label_smoothing=run.label_smoothing,
-            layer_decay=run.layer_decay,
-            ema=run.ema,
-            optimizer=run.optimizer,
-        )
+            raise UserError("the run has no learning rate yet", remedy="give learning_rate, or use bl.run(run)")
+        if backbone is None:
+            return from_run(cls, run, folder)
+        return cls(backbone, loss=loss, steps=steps(run), **keywords.training_fields(run))
 
     @property
     def trained(self) -> nn.Module:
@@ -70,7 +99,32 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, target = batch
-        return F.cross_entropy(self.backbone(images), target, label_smoothing=self.label_smoothing)
+        logits = self.backbone(images)
+        if self.loss is not None:
+            return self.loss(logits, target)
+        return F.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "val", self.val_top1)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(batch, "test", self.test_top1)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, top1: MulticlassAccuracy) -> None:
+        """Log loss and accuracy of the model that is evaluated. The loss is not smoothed."""
+        images, labels = batch
+        logits = self(images)
+        log_loss(self, split, (self.loss or F.cross_entropy)(logits, labels), len(images))
+        top1.update(logits, labels)
+        self.log(f"{split}/top1", top1, prog_bar=split == "val", on_step=False, on_epoch=True)
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the logits (B, K) of images, or of a pair of images and labels."""
+        logits: Tensor = self(images_of(batch))
+        return logits
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [IntervalMeans()]
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """Take a step and update the moving average. A later hook could leave a checkpoint between the two."""
@@ -81,15 +135,21 @@ class Classifier(LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.backbone)
 
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        clip(self, optimizer, self.settings.clip, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
+        run = self.settings
         return configure(
             self.backbone,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            steps=self.steps,
-            warmup=self.warmup,
-            layer_decay=self.layer_decay,
-            optimizer=self.optimizer,
+            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
+            weight_decay=run.weight_decay,
+            steps=horizon(self, self.steps),
+            warmup=run.warmup,
+            layer_decay=run.layer_decay,
+            optimizer=run.optimizer,
         )
 
     def diagnostics(self) -> dict[str, float | bool]:
@@ -101,5 +161,5 @@ class Classifier(LightningModule):
         if labels is None:
             raise ValueError("a classifier learns from labels, so its chance level needs them")
         classes = int(labels.max()) + 1
-        level = chance.level_of_classes(labels, classes, label_smoothing=self.label_smoothing)
+        level = chance.level_of_classes(labels, classes, label_smoothing=self.settings.label_smoothing)
         return chance.is_near(loss, level)

@@ -6,19 +6,22 @@ and a low temperature of the teacher prevent collapse, which is one output for a
 """
 
 import copy
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
-from timm.layers.pos_embed import resample_abs_pos_embed
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
-from bias_lab.backbones.shared import attention_map
 from bias_lab.catalogue import DATASETS
 from bias_lab.definition import Run, steps
 from bias_lab.training import optimizer
 from bias_lab.training.job import Labels, Picture
+from bias_lab.training.modules import fields as keywords
+from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
+from bias_lab.training.modules.fields import Training
+from bias_lab.training.modules.steps import IntervalMeans, clip, horizon, images_of, log_loss
 from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import (
     COLLAPSED,
@@ -26,10 +29,11 @@ from bias_lab.training.regimes.features import (
     feature_map,
     feature_std,
     picture_grid,
-    vit_tokens,
 )
+from bias_lab.training.regimes.views import attention, features, forward_features, local_size, view
 
 LEARNING_RATE = 2.5e-4  # where a run has none, for batches of 128 (the paper has 5e-4 for 256, and 1e-3 collapses)
+REGIME = "dino"
 LARGE = 96  # pixels from which on a run gets the paper's sizes
 PAPER: dict[str, Any] = dict(prototypes=65_536, hidden=2048, bottleneck=256, local_views=8, momentum=0.996)
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURES = 0.1, (0.04, 0.07)  # the teacher's rises
@@ -88,6 +92,13 @@ class DINO(LightningModule):
     in the paper. Views are made by crops, flips, brightness, contrast and loss of colour. The paper also uses blur and
     solarisation, which leave little of 28 pixels, jitter of saturation and hue, which grey images don't have, and a
     rising weight decay, where a run has one value.
+
+    backbone: a name, made for `classes`, `channels` and `image_size`, or a model. steps: of the schedules, by default
+    `samples_seen` in batches if that is given, else those of the Trainer. fields: training fields of `Run`.
+
+    >>> model = DINO("resnet_micro", channels=1, image_size=28, prototypes=16)
+    >>> model.training_step(torch.rand(4, 1, 28, 28)).shape
+    torch.Size([])
     """
 
     OUTPUTS = ("student_head",)  # layers that Muon leaves to AdamW
@@ -100,92 +111,119 @@ class DINO(LightningModule):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: str | nn.Module,
         *,
+        classes: int | None = None,
+        channels: int = 3,
+        image_size: int = 224,
+        steps: int | None = None,
         prototypes: int = 1024,
         hidden: int = 256,
         bottleneck: int = 64,
         local_views: int = 4,
         momentum: float = 0.99,
-        learning_rate: float = LEARNING_RATE,
-        weight_decay: float = 0.05,
-        warmup: float = 0.1,
-        steps: int = 1_500,
-        optimizer: str = "adamw",
-        teacher_schedule: str = "",
+        **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        check_parts(backbone, "dino", ("forward_features", "forward_head", "head_hidden_size"))
-        known: Any = backbone
+        self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
+        run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
+        self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
+        student = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
+        check_parts(student, REGIME, ("forward_features", "forward_head", "head_hidden_size"))
+        known: Any = student
         width = int(known.head_hidden_size)
-        self.student = backbone
+        self.student = student
         self.student_head = Head(width, hidden=hidden, bottleneck=bottleneck, prototypes=prototypes)
-        self.teacher = copy.deepcopy(backbone).requires_grad_(False)
+        self.teacher = copy.deepcopy(student).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.student_head).requires_grad_(False)
-        self.local_views = local_views
-        self.momentum = momentum_for(momentum, steps) if teacher_schedule else momentum
-        self.schedule: dict[str, Any] = dict(
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps, optimizer=optimizer
-        )
+        self.local_views, self.first_momentum = local_views, momentum
+        self.set_horizon(horizon(self, self.steps))
         self.register_buffer("center", torch.zeros(prototypes))  # buffers, so that they survive a resume
         self.register_buffer("step", torch.tensor(0))
         for name in ("feature_std", "entropy", "information", "last_loss"):
             self.register_buffer(name, torch.tensor(float("nan")))
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
+    def from_run(cls, run: Run, backbone: nn.Module | None = None, *, folder: str | Path = FOLDER) -> Self:
         """Return the module that a run's fields describe, with the paper's sizes from 96 px on.
 
-        A run without a learning rate gets LEARNING_RATE.
+               A run without a learning rate gets LEARNING_RATE.
+        backbone: None makes the one that a sweep begins with. folder: see `modules.build.from_run`.
         """
+        if backbone is None:
+            return from_run(cls, run, folder)
         own = DATASETS[run.dataset].image_size if run.dataset in DATASETS else 0
         side = own if run.image_size is None else run.image_size
-        return cls(
-            backbone,
-            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
-            weight_decay=run.weight_decay,
-            warmup=run.warmup,
-            optimizer=run.optimizer,
-            steps=steps(run),
-            teacher_schedule=run.teacher_schedule,
-            **(PAPER if side >= LARGE else {}),
+        papers = PAPER if side >= LARGE else {}
+        return cls(backbone, steps=steps(run), **papers, **keywords.training_fields(run))
+
+    def set_horizon(self, steps: int) -> None:
+        """Set the number of steps over which the teacher's momentum and temperature change."""
+        self.horizon = steps
+        self.momentum = (
+            momentum_for(self.first_momentum, steps) if self.settings.teacher_schedule else self.first_momentum
         )
 
     @property
     def encoder(self) -> nn.Module:
         return self.teacher
 
-    def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
-        step, steps = int(self.step), self.schedule["steps"]
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        step = int(self.step)
         if step:
-            self.update_ema(step, steps)
-        size = images.shape[-1]
-        large = torch.cat([view(images, size, LARGE_AREA) for _ in range(2)])  # (2B, C, S, S)
+            self.update_ema(step, self.horizon)
+        loss, teacher_features, teacher = self._step(images_of(batch))
+        self.last_loss.copy_(loss.detach())
+        self.record_diagnostics(teacher_features, teacher, teacher_temperature(step, self.horizon))
+        self.center.lerp_(teacher.mean((0, 1)).to(self.center), 1 - CENTER_MOMENTUM)
+        self.step += 1
+        return loss
+
+    def _step(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss of crops that are drawn, the teacher's features (2B, D), and its output (2, B, K)."""
+        step, size = int(self.step), (images.shape[-2], images.shape[-1])
+        large = torch.cat([view(images, size, LARGE_AREA) for _ in range(2)])  # (2B, C, H, W)
         views = [large]
         if self.local_views:
-            small = local_size(self.student, size)
+            small = (local_size(self.student, size[0]), local_size(self.student, size[1]))
             views.append(torch.cat([view(images, small, SMALL_AREA) for _ in range(self.local_views)]))
-        frozen = step < FROZEN * steps
+        frozen = step < FROZEN * self.horizon
         student = torch.cat([self.student_head(features(self.student, v), frozen=frozen) for v in views])  # (V*B, K)
         with torch.no_grad():
             teacher_features = features(self.teacher, large)  # (2B, D)
             teacher = self.teacher_head(teacher_features).unflatten(0, (2, -1))  # (2, B, K)
-        mean = teacher.mean((0, 1)).to(self.center)  # (K,)
-        if not step:  # the paper's begins at 0, from where a short training would spend its first steps
-            self.center.copy_(mean)
-        temperature = teacher_temperature(step, steps)
+        if (
+            not step and self.training
+        ):  # the paper's begins at 0, from where a short training would spend its first steps
+            self.center.copy_(teacher.mean((0, 1)).to(self.center))
         loss = dino_loss(
             student.reshape(-1, len(images), student.shape[-1]),
             teacher,
             self.center,
             student_temperature=STUDENT_TEMPERATURE,
-            teacher_temperature=temperature,
+            teacher_temperature=teacher_temperature(step, self.horizon),
         )
-        self.last_loss.copy_(loss.detach())
-        self.record_diagnostics(teacher_features, teacher, temperature)
-        self.center.lerp_(mean, 1 - CENTER_MOMENTUM)
-        self.step += 1
-        return loss
+        return loss, teacher_features, teacher
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        images = images_of(batch)
+        log_loss(self, "val", self._step(images)[0], len(images))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        images = images_of(batch)
+        log_loss(self, "test", self._step(images)[0], len(images))
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the encoder's features (B, D) of images, or of a pair of images and labels."""
+        return features(self.encoder, images_of(batch))
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [IntervalMeans()]
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        clip(self, optimizer, self.settings.clip, gradient_clip_val, gradient_clip_algorithm)
 
     @torch.no_grad()
     def update_ema(self, step: int, steps: int) -> None:
@@ -209,7 +247,8 @@ class DINO(LightningModule):
         self.information.copy_(torch.special.entr(p.mean(0)).sum() - self.entropy)
 
     def configure_optimizers(self) -> Any:
-        return optimizer.configure(self, **self.schedule)
+        self.set_horizon(horizon(self, self.steps))
+        return optimizer.for_run(self, self.settings, rate=LEARNING_RATE, steps=self.horizon)
 
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std`, the teacher's entropies in nats, and whether it collapsed."""
@@ -225,7 +264,7 @@ class DINO(LightningModule):
 
     def is_untrained(self, loss: float, images: Tensor, labels: Labels | None = None) -> bool:
         """Return whether uniform or fixed output would do as well, or the teacher is mostly its random start."""
-        kept = chance.start_kept(self.momentum, self.schedule["steps"])
+        kept = chance.start_kept(self.momentum, self.horizon)
         is_uniform = chance.is_near(loss, chance.level_of_prototypes(len(self.center)))
         is_fixed = bool(self.last_loss >= self.entropy + self.information)  # the entropy of the mean output
         return kept > chance.MOST_KEPT or is_uniform or is_fixed
@@ -245,50 +284,6 @@ class DINO(LightningModule):
         return {name: picture_grid([images, darkest + weight * (brightest - darkest)], like=images)}
 
 
-# --- crops -----------------------------------------------------------------------------------------------------------
-
-
-def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
-    """Draw one crop of each image, (B, C, size, size), with random area, shape, place, flip and light.
-
-    area: the smallest and largest share of the image's area. Draws come from the global generator on the CPU. Unlike
-    other draws of the lab they are not keyed by sample but by (seed, step) and the place within the batch, since those
-    of a whole batch are drawn at once.
-    """
-    B, C = images.shape[:2]
-    u = torch.rand(8, B)
-    share, ratio = area[0] + (area[1] - area[0]) * u[0], (4 / 3) ** (2 * u[1] - 1)
-    width, height = (share * ratio).sqrt().clamp(max=1), (share / ratio).sqrt().clamp(max=1)
-    theta = torch.zeros(B, 2, 3)  # from the crop's coordinates to the image's, both from -1 to 1
-    theta[:, 0, 0] = torch.where(u[2] < 0.5, width, -width)
-    theta[:, 1, 1] = height
-    theta[:, 0, 2], theta[:, 1, 2] = (1 - width) * (2 * u[3] - 1), (1 - height) * (2 * u[4] - 1)
-    places = F.affine_grid(theta.to(images), [B, C, size, size], align_corners=False)  # (B, S, S, 2)
-    x = F.grid_sample(images, places, padding_mode="border", align_corners=False)  # (B, C, S, S)
-    jitter, contrast, light = (u[5] < 0.8).float(), 0.8 * u[6] - 0.4, 0.8 * u[7] - 0.4
-    contrast, light = ((jitter * v).to(x)[:, None, None, None] for v in (contrast, light))
-    mean = x.mean((1, 2, 3), keepdim=True)
-    x = mean + (x - mean) * (1 + contrast) + light
-    if C == 3:
-        grey = (torch.rand(B) < 0.2).to(x)[:, None, None, None]
-        x = torch.lerp(x, x.mean(1, keepdim=True).expand_as(x), grey)
-    return x
-
-
-def local_size(backbone: nn.Module, size: int) -> int:
-    """Return the side of a local crop: about half the image if the backbone takes another size, else the image's own.
-
-    A CNN takes any size, a plain ViT any grid of patches (its positions are resampled), Swin and an MLP only their own.
-    """
-    embed: Any = getattr(backbone, "patch_embed", None)
-    if embed is None:
-        return -(-size // 2) if getattr(backbone, "img_size", None) is None else size
-    if getattr(backbone, "pos_embed", None) is None:
-        return size
-    patch = int(embed.patch_size[0])
-    return max(2, size // (2 * patch)) * patch
-
-
 def momentum_for(momentum: float, steps: int) -> float:
     """Return the momentum with which a short training forgets its start as one of REFERENCE_STEPS does with `momentum`.
 
@@ -302,44 +297,3 @@ def teacher_temperature(step: int, steps: int) -> float:
     """Return the teacher's temperature at a step, which rises linearly over the first part of the training."""
     low, high = TEACHER_TEMPERATURES
     return low + (high - low) * min(1.0, step / max(1.0, TEACHER_WARMUP * steps))
-
-
-# --- features --------------------------------------------------------------------------------------------------------
-
-
-def features(backbone: Any, images: Tensor) -> Tensor:
-    """Return a classifier's input (B, D) for images of any size that `local_size` gives."""
-    return backbone.forward_head(forward_features(backbone, images), pre_logits=True)  # type: ignore[no-any-return]
-
-
-def forward_features(backbone: Any, images: Tensor) -> Tensor:
-    """Return the backbone's `forward_features`, with a plain ViT's positions resampled to the images' size."""
-    embed = getattr(backbone, "patch_embed", None)
-    if embed is None or tuple(images.shape[-2:]) == tuple(embed.img_size):
-        return backbone.forward_features(images)  # type: ignore[no-any-return]
-    x = embed.proj(images)  # (B, D, h, w)
-    grid, positions = list(x.shape[-2:]), backbone.pos_embed
-    prefix = positions.shape[1] - embed.grid_size[0] * embed.grid_size[1]
-    positions = resample_abs_pos_embed(positions, grid, list(embed.grid_size), num_prefix_tokens=prefix)
-    x = x.flatten(2).transpose(1, 2) + positions[:, prefix:]  # (B, N, D)
-    return vit_tokens(backbone, x, positions[:, :prefix])  # (B, prefix + N, D)
-
-
-def attention(backbone: Any, images: Tensor) -> Tensor | None:
-    """Return the attention (B, h, w) of the last block's class token, mean over heads, or None if it is no plain ViT.
-
-    Without a class token it is the mean over all patches' attention.
-    """
-    if getattr(backbone, "pos_embed", None) is None or not hasattr(backbone.blocks[-1].attn, "qkv"):
-        return None
-    layer = backbone.blocks[-1].attn
-    inputs: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda *call: inputs.append(call[1][0]))
-    try:
-        backbone.forward_features(images)
-    finally:
-        handle.remove()
-    weight = attention_map(layer, inputs[0]).mean(1)  # (B, N, N)
-    rows, columns = backbone.patch_embed.grid_size
-    query = weight[:, 0] if backbone.cls_token is not None else weight.mean(1)  # (B, N)
-    return query[:, -rows * columns :].reshape(-1, rows, columns)

@@ -5,10 +5,11 @@ ones alone, which is fast and needs a plain ViT. `decode` puts mask tokens in th
 a small transformer, which is dropped afterwards.
 """
 
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
 from bias_lab.backbones.priors.positions import sine_cosine
@@ -17,12 +18,17 @@ from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
 from bias_lab.training.job import Labels, Picture
+from bias_lab.training.modules import fields as keywords
+from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
+from bias_lab.training.modules.fields import Training
+from bias_lab.training.modules.steps import IntervalMeans, clip, features, horizon, images_of, log_loss
 from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
 from bias_lab.training.regimes.masking import masked_count, random_mask
 
 LEARNING_RATE = 1.5e-3  # where a run has none, for small images and batches of 128 (the paper has 1.5e-4 for 256)
 BETAS = (0.9, 0.95)  # the paper's
+REGIME = "mae"
 
 
 def patches(images: Tensor, patch: int) -> Tensor:
@@ -65,10 +71,16 @@ def visible_indices(mask: Tensor, visible: int) -> Tensor:
 class MAE(LightningModule):
     """Trains a plain ViT on images (B, C, H, W) without labels, by reconstructing hidden patches.
 
-    backbone: a ViT with timm's parts (patch_embed, pos_embed, blocks, norm, and cls_token or reg_token where it has
-    them). decoder_width: None is half the encoder's, in steps of 32. Two decoder blocks suffice at 28-96 px and make
+    backbone: a name, made for `classes`, `channels` and `image_size`, or a model. It is a ViT with timm's parts
+    (patch_embed, pos_embed, blocks, norm, and cls_token or reg_token where it has them). steps: of the schedule, by
+    default `samples_seen` in batches if that is given, else those of the Trainer. fields: training fields of `Run`.
+    decoder_width: None is half the encoder's, in steps of 32. Two decoder blocks suffice at 28-96 px and make
     the step cheap. The paper's decoder for 224 px has a width of 512 and a depth of 8.
     Raises UserError for a backbone without those parts, or a mask ratio outside [0, 1).
+
+    >>> model = MAE("vit_micro", channels=1, image_size=28, mask_ratio=0.5)
+    >>> model.predict_step(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 96])
     """
 
     OUTPUTS = ("reconstruct",)  # layers that Muon leaves to AdamW
@@ -77,25 +89,25 @@ class MAE(LightningModule):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: str | nn.Module,
         *,
-        mask_ratio: float = 0.75,
+        classes: int | None = None,
+        channels: int = 3,
+        image_size: int = 224,
+        steps: int | None = None,
         decoder_width: int | None = None,
         decoder_depth: int = 2,
-        learning_rate: float = LEARNING_RATE,
-        weight_decay: float = 0.05,
-        warmup: float = 0.1,
-        steps: int = 1_500,
-        optimizer: str = "adamw",
+        **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        check_backbone(backbone, mask_ratio)
-        encoder: Any = backbone
+        self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
+        run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
+        self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
+        made = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
+        check_backbone(made, run.mask_ratio)
+        encoder: Any = made
         self.encoder = encoder
-        self.mask_ratio = mask_ratio
-        self.schedule: dict[str, Any] = dict(
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps, optimizer=optimizer
-        )
+        self.mask_ratio = run.mask_ratio
         self.patch = int(encoder.patch_embed.patch_size[0])
         self.grid: tuple[int, int] = tuple(encoder.patch_embed.grid_size)
         width = int(encoder.embed_dim)
@@ -110,18 +122,14 @@ class MAE(LightningModule):
         self.reset()
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
-        """Return the module that a run's fields describe, with LEARNING_RATE if the run has none."""
-        rate = LEARNING_RATE if run.learning_rate is None else run.learning_rate
-        return cls(
-            backbone,
-            mask_ratio=run.mask_ratio,
-            learning_rate=rate,
-            weight_decay=run.weight_decay,
-            warmup=run.warmup,
-            optimizer=run.optimizer,
-            steps=steps(run),
-        )
+    def from_run(cls, run: Run, backbone: nn.Module | None = None, *, folder: str | Path = FOLDER) -> Self:
+        """Return the module that a run's fields describe, with LEARNING_RATE if the run has none.
+
+        backbone: None makes the one that a sweep begins with. folder: see `modules.build.from_run`.
+        """
+        if backbone is None:
+            return from_run(cls, run, folder)
+        return cls(backbone, steps=steps(run), **keywords.training_fields(run))
 
     def reset(self) -> None:
         """Initialise as the paper: Xavier for linear layers, 0.02 for the mask token, sines and cosines for positions.
@@ -168,14 +176,39 @@ class MAE(LightningModule):
         x = self.reconstruct(self.norm(x[:, -N:]))  # (B, N, P²·C)
         return x
 
-    def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        return self._step(images_of(batch))
+
+    def _step(self, images: Tensor) -> Tensor:
+        """Return the loss of images (B, C, H, W) under masks that are drawn."""
         mask = self.mask(len(images)).to(images.device)
         tokens = self.encode(images, mask)
-        self.feature_std.copy_(feature_std(tokens.mean(1)))
+        if self.training:
+            self.feature_std.copy_(feature_std(tokens.mean(1)))
         return mae_loss(self.decode(tokens, mask), images, mask, patch=self.patch)
 
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        images = images_of(batch)
+        log_loss(self, "val", self._step(images), len(images))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        images = images_of(batch)
+        log_loss(self, "test", self._step(images), len(images))
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the encoder's features (B, D) of images, or of a pair of images and labels."""
+        return features(self.encoder, images_of(batch))
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [IntervalMeans()]
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        clip(self, optimizer, self.settings.clip, gradient_clip_val, gradient_clip_algorithm)
+
     def configure_optimizers(self) -> Any:
-        return optimizer.configure(self, betas=BETAS, **self.schedule)
+        return optimizer.for_run(self, self.settings, rate=LEARNING_RATE, steps=horizon(self, self.steps), betas=BETAS)
 
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std` and whether the features have collapsed."""

@@ -5,22 +5,28 @@ pixels, with an L1 loss on the hidden ones. In a transformer the token replaces 
 backbone without patches (a CNN, MobileViT) a learnt pixel replaces the hidden pixels.
 """
 
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
 from bias_lab.definition import Run, steps
 from bias_lab.errors import UserError
 from bias_lab.training import optimizer
 from bias_lab.training.job import Labels, Picture
+from bias_lab.training.modules import fields as keywords
+from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
+from bias_lab.training.modules.fields import Training
+from bias_lab.training.modules.steps import IntervalMeans, clip, features, horizon, images_of, log_loss
 from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_map, feature_std, picture_grid
 from bias_lab.training.regimes.masking import random_mask
 
 LEARNING_RATE = 1e-3  # where a run has none, for small images and batches of 128
+REGIME = "simmim"
 
 
 def simmim_loss(predicted: Tensor, images: Tensor, mask: Tensor) -> Tensor:
@@ -47,9 +53,15 @@ def mask_unit(image_size: int, patch: int) -> int:
 class SimMIM(LightningModule):
     """Trains any backbone on images (B, C, H, W) without labels, by reconstructing hidden squares.
 
-    unit: side of a square in pixels, a multiple of the patch. None is `mask_unit`, so that backbones with different
+    backbone: a name, made for `classes`, `channels` and `image_size`, or a model. steps: of the schedule, by default
+    `samples_seen` in batches if that is given, else those of the Trainer. fields: training fields of `Run`. unit: side
+    of a square in pixels, a multiple of the patch. None is `mask_unit`, so that backbones with different
     patches get the same task. A ratio of 0.6 and a unit of 32 at 224 px are the paper's.
     Raises UserError for a mask ratio outside [0, 1), or squares that don't fit.
+
+    >>> model = SimMIM("resnet_micro", channels=1, image_size=28)
+    >>> model.mask_ratio, model.predict_step(torch.zeros(2, 1, 28, 28)).shape
+    (0.6, torch.Size([2, 112]))
     """
 
     OUTPUTS = ("reconstruct",)  # layers that Muon leaves to AdamW
@@ -57,46 +69,40 @@ class SimMIM(LightningModule):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: str | nn.Module,
         *,
-        mask_ratio: float = 0.6,
+        classes: int | None = None,
+        channels: int = 3,
+        image_size: int = 224,
+        steps: int | None = None,
         unit: int | None = None,
-        learning_rate: float = LEARNING_RATE,
-        weight_decay: float = 0.05,
-        warmup: float = 0.1,
-        steps: int = 1_500,
-        optimizer: str = "adamw",
+        **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        if not 0 <= mask_ratio < 1:
-            raise UserError(f"mask_ratio {mask_ratio} is outside [0, 1)", "SimMIM's default is 0.6")
-        check_parts(backbone, "simmim", ("forward_features", "feature_info", "num_features"))
-        encoder: Any = backbone
+        self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
+        run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
+        self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
+        encoder: Any = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
+        check_parts(encoder, REGIME, ("forward_features", "feature_info", "num_features"))
         self.encoder = encoder
-        self.mask_ratio, self.unit = mask_ratio, unit
-        self.schedule: dict[str, Any] = dict(
-            learning_rate=learning_rate, weight_decay=weight_decay, warmup=warmup, steps=steps, optimizer=optimizer
-        )
-        self.patch, width = token_shape(backbone)
+        self.mask_ratio, self.unit = run.mask_ratio, unit
+        self.patch, width = token_shape(encoder)
         self.mask_token = nn.Parameter(torch.zeros(width))
         if self.patch is not None:
             nn.init.trunc_normal_(self.mask_token, std=0.02)  # a pixel's stays 0, the mean of normalised images
         self.stride = int(encoder.feature_info[-1]["reduction"])
-        self.reconstruct = nn.Conv2d(encoder.num_features, self.stride**2 * channels_of(backbone), kernel_size=1)
+        self.reconstruct = nn.Conv2d(encoder.num_features, self.stride**2 * channels_of(encoder), kernel_size=1)
         self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer survives a resume
 
     @classmethod
-    def from_run(cls, run: Run, backbone: nn.Module) -> Self:
-        """Return the module that a run's fields describe, with LEARNING_RATE if the run has none."""
-        return cls(
-            backbone,
-            mask_ratio=run.mask_ratio,
-            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
-            weight_decay=run.weight_decay,
-            warmup=run.warmup,
-            optimizer=run.optimizer,
-            steps=steps(run),
-        )
+    def from_run(cls, run: Run, backbone: nn.Module | None = None, *, folder: str | Path = FOLDER) -> Self:
+        """Return the module that a run's fields describe, with LEARNING_RATE if the run has none.
+
+        backbone: None makes the one that a sweep begins with. folder: see `modules.build.from_run`.
+        """
+        if backbone is None:
+            return from_run(cls, run, folder)
+        return cls(backbone, steps=steps(run), **keywords.training_fields(run))
 
     def mask(self, batch: int, height: int, width: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw a mask (B, 1, H, W) of whole squares, where 1 is masked, with the same number in every image."""
@@ -138,15 +144,40 @@ class SimMIM(LightningModule):
             pixels = F.interpolate(pixels, size=(height, width), mode="bilinear")
         return pixels[:, :, :height, :width]
 
-    def training_step(self, images: Tensor, batch_idx: int = 0) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        return self._step(images_of(batch))
+
+    def _step(self, images: Tensor) -> Tensor:
+        """Return the loss of images (B, C, H, W) under masks that are drawn."""
         B, _, H, W = images.shape
         mask = self.mask(B, H, W).to(images.device)
-        features = self.encode(images, mask)  # (B, D, h, w)
-        self.feature_std.copy_(feature_std(features.mean((2, 3))))
-        return simmim_loss(self.decode(features, H, W), images, mask)
+        maps = self.encode(images, mask)  # (B, D, h, w)
+        if self.training:
+            self.feature_std.copy_(feature_std(maps.mean((2, 3))))
+        return simmim_loss(self.decode(maps, H, W), images, mask)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        images = images_of(batch)
+        log_loss(self, "val", self._step(images), len(images))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        images = images_of(batch)
+        log_loss(self, "test", self._step(images), len(images))
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the encoder's features (B, D) of images, or of a pair of images and labels."""
+        return features(self.encoder, images_of(batch))
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [IntervalMeans()]
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        clip(self, optimizer, self.settings.clip, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
-        return optimizer.configure(self, **self.schedule)
+        return optimizer.for_run(self, self.settings, rate=LEARNING_RATE, steps=horizon(self, self.steps))
 
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std` and whether the features have collapsed."""

@@ -17,7 +17,8 @@ from bias_lab.catalogue import PROTOCOLS
 from bias_lab.data import store, subsets
 from bias_lab.definition import Run, Settings
 from bias_lab.training import recording
-from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Predictor, Rows, load
+from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Predictor, Rows
+from bias_lab.training.modules import own
 
 CALIBRATION_BINS = 15
 
@@ -39,7 +40,7 @@ class Classification:
         return Examples(store.part(target.train, selection.indices), selection.labels, target.classes)
 
     def method(self, run: Run, backbone: nn.Module) -> Method:
-        return cast(Method, load(PROTOCOLS[run.protocol].module).from_run(run, backbone))
+        return own.make(run, backbone, PROTOCOLS[run.protocol].module)
 
     def callbacks(self, job: Job, *, steps: int) -> list[Callback]:
         """Return a monitor of the hold-out, if the run asks for one and its labelled images leave a hold-out."""

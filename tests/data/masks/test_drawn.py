@@ -45,7 +45,11 @@ def test_colours_say_nothing_of_the_class() -> None:
     made = drawn.images(np.arange(600), SIDE)
     means = []
     for kind in range(1, len(drawn.CLASSES)):
-        levels = [image[mask == kind].mean(0) for image, mask in zip(made.images, made.masks, strict=True) if (mask == kind).any()]
+        levels = [
+            image[mask == kind].mean(0)
+            for image, mask in zip(made.images, made.masks, strict=True)
+            if (mask == kind).any()
+        ]
         means.append(np.mean(levels, axis=0))
     assert np.ptp(means, axis=0).max() < 25  # of a standard error of about 5 levels a class
 

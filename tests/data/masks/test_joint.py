@@ -31,7 +31,9 @@ def made(of: Run, step: int = 1) -> tuple[torch.Tensor, torch.Tensor, batches.Ba
 
 
 def oracle(index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    return tv_tensors.Image(torch.from_numpy(IMAGES[index]).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(MASKS[index]))
+    return tv_tensors.Image(torch.from_numpy(IMAGES[index]).permute(2, 0, 1)), tv_tensors.Mask(
+        torch.from_numpy(MASKS[index])
+    )
 
 
 def test_a_batch_without_augmentation_is_the_images_and_their_masks() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from bias_lab.backbones import create
 from bias_lab.definition import Run
 from bias_lab.training.regimes import dino
-from bias_lab.training.regimes.dino import DINO, PAPER, Head, dino_loss, features, local_size, teacher_temperature, view
+from bias_lab.training.regimes.dino import DINO, PAPER, Head, dino_loss, teacher_temperature
 
 SIDE = 16
 Array = NDArray[np.float64]
@@ -167,57 +167,6 @@ def test_the_head_gives_cosines_of_unit_vectors() -> None:
     torch.testing.assert_close(head(x), expected)
 
 
-def test_a_crop_of_the_whole_image_is_the_image_or_its_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = torch.randn(1, 3, 8, 8)
-    for flip in (0.9, 0.1):
-        draws = torch.full((8, 1), 0.5)
-        draws[2], draws[5] = 1 - flip, 0.9  # no change of light
-        monkeypatch.setattr(dino.torch, "rand", lambda *size, draws=draws: draws if size == (8, 1) else torch.ones(1))
-        result = view(images, 8, (1.0, 1.0))
-        torch.testing.assert_close(result, images if flip > 0.5 else images.flip(3), atol=1e-5, rtol=1e-4)
-
-
-def test_crops_have_their_share_of_the_area_and_stay_inside() -> None:
-    torch.manual_seed(0)
-    rows = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
-    places = torch.stack([rows, rows.T])[None].expand(500, -1, -1, -1)  # each pixel holds its place, (500, 2, 64, 64)
-    torch.manual_seed(1)
-    u = torch.rand(8, 500)
-    torch.manual_seed(1)
-    module = view(places, 32, (0.05, 0.4))
-    still = module[u[5] >= 0.8]  # those without a change of light
-    spans = still.amax((2, 3)) - still.amin((2, 3))  # (n, 2): height and width
-    share = spans.prod(1)
-    assert 0.03 < share.min() < share.max() < 0.42
-    assert abs(share.mean() - 0.225) < 0.03
-    assert still.min() >= 0
-    assert still.max() <= 1
-
-
-def test_each_image_of_a_batch_is_cropped_for_itself() -> None:
-    torch.manual_seed(0)
-    same = torch.randn(1, 3, SIDE, SIDE).expand(8, -1, -1, -1)
-    seen = view(same, 8, (0.05, 0.4)).flatten(1)
-    assert (torch.cdist(seen, seen) + torch.eye(8)).min() > 0.1
-
-
-@pytest.mark.parametrize(
-    ("name", "side", "local"),
-    [("vit_micro", 28, 12), ("swin_micro", 28, 28), ("resnet_micro", 28, 14), ("vit_micro", 16, 8)],
-)
-def test_local_crops_are_half_the_image_where_the_backbone_can(name: str, side: int, local: int) -> None:
-    backbone = small(name, side)
-    assert local_size(backbone, side) == local
-    module = features(backbone.eval(), torch.randn(2, 1, local, local))
-    assert module.shape == (2, backbone.head_hidden_size)
-
-
-def test_at_its_own_size_a_vit_is_itself() -> None:
-    backbone = small().eval()
-    images = torch.randn(2, 1, SIDE, SIDE)
-    torch.testing.assert_close(features(backbone, images), backbone(images))
-
-
 @pytest.mark.parametrize("kind", ["one answer", "uniform"])
 def test_a_planted_collapse_is_named(kind: str) -> None:
     module = method(local_views=0)
@@ -280,18 +229,3 @@ def test_pictures(name: str, expected: str) -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert list(pictures) == [expected]
     assert pictures[expected].shape == (2 * 66, 8 * 66, 3)
-
-
-def test_attention_is_the_class_token_s() -> None:
-    backbone = small().eval()
-    images = torch.randn(2, 1, SIDE, SIDE)
-    result = dino.attention(backbone, images)
-    assert result.shape == (2, 4, 4)
-    taken = []
-    block = backbone.blocks[-1]
-    handle = block.norm1.register_forward_hook(lambda *called: taken.append(called[2]))
-    backbone.forward_features(images)
-    handle.remove()
-    q, k, _ = block.attn.query_key_value(taken[0])
-    rows = torch.einsum("bhqd,bhkd->bhqk", q, k) / math.sqrt(q.shape[-1])
-    torch.testing.assert_close(result.flatten(1), rows.softmax(-1)[:, :, 0, 1:].mean(1))
