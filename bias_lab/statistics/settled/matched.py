@@ -17,7 +17,7 @@ from bias_lab.statistics.settled.decomposition import TRAIN
 
 MATCHED = ["size", RECIPE, "fit", *SHORTFALL[1:-1], "of", "against", "images_of", "images_against"]
 MATCHED += ["n", "units", "unit", "test_se", "p", "p_holm"]
-_BITS = ("correct", "test_images", *schema.REPLICATE)
+_BITS = ("correct", "scores", "classes", "test_groups", "test_images", *schema.REPLICATE)
 
 
 class _Path(NamedTuple):
@@ -131,7 +131,7 @@ def _at(sides: list[_Paths], fit: float, metric: str) -> dict[str, Any]:
         seen.append(float(np.exp(np.mean(logs))))
         runs.append(_weighted([one for key in keys for one in places[key]], len(side[keys[0]])))
     paired = pd.DataFrame({"size": 0, **replicates, "difference": tests[1] - tests[0]})
-    right, T = images.difference(runs[0], runs[1], replicates) if metric == METRIC else (None, 0)
+    right, T = images.difference(runs[0], runs[1], replicates, metric)
     gap = numbers(rep.independent(paired)[0], float("nan") if right is None else intervals.image_noise(right), T)
     levels = dict(of=float(tests[0].mean()), against=float(tests[1].mean()))
     counts = dict(n=len(keys), unit=rep.unit_of(replicates), images_of=seen[0], images_against=seen[1])
