@@ -194,6 +194,7 @@ def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: i
         **decoder,
         "image_size": height,
         **({} if height == width else {"image_width": width}),
+        **({} if images.test_groups is None else {"test_groups": ",".join(map(str, images.test_groups.tolist()))}),
         "classes": len(images.classes),
         "class_names": list(images.classes),
         "test_images": len(images.test_labels),
