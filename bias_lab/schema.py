@@ -143,11 +143,11 @@ DESCRIBED = [
         classes | whole | classes | classes
         test_images | whole | images | test images
         dataset_fingerprint | text | | fingerprint of the dataset
-        test_groups | text | | groups of dependent test images
         test_parts | text | | parts of the test images
         code | text | | hash of the lab's source
         source_overlap | whole | images | test images in the source
         weights_loaded | text | | what was loaded of the weights
+        test_groups | text | | groups of test images that depend on one another
         """,
     ),
     *_rows(
@@ -172,7 +172,7 @@ DESCRIBED = [
     ),
     *_rows("metric", "files", "correct | bits | | test images that were right"),
     # uint32, little-endian, of shape (test_images, classes, 2): intersection and union of each test image and class
-    *_rows("metric", "files", "scores | bits | pixels | intersections and unions"),
+    *_rows("metric", "files", "scores | bits | | intersections and unions in pixels"),
     *_rows(
         "fact",
         "result",

@@ -49,7 +49,7 @@ from bias_lab.catalogue.regimes import (
     check_regime,
     check_source,
 )
-from bias_lab.catalogue.tasks import TASKS, Task, check_task
+from bias_lab.catalogue.tasks import TASKS, Task, check_task, counted_by
 
 __all__ = [
     "ARCHITECTURES",
@@ -100,6 +100,7 @@ __all__ = [
     "choose_stem",
     "choose_window",
     "common_origin",
+    "counted_by",
     "dataset",
     "engine",
     "family",

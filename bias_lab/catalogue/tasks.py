@@ -19,6 +19,7 @@ class Task:
     evaluated_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
     metric, unit, metric_words: the number by which runs are compared (the higher the better), its unit, and its short
     name for people.
+    counted: the column that tells how a run did on each test image, from which the noise of test images follows.
     trials: the task of the trials that tune its runs, empty if none do.
     """
 
@@ -31,6 +32,7 @@ class Task:
     metric: str = "top1"
     unit: str = "fraction"
     metric_words: str = "top-1"
+    counted: str = "correct"
     trials: str = ""
 
     @property
@@ -40,7 +42,11 @@ class Task:
 
 
 _MASKS: dict[str, Any] = dict(
-    module="bias_lab.training.tasks.segmentation:Segmentation", dense=True, metric="miou", metric_words="mIoU"
+    module="bias_lab.training.tasks.segmentation:Segmentation",
+    dense=True,
+    metric="miou",
+    metric_words="mIoU",
+    counted="scores",
 )
 
 TASKS = {
@@ -55,6 +61,7 @@ TASKS = {
             evaluated_on="",
             metric="",
             unit="",
+            counted="",
         ),
         # The hold-out chooses learning rates, so that test images are never read.
         Task(name="tune", evaluated_on="holdout", trials="tune"),
@@ -62,6 +69,15 @@ TASKS = {
         Task(name="tune_segment", evaluated_on="holdout", trials="tune_segment", **_MASKS),
     )
 }
+
+
+def counted_by(metric: str) -> str:
+    """Return the column that tells how a run did on each test image in a metric, or '' for a metric without one.
+
+    >>> counted_by("top1"), counted_by("miou"), counted_by("ece")
+    ('correct', 'scores', '')
+    """
+    return next((task.counted for task in TASKS.values() if task.metric == metric), "")
 
 
 def check_task(task: str, backbone: str, protocol: str, head: str) -> None:

@@ -76,11 +76,11 @@ def shares(gain: Sides, gap: Sides, metric: str = METRIC) -> list[tuple[Any, ...
     """Return (size, share, low, high, gain, gap, n) for the sizes and replicates that all sides have.
 
     gain, gap: (of, against), comparable rows. share is mean(gain) / mean(gap), each against − of. Its interval includes
-    the sampling of test images where the column `correct` tells it.
+    the sampling of test images where it is known.
     """
     sides = (*gain, *gap)
     frames = [rep.wide(side, metric) for side in sides]
-    runs = [images.by_size(side) for side in sides] if metric in images.READERS else []
+    runs = [images.by_size(side) for side in sides]
     records: list[tuple[Any, ...]] = []
     for size in sorted(set.intersection(*(set(frame.columns) for frame in frames))):
         part = pd.concat({place: frame[size] for place, frame in enumerate(frames)}, axis=1).dropna()

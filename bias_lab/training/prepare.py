@@ -20,7 +20,7 @@ from bias_lab.data import store, subsets
 from bias_lab.data.masks import presence
 from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings
-from bias_lab.statistics.masks.groups import pack_groups, pack_parts
+from bias_lab.statistics.masks.groups import pack_parts
 from bias_lab.training.hardware import choose_device
 from bias_lab.training.job import Examples, Job, task_of
 from bias_lab.training.modules.fields import recorded
@@ -190,7 +190,7 @@ def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: i
         decoder["head_flops"] = heads.head_flops(backbone, size, channels)
     described: dict[str, str] = {}
     if images.presence is not None:
-        described = {"test_groups": pack_groups(images.test_groups), "test_parts": pack_parts(images.test_parts)}
+        described["test_parts"] = pack_parts(images.test_parts)
     return {
         **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
         "parameters": build.parameters(backbone),
@@ -198,6 +198,7 @@ def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: i
         **decoder,
         "image_size": height,
         **({} if height == width else {"image_width": width}),
+        **({} if images.test_groups is None else {"test_groups": ",".join(map(str, images.test_groups.tolist()))}),
         "classes": len(images.classes),
         "class_names": list(images.classes),
         "test_images": len(images.test_labels),

@@ -22,92 +22,21 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from bias_lab.statistics import images
 from bias_lab.statistics.intervals import Vector
 
 Groups = NDArray[np.int64]  # (T,) the group of each test image
 Scores = NDArray[np.int64]  # (T, K, 2) intersection and union of each test image and class, in pixels
 
 
-def pack_groups(groups: Groups | None) -> str:
-    """Return groups as the column `test_groups` has them: how many images in a row are of which group.
-
-    >>> pack_groups(np.array([0, 0, 0, 1, 1])), pack_groups(None)
-    ('0x3 1x2', '')
-    """
-    if groups is None or not len(groups):
-        return ""
-    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
-    lengths = np.diff(np.r_[starts, len(groups)])
-    return " ".join(f"{group}x{length}" for group, length in zip(groups[starts], lengths, strict=True))
-
-
-def unpack_groups(text: str, images: int) -> Groups:
-    """Return the group of each of so many test images. Without a text each stands for itself.
-
-    Raises ValueError if the text describes another number of images.
-
-    >>> unpack_groups("0x3 1x2", 5).tolist(), unpack_groups("", 3).tolist()
-    ([0, 0, 0, 1, 1], [0, 1, 2])
-    """
-    if not text:
-        return np.arange(images)
-    pairs = [part.split("x") for part in text.split()]
-    groups = np.repeat([int(group) for group, _ in pairs], [int(length) for _, length in pairs])
-    if len(groups) != images:
-        raise ValueError(f"the groups are of {len(groups)} images, and there are {images}")
-    return groups.astype(np.int64)
-
-
-def pack_parts(parts: Mapping[str, NDArray[np.bool_]]) -> str:
-    """Return parts of the test images as the column `test_parts` has them: a line each.
-
-    >>> pack_parts({"night": np.array([False, False, True])})
-    'night: 0x2 1x1'
-    """
-    return "\n".join(f"{name}: {pack_groups(rows.astype(np.int64))}" for name, rows in parts.items())
-
-
-def unpack_parts(text: str, images: int) -> dict[str, NDArray[np.bool_]]:
-    """Return which of so many test images belong to each part, by name. Raises ValueError as `unpack_groups`.
-
-    >>> {name: rows.tolist() for name, rows in unpack_parts("night: 0x2 1x1", 3).items()}
-    {'night': [False, False, True]}
-    """
-    lines = [line.rpartition(": ") for line in text.splitlines()]
-    return {name: unpack_groups(packed, images).astype(bool) for name, _, packed in lines}
-
-
-def mean_iou(scores: Scores) -> float:
-    """Return the mean IoU over all images, in [0, 1], of the classes that truth or prediction hold. NaN without any."""
-    both, either = scores.sum(0).T.astype(np.float64)
-    held = either > 0
-    return float(np.mean(both[held] / either[held])) if held.any() else float("nan")
-
-
-def influence(scores: Scores, groups: Groups) -> Vector:
-    """Return the influence e_g of each group on the mean IoU, (G,). They sum to 0.
-
-    scores: (T, K, 2). groups: (T,), whose numbers need not be consecutive. NaN if no class has a union.
-    """
-    names, place = np.unique(groups, return_inverse=True)
-    totals = scores.sum(0).astype(np.float64)  # (K, 2)
-    held = totals[:, 1] > 0
-    if not held.any():
-        return np.full(len(names), np.nan)
-    both, either = scores[:, held, 0], scores[:, held, 1]  # (T, K) each
-    iou = totals[held, 0] / totals[held, 1]
-    of_image = ((both - iou * either) / totals[held, 1]).mean(1)  # (T,)
-    return np.bincount(place, weights=of_image, minlength=len(names))
-
-
-def pseudo_values(scores: Scores, groups: Groups) -> Vector:
-    """Return a value for each group, (G,), whose mean is the mean IoU and whose variance is that of its linear form.
+def pseudo_values(runs: list[Scores], groups: Groups) -> Vector:
+    """Return mIoU_r + G e_rg of each run and group, (R, G), whose mean over groups is the mean IoU of the run.
 
     They take the place of right and wrong in `intervals.image_noise`: the mean of G such values has the variance of the
     docstring above.
     """
-    effect = influence(scores, groups)
-    return mean_iou(scores) + len(effect) * effect
+    text = np.array([",".join(map(str, groups.tolist()))] * len(runs), object)
+    return images.by_group(np.stack([images.shares(scores) for scores in runs]), text)
 
 
 def covariance(runs: list[Scores], groups: Groups) -> Vector:
@@ -115,9 +44,45 @@ def covariance(runs: list[Scores], groups: Groups) -> Vector:
 
     runs: (T, K, 2) each. groups: (T,). NaN for a single group.
     """
-    effects = np.stack([influence(scores, groups) for scores in runs])  # (R, G)
-    G = effects.shape[1]
+    values = pseudo_values(runs, groups)  # (R, G)
+    G = values.shape[1]
     if G < 2:
         return np.full((len(runs), len(runs)), np.nan)
-    result: Vector = G / (G - 1) * effects @ effects.T
+    result: Vector = np.atleast_2d(np.cov(values)) / G
     return result
+
+
+def pack_bits(rows: NDArray[np.bool_]) -> str:
+    """Return which images a part has: how many in a row it lacks, has, lacks, and so on.
+
+    >>> pack_bits(np.array([False, False, True]))
+    '2 1'
+    """
+    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+    lengths = np.diff(np.r_[starts, len(rows)]).tolist()
+    return " ".join(map(str, [0, *lengths] if len(rows) and rows[0] else lengths))
+
+
+def pack_parts(parts: Mapping[str, NDArray[np.bool_]]) -> str:
+    """Return parts of the test images as the column `test_parts` has them: a line each.
+
+    >>> pack_parts({"night": np.array([False, False, True])})
+    'night: 2 1'
+    """
+    return "\n".join(f"{name}: {pack_bits(rows)}" for name, rows in parts.items())
+
+
+def unpack_parts(text: str, images: int) -> dict[str, NDArray[np.bool_]]:
+    """Return which of so many test images belong to each part, by name. Raises ValueError for another number of images.
+
+    >>> {name: rows.tolist() for name, rows in unpack_parts("night: 2 1", 3).items()}
+    {'night': [False, False, True]}
+    """
+    parts = {}
+    for line in text.splitlines():
+        name, _, packed = line.rpartition(": ")
+        lengths = [int(length) for length in packed.split()]
+        parts[name] = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+        if len(parts[name]) != images:
+            raise ValueError(f"the part {name} is of {len(parts[name])} images, and there are {images}")
+    return parts

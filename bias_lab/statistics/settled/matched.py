@@ -13,11 +13,11 @@ from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import SHORTFALL, numbers
 from bias_lab.statistics.intervals import Vector
 from bias_lab.statistics.settled.budgets import IMAGES, of_every_budget
-from bias_lab.statistics.settled.decomposition import TRAIN
+from bias_lab.statistics.settled.decomposition import train_of
 
 MATCHED = ["size", RECIPE, "fit", *SHORTFALL[1:-1], "of", "against", "images_of", "images_against"]
 MATCHED += ["n", "units", "unit", "test_se", "p", "p_holm"]
-_BITS = ("correct", "scores", "classes", "test_groups", "test_images", *schema.REPLICATE)
+_BITS = (*images.NEEDED, *schema.REPLICATE)
 
 
 class _Path(NamedTuple):
@@ -43,7 +43,7 @@ def matched_fit(
     of: str = "vit",
     against: str = "cnn",
     metric: str = METRIC,
-    train: str = TRAIN,
+    train: str = "",
     where: Where = None,
     comparison: str = "",
     levels: int = 3,
@@ -72,6 +72,7 @@ def matched_fit(
     1  0.9       0.10  0.56     0.66
     """
     rows = compared(table, comparison)[0] if comparison else table
+    train = train or train_of(metric)
     rep.check(rows, train)
     rows = of_every_budget(rows, where=where, metric=metric)
     rows = rows[rows[train].notna()]

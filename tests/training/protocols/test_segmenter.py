@@ -132,7 +132,7 @@ def test_layers_learn_slower_the_farther_they_lie_from_the_head(layer_decay: flo
     assert (first < head) == (layer_decay < 1)
 
 
-def large_shapes(count: int = 8, side: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+def large_shapes(count: int = 8, side: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (n, 3, S, S) of one large figure each, a disc, a square or a triangle, and their masks (n, S, S)."""
     at = (torch.arange(side) + 0.5) / side - 0.5
     g = torch.Generator().manual_seed(0)
@@ -152,7 +152,7 @@ def overfit(backbone: str, head: str, *, steps: int = 300, rate: float = 2e-3) -
     """Return the mIoU on the eight images of large shapes that a module was trained on."""
     images, masks = large_shapes()
     torch.manual_seed(0)
-    shape = dict(classes=4, channels=3, image_size=48)
+    shape = dict(classes=4, channels=3, image_size=40)
     model = Segmenter(backbone, head=head, learning_rate=rate, weight_decay=0.0, **shape)
     run = trainer(steps)
     run.limit_val_batches = 0
