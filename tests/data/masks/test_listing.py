@@ -49,10 +49,15 @@ def test_results_inside_are_left_out(tmp_path: Path) -> None:
 def test_a_table(tmp_path: Path) -> None:
     flat_folder(tmp_path, 3)
     table = tmp_path / "pairs.csv"
-    table.write_text("image,mask,split\nimages/one0.jpg,masks/one0.png,train\n\nimages/one1.jpg,masks/one1.png,Testing\n")
+    table.write_text(
+        "image,mask,split\nimages/one0.jpg,masks/one0.png,train\n\nimages/one1.jpg,masks/one1.png,Testing\n"
+    )
     (tmp_path / "classes.txt").write_text("a\nb\n")
     listed = listing(table)
-    assert [(item.split, item.name) for item in listed.items] == [("train", "images/one0.jpg"), ("test", "images/one1.jpg")]
+    assert [(item.split, item.name) for item in listed.items] == [
+        ("train", "images/one0.jpg"),
+        ("test", "images/one1.jpg"),
+    ]
     assert listed.kind == "table"
     assert listed.names == ["a", "b"]
     table = tmp_path / "pairs.tsv"

@@ -118,7 +118,10 @@ def test_test_images_leave_training_whatever_their_masks(tmp_path: Path) -> None
     (root / "train" / "images" / "train1.jpg").write_bytes((root / "train" / "images" / "train2.jpg").read_bytes())
     index = indexed(root, tmp_path / "out")
     assert index.pool == 11
-    assert any("left out as duplicates of test or validation images: 1 image (train/images/train0.jpg)" in line for line in index.warnings)
+    assert any(
+        "left out as duplicates of test or validation images: 1 image (train/images/train0.jpg)" in line
+        for line in index.warnings
+    )
     assert any("kept, though duplicates of images of their split: 1 image" in line for line in index.warnings)
 
 
@@ -153,7 +156,9 @@ def test_a_value_that_only_test_masks_hold_is_named(tmp_path: Path) -> None:
     mask = np.array(Image.open(root / "test" / "masks" / "test1.png"))
     mask[3, 4] = 77
     save(mask, root / "test" / "masks" / "test1.png")
-    with pytest.raises(UserError, match=r"test1\.jpg \(test\) holds the value 77 \(1 pixel\), which no training mask.*255"):
+    with pytest.raises(
+        UserError, match=r"test1\.jpg \(test\) holds the value 77 \(1 pixel\), which no training mask.*255"
+    ):
         indexed(root, tmp_path / "out")
 
 

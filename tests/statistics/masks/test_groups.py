@@ -82,7 +82,11 @@ def test_a_shortfall_in_mean_iou_has_the_noise_of_test_images() -> None:
         for one in rows(lambda run: 0.5, backbones=[backbone], sizes=[90], replicates=[(k, k) for k in range(3)]):
             scores = drawn(rng, 24, 3, skill)
             column = {"miou": mean_iou(scores), "scores": scores.astype("<u4").tobytes(), "classes": 3}
-            made.append(one | column | {"test_images": 24, "test_groups": ",".join(["0"] * 8 + ["1"] * 4 + ["2"] * 12), "task": "segment"})
+            made.append(
+                one
+                | column
+                | {"test_images": 24, "test_groups": ",".join(["0"] * 8 + ["1"] * 4 + ["2"] * 12), "task": "segment"}
+            )
     frame = table(made)
     result = gaps(frame, metric="miou").iloc[0]
     assert result["shortfall"] > 0.1
@@ -128,6 +132,8 @@ def test_parts_are_packed_and_unpacked() -> None:
     assert groups.pack_parts({}) == ""
     parts = {"a: b": np.array([True, False]), "c": np.array([False, False]), "d": np.array([True, True])}
     again = groups.unpack_parts(groups.pack_parts(parts), 2)
-    assert {name: found.tolist() for name, found in again.items()} == {name: one.tolist() for name, one in parts.items()}
+    assert {name: found.tolist() for name, found in again.items()} == {
+        name: one.tolist() for name, one in parts.items()
+    }
     with pytest.raises(ValueError, match="is of 2 images, and there are 3"):
         groups.unpack_parts("c: 2", 3)
