@@ -53,7 +53,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         tune=typed.tune,
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
-        data=_data(typed, folder, ()),
+        data=_data(typed, folder, None),
         start=_start(typed),
     )
     if typed.manifest is None:
@@ -110,11 +110,11 @@ def _start(typed: Namespace) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value}
 
 
-def _data(typed: Namespace, folder: Path, runs: Sequence[Run]) -> Data | None:
-    """Return the typed data. runs: those that will read them, empty for those of the typed experiment."""
+def _data(typed: Namespace, folder: Path, runs: Sequence[Run] | None) -> Data | None:
+    """Return the typed data. runs: those that will read them, None for those of the typed experiment."""
     if typed.data is None:
         return None
-    runs = runs or experiment_files.read(typed.experiment, typed.profile).runs
+    runs = experiment_files.read(typed.experiment, typed.profile).runs if runs is None else runs
     dense = any(TASKS[run.task].dense for run in runs)
     return own_data(typed.data, folder, image_size=typed.image_size, skip_bad=typed.skip_bad_images, dense=dense)
 

@@ -95,3 +95,10 @@ def test_a_batch_of_one_image_is_refused_where_batch_norm_gets_one_value(
         return
     with pytest.raises(UserError, match="batch_size 1: one of its batch norms gets one value a channel"):
         preflight([run], tmp_path, QUIET)
+
+
+def test_preflight_refuses_a_size_that_leaves_out_a_class_of_masks(tmp_path: Path) -> None:
+    run = Run(dataset="shape_masks", backbone="vit_micro", task="segment", size=1, image_size=16)
+    settings = replace(QUIET, data_root=str(tmp_path))
+    with pytest.raises(UserError, match="size 1 leaves class '.*' without an image; the smallest size that works is"):
+        preflight([run], tmp_path, settings)

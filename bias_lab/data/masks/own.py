@@ -51,7 +51,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     bad = {name: problem for name, problem in zip(table.name, table.problem, strict=True) if problem}
     notes = listed.warnings + check_readable(path, bad, len(table), skip_bad=skip_bad, at_most=20, folder=folder)
     table = table[table.problem == ""].reset_index(drop=True)
-    table = table.assign(values=[values_of(text) for text in table.pixels])
+    table = table.assign(values=pd.Series([values_of(text) for text in table.pixels], dtype=object))
     kept = folder / "data" / "split.json"
     table, how, drawn = _split(table, kept, path)
     table, dropped = _drop_duplicates(table, path)
@@ -238,7 +238,8 @@ def _values(path: Path, table: pd.DataFrame) -> list[int]:
     trained = set().union(*table["values"][is_train])
     for split, name, held in zip(table.split, table.name, table["values"], strict=True):
         if unknown := sorted(held.keys() - trained):
-            where = f"{path}: the mask of {name} ({split}) holds the value {unknown[0]} ({plural(held[unknown[0]], 'pixel')})"
+            pixels = plural(held[unknown[0]], "pixel")
+            where = f"{path}: the mask of {name} ({split}) holds the value {unknown[0]} ({pixels})"
             remedy = f"correct it, use {mask_file.VOID} for pixels without a class, or train on images that show it"
             raise UserError(f"{where}, which no training mask holds", remedy=remedy)
     if len(trained) > MOST:

@@ -216,5 +216,5 @@ def select(
 
 def smallest_size(presence: Presence) -> int:
     """Return the length of the shortest prefix of ordered images (M, K) that holds every class."""
-    held = np.asarray(presence.any(0))
+    held = np.flatnonzero(presence.any(0))
     return int(np.asarray(presence[:, held]).argmax(0).max(initial=0)) + 1
