@@ -33,8 +33,8 @@ def decomposition(
 
     training part: difference in `train`. generalisation part: difference in the train-test gap, which is `train` minus
     `metric`. Both are `against` minus `of` as the shortfall is, so that shortfall = training + generalisation.
-    train: the column of the metric on the training images (default: `train_of`). Other arguments and errors are those of
-    `shortfall`.
+    train: the column of the metric on the training images (default: `train_of`). Other arguments and errors are those
+    of `shortfall`.
     Returns a row a size, all differences in the metric's unit: size, shortfall, low, high, low_any, high_any (as in
     `shortfall`), training, training_low, training_high (95 %, Student's t over replicates; it has no test-image noise),
     generalisation, generalisation_low, generalisation_high, generalisation_low_any, generalisation_high_any, share,
