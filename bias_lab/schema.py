@@ -143,6 +143,7 @@ DESCRIBED = [
         classes | whole | classes | classes
         test_images | whole | images | test images
         dataset_fingerprint | text | | fingerprint of the dataset
+        test_parts | text | | parts of the test images
         code | text | | hash of the lab's source
         source_overlap | whole | images | test images in the source
         weights_loaded | text | | what was loaded of the weights

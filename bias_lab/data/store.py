@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bias_lab import catalogue
 from bias_lab.data.identity import content_hash
+from bias_lab.data.masks import own
 from bias_lab.data.moments import moments
 from bias_lab.data.readers import named
 from bias_lab.data.readers.decoding import Reference, Target, check_decoded, decode_all
@@ -115,7 +116,8 @@ def _own(dataset: str, given: tuple[int | None, int | None], root: str | None, p
     side = catalogue.image_side(int(place["image_size"]), place.get("image_width"), *given)
     channels = int(place["channels"])
     key = key_of(mark, side_words(side), channels, *place["classes"])  # a table has its own order of classes
-    return open_or_build(stores(root), key, lambda: _content(place, side, channels))
+    describe = own.content if "values" in place else _content  # the values of masks
+    return open_or_build(stores(root), key, lambda: describe(place, side, channels))
 
 
 def _content(place: dict[str, Any], side: tuple[int, int], channels: int) -> Content:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.planning import experiment_files
@@ -52,7 +53,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         tune=typed.tune,
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
-        data=_data(typed, folder),
+        data=_data(typed, folder, ()),
         start=_start(typed),
     )
     if typed.manifest is None:
@@ -63,7 +64,7 @@ def request(typed: Namespace, folder: Path) -> Request:
 def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[str, Any]) -> Request:
     """Return what `bias-lab train` asks beside its runs, which have the typed fields already. Raises as `request`."""
     asked = Request(
-        data=_data(typed, folder),
+        data=_data(typed, folder, runs),
         places=places,
         tune=True if typed.settle else typed.tune,
         allow_overlap=typed.allow_overlap,
@@ -76,15 +77,16 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
     return _with_manifest(asked, typed, folder, asked.data.dataset if asked.data else runs[-1].dataset)
 
 
-def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool) -> Data:
+def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool, dense: bool = False) -> Data:
     """Index the user's images, once for each sweep's folder, and return their summary.
 
-    Raises UserError for unreadable images, unusable classes, and content that changed under finished runs.
+    dense: whether they have masks in place of classes. Raises UserError for unreadable images, unusable classes, and content that changed under finished runs.
     """
     from bias_lab.data import own_images
+    from bias_lab.data.masks import own
 
     side = image_size or SIDE
-    index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
+    index = (own if dense else own_images).index(path, folder=folder, image_size=side, skip_bad=skip_bad)
     return Data(
         dataset=index.identity,
         summary=DatasetSummary(
@@ -92,7 +94,8 @@ def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool
             counts=index.class_counts,
             side=side,
             own_holdout=index.own_holdout,
-            names=index.classes,
+            names=() if dense else index.classes,
+            has_masks=dense,
         ),
         place=index.place,
         image_size=side,
@@ -106,10 +109,13 @@ def _start(typed: Namespace) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value}
 
 
-def _data(typed: Namespace, folder: Path) -> Data | None:
+def _data(typed: Namespace, folder: Path, runs: Sequence[Run]) -> Data | None:
+    """Return the typed data. runs: those that will read them, empty for those of the typed experiment."""
     if typed.data is None:
         return None
-    return own_data(typed.data, folder, image_size=typed.image_size, skip_bad=typed.skip_bad_images)
+    runs = runs or experiment_files.read(typed.experiment, typed.profile).runs
+    dense = any(TASKS[run.task].dense for run in runs)
+    return own_data(typed.data, folder, image_size=typed.image_size, skip_bad=typed.skip_bad_images, dense=dense)
 
 
 def _with_manifest(asked: Request, typed: Namespace, folder: Path, dataset: str) -> Request:

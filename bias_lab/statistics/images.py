@@ -108,6 +108,8 @@ def by_group(values: Vector, groups: NDArray[Any] | None) -> Vector:
     """Return the values of groups of images, (units, G), with the same mean over columns as (units, T).
 
     groups: for each run the groups of its test images as text, `0,0,1,1`. Without any, an image stands for itself.
+    A group's value is the mean over all images, plus G / T times the sum of what its images are above that mean. So a
+    large group does not count as better than a small one: the metric is a ratio, in which sizes cancel.
     """
     texts = set() if groups is None else set(groups.tolist())
     text = texts.pop() if len(texts) == 1 else ""
@@ -115,7 +117,8 @@ def by_group(values: Vector, groups: NDArray[Any] | None) -> Vector:
         return values
     _, group = np.unique(np.array(text.split(","), dtype=np.int64), return_inverse=True)
     T, G = values.shape[1], int(group.max()) + 1
+    level = values.mean(axis=1, keepdims=True)
     summed: Vector = np.zeros((len(values), G))
-    np.add.at(summed.T, group, values.T)
-    of_groups: Vector = summed * (G / T)
+    np.add.at(summed.T, group, (values - level).T)
+    of_groups: Vector = level + summed * (G / T)
     return of_groups

@@ -20,6 +20,7 @@ from bias_lab.data import store, subsets
 from bias_lab.data.masks import presence
 from bias_lab.data.readers import manifests
 from bias_lab.definition import Run, Settings
+from bias_lab.statistics.masks.groups import pack_parts
 from bias_lab.training.hardware import choose_device
 from bias_lab.training.job import Examples, Job, task_of
 from bias_lab.training.modules.fields import recorded
@@ -187,6 +188,9 @@ def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: i
     if isinstance(backbone, heads.DenseModel):
         decoder["head_parameters"] = heads.parameters(backbone.head)
         decoder["head_flops"] = heads.head_flops(backbone, size, channels)
+    described: dict[str, str] = {}
+    if images.presence is not None:
+        described["test_parts"] = pack_parts(images.test_parts)
     return {
         **build.settings(run.backbone, image_size=size, patch=run.patch, window=run.window, stem=run.stem),
         "parameters": build.parameters(backbone),
@@ -199,5 +203,6 @@ def facts_of(run: Run, backbone: nn.Module, images: store.Images, *, channels: i
         "class_names": list(images.classes),
         "test_images": len(images.test_labels),
         "dataset_fingerprint": images.fingerprint,
+        **described,
         "code": ledger.code_hash(),
     }

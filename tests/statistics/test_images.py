@@ -121,7 +121,9 @@ def test_groups_of_unequal_size_keep_the_mean() -> None:
     found = images.by_group(values, text)
     assert found.shape == (2, 3)
     assert np.allclose(found.mean(1), values.mean(1))
-    assert np.allclose(found[:, 0], values[:, 6] * 3 / 7)
+    level = values.mean(1)
+    assert np.allclose(found[:, 0], level + (values[:, 6] - level) * 3 / 7)
+    assert np.allclose(images.by_group(np.full((2, 7), 0.3), text), 0.3)  # sizes alone are no noise
 
 
 def test_label_maps_of_another_number_of_classes_are_told_from_none() -> None:

@@ -10,8 +10,10 @@
 | animated, damaged, empty | refused |
 """
 
+import hashlib
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +67,12 @@ def _raw_mode(image: Image.Image) -> str:
     arguments = tiles[0][3] if tiles else ""
     arguments = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return arguments if isinstance(arguments, str) else ""
+
+
+def value_hash(values: NDArray[Any]) -> str:
+    """Return the BLAKE2b-128 of a mask's values (H, W) and its shape, as 32 hex digits. Values are 0 to 65535."""
+    H, W = values.shape
+    return hashlib.blake2b(f"{H}x{W}:".encode() + values.astype("<u2").tobytes(), digest_size=16).hexdigest()
 
 
 def numbered(values: Values, classes: NDArray[np.int64]) -> NDArray[np.uint8]:

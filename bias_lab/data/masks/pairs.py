@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bias_lab.data.identity import content_hash, fingerprint
-from bias_lab.data.masks.mask_file import numbered, read, resize
+from bias_lab.data.masks.mask_file import numbered, read, resize, value_hash
 from bias_lab.data.masks.presence import presence_of
 from bias_lab.data.moments import sums
 from bias_lab.data.readers import image_file
@@ -30,7 +30,7 @@ class Pair(NamedTuple):
     @property
     def hashes(self) -> tuple[str, str]:
         """The content hash of the mask, which takes the place of a class, and that of the image."""
-        return content_hash(self.mask[..., None]), content_hash(image_file.pixels(self.image))
+        return value_hash(self.mask), content_hash(image_file.pixels(self.image))
 
 
 class Pairs(Protocol):
@@ -45,13 +45,15 @@ class Pairs(Protocol):
 class Files:
     """Pairs of files. values: the value that a mask file has for each class, ascending. Other values are void.
 
-    classes: the number of each of these values, ascending by default.
+    classes: the number of each of these values, ascending by default. hashes: of the values of each mask and of each
+    image, which they must have (empty: any).
     """
 
     images: Sequence[str]
     masks: Sequence[str]
     values: tuple[int, ...]
     classes: tuple[int, ...] = ()
+    hashes: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,7 +61,10 @@ class Files:
     def __getitem__(self, index: int, /) -> Pair:
         """Return one pair. Raises Unreadable with the reason."""
         image = image_file.read(fetch(Reference(self.images[index])))
-        mask = numbered(read(fetch(Reference(self.masks[index]))), np.array(self.values))
+        values = read(fetch(Reference(self.masks[index])))
+        if self.hashes and self.hashes[index] != (value_hash(values), content_hash(image_file.pixels(image))):
+            raise Unreadable("changed since it was indexed")
+        mask = numbered(values, np.array(self.values))
         if image.size != mask.shape[::-1]:
             raise Unreadable(f"{image.width}x{image.height} px, and its mask {mask.shape[1]}x{mask.shape[0]}")
         if self.classes:
@@ -97,8 +102,10 @@ class Masked:
     test_parts: Mapping[str, Sequence[bool]] = field(default_factory=dict)
 
 
-def content(name: str, raw: Masked, side: tuple[int, int], channels: int) -> Content:
+def content(name: str, raw: Masked, side: tuple[int, int], channels: int, *, mark: str = "") -> Content:
     """Describe the store of a dataset with masks at one size (H, W). name: of the dataset, for messages.
+
+    mark: the fingerprint, if an index has computed it.
 
     The fingerprint is over (split, hash of the mask, hash of the image), both before they are resized. An image is
     resized as in classification, and its mask in the same way by the nearest pixel.
@@ -121,7 +128,7 @@ def content(name: str, raw: Masked, side: tuple[int, int], channels: int) -> Con
                     rows += [content_hash(row) for row in pixels]
                     if split == "train":
                         total += sums(np.ascontiguousarray(pixels[..., :-1]))
-        return Written(fingerprint(triples), rows, total, np.concatenate(present))
+        return Written(mark or fingerprint(triples), rows, total, np.concatenate(present))
 
     about = {"test_groups": raw.test_groups, "test_parts": {k: list(map(bool, v)) for k, v in raw.test_parts.items()}}
     return Content(
