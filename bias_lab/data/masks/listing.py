@@ -75,7 +75,9 @@ def _folder(root: Path, out: Path | None) -> Listing:
     if "train" not in splits.values():
         raise UserError(f"{root} has {few([p.name + '/' for p in splits])} and no train/", LAYOUT)
     if len(set(splits.values())) < len(splits):
-        raise UserError(f"{root} has two folders for one split: {few([p.name + '/' for p in splits])}", remedy="join them")
+        raise UserError(
+            f"{root} has two folders for one split: {few([p.name + '/' for p in splits])}", remedy="join them"
+        )
     for part, split in splits.items():
         _pairs(root, part, split, out, listed)
     if others := [p.name for p in folders if p not in splits]:
@@ -154,7 +156,9 @@ def _table(file: Path) -> Listing:
         if any(text.strip() for text in fields):
             item = _row(file, header, fields, f"{file.name} row {number}")
             if item.image in seen:
-                raise UserError(f"{file.name} row {number}: the image of row {seen[item.image]} again", remedy="remove one")
+                raise UserError(
+                    f"{file.name} row {number}: the image of row {seen[item.image]} again", remedy="remove one"
+                )
             seen[item.image] = number
             listed.items.append(item)
     return listed
@@ -168,7 +172,9 @@ def _row(file: Path, header: Sequence[str], fields: Sequence[str], where: str) -
         if not values[kind]:
             raise UserError(f"{where}: the row has no {kind}", remedy=f"fill in the {kind}, or remove the row")
         if not (file.parent / values[kind]).is_file():
-            raise UserError(f"{where}: the {kind} {values[kind]} is not there", remedy="paths are relative to the table")
+            raise UserError(
+                f"{where}: the {kind} {values[kind]} is not there", remedy="paths are relative to the table"
+            )
     word = values.get("split", "")
     split = split_words.split_of(word) if word else ""
     if word and not split:

@@ -51,7 +51,9 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     bad = {name: problem for name, problem in zip(table.name, table.problem, strict=True) if problem}
     notes = listed.warnings + check_readable(path, bad, len(table), skip_bad=skip_bad, at_most=20, folder=folder)
     table = table[table.problem == ""].reset_index(drop=True)
-    table["values"] = [{int(k): v for k, v in json.loads(text).items() if int(k) != mask_file.VOID} for text in table.pixels]
+    table["values"] = [
+        {int(k): v for k, v in json.loads(text).items() if int(k) != mask_file.VOID} for text in table.pixels
+    ]
     kept = folder / "data" / "split.json"
     table, how, drawn = _split(table, kept, path)
     table, dropped = _drop_duplicates(table, path)
@@ -91,7 +93,10 @@ def content(place: dict[str, Any], side: tuple[int, int], channels: int) -> Cont
     table = pd.read_parquet(place["index"])
     splits = {
         split: pairs.Files(
-            list(part.image), list(part["mask"]), tuple(place["values"]), hashes=list(zip(part.mask_hash, part.hash, strict=True))
+            list(part.image),
+            list(part["mask"]),
+            tuple(place["values"]),
+            hashes=list(zip(part.mask_hash, part.hash, strict=True)),
         )
         for split in SPLITS
         if len(part := table[table.split == split])
@@ -147,7 +152,9 @@ def inspect(item: listing.Item) -> Inspection:
         what = f"it has {image.width}x{image.height} px, and its mask {mask.shape[1]}x{mask.shape[0]}"
         return Inspection(problem=f"{what}: save both at one size")
     if mask.min() < 0 or mask.max() > 65_535:
-        return Inspection(problem=f"its mask holds the value {mask.min() if mask.min() < 0 else mask.max()}, not 0 to 65535")
+        return Inspection(
+            problem=f"its mask holds the value {mask.min() if mask.min() < 0 else mask.max()}, not 0 to 65535"
+        )
     held, counts = np.unique(mask, return_counts=True)
     pixels = json.dumps(dict(zip(map(str, held.tolist()), counts.tolist(), strict=True)))
     mark = content_hash(image_file.pixels(image))
@@ -229,7 +236,9 @@ def _values(path: Path, table: pd.DataFrame) -> list[int]:
             raise UserError(f"{where}, which no training mask holds", remedy=remedy)
     if len(trained) > MOST:
         what = f"{path}: the masks hold {len(trained)} values"
-        raise UserError(what, f"at most {MOST} classes are possible", "save a number for each class, not for each object")
+        raise UserError(
+            what, f"at most {MOST} classes are possible", "save a number for each class, not for each object"
+        )
     if len(trained) < 2:
         one = f"one class, the value {min(trained)}" if trained else "no class"
         raise UserError(f"{path}: the training masks hold {one}", "two or more are needed")
