@@ -30,7 +30,7 @@ def check_masks(task: str, dataset: str, has_masks: bool, settings: Mapping[str,
         what = (
             f"{dataset} has {'masks and no class for an image' if has_masks else 'a class for each image and no masks'}"
         )
-        able = [other.name for other in TASKS.values() if not other.pretrains and other.dense is has_masks]
+        able = [name for name, other in TASKS.items() if other.evaluated_on == "test" and other.dense is has_masks]
         raise UserError(
             f"{what}, so the task '{task}' can't use it", f"tasks that can: {', '.join(able)}" if able else ""
         )

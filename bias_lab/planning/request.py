@@ -80,7 +80,8 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
 def own_data(path: Path, folder: Path, *, image_size: int | None, skip_bad: bool, dense: bool = False) -> Data:
     """Index the user's images, once for each sweep's folder, and return their summary.
 
-    dense: whether they have masks in place of classes. Raises UserError for unreadable images, unusable classes, and content that changed under finished runs.
+    dense: whether they have masks in place of classes. Raises UserError for unreadable images, unusable classes, and
+    content that changed under finished runs.
     """
     from bias_lab.data import own_images
     from bias_lab.data.masks import own

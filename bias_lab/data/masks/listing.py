@@ -125,7 +125,7 @@ def _by_stem(root: Path, folder: Path, out: Path | None, listed: Listing) -> dic
     for path, linked in walked.images:
         inside = path[len(str(folder)) + 1 :]
         if not files.is_text(inside):
-            raise UserError(f"the name {ascii(inside)} in {folder} is not UTF-8", remedy="rename the file")
+            raise UserError(f"the name {inside!a} in {folder} is not UTF-8", remedy="rename the file")
         if linked and not Path(path).resolve().is_relative_to(root.resolve()):
             raise UserError(f"{path} is a link out of the folder", remedy="copy the image into the folder")
         stem = inside.rpartition(".")[0]

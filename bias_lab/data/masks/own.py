@@ -51,9 +51,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     bad = {name: problem for name, problem in zip(table.name, table.problem, strict=True) if problem}
     notes = listed.warnings + check_readable(path, bad, len(table), skip_bad=skip_bad, at_most=20, folder=folder)
     table = table[table.problem == ""].reset_index(drop=True)
-    table["values"] = [
-        {int(k): v for k, v in json.loads(text).items() if int(k) != mask_file.VOID} for text in table.pixels
-    ]
+    table = table.assign(values=[values_of(text) for text in table.pixels])
     kept = folder / "data" / "split.json"
     table, how, drawn = _split(table, kept, path)
     table, dropped = _drop_duplicates(table, path)
@@ -159,6 +157,15 @@ def inspect(item: listing.Item) -> Inspection:
     pixels = json.dumps(dict(zip(map(str, held.tolist()), counts.tolist(), strict=True)))
     mark = content_hash(image_file.pixels(image))
     return Inspection(mark, mask_file.value_hash(mask), image.mode == "L", pixels, remark=remark)
+
+
+def values_of(text: str) -> dict[int, int]:
+    """Return value → pixels of a mask without void, from `Inspection.pixels`.
+
+    >>> values_of('{"0": 5, "255": 3}')
+    {0: 5}
+    """
+    return {int(value): pixels for value, pixels in json.loads(text).items() if int(value) != mask_file.VOID}
 
 
 # --- splits and classes ----------------------------------------------------------------------------------------------

@@ -78,7 +78,9 @@ def _distance(presence: Presence) -> float:
 
 
 def _spread(presence: Presence, further: Presence, rank: Indices, quarters: int) -> Indices:
-    """Return an order of images (M, K). further: (M, …), what else is kept to its share. Of images that serve equally well, the first in hash order is taken.
+    """Return an order of images (M, K). further: (M, …), what else is kept to its share.
+
+    Of images that serve equally well, the first in hash order is taken.
 
     At each step the image is taken that holds the rarest class below its share, if it leaves every class within so many
     quarters of an image of its share. If no image with this class does, the next rarest class below its share is tried,
@@ -109,8 +111,8 @@ def _spread(presence: Presence, further: Presence, rank: Indices, quarters: int)
 def _combinations(presence: Presence) -> Presence:
     """Return which images (M, K) show each combination of classes that is frequent: (M, at most OFTEN).
 
-    Where classes alone lead to no order, these are kept to their shares too: two classes that most images show together could both run
-    ahead, since an image with one of them alone would help the other and harm the first.
+    Where classes alone lead to no order, these are kept to their shares too. Two classes that most images show together
+    could both run ahead, since an image with one of them alone helps the other and harms the first.
     """
     bits = np.packbits(presence, axis=1)
     _, kind, counts = np.unique(bits, axis=0, return_inverse=True, return_counts=True)
@@ -214,5 +216,5 @@ def select(
 
 def smallest_size(presence: Presence) -> int:
     """Return the length of the shortest prefix of ordered images (M, K) that holds every class."""
-    held = presence.any(0)
-    return int(presence[:, held].argmax(0).max(initial=0)) + 1
+    held = np.asarray(presence.any(0))
+    return int(np.asarray(presence[:, held]).argmax(0).max(initial=0)) + 1

@@ -166,7 +166,7 @@ def _build(folder: Path, key: str, content: Content) -> None:
             file.write(labels)
     mean, std = of_sums(written.sums, len(content.labels["train"]) * H * W)
     checksum = _checksum(written.rows, labels)
-    header = {
+    header: dict[str, Any] = {
         "splits": {split: len(content.labels.get(split, ())) for split in SPLITS},
         "shape": [H, W, C],
         "classes": list(content.classes),

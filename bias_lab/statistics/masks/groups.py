@@ -1,8 +1,8 @@
 """The noise of test images in a mean IoU: dependent images form groups, and the mean is linearised over the groups.
 
-A mean IoU is no mean over images. It comes from one table over all of them: with I_ik and U_ik the intersection and the
-union of image i and class k, IoU_k = sum_i I_ik / sum_i U_ik, and mIoU is the mean of IoU_k over the K classes that have
-a union. The delta method (the linearised ratio estimator of survey statistics, Cochran 1977, Sampling Techniques,
+A mean IoU is no mean over images. It comes from one table over all of them. With I_ik and U_ik the intersection and
+the union of image i and class k, IoU_k is sum_i I_ik / sum_i U_ik, and mIoU is the mean of IoU_k over the K classes
+that have a union. The delta method (the linearised ratio estimator of survey statistics, Cochran 1977, Sampling Techniques,
 section 6.3) gives the influence of one image on it,
 
     e_i = 1/K sum_k (I_ik - IoU_k U_ik) / sum_j U_jk,

@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def pair(folder: Path, name: str, *, values: tuple[int, ...] = (0, 1, 2), side: tuple[int, int] = (12, 16)) -> None:
-    """Write `images/NAME.jpg` and `masks/NAME.png`. The values lie in upright stripes, and the pixels follow the name."""
+    """Write `images/NAME.jpg` and `masks/NAME.png`. Values are upright stripes, and pixels follow the name."""
     rng = np.random.default_rng(list(name.encode()))
     H, W = side
     for kind in ("images", "masks"):

@@ -1,6 +1,5 @@
 """Test the readers of datasets with masks: on files made here, and on the real ones where they are at hand."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from bias_lab.data.masks import presence, published
 from bias_lab.data.readers import named
 from bias_lab.errors import UserError
 
-ROOT = Path(os.environ.get("BIAS_LAB_SAMPLES", "/work/shared/data"))
+ROOT = Path(__file__).resolve().parents[4] / "shared" / "data"
 CAMVID = pytest.mark.skipif(not (ROOT / "camvid").is_dir(), reason="CamVid is not there")
 PETS = pytest.mark.skipif(not (ROOT / "pets3").is_dir(), reason="the sample of Oxford-IIIT Pet is not there")
 
