@@ -50,19 +50,29 @@ def test_a_sweep_leaves_the_table_the_report_and_the_runs(swept) -> None:
     assert "N = 20" in printed or " 20 " in printed
 
 
-def test_it_has_seven_architectures_two_regimes_two_recipes_and_two_budgets(swept) -> None:
+def test_it_has_seven_architectures_two_regimes_and_controls(swept) -> None:
     table = pd.read_parquet(swept[0] / ledger.TABLE)
     rows = table[table["task"] == "classify"]
-    assert rows["architecture"].nunique() == 7
+    assert rows.loc[rows["protocol"] == "finetune", "architecture"].nunique() == 7
     assert set(rows["regime"]) == {"scratch", "mae"}
-    assert set(rows["recipe"]) == {"plain", "strong"}
-    assert set(rows["budget"]) == {1.0, 3.0}
-    assert (table["task"] == "pretrain").sum() == 1
+    read_out = rows[rows["protocol"] != "finetune"]
+    assert set(zip(read_out["backbone"], read_out["protocol"], strict=True)) == {
+        ("pixels", "linear_probe"),
+        ("pixels", "knn"),
+        ("vit_micro", "linear_probe"),
+        ("resnet_micro", "linear_probe"),
+    }
+    assert sorted(table.loc[table["task"] == "pretrain", "samples_seen"]) == [0, 256], "one of zero steps is a control"
+    assert table.loc[table["task"] == "pretrain", "untrained"].any()
 
 
 def test_the_largest_backbone_has_at_most_twice_the_parameters_of_the_smallest(swept) -> None:
     table = pd.read_parquet(swept[0] / ledger.TABLE)
-    sizes = table.loc[table["task"] == "classify"].groupby("backbone")["parameters"].first()
+    sizes = (
+        table.loc[(table["task"] == "classify") & (table["backbone"] != "pixels")]
+        .groupby("backbone")["parameters"]
+        .first()
+    )
     assert sizes.max() <= 2 * sizes.min()
 
 
@@ -80,7 +90,7 @@ def test_replicates_share_their_images_and_subsets_are_nested(swept) -> None:
 def test_learning_rates_are_tuned(swept) -> None:
     tuned = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"]
     table = pd.read_parquet(swept[0] / ledger.TABLE)
-    plain = table[(table["task"] == "classify") & (table["recipe"] == "plain")]
+    plain = table[(table["task"] == "classify") & (table["protocol"] == "finetune")]
     for (backbone, regime), part in plain.groupby(["backbone", "regime"]):
         smallest = min(
             (row for row in tuned if (row["backbone"], row["regime"], row["recipe"]) == (backbone, regime, "plain")),

@@ -21,7 +21,7 @@ def test_a_run_and_the_row_that_was_tuned_for_it_have_one_key() -> None:
 
 @pytest.mark.parametrize("field", tuning.KEY)
 def test_every_field_of_the_key_tells_cells_apart(field: str) -> None:
-    value = {"size": 7, "optimizer": "muon", "priors": "sincos_positions"}.get(field, "other")
+    value = {"size": 7, "optimizer": "muon", "priors": "mean_pooling"}.get(field, "other")
     other = replace(ONE, **{field: value})  # type: ignore[arg-type]
     assert tuning.key(other) != tuning.key(ONE)
 

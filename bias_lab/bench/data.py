@@ -141,8 +141,8 @@ def cells() -> list[Run]:
     """Return one run for each training step that differs within `small_data`'s laptop profile."""
     one = Run(dataset="fashion_mnist_12k", backbone="", size=1000, batch_size=BATCH)
     return [
-        *(replace(one, backbone=f"{name}_micro") for name in FAMILIES),
-        *(replace(one, backbone=name, **recipe("strong")) for name in ("vit_micro", "resnet_micro")),
+        *(replace(one, backbone=f"{name}_micro") for name in (*FAMILIES, "mlp")),
+        *(replace(one, backbone=name, **recipe("strong")) for name in ("vit_micro", "resnet_micro", "mlp_micro")),
         replace(one, backbone="vit_micro", task="pretrain", regime="mae", source="pool", size=0, batch_size=128),
     ]
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bias_lab.bench import data
+from bias_lab.catalogue import PROTOCOLS
 from bias_lab.data.readers.image_file import pixels, read
-from bias_lab.definition import Run
+from bias_lab.definition import RECIPES, TUNED, Run
 
 KEYS = {"case", "mode", "reference", "ratio", "low", "high", "n"}
 
@@ -39,7 +40,12 @@ def test_pages_of_a_store_are_not_the_processes_memory(tmp_path: Path) -> None:
 
 def test_every_cell_of_the_laptop_profile_has_its_share_measured() -> None:
     def steps(runs: Iterable[Run]) -> set[tuple[object, ...]]:
-        return {(run.dataset, run.backbone, run.recipe, run.task, run.regime, run.batch_size) for run in runs}
+        trained = [run for run in runs if PROTOCOLS[run.protocol].trains]
+        return {
+            (run.dataset, run.backbone, recipe, run.task, run.regime, run.batch_size)
+            for run in trained
+            for recipe in (RECIPES if run.recipe == TUNED else [run.recipe])
+        }
 
     runs = run_path("experiments/small_data.py")["experiment"]("laptop").runs
     planned = {each if each[3] == "pretrain" else (*each[:4], "scratch", each[5]) for each in steps(runs)}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from bias_lab.errors import UserError
-from bias_lab.planning.own import check_whole, source
+from bias_lab.planning.own import check_whole, refusals, source
 
 
 @pytest.fixture
@@ -109,3 +109,22 @@ def test_a_pytorch_file_that_was_cut_or_is_none_is_named(ending: str, tmp_path: 
         path.write_bytes(content)
         with pytest.raises(UserError, match=rf"a.{ending} is not a whole PyTorch file"):
             check_whole(path)
+
+
+def test_the_catalogue_tells_which_pretrainings_a_name_can_take() -> None:
+    why = refusals("resnet18", image_size=28, channels=1)
+    assert list(why) == ["mae"]
+    assert refusals("vit_micro", image_size=28, channels=1) == {}
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_tries_a_user_s_backbone() -> None:
+    why = refusals("tests.training.tiny:tiny", image_size=28, channels=1)
+    assert {"mae", "simmim", "dino"} == set(why)  # it has no interface but `forward` and a classifier
+
+
+def test_a_method_is_found_like_a_backbone_and_named_in_its_errors(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def loss(logits, target):\n    return logits.sum()\n")
+    assert len(source("mine:loss", tmp_path, kind="method")) == 12
+    with pytest.raises(UserError, match="method 'mine' is not package.module:factory"):
+        source("mine", tmp_path, kind="method")

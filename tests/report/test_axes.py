@@ -21,7 +21,7 @@ ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_
 PAIR = ("vit_micro", "resnet_micro")
 REPLICATES = ((0, 0), (1, 1), (2, 2))
 CELLS = {"dataset", "image_size", "backbone", "size", "regime", "protocol", "source"}  # every table tells them apart
-VARYING = sorted(set(OTHER) - {"draw", "seed", "task", "monitor", "pretraining"} - CELLS)
+VARYING = sorted(set(OTHER) - {"draw", "seed", "blocks", "task", "monitor", "pretraining"} - CELLS)
 
 
 def section(found: Report, name: str) -> Section:

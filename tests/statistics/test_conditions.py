@@ -46,6 +46,7 @@ def other(name: str) -> Any:
     """Return a value of a field that is not its default."""
     column, default = schema.COLUMNS[name], schema.DEFAULTS[name]
     known = {"optimizer": "muon", "teacher_schedule": "steps", "priors": "mean_pooling"}  # fields of few words
+    known |= {"pixel_mean": "0.5", "pixel_std": "0.25"}
     by_kind = {"flag": not default, "whole": 3, "real": 0.25, "text": known.get(name, "another")}
     return OTHER.get(name, by_kind[column.kind])
 

@@ -4,9 +4,9 @@ A published layout is converted as timm converts it, by the filter that lies bes
 lists the layouts, and `python -m bias_lab.training.weights.layouts docs/weights.md` writes its tables.
 """
 
+import importlib
 import inspect
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -167,7 +167,7 @@ def filters(model: nn.Module) -> list[Filter]:
 
     timm gives the DeiT III models a keyword of the ViT's filter, so the filter is tried with it too.
     """
-    beside = vars(sys.modules[type(model).__module__])
+    beside = vars(importlib.import_module(type(model).__module__))
     found = [value for name, value in beside.items() if "filter_fn" in name and callable(value)]
     with_scale = [one for one in found if "adapt_layer_scale" in inspect.signature(one).parameters]
     return [*found, *(partial(one, adapt_layer_scale=True) for one in with_scale)]
