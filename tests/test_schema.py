@@ -19,8 +19,8 @@ OTHER = {  # another value of every field that a study may vary
     "drop_path": 0.1, "layer_decay": 0.75, "mask_ratio": 0.6, "patch": 7, "window": 4, "stem": "stock",
     "task": "tune", "draw": 1, "seed": 1, "monitor": 5, "blocks": 4,
     "optimizer": "muon", "priors": "sincos_positions", "teacher_schedule": "steps",
-    "allow_partial_weights": True, "pixel_mean": "0.5", "image_width": 128, "head": "linear", "pixel_std": "0.5",
-    "method": "mine:Loss", "method_source": "0123456789ab",
+    "allow_partial_weights": True, "pixel_mean": "0.5", "pixel_std": "0.5",
+    "method": "mine:Loss", "method_source": "0123456789ab", "image_width": 40, "head": "matched",
 }  # fmt: skip
 
 

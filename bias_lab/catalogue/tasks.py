@@ -71,13 +71,17 @@ TASKS = {
 }
 
 
-def counted_by(metric: str) -> str:
-    """Return the column that tells how a run did on each test image in a metric, or '' for a metric without one.
+def counted_by(metric: str) -> tuple[str, ...]:
+    """Return the columns that tell how a run did on each test image. A run has one of them, by its task.
 
-    >>> counted_by("top1"), counted_by("miou"), counted_by("ece")
-    ('correct', 'scores', '')
+    Empty for a metric by which no task compares its runs.
+
+    >>> counted_by("top1"), counted_by("ece")
+    (('correct', 'scores'), ())
     """
-    return next((task.counted for task in TASKS.values() if task.metric == metric), "")
+    if metric not in [task.metric for task in TASKS.values()]:
+        return ()
+    return tuple(dict.fromkeys(task.counted for task in TASKS.values() if task.counted))
 
 
 def check_task(task: str, backbone: str, protocol: str, head: str) -> None:

@@ -100,6 +100,23 @@ def test_unknown_names_get_the_nearest(field: str, value: str, near: str) -> Non
         check(replace(ONE, **{field: value}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(head="unet"), "vit_micro can't have the head 'unet': a plain ViT keeps one resolution"),
+        (dict(backbone="resnet_micro", head="segvit"), "resnet_micro can't have the head 'segvit'"),
+        (dict(head="lineer"), "unknown head 'lineer'; did you mean 'linear'"),
+        (dict(protocol="knn"), "the protocol 'knn' can't segment"),
+        (dict(backbone="mlp_micro"), "mlp_micro gives no map of an image"),
+        (dict(task="classify", head="linear", dataset="mnist"), "a run of task 'classify' has no head"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
+    run = replace(Run(dataset="shape_masks", backbone="vit_micro", task="segment", size=30), **fields)
+    with pytest.raises(UserError, match=message):
+        checks.check_runs([run], checks.summaries([run], {}), allow_overlap=False)
+
+
 def test_imagenet_weights_on_a_set_made_from_imagenet_are_refused_unless_allowed() -> None:
     small = replace(ONE, dataset="tiny_imagenet", regime="weights")
     run = replace(small, weights="deit_tiny_patch16_224", source="deit_tiny_patch16_224")

@@ -62,6 +62,7 @@ class Labelled(Training, total=False):
     draw: int
     blocks: int
     image_size: int | None
+    image_width: int | None
     intervention: str
     balanced: bool
     label_noise: float
