@@ -202,7 +202,7 @@ def select(
     missing = np.flatnonzero(presence.any(0) & ~presence[chosen].any(0))
     if run.size and missing.size:
         name = subsets.name_of(int(missing[0]), classes)
-        whole = presence[ranked].any(0)[missing].all()
+        whole = presence[np.ix_(ranked, missing)].any(0).all()
         remedy = f"the smallest size that works is {smallest_size(presence[ranked])}" if whole else "use fewer blocks"
         raise UserError(f"size {size} leaves {name} without an image", remedy=remedy)
     whole_order = ranked if ranking is None and not run.blocks else order(fingerprint, presence, 0)
