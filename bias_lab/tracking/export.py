@@ -142,7 +142,7 @@ def _write_study(table: pd.DataFrame, study: Study, settings: Mapping[str, Any],
     for row in study.rows:
         run.log(dict(row))
     run.summary.update({**study.summary, "runs": len(table), "failed": int((table["status"] == "failed").sum())})
-    names: list[Any] = [str(column) for column in table.columns if column not in ("correct", "versions")]
+    names: list[Any] = [str(name) for name in table.columns if name not in (*schema.named(kind="bits"), "versions")]
     rows: list[Any] = [[schema.as_json(value) for value in row] for row in table[names].itertuples(index=False)]
     run.log({"table": wandb.Table(columns=names, data=rows)})
     for key, (png, caption) in study.figures.items():
