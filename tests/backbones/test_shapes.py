@@ -146,6 +146,7 @@ def walk() -> None:
         model.set_grad_checkpointing(pool == "avg")
         model(images).sum().backward()
         model.forward_intermediates(images)
+        model.get_intermediate_layers(images, n=2, reshape=True, norm=True)
         model.forward_head(model.forward_features(images), pre_logits=True)
         model.patch_embed.proj = torch.nn.Sequential(model.patch_embed.proj)  # a stem of another kind is called
         shared.attention_map(model.blocks[0].attn, model.embed(images))
