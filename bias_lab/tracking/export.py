@@ -7,6 +7,7 @@ The ledger is the source of truth, and W&B's runs can be made again from it, als
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ def _write_run(
     import wandb
 
     name, here = str(row["run_id"]), ledger.run_folder(folder, str(row["run_id"]))
-    before = set((folder / "wandb").glob(f"offline-run-*-{name}"))
+    before = copies(folder, name)
     run = _begin(
         settings,
         id=name,
@@ -117,6 +118,12 @@ def _write_run(
     for copy in before:  # the live recording or an earlier export, which an upload would add to this one
         if copy.resolve() != this:
             shutil.rmtree(copy)
+
+
+def copies(folder: Path, name: str) -> set[Path]:
+    """Return the offline copies of a run. wandb numbers those that begin in the same second."""
+    pattern = re.compile(rf"offline-run-[^-]+-{re.escape(name)}(-\d+)?")
+    return {path for path in (folder / "wandb").glob("offline-run-*") if pattern.fullmatch(path.name)}
 
 
 def _curves(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
