@@ -20,9 +20,8 @@ Scale = TypeVar("Scale")
 SCHEMA = 1  # raised when a field's default or meaning changes, so that old ids never name new runs
 PRECISIONS = ("fp32", "bf16")
 TEACHER_SCHEDULES = ("", "steps")
-RANGES: list[
-    tuple[str, Callable[[Any], bool], str, str]
-] = [  # field, condition, what is wrong otherwise, what is allowed
+Range = tuple[str, Callable[[Any], bool], str, str]  # field, condition, what is wrong otherwise, what is allowed
+RANGES: list[Range] = [
     (name, allows, why, allowed)
     for names, allows, why, allowed in (
         (

@@ -129,8 +129,8 @@ def test_colour_and_size_are_brought_to_the_target_s() -> None:
     grey = images(seed=3).train
     assert np.array_equal(convert(grey, (8, 8), 3), np.repeat(grey, 3, axis=3))
     white = np.full((1, 4, 4, 3), 255, np.uint8)
-    assert convert(white, 4, 1).max() == 255
-    assert convert(np.array([[[[255, 0, 0]]]], np.uint8), 1, 1).item() == 76  # the share of red
+    assert convert(white, (4, 4), 1).max() == 255
+    assert convert(np.array([[[[255, 0, 0]]]], np.uint8), (1, 1), 1).item() == 76  # the share of red
 
 
 def test_shared_class_names_are_reported() -> None:
