@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bias_lab.results import open_results
     from bias_lab.training.modules.datamodule import DataModule
     from bias_lab.training.protocols.finetune import Classifier
+    from bias_lab.training.protocols.segmenter import Segmenter
     from bias_lab.training.regimes.dino import DINO
     from bias_lab.training.regimes.mae import MAE
     from bias_lab.training.regimes.simmim import SimMIM
@@ -26,6 +27,7 @@ __all__ = [
     "DataModule",
     "Experiment",
     "Run",
+    "Segmenter",
     "SimMIM",
     "create",
     "grid",
@@ -40,6 +42,7 @@ _HOMES = {
     "DINO": "training.regimes.dino",
     "DataModule": "training.modules.datamodule",
     "MAE": "training.regimes.mae",
+    "Segmenter": "training.protocols.segmenter",
     "SimMIM": "training.regimes.simmim",
     "run": "models.run",
     "Experiment": "definition",

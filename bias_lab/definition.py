@@ -20,9 +20,8 @@ Scale = TypeVar("Scale")
 SCHEMA = 1  # raised when a field's default or meaning changes, so that old ids never name new runs
 PRECISIONS = ("fp32", "bf16")
 TEACHER_SCHEDULES = ("", "steps")
-RANGES: list[
-    tuple[str, Callable[[Any], bool], str, str]
-] = [  # field, condition, what is wrong otherwise, what is allowed
+Range = tuple[str, Callable[[Any], bool], str, str]  # field, condition, what is wrong otherwise, what is allowed
+RANGES: list[Range] = [
     (name, allows, why, allowed)
     for names, allows, why, allowed in (
         (
@@ -33,7 +32,7 @@ RANGES: list[
         ),
         ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
-        ("patch window image_size", lambda value: value is None or value >= 1, "is below 1", ""),
+        ("patch window image_size image_width", lambda value: value is None or value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
         ("label_noise label_smoothing drop_path ema mask_ratio", lambda v: 0 <= v < 1, "is outside [0, 1)", ""),
         ("warmup erasing resized_crop", lambda value: 0 <= value <= 1, "is outside [0, 1]", ""),
@@ -56,7 +55,8 @@ class Run:
     backbone_source: str = ""  # hash of an own backbone's source file, empty for the lab's and timm's
     task: str = "classify"  # a name of catalogue/tasks.py
     size: int = 0  # N labelled training images (0: none, as in a pretraining on the whole pool)
-    image_size: int | None = None  # side in pixels (None: the dataset's own)
+    image_size: int | None = None  # height in pixels (None: the dataset's own)
+    image_width: int | None = None  # width in pixels (None: square images, or the dataset's own)
     draw: int = 0  # which order of the pool, or which of its blocks
     blocks: int = 0  # disjoint parts of draw 0's order, of which `draw` names one (0: each draw has the whole pool)
     seed: int = 0  # initialisation, batch order, augmentation
@@ -71,6 +71,7 @@ class Run:
     allow_partial_weights: bool = False  # go on if the weights fill only a part of the backbone
     pixel_mean: str = ""  # normalisation that belongs to the weights, as `0.5,0.5,0.5` (empty: the published one)
     pixel_std: str = ""
+    head: str = ""  # reads a class a pixel (catalogue/heads.py). Empty in a segmentation: the backbone's own head
     intervention: str = ""  # empty, or e.g. `permute_pixels`
     priors: str = ""  # options of the backbone (catalogue/priors.py), sorted and joined by `+`
     budget: float = 1.0  # factor on samples_seen
@@ -128,6 +129,10 @@ class Run:
         if self.pixel_std and min(levels(self.pixel_std)) <= 0:
             raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         parse_priors(self.priors)
+        if self.image_width is not None and self.image_width == self.image_size:
+            raise UserError(
+                f"image_width {self.image_width} is the image_size", remedy="leave it out: images are square"
+            )
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:

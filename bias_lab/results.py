@@ -193,9 +193,10 @@ def _read_runs(
             keep.add(name)
         elif finished:
             result = ledger.read_json(here / ledger.RESULT) | {"run_id": name}
-            row = finished_row(result, **plan) | {"correct": rows.correct_bits(here / ledger.PREDICTIONS)}
+            row = finished_row(result, **plan) | rows.of_predictions(here / ledger.PREDICTIONS)
             fresh.append(row)
-            if row["monitor"] and row["top1"] is not None and (curve := rows.curve_of(here / ledger.METRICS)):
+            metric = catalogue.TASKS[row["task"]].metric
+            if row["monitor"] and metric and (curve := rows.curve_of(here / ledger.METRICS, metric)):
                 curves[name] = curve
         elif (here / ledger.FAILURE).is_file():
             failure, run = ledger.read_json(here / ledger.FAILURE), from_json(ledger.read_json(here / ledger.RUN))

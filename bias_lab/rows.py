@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from bias_lab import catalogue, schema
 from bias_lab.definition import Run, from_json
 
-Curve = Sequence[Sequence[float]]  # [steps, accuracies on the hold-out]
+Curve = Sequence[Sequence[float]]  # [steps, values of the task's metric on the hold-out]
+SCORES = "scores"
 
 
 def row_of(run_id: str, run: Run, *, experiment: str = "", family: str = "") -> dict[str, Any]:
@@ -40,7 +41,7 @@ def correct_bits(path: Path) -> bytes | None:
 
     path: a run's `predictions.parquet`, with the columns index, label and predicted.
     """
-    if not path.is_file():
+    if not path.is_file() or "label" not in pq.read_schema(path).names:
         return None
     table = pq.read_table(path, columns=["index", "label", "predicted"], use_threads=False)
     index, label, predicted = (table.column(name).to_numpy() for name in ("index", "label", "predicted"))
@@ -50,12 +51,38 @@ def correct_bits(path: Path) -> bytes | None:
     return np.packbits(right).tobytes()
 
 
-def curve_of(path: Path) -> Curve:
-    """Return [steps, accuracies on the hold-out] of a monitored run, or [] for another."""
+def scores_of(path: Path) -> bytes | None:
+    """Return the intersections and unions of all test images, in index order, as `unpack_scores` reads them.
+
+    path: a run's `predictions.parquet`. None without predictions, and for predictions that are no label maps.
+    """
+    if not path.is_file() or SCORES not in pq.read_schema(path).names:
+        return None
+    table = pq.read_table(path, columns=["index", SCORES], use_threads=False).sort_by("index")
+    return b"".join(table.column(SCORES).to_pylist())
+
+
+def unpack_scores(scores: bytes, classes: int) -> np.ndarray[Any, Any]:
+    """Return the intersection and the union, in pixels, of each image and class: (M, K, 2) in int64.
+
+    scores: a value of the column `scores`. Void pixels are in neither. The IoU of a class over any images is the sum of
+    its intersections over the sum of its unions, and a class without a union is left out of the mean.
+    """
+    return np.frombuffer(scores, "<u4").reshape(-1, classes, 2).astype(np.int64)
+
+
+def of_predictions(path: Path) -> dict[str, bytes | None]:
+    """Return what the columns of origin `files` hold of a run. path: its `predictions.parquet`."""
+    return {"correct": correct_bits(path), SCORES: scores_of(path)}
+
+
+def curve_of(path: Path, metric: str = "top1") -> Curve:
+    """Return [steps, values on the hold-out] of a monitored run's metric, or [] for another."""
     if not path.is_file():
         return []
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    points = sorted((int(row["step"]), round(float(row["holdout/top1"]), 5)) for row in rows if "holdout/top1" in row)
+    name = f"holdout/{metric}"
+    points = sorted((int(row["step"]), round(float(row[name]), 5)) for row in rows if name in row)
     return [list(part) for part in zip(*points, strict=True)]
 
 

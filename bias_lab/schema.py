@@ -86,6 +86,7 @@ DESCRIBED = [
         weights | text | | weights
         size | whole | images | labelled training images
         recipe | text | | recipe
+        head | text | | segmentation head
         intervention | text | | intervention
         priors | text | | priors
         budget | real | times | budget
@@ -99,7 +100,7 @@ DESCRIBED = [
         stem | text | | stem
         """,
     ),
-    *_rows("axis", "facts", "image_size | whole | px | image size"),
+    *_rows("axis", "facts", "image_size | whole | px | image size\nimage_width | whole | px | image width"),
     *_rows("recipe", "result", "samples_seen | whole | images | images seen"),
     *_rows(
         "recipe",
@@ -137,12 +138,16 @@ DESCRIBED = [
         """
         parameters | whole | parameters | parameters without the classifier
         flops | whole | multiply-adds | multiply-adds of one image
+        head_parameters | whole | parameters | parameters of the segmentation head
+        head_flops | whole | multiply-adds | multiply-adds of the segmentation head
         classes | whole | classes | classes
         test_images | whole | images | test images
         dataset_fingerprint | text | | fingerprint of the dataset
+        test_parts | text | | parts of the test images
         code | text | | hash of the lab's source
         source_overlap | whole | images | test images in the source
         weights_loaded | text | | what was loaded of the weights
+        test_groups | text | | groups of test images that depend on one another
         """,
     ),
     *_rows(
@@ -159,9 +164,15 @@ DESCRIBED = [
         train_top1 | real | fraction | training accuracy
         train_loss | real | nats | training loss
         loss_slope | real | share | change of the training loss in the last quarter
+        miou | real | fraction | test mIoU
+        pixel_accuracy | real | fraction | test pixels that were right
+        boundary_f1 | real | fraction | boundary F1
+        train_miou | real | fraction | training mIoU
         """,
     ),
     *_rows("metric", "files", "correct | bits | | test images that were right"),
+    # uint32, little-endian, of shape (test_images, classes, 2): intersection and union of each test image and class
+    *_rows("metric", "files", "scores | bits | | intersections and unions in pixels"),
     *_rows(
         "fact",
         "result",

@@ -24,6 +24,7 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "priors": DEFAULTS["priors"],
     "source": ANY,
     "protocol": DEFAULTS["protocol"],
+    "head": DEFAULTS["head"],
     "method": DEFAULTS["method"],
     "method_source": ANY,
 }
@@ -41,7 +42,7 @@ def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
 
     >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
-    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '')
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '', '')
     """
     return tuple(value(cell, name) for name in KEY)
 

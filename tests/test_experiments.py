@@ -29,6 +29,11 @@ GOLDEN = {
     ("seed_claim", "smoke"): (15, "0400100e3cee8fd1"),
     ("seed_claim", "laptop"): (21, "2761a20e9737b99a"),
     ("seed_claim", "full"): (18, "d1295ddcad670dde"),
+    ("segmentation", "smoke"): (4, "0f5314df33b26ae8"),
+    ("segmentation", "laptop"): (30, "9b4879525f40cace"),
+    ("segmentation", "laptop_camvid"): (24, "a1fe6723f2f56f1b"),
+    ("segmentation", "desk"): (36, "b38075f246025579"),
+    ("segmentation", "full"): (64, "bcb759eaef37188a"),
     ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
     ("small_data", "laptop"): (78, "ce641f091460b09b"),
     ("small_data", "desk"): (128, "6abb3ec563985af3"),
@@ -288,3 +293,28 @@ def test_weights_in_a_folder_are_taken_and_else_timm_s(tmp_path: Path, monkeypat
     (tmp_path / "weights" / "deit_tiny_patch16_224.fp16.safetensors").touch()
     named = {run.backbone: run.weights for run in runs_of("imagenet_weights", "laptop") if run.weights}
     assert named["deit_tiny_patch16_224"] == "weights/deit_tiny_patch16_224.fp16.safetensors"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "laptop_camvid", "desk", "full"])
+def test_segmentation_compares_heads_and_encoders_on_disjoint_images(profile: str, tmp_path: Path) -> None:
+    runs = [run for run in runs_of("segmentation", profile) if run.task == "segment"]
+    checks.check_runs(runs_of("segmentation", profile), checks.summaries(runs, {}), allow_overlap=False)
+    kept, left_out = checks.fit_sizes(runs, checks.summaries(runs, {}), typed=False)
+    assert (kept, left_out) == (runs, [])
+    checks.check_holdout([run for run in runs if run.blocks], checks.summaries(runs, {}))
+    equal = [run for run in runs if run.samples_seen is not None and run.regime == "scratch"]
+    for size in {run.size for run in equal}:
+        here = [run for run in equal if run.size == size]
+        assert len({(run.samples_seen, run.batch_size, run.recipe) for run in here}) == 1
+        pair = [run for run in here if run.backbone.startswith(("vit", "resnet"))]
+        arms = {(run.backbone.partition("_")[0], run.head): set() for run in pair}
+        for run in pair:
+            arms[run.backbone.partition("_")[0], run.head].add((run.draw, run.seed))
+        assert set(arms) == {(name, head) for name in ("vit", "resnet") for head in ("", "matched")}
+        assert len(set(map(frozenset, arms.values()))) == 1, "the same replicates"
+    for run in runs:
+        if run.samples_seen is None:
+            works = 294 if not run.blocks else checks.summaries([run], {})[run.dataset].largest_tuned // run.blocks
+            assert run.size <= works, "a settled cell leaves the hold-out alone"
+    made = plan.make(EXPERIMENTS / "segmentation.py", profile, tmp_path, plan.Request(tune=True))
+    assert all(run.task == "tune_segment" for run in made.trials)

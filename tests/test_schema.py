@@ -20,7 +20,7 @@ OTHER = {  # another value of every field that a study may vary
     "task": "tune", "draw": 1, "seed": 1, "monitor": 5, "blocks": 4,
     "optimizer": "muon", "priors": "sincos_positions", "teacher_schedule": "steps",
     "allow_partial_weights": True, "pixel_mean": "0.5", "pixel_std": "0.5",
-    "method": "mine:Loss", "method_source": "0123456789ab",
+    "method": "mine:Loss", "method_source": "0123456789ab", "image_width": 40, "head": "matched",
 }  # fmt: skip
 
 

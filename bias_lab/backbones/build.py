@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bias_lab import catalogue
 from bias_lab.backbones import small
 from bias_lab.backbones.priors import interface
+from bias_lab.catalogue import Sides, sides
 from bias_lab.errors import UserError, unknown
 
 PREFIX = "bias_lab_"  # of the lab's names in timm's registry
@@ -46,7 +47,7 @@ class NotTaken(UserError):
 def create(
     name: str,
     *,
-    image_size: int,
+    image_size: Sides,
     channels: int,
     classes: int | None,
     patch: int | None = None,
@@ -55,10 +56,11 @@ def create(
     drop_path: float = 0.0,
     priors: str = "",
 ) -> nn.Module:
-    """Return a model of any name that fits its images: (B, channels, image_size, image_size) -> (B, classes).
+    """Return a model of any name that fits its images: (B, channels, height, width) -> (B, classes).
 
-    classes: None gives the encoder alone, whose `forward` returns features. patch, window, stem: None chooses them
-    (`settings`). drop_path: the rate of stochastic depth. priors: names of `catalogue.PRIORS`, sorted and joined by +.
+    image_size: the side of square images, or (height, width). classes: None gives the encoder alone, whose `forward`
+    returns features. patch, window, stem: None chooses them (`settings`). drop_path: the rate of stochastic depth.
+    priors: names of `catalogue.PRIORS`, sorted and joined by +.
     Raises NotTaken for a rate above 0 and a backbone without stochastic depth, and UserError for an unknown name or
     values that the architecture cannot take.
     """
@@ -94,9 +96,9 @@ def create(
     return model
 
 
-def _check_ends(image_size: int, channels: int, classes: int | None) -> None:
+def _check_ends(image_size: Sides, channels: int, classes: int | None) -> None:
     """Raise UserError for an image size, a channel count or a class count below 1."""
-    if image_size < 1:
+    if min(sides(image_size)) < 1:
         raise UserError(f"an image size of {image_size} pixels is too small", "give 1 or more")
     if channels < 1:
         raise UserError(f"{channels} channels are too few", "give 1 for grey images, 3 for colour")
@@ -127,7 +129,7 @@ def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], opt
 
 
 def settings(
-    name: str, *, image_size: int, patch: int | None = None, window: int | None = None, stem: str | None = None
+    name: str, *, image_size: Sides, patch: int | None = None, window: int | None = None, stem: str | None = None
 ) -> dict[str, Any]:
     """Return what `create` sets at this image size: `patch` (pixels), `window` (tokens) and `stem`.
 
@@ -138,9 +140,12 @@ def settings(
         return dict(patch=patch, window=window, stem=stem)
     made_for, own_patch, own_window, halvings = _geometry(name)
     if own_patch is not None:
+        height, width = sides(image_size)
         patch = catalogue.choose_patch(image_size, made_for, own_patch, halvings) if patch is None else patch
-        if own_window is not None:
-            window = catalogue.choose_window(image_size // patch, own_window) if window is None else window
+        if height != width:  # timm cuts off silently what patches don't fill
+            catalogue.check_patch(image_size, patch)
+        if own_window is not None and window is None:
+            window = catalogue.choose_window((height // patch, width // patch), own_window)
         return dict(patch=patch, window=window, stem=None)
     if catalogue.traits(name).stem:
         stem = catalogue.choose_stem(name, image_size) if stem is None else stem
@@ -159,11 +164,11 @@ def parameters(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def flops(model: nn.Module, image_size: int, channels: int) -> int:
+def flops(model: nn.Module, image_size: Sides, channels: int) -> int:
     """Return the multiply-adds of one image's forward pass: matrix products, convolutions, attention."""
     training = model.training
     at = next(model.parameters())
-    image = torch.zeros(1, channels, image_size, image_size, device=at.device, dtype=at.dtype)
+    image = torch.zeros(1, channels, *sides(image_size), device=at.device, dtype=at.dtype)
     model.eval()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(image)

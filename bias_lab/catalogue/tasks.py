@@ -1,6 +1,11 @@
 """Every task by name, as plain data: what a run learns from, which images evaluate it, and in which metric."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from bias_lab.catalogue.heads import check_head
+from bias_lab.catalogue.protocols import PROTOCOLS
+from bias_lab.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,19 +15,25 @@ class Task:
     module: `module:class` of the object that carries it out, a `bias_lab.training.job.Task`.
     learns: from the `labels` of the run's labelled images, or from the `images` of its source (a pretraining).
     labelled: whether a run needs labelled images, and so a `size`.
+    dense: whether its labels are masks, a class for each pixel, so that a run has a head.
     evaluated_on: the images that evaluate a run, `test`, `holdout`, or empty if none do.
     metric, unit, metric_words: the number by which runs are compared (the higher the better), its unit, and its short
     name for people.
+    counted: the column that tells how a run did on each test image, from which the noise of test images follows.
+    trials: the task of the trials that tune its runs, empty if none do.
     """
 
     name: str
     module: str = "bias_lab.training.tasks.classification:Classification"
     learns: str = "labels"
     labelled: bool = True
+    dense: bool = False
     evaluated_on: str = "test"
     metric: str = "top1"
     unit: str = "fraction"
     metric_words: str = "top-1"
+    counted: str = "correct"
+    trials: str = ""
 
     @property
     def pretrains(self) -> bool:
@@ -30,10 +41,18 @@ class Task:
         return self.learns == "images"
 
 
+_MASKS: dict[str, Any] = dict(
+    module="bias_lab.training.tasks.segmentation:Segmentation",
+    dense=True,
+    metric="miou",
+    metric_words="mIoU",
+    counted="scores",
+)
+
 TASKS = {
     task.name: task
     for task in (
-        Task(name="classify"),
+        Task(name="classify", trials="tune"),
         Task(
             name="pretrain",
             module="bias_lab.training.tasks.pretraining:Pretraining",
@@ -42,7 +61,37 @@ TASKS = {
             evaluated_on="",
             metric="",
             unit="",
+            counted="",
         ),
-        Task(name="tune", evaluated_on="holdout"),  # the hold-out chooses learning rates, so test images are never read
+        # The hold-out chooses learning rates, so that test images are never read.
+        Task(name="tune", evaluated_on="holdout", trials="tune"),
+        Task(name="segment", trials="tune_segment", **_MASKS),
+        Task(name="tune_segment", evaluated_on="holdout", trials="tune_segment", **_MASKS),
     )
 }
+
+
+def counted_by(metric: str) -> tuple[str, ...]:
+    """Return the columns that tell how a run did on each test image. A run has one of them, by its task.
+
+    Empty for a metric by which no task compares its runs.
+
+    >>> counted_by("top1"), counted_by("ece")
+    (('correct', 'scores'), ())
+    """
+    if metric not in [task.metric for task in TASKS.values()]:
+        return ()
+    return tuple(dict.fromkeys(task.counted for task in TASKS.values() if task.counted))
+
+
+def check_task(task: str, backbone: str, protocol: str, head: str) -> None:
+    """Raise UserError if a task can't use the backbone, the protocol or the head of a run."""
+    if not TASKS[task].dense:
+        if head:
+            able = ", ".join(row.name for row in TASKS.values() if row.dense and row.evaluated_on == "test")
+            raise UserError(f"a run of task '{task}' has no head, and '{head}' is one", f"heads are for {able}")
+        return
+    check_head(backbone, head)
+    if not PROTOCOLS[protocol].trains:
+        able = ", ".join(name for name, row in PROTOCOLS.items() if row.trains)
+        raise UserError(f"the protocol '{protocol}' can't segment", f"protocols that can: {able}")

@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 
 from bias_lab.data import augment, draws
 from bias_lab.data.interventions import EVALUATION, intervene
+from bias_lab.data.masks import joint
 from bias_lab.data.operations import to_device
 from bias_lab.definition import Run
 
@@ -179,7 +180,8 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
     """Iterate over `steps` training batches: x float32 (B, C, H, W), augmented and normalised, and its target.
 
     images: (N, H, W, C) uint8, the images to train on. labels: (N,) class numbers, or (N, K) numbers of another kind in
-    float32. None yields x alone, so that a pretraining cannot see any label. mean, std: per channel, in [0, 1].
+    float32, or masks (N, H, W) in uint8, which are augmented with their images and yielded as (B, H, W) in int64. None
+    yields x alone, so that a pretraining cannot see any label. mean, std: per channel, in [0, 1].
     """
 
     def __init__(
@@ -197,10 +199,12 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         self.run, self.classes, self.steps = run, classes, steps
         self.device = torch.device(device)
         self.order = Order(len(images), run.batch_size, run.seed, repeats=run.repeated_augmentation)
-        self.pad = padding(run, images.shape[1])
-        self.crops = make_crops(images, self.pad, self.device)
+        self.pad = padding(run, min(images.shape[1:3]))
+        self.has_masks = labels is not None and np.ndim(labels) == 3
+        pixels = joint.join(images, labels) if labels is not None and self.has_masks else images
+        self.crops = make_crops(pixels, self.pad, self.device)
         self.normalise = Normalise(mean, std, images.shape[2], self.device)
-        self.labels = None if labels is None else np.asarray(labels)
+        self.labels = None if labels is None or self.has_masks else np.asarray(labels)
 
     def __len__(self) -> int:
         return self.steps
@@ -213,12 +217,20 @@ class Batches(IterableDataset[Tensor | tuple[Tensor, Tensor]]):
         """Return the batch of one step, whichever steps came before."""
         run, chosen = self.run, self.order(step)
         at = augment.At(run.seed, step, np.arange(len(chosen)))
+        if self.has_masks:
+            return self._with_masks(chosen, at)
         x = augment.apply(augment.NORMALISED, self.normalise(self.views(chosen, at)), at, run)  # (B, C, H, W)
         if self.labels is None:
             return intervene(x, run.intervention, at)
         labels = to_device(self.labels[chosen], self.device)
         x, target = augment.mix_targets(x, labels, at, run, classes=self.classes)
         return intervene(x, run.intervention, at), target
+
+    def _with_masks(self, chosen: NDArray[np.int64], at: augment.At) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, H, W) and masks (B, H, W), both augmented alike."""
+        top, left, flip = augment.places(at, 2 * self.pad + 1, flip=self.run.flip)
+        levels, masks = joint.augmented(self.crops(chosen, top, left, flip), at, self.run)
+        return augment.apply(augment.NORMALISED, self.normalise(levels), at, self.run), masks
 
     def views(self, chosen: NDArray[np.int64], at: augment.At) -> Tensor:
         """Return one augmented view of each image: uint8 (B, H, W, C)."""
@@ -236,7 +248,7 @@ def eval_loader(
     batch_size: int = 256,
     device: str | torch.device = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (x, labels) without augmentation, in index order. The last batch may be short.
+    """Yield (x, labels) without augmentation, in index order. The last batch may be short. Masks come in int64.
 
     It serves test, hold-out and training accuracy. A run's intervention is applied, because it is part of the data.
     """
@@ -246,4 +258,5 @@ def eval_loader(
         part = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
         at = augment.At(0, EVALUATION, np.arange(start, start + len(part)))
         x = intervene(normalise(part), run.intervention, at)
-        yield x, torch.from_numpy(labels[start : start + batch_size].copy()).to(device)
+        target = torch.from_numpy(np.array(labels[start : start + batch_size])).to(device)
+        yield x, target.long() if target.ndim == 3 else target

@@ -81,7 +81,7 @@ def index(
     classes = tuple(name for name in listed.classes if name in present)
     table = _numbered(table, classes)
     mark = fingerprint(zip(*(table[name].to_numpy(object) for name in ("split", "class", "hash")), strict=True))
-    _check_unchanged(folder, mark, table, path)
+    check_unchanged(folder, mark, table, path)
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
@@ -295,7 +295,7 @@ def _numbered(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
 # --- changes ---------------------------------------------------------------------------------------------------------
 
 
-def _check_unchanged(folder: Path, mark: str, table: pd.DataFrame, path: Path) -> None:
+def check_unchanged(folder: Path, mark: str, table: pd.DataFrame, path: Path) -> None:
     """Raise UserError if the folder holds finished runs on other images, which new ones would be compared with."""
     for old in sorted((folder / "data").glob("*.parquet")):
         if old.stem in (mark, "seen") or not _finished_on(folder, old.stem):

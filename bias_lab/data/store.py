@@ -8,11 +8,23 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from bias_lab import catalogue
 from bias_lab.data.identity import content_hash
+from bias_lab.data.masks import own
 from bias_lab.data.moments import moments
 from bias_lab.data.readers import named
 from bias_lab.data.readers.decoding import Reference, Target, check_decoded, decode_all
-from bias_lab.data.readers.pixel_store import SPLITS, Content, Images, Pixels, Written, key_of, open_or_build, stores
+from bias_lab.data.readers.pixel_store import (
+    SPLITS,
+    Content,
+    Images,
+    Pixels,
+    Written,
+    key_of,
+    open_or_build,
+    side_words,
+    stores,
+)
 from bias_lab.errors import UserError
 
 __all__ = ["Images", "Part", "open_images", "part", "without_duplicates"]
@@ -21,15 +33,21 @@ COPIED = 64 * 2**20  # bytes up to which a subset is copied into memory (a large
 
 
 def open_images(
-    dataset: str, *, image_size: int | None = None, data_root: str | None = None, place: dict[str, Any] | None = None
+    dataset: str,
+    *,
+    image_size: int | None = None,
+    image_width: int | None = None,
+    data_root: str | None = None,
+    place: dict[str, Any] | None = None,
 ) -> Images:
-    """Return a dataset's images, decoded at `image_size` (None: its own). place: where a user's own images lie.
+    """Return a dataset's images, decoded at `image_size` (None: its own) by `image_width` (None: square, or its own).
 
-    Raises UserError if the dataset is unknown or absent, or changed since it was indexed.
+    place: where a user's own images lie. Raises UserError if the dataset is unknown or absent, or changed since it was
+    indexed.
     """
     if dataset.startswith(("folder:", "table:")):
-        return _own(dataset, image_size, data_root, place)
-    return named.open_named(dataset, image_size=image_size, data_root=data_root)
+        return _own(dataset, (image_size, image_width), data_root, place)
+    return named.open_named(dataset, image_size=image_size, image_width=image_width, data_root=data_root)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,13 +97,14 @@ def without_duplicates(images: Images) -> Images:
         mean=mean,
         std=std,
         fingerprint=mark.hexdigest(),
+        presence=None if images.presence is None else images.presence[kept],
     )
 
 
 # --- the user's own images -------------------------------------------------------------------------------------------
 
 
-def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str, Any] | None) -> Images:
+def _own(dataset: str, given: tuple[int | None, int | None], root: str | None, place: dict[str, Any] | None) -> Images:
     """Return the images that `own_images.index` found, from the store of their fingerprint."""
     if place is None:
         raise UserError(f"the folder of {dataset} is not known", remedy="give its folder with --data")
@@ -94,13 +113,14 @@ def _own(dataset: str, image_size: int | None, root: str | None, place: dict[str
         raise UserError(
             f"{place['path']} holds images {place['fingerprint']}, but the run needs {mark}", remedy="index it again"
         )
-    side = image_size or int(place["image_size"])
+    side = catalogue.image_side(int(place["image_size"]), place.get("image_width"), *given)
     channels = int(place["channels"])
-    key = key_of(mark, side, channels, *place["classes"])  # a table has its own order of classes
-    return open_or_build(stores(root), key, lambda: _content(place, side, channels))
+    key = key_of(mark, side_words(side), channels, *place["classes"])  # a table has its own order of classes
+    describe = own.content if "values" in place else _content  # the values of masks
+    return open_or_build(stores(root), key, lambda: describe(place, side, channels))
 
 
-def _content(place: dict[str, Any], side: int, channels: int) -> Content:
+def _content(place: dict[str, Any], side: tuple[int, int], channels: int) -> Content:
     import pyarrow.parquet as pq
 
     table = pq.read_table(
@@ -117,7 +137,7 @@ def _content(place: dict[str, Any], side: int, channels: int) -> Content:
     def write(path: Path) -> Written:
         target = Target(
             path=str(path),
-            side=(side, side),
+            side=side,
             channels=channels,
             resize=side,
             summed=len(rows[0]),
@@ -128,4 +148,4 @@ def _content(place: dict[str, Any], side: int, channels: int) -> Content:
         check_decoded(place["path"], column["name"], decoded.problems)
         return Written(place["fingerprint"], decoded.rows, decoded.sums)
 
-    return Content(labels=labels, shape=(side, side, channels), classes=place["classes"], write=write)
+    return Content(labels=labels, shape=(*side, channels), classes=place["classes"], write=write)

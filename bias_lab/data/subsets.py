@@ -9,6 +9,7 @@ import hashlib
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,13 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Hold the images to train on. indices: (N,) of the pool, in order. labels: (N,) after noise. holdout: indices."""
+    """Hold the images to train on. indices: (N,) of the pool, in order. holdout: indices.
+
+    labels: class numbers (N,) after noise, or masks (N, H, W).
+    """
 
     indices: Indices
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     holdout: Indices | None
 
 

@@ -15,15 +15,8 @@ from bias_lab.schema import label
 
 FEW = 5  # labelled images a class. A size below gets a warning
 GRID = 4  # patches a side. A patch that gives fewer gets a warning
-SUBSET = (
-    "size",
-    "draw",
-    "blocks",
-    "manifest",
-    "balanced",
-    "imbalance",
-    "drop_duplicates",
-)  # fields that determine a subset
+# The fields that determine a subset.
+SUBSET = ("size", "draw", "blocks", "manifest", "balanced", "imbalance", "drop_duplicates")
 STARTS = {  # field that a regime may need → where its value comes from
     "pretraining": "give --pretraining RUN to `bias-lab train`, or in an experiment file run_id(…) of the pretraining",
     "weights": "give a timm name or a file with --weights, or in the field of an experiment file",
@@ -33,13 +26,14 @@ STARTS = {  # field that a regime may need → where its value comes from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSummary:
-    """What planning needs of a dataset. counts: training images of each class. side: pixels."""
+    """What planning needs of a dataset. counts: training images of each class, with masks of all. side: pixels."""
 
     name: str  # as the user knows it
     counts: tuple[int, ...]
     side: int
     own_holdout: bool = False  # a val/ beside test/
     names: tuple[str, ...] = ()  # of the classes, for messages
+    has_masks: bool = False
 
     @property
     def pool(self) -> int:
@@ -74,8 +68,9 @@ def summaries(runs: Iterable[Run], own: Mapping[str, DatasetSummary]) -> dict[st
     for name in dict.fromkeys(run.dataset for run in runs):
         if name not in by_name:
             row = catalogue.dataset(name)
+            counts, names = (row.class_counts, row.class_names) if row.masks is None else ((row.pool,), ())
             by_name[name] = DatasetSummary(
-                name=name, counts=row.class_counts, side=row.image_size, names=row.class_names
+                name=name, counts=counts, side=row.image_size, names=names, has_masks=row.masks is not None
             )
     return by_name
 
@@ -184,6 +179,8 @@ def check_runs(
         catalogue.check_intervention(intervention, image_size or data[dataset].side)
     pretrainings = {**earlier, **{run_id(run): run for run in runs if pretrains(run)}}
     for run in runs:
+        settings = {name: getattr(run, name) for name in catalogue.REFUSED}
+        catalogue.check_masks(run.task, data[run.dataset].name, data[run.dataset].has_masks, settings)
         check_start(run)
         if run.pretraining in pretrainings:
             check_pretraining(run, pretrainings[run.pretraining])
@@ -195,6 +192,8 @@ def check_backbones(runs: Iterable[Run]) -> None:
     runs = list(runs)
     for backbone, protocol in dict.fromkeys((run.backbone, run.protocol) for run in runs if not pretrains(run)):
         catalogue.check_protocol(backbone, protocol)
+    for parts in dict.fromkeys((run.task, run.backbone, run.protocol, run.head) for run in runs):
+        catalogue.check_task(*parts)
     for backbone, priors, weights in dict.fromkeys((run.backbone, run.priors, run.weights) for run in runs):
         catalogue.check_priors(backbone, priors)
         if priors and weights:

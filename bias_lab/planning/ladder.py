@@ -20,7 +20,6 @@ from bias_lab.errors import UserError, plural
 Score = Callable[[Run], float | None]  # hold-out accuracy of a trial, None if it failed. KeyError: not carried out yet
 Point = tuple[float, int, int]  # learning rate, images seen, number of the tuning replicate
 
-TRIAL = next(task.name for task in catalogue.TASKS.values() if task.evaluated_on == "holdout")  # a trial's task
 FIRST_REPLICATE = 1000  # draw and seed of the first tuning replicate. No sweep uses 1000 or more
 SETTLED = 0.01  # mean gain of a doubling, a fraction, below which more training no longer helps
 CLEAR = 0.03  # a gain or a lag above this is clear from one replicate
@@ -50,18 +49,23 @@ class Search:
         return [Rung(images, sum(top1) / len(top1), len(top1)) for images, top1 in sorted(self.by_budget.items())]
 
 
+def is_trial(run: Run) -> bool:
+    """Return whether the run is evaluated on the hold-out, so that it may choose a learning rate or a budget."""
+    return catalogue.TASKS[run.task].evaluated_on == "holdout"
+
+
 def trial(cell: Run, rate: float, images: int, replicate: int) -> Run:
     """Return the tuning run of a cell at one learning rate and budget. replicate: 0, 1, 2 …"""
     number = FIRST_REPLICATE + replicate
     values: dict[str, Any] = dict(
-        task=TRIAL, draw=number, seed=number, blocks=0, learning_rate=rate, samples_seen=images
+        task=catalogue.TASKS[cell.task].trials,
+        draw=number,
+        seed=number,
+        blocks=0,
+        learning_rate=rate,
+        samples_seen=images,
     )
     return replace(cell, **values)
-
-
-def is_trial(run: Run) -> bool:
-    """Return whether a run is a trial, whose images to evaluate it are a hold-out of the pool."""
-    return catalogue.TASKS[run.task].evaluated_on == catalogue.TASKS[TRIAL].evaluated_on
 
 
 def explore(cells: Sequence[Run], ladder: Ladder, score: Score) -> list[Search]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.planning import experiment_files, own
@@ -56,7 +57,7 @@ def request(typed: Namespace, folder: Path) -> Request:
         tune=typed.tune,
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
-        data=_data(typed, folder),
+        data=_data(typed, folder, None),
         start=_start(typed),
     )
     if typed.manifest is None:
@@ -67,7 +68,7 @@ def request(typed: Namespace, folder: Path) -> Request:
 def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[str, Any]) -> Request:
     """Return what `bias-lab train` asks beside its runs, which have the typed fields already. Raises as `request`."""
     asked = Request(
-        data=_data(typed, folder),
+        data=_data(typed, folder, runs),
         places=places,
         tune=True if typed.settle else typed.tune,
         allow_overlap=typed.allow_overlap,
@@ -81,19 +82,29 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
 
 
 def own_data(
-    path: Path, folder: Path, *, image_size: int | None, skip_bad: bool, columns: tuple[str, str] = ("", "")
+    path: Path,
+    folder: Path,
+    *,
+    image_size: int | None,
+    skip_bad: bool,
+    columns: tuple[str, str] = ("", ""),
+    dense: bool = False,
 ) -> Data:
     """Index the user's images, once for each sweep's folder, and return their summary.
 
-    columns: the names of a table's columns of paths and of labels, empty for the usual ones.
-
-    Raises UserError for unreadable images, unusable classes, and content that changed under finished runs.
+    columns: the names of a table's columns of paths and of labels, empty for the usual ones. dense: whether images have
+    masks in place of classes. Raises UserError for unreadable images, unusable classes, and content that changed under
+    finished runs.
     """
     from bias_lab.data import own_images
+    from bias_lab.data.masks import own
     from bias_lab.data.own.rows import Columns
 
     side = image_size or SIDE
-    index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad, columns=Columns(*columns))
+    if dense:
+        index = own.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
+    else:
+        index = own_images.index(path, folder=folder, image_size=side, skip_bad=skip_bad, columns=Columns(*columns))
     return Data(
         dataset=index.identity,
         summary=DatasetSummary(
@@ -101,7 +112,8 @@ def own_data(
             counts=index.class_counts,
             side=side,
             own_holdout=index.own_holdout,
-            names=index.classes,
+            names=() if dense else index.classes,
+            has_masks=dense,
         ),
         place=index.place,
         image_size=side,
@@ -115,13 +127,17 @@ def _start(typed: Namespace) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value}
 
 
-def _data(typed: Namespace, folder: Path) -> Data | None:
+def _data(typed: Namespace, folder: Path, runs: Sequence[Run] | None) -> Data | None:
+    """Return the typed data. runs: those that will read them, None for those of the typed experiment."""
     if typed.data is None:
         if typed.path_column or typed.label_column:
             raise UserError("--path-column and --label-column are given without a table", remedy="add --data FILE.csv")
         return None
     columns = (typed.path_column, typed.label_column)
-    return own_data(typed.data, folder, image_size=typed.image_size, skip_bad=typed.skip_bad_images, columns=columns)
+    runs = experiment_files.read(typed.experiment, typed.profile).runs if runs is None else runs
+    dense = any(TASKS[run.task].dense for run in runs)
+    how: dict[str, Any] = dict(image_size=typed.image_size, skip_bad=typed.skip_bad_images)
+    return own_data(typed.data, folder, columns=columns, dense=dense, **how)
 
 
 def _with_manifest(asked: Request, typed: Namespace, folder: Path, dataset: str) -> Request:

@@ -9,7 +9,7 @@ from typing import Any
 from bias_lab import tuning
 from bias_lab.definition import DEFAULTS, RECIPES, TUNED, Run, recipe, run_id
 from bias_lab.planning import learning_rates, overrides
-from bias_lab.planning.ladder import TRIAL
+from bias_lab.planning.ladder import is_trial
 from bias_lab.planning.learning_rates import Rates, Row
 from bias_lab.rows import comparison_of
 
@@ -55,7 +55,7 @@ class _Filling:
         self.used: dict[int, Row] = {}
 
     def fill(self, runs: Sequence[Run]) -> Settled:
-        searched = [run for run in runs if run.task == TRIAL and run.learning_rate is None]
+        searched = [run for run in runs if is_trial(run) and run.learning_rate is None]
         open_runs: list[Run] = []
         result = self.result
         result.runs = overrides.rewrite([run for run in runs if run not in set(searched)], self._filler(open_runs))
@@ -172,7 +172,7 @@ def _cells(runs: Iterable[Run], rates: Rates, largest: Mapping[str, int]) -> lis
                 cells[key][name] = model  # one search gives both the learning rate and the budget
 
     for run in runs:
-        if run.samples_seen is None or run.task == TRIAL:
+        if run.samples_seen is None or is_trial(run):
             add(run, min(run.size, largest[run.dataset]))
         elif run.budget == 1:
             arms[run.dataset, *learning_rates.values(run, tuning.ARM)].append(run)

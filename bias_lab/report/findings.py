@@ -57,11 +57,10 @@ def split(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return (name, finished runs) of each dataset and image size, which statistics never mix.
 
     A view holds every condition of the study, and a column `pretraining_FIELD` for each field in which its pretrainings
-    differ. Statistics of a view select the reference condition unless another is given. Runs of a task that is
-    evaluated in another metric than `METRIC` are in no view.
+    differ. Statistics of a view select the reference condition unless another is given. In the runs of a task that is
+    evaluated in another metric than `METRIC`, that column holds the task's own metric (`in_one_metric`).
     """
-    rows = finished(with_pretraining(table))
-    rows = rows[~is_in_another_metric(rows)]
+    rows = in_one_metric(finished(with_pretraining(table)))
     views = []
     for (dataset, side), part in rows.groupby(["dataset", "image_size"]):
         is_one_of_many = rows.loc[rows["dataset"] == dataset, "image_size"].nunique() > 1
@@ -69,19 +68,41 @@ def split(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return views
 
 
+def in_one_metric(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose column `METRIC` holds the metric of each run's task, and so on the training images.
+
+    Left out are runs of a task whose metric is not measured on the training images, since it can't be split into parts.
+    """
+    rows = rows[~is_in_another_metric(rows)]
+    changed = {}
+    for prefix in ("", "train_"):
+        column = rows[f"{prefix}{METRIC}"]
+        for name in rows["task"].unique():
+            column = column.where(rows["task"] != name, rows[f"{prefix}{TASKS[str(name)].metric}"])
+        changed[f"{prefix}{METRIC}"] = column
+    return rows.assign(**changed)
+
+
 def is_in_another_metric(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Return which rows are of a task that is evaluated in another metric than `METRIC`."""
-    return rows["task"].isin([name for name, task in TASKS.items() if task.metric != METRIC])
+    """Return which rows are of a task whose metric the report can't put in the place of `METRIC`."""
+    known = schema.named("metric", kind="real")
+    return rows["task"].isin([name for name, task in TASKS.items() if f"train_{task.metric}" not in known])
 
 
 def in_other_metrics(table: pd.DataFrame) -> list[str]:
-    """Return a sentence for each task with finished runs that the report can't compare."""
+    """Return a sentence for each task with finished runs that is evaluated in another metric than `METRIC`."""
     rows = finished(table)
-    return [
-        f"The sections leave out {plural(len(part), 'run')} of the task {task}, which is evaluated in "
-        f"{TASKS[str(task)].metric_words}. They compare {schema.COLUMNS[METRIC].words}."
-        for task, part in rows[is_in_another_metric(rows)].groupby("task")
-    ]
+    said = []
+    for name, part in rows.groupby("task"):
+        words, runs = TASKS[str(name)].metric_words, plural(len(part), "run")
+        if is_in_another_metric(part).all():
+            said.append(
+                f"The sections leave out {runs} of the task {name}, which is evaluated in {words}. They compare "
+                f"{schema.COLUMNS[METRIC].words}."
+            )
+        elif TASKS[str(name)].metric != METRIC:
+            said.append(f"The {runs} of the task {name} are compared in {words}, which the sections call accuracy.")
+    return said
 
 
 def status(table: pd.DataFrame, planned: tuple[str, ...], missing: list[str], reasons: Mapping[str, str]) -> str:

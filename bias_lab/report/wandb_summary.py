@@ -17,7 +17,7 @@ from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sections import lines_of_starts
 from bias_lab.report.sentences import GIVEN, answer, compared, name_of, trained
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.conditions import is_from_scratch
+from bias_lab.statistics.conditions import finished, is_from_scratch
 from bias_lab.tracking.mapping import Study
 
 START = list(schema.START)
@@ -76,8 +76,14 @@ def study_of(
     return Study(
         name=plan.experiment or name, question=plan.question or QUESTION, profile=plan.profile, note=plan.note,
         command=plan.command, rows=tuple(rows), summary=summary, answers=tuple(answers), figures=drawn,
-        pictures=pictures, is_monitored=bool(study_results.curves),
+        pictures=pictures, is_monitored=bool(study_results.curves), task=_task(study_results.table),
     )  # fmt: skip
+
+
+def _task(table: pd.DataFrame) -> str:
+    """Return the task of most finished runs that are evaluated on test images, or the usual one."""
+    tasks = finished(table)["task"].value_counts()
+    return str(tasks.index[0]) if len(tasks) else str(schema.DEFAULTS["task"])
 
 
 def _charts(view: pd.DataFrame, gaps: pd.DataFrame) -> list[Chart]:

@@ -80,7 +80,7 @@ def between(ours: pd.DataFrame, theirs: pd.DataFrame, metric: str = METRIC) -> p
     for size, pairs in images.by_size(paired).items():
         used = [images.used(side[size], pairs) for side in sides]
         unit = rep.unit_of(pairs)
-        right, T = images.difference(used[0], used[1], pairs) if metric == METRIC else (None, 0)
+        right, T = images.difference(used[0], used[1], pairs, metric)
         noise = (math.nan if right is None else intervals.image_noise(right)), T
         collapsed = sum(int(side["collapsed"].sum()) for side in used if "collapsed" in side)
         counts = {

@@ -76,11 +76,11 @@ def shares(gain: Sides, gap: Sides, metric: str = METRIC) -> list[tuple[Any, ...
     """Return (size, share, low, high, gain, gap, n) for the sizes and replicates that all sides have.
 
     gain, gap: (of, against), comparable rows. share is mean(gain) / mean(gap), each against − of. Its interval includes
-    the sampling of test images where the column `correct` tells it.
+    the sampling of test images where it is known.
     """
     sides = (*gain, *gap)
     frames = [rep.wide(side, metric) for side in sides]
-    runs = [images.by_size(side) for side in sides] if metric == METRIC else []
+    runs = [images.by_size(side) for side in sides]
     records: list[tuple[Any, ...]] = []
     for size in sorted(set.intersection(*(set(frame.columns) for frame in frames))):
         part = pd.concat({place: frame[size] for place, frame in enumerate(frames)}, axis=1).dropna()
@@ -89,19 +89,19 @@ def shares(gain: Sides, gap: Sides, metric: str = METRIC) -> list[tuple[Any, ...
         unit = rep.units(part)
         top, bottom = ((unit[k + 1] - unit[k]).to_numpy(dtype=float) for k in (0, 2))
         pairs = {name: part.index.get_level_values(name).to_numpy() for name in schema.REPLICATE}
-        ratio = intervals.ratio(top, bottom, shared=_shared([side[int(size)] for side in runs], pairs))
+        ratio = intervals.ratio(top, bottom, shared=_shared([side[int(size)] for side in runs], pairs, metric))
         share = (ratio.value, ratio.low, ratio.high) if bottom.mean() > 0 else (math.nan, math.nan, math.nan)
         records.append((int(size), *share, float(top.mean()), float(bottom.mean()), len(part)))
     return records
 
 
-def _shared(runs: list[dict[str, Any]], pairs: images.Columns) -> intervals.Vector | None:
+def _shared(runs: list[dict[str, Any]], pairs: images.Columns, metric: str) -> intervals.Vector | None:
     """Return the covariance of gain and gap from the sampling of test images, None where it is unknown.
 
     runs: the two sides of the gain, then the two of the gap.
     """
     used = [images.used(side, pairs) for side in runs]
-    right = [images.difference(used[k], used[k + 1], pairs)[0] for k in range(0, len(used), 2)]
+    right = [images.difference(used[k], used[k + 1], pairs, metric)[0] for k in range(0, len(used), 2)]
     known = [one for one in right if one is not None]
     return intervals.image_covariance(*known) if len(known) == 2 and known[0].shape == known[1].shape else None
 

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import DEFAULTS
 from bias_lab.errors import UserError
 from bias_lab.tracking.mapping import PROJECT, Study
@@ -27,6 +28,7 @@ def specify(study: Study, *, project: str = PROJECT) -> Spec:
     """
     panels_of = _sections(study.logged_keys(), study.pictures, is_monitored=study.is_monitored)
     sections = [{"name": title, "panels": panels} for title, panels in panels_of if panels]
+    sections = _in_metric_of(study.task, sections)
     return {
         "project": project,
         "workspace": {"name": f"{study.name}: CNN against ViT", "sections": sections},
@@ -40,6 +42,21 @@ def specify(study: Study, *, project: str = PROJECT) -> Spec:
             "sections": sections,
         },
     }
+
+
+def _in_metric_of(task: str, part: Any) -> Any:
+    """Return sections or a part of them for a task: keys of top-1 accuracy are those of the task's own metric."""
+    row, usual = TASKS[task], TASKS[DEFAULTS["task"]]
+    if row.metric == usual.metric:
+        return part
+    if isinstance(part, dict):
+        return {name: _in_metric_of(task, value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_in_metric_of(task, value) for value in part]
+    if not isinstance(part, str) or part.startswith("accuracy/"):  # a key of the statistics, whatever the metric
+        return part
+    words = part.replace("Accuracy", row.metric_words).replace("accuracy", row.metric_words)
+    return words.replace(usual.metric, row.metric)
 
 
 def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: bool) -> list[tuple[str, list[Panel]]]:

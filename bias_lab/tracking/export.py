@@ -7,6 +7,7 @@ The ledger is the source of truth, and W&B's runs can be made again from it, als
 import hashlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ def _write_run(
     import wandb
 
     name, here = str(row["run_id"]), ledger.run_folder(folder, str(row["run_id"]))
-    before = set((folder / "wandb").glob(f"offline-run-*-{name}"))
+    before = copies(folder, name)
     run = _begin(
         settings,
         id=name,
@@ -119,6 +120,12 @@ def _write_run(
             shutil.rmtree(copy)
 
 
+def copies(folder: Path, name: str) -> set[Path]:
+    """Return the offline copies of a run. wandb numbers those that begin in the same second."""
+    pattern = re.compile(rf"offline-run-[^-]+-{re.escape(name)}(-\d+)?")
+    return {path for path in (folder / "wandb").glob("offline-run-*") if pattern.fullmatch(path.name)}
+
+
 def _curves(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield the rows of metrics.jsonl by step, without the torn last line that a kill may leave."""
     if not path.is_file():
@@ -142,7 +149,7 @@ def _write_study(table: pd.DataFrame, study: Study, settings: Mapping[str, Any],
     for row in study.rows:
         run.log(dict(row))
     run.summary.update({**study.summary, "runs": len(table), "failed": int((table["status"] == "failed").sum())})
-    names: list[Any] = [str(column) for column in table.columns if column not in ("correct", "versions")]
+    names: list[Any] = [str(name) for name in table.columns if name not in (*schema.named(kind="bits"), "versions")]
     rows: list[Any] = [[schema.as_json(value) for value in row] for row in table[names].itertuples(index=False)]
     run.log({"table": wandb.Table(columns=names, data=rows)})
     for key, (png, caption) in study.figures.items():

@@ -59,7 +59,7 @@ def conclude(logger: WandbLogger | None, result: Mapping[str, Any], here: Path) 
         run = logger.experiment
         row = rows.finished_row({"run_id": run.id, **result}, experiment=str(run.config.get("experiment", "")))
         row |= {name: run.config.get(name) for name in results.EVIDENCE}
-        row["correct"] = rows.correct_bits(here / ledger.PREDICTIONS)
+        row |= rows.of_predictions(here / ledger.PREDICTIONS)
         run.config.update(mapping.config_of(row), allow_val_change=True)
         shown = mapping.media(here, result)
         if shown:

@@ -44,6 +44,7 @@ class Study:
     name, profile, question, note, command: those of its plan. rows: statistics, each row with `size` and keys such as
     `shortfall/scratch`. summary: verdicts and answers. answers: the sentences at the top of the report. figures: key →
     (PNG, caption). pictures: names of the pictures that runs drew. is_monitored: whether runs have a hold-out curve.
+    task: of its runs, whose metric the panels show.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Study:
     figures: Mapping[str, tuple[bytes, str]] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     is_monitored: bool = False
+    task: str = schema.DEFAULTS["task"]
 
     def logged_keys(self) -> tuple[str, ...]:
         """Return the keys of the statistics in order, `size` left out."""

@@ -153,7 +153,8 @@ class Job:
     def eval_loader(self, images: Pixels, labels: Labels | None) -> Iterable[tuple[Tensor, Tensor]]:
         """Return batches of images in order, un-augmented, normalised as the run's are. Labels are 0 without labels."""
         labels = np.zeros(len(images), dtype=np.int64) if labels is None else labels
-        return batches.eval_loader(images, labels, self.run, mean=self.mean, std=self.std, device=self.device)
+        size = dict(batch_size=32) if labels.ndim == 3 else {}  # logits of each pixel take much memory
+        return batches.eval_loader(images, labels, self.run, mean=self.mean, std=self.std, device=self.device, **size)
 
 
 def trains(run: Run) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 import bias_lab
 from bias_lab.backbones import create
 from bias_lab.backbones.build import NotTaken
-from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS, is_own
+from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS, is_own, sides
 from bias_lab.data import store
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
@@ -42,13 +42,17 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
     if any(run.precision == "bf16" for run in runs) and not multiplies_bf16(device):
         lines.append(f"this {device.type} has no unit that multiplies bf16, so runs of that precision take longer")
     tried: set[tuple[Any, ...]] = set()
-    opened: dict[tuple[str, int | None], store.Images] = {}
+    opened: dict[tuple[str, int | None, int | None], store.Images] = {}
     for run in runs:
-        where = (run.dataset, run.image_size)
+        where = (run.dataset, run.image_size, run.image_width)
         if where not in opened:
             opened[where] = prepare.open_images(run.dataset, run, folder, settings)
         images = opened[where]
-        shape = (run.backbone, *where, run.patch, run.window, run.stem, run.priors)
+        subset = (where, run.size, run.draw, run.blocks, run.manifest)
+        if images.presence is not None and run.size and subset not in tried:
+            tried.add(subset)
+            prepare.select_images(run, images, folder)  # with masks, only the images tell which sizes hold every class
+        shape = (run.backbone, run.task, run.head, *where, run.patch, run.window, run.stem, run.priors)
         build = (*shape, run.drop_path > 0, _trains_on_one(run))
         if build not in tried:
             tried.add(build)
@@ -73,7 +77,7 @@ def start_key(run: Run) -> tuple[Any, ...]:
 
 def try_starting(run: Run, images: store.Images, folder: Path, settings: Settings) -> list[str]:
     """Load a run's weights, or open a pretraining's source and take its first step on two grey images."""
-    size, channels = images.train.shape[1], images.train.shape[3]
+    size, channels = prepare.size_of(images), images.train.shape[3]
     shape: dict[str, Any] = dict(image_size=size, channels=channels, patch=run.patch, window=run.window, stem=run.stem)
     shape |= dict(priors=run.priors)
     if not TASKS[run.task].pretrains:
@@ -83,7 +87,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
     classes = len(examples.classes)
     backbone = create(run.backbone, classes=classes or None, **shape)
     module = cast(LightningModule, task_of(run).method(run, backbone))
-    grey = torch.zeros(2, channels, size, size)
+    grey = torch.zeros(2, channels, *sides(size))
     with torch.no_grad():
         module.training_step((grey, torch.arange(2)) if classes else grey, 0)
     if not examples.shared_classes:
@@ -171,16 +175,18 @@ def try_building(run: Run, images: store.Images) -> list[str]:
 
     Raise UserError in one line for any exception of a user's or timm's backbone, and for a ValueError of the lab's own.
     """
-    size, channels, classes = images.train.shape[1], images.train.shape[3], len(images.classes)
+    size, channels, classes = prepare.size_of(images), images.train.shape[3], len(images.classes)
+    height, width = sides(size)
+    wanted = (2, classes, height, width) if TASKS[run.task].dense else (2, classes)
     mistakes: tuple[type[Exception], ...] = (ValueError,) if run.backbone in BACKBONES else (Exception,)
     doing = "built for"
     try:
         backbone, drop_path = prepare.build_backbone(run, size, channels, classes)
         doing = "used on"
         with torch.no_grad():
-            shape = tuple(backbone.eval()(torch.zeros(2, channels, size, size)).shape)
+            shape = tuple(backbone.eval()(torch.zeros(2, channels, height, width)).shape)
         if _trains_on_one(run):
-            _check_batch_of_one(run, backbone, torch.zeros(1, channels, size, size))
+            _check_batch_of_one(run, backbone, torch.zeros(1, channels, height, width))
     except NotTaken as error:
         if not is_own(run.backbone):
             raise
@@ -189,17 +195,17 @@ def try_building(run: Run, images: store.Images) -> list[str]:
         raise
     except mistakes as error:
         first = next(iter(str(error).splitlines()), "")
-        what = f"{run.backbone} can't be {doing} {size}x{size} images"
+        what = f"{run.backbone} can't be {doing} {height}x{width} images"
         if is_own(run.backbone):
             said = f"{type(error).__name__}: {first}"
             raise UserError(f"{place_of(error, run.backbone)}: {said}; {what}", remedy="correct that line") from error
         raise UserError(
             f"{what}: {type(error).__name__}: {first}", remedy="give it another --image-size, or leave it out"
         ) from error
-    if shape != (2, classes):
+    if shape != wanted:
         what = f"{run.backbone} returns {shape} for 2 images of {classes} classes"
         own = f"let its last layer have num_classes outputs ({where_defined(run.backbone)})"
-        raise UserError(what, f"{(2, classes)} is needed", own if is_own(run.backbone) else "")
+        raise UserError(what, f"{wanted} is needed", own if is_own(run.backbone) else "")
     if drop_path == run.drop_path:
         return []
     return [f"{run.backbone} does not support stochastic depth and runs without it in recipe {run.recipe}"]

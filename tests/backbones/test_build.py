@@ -481,3 +481,46 @@ def test_a_dynamic_image_size_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="vit_micro does not take dynamic_img_size=True"):
         timm.create_model("bias_lab_vit_micro", dynamic_img_size=True)
     assert timm.create_model("bias_lab_vit_micro", dynamic_img_size=False).patch_embed.img_size == (28, 28)
+
+
+# --- rectangles ------------------------------------------------------------------------------------------------------
+
+SMALL = [name for name in catalogue.BACKBONES if name.endswith(("_micro", "_mini"))] + ["pixels"]
+OTHERS = ("resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mobilevit_xxs", "efficientvit_b0")
+TIMM = ("timm:vit_tiny_patch16_224", "timm:swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t")
+
+
+@pytest.mark.parametrize("name", [*SMALL, *OTHERS, *TIMM])
+def test_a_model_takes_both_sides_of_a_rectangle(name: str) -> None:
+    size = (96, 128) if name not in SMALL else (24, 40)
+    model = create(name, image_size=size, channels=3, classes=5).eval()
+    with torch.no_grad():
+        assert model(torch.zeros(1, 3, *size)).shape == (1, 5)
+        maps = model.forward_intermediates(torch.zeros(1, 3, *size), intermediates_only=True)
+    assert all(x.ndim == 4 for x in maps)
+    if maps[-1].shape[2] > 1:
+        assert maps[-1].shape[3] > maps[-1].shape[2]
+    assert build.flops(model, size, 3) > 0
+
+
+def test_a_square_given_as_two_sides_is_that_square() -> None:
+    for name in ("vit_micro", "swin_mini", "resnet_micro", "mobilevit_xxs"):
+        assert build.settings(name, image_size=(48, 48)) == build.settings(name, image_size=48)
+    for side in range(8, 300):
+        assert catalogue.choose_patch((side, side), 224, 16) == catalogue.choose_patch(side, 224, 16)
+        assert catalogue.choose_window((side, side), 7) == catalogue.choose_window(side, 7)
+
+
+@pytest.mark.parametrize("name", ["vit_micro", "swin_micro", "timm:vit_tiny_patch16_224"])
+def test_sides_that_no_patch_divides_are_refused_with_those_that_work(name: str) -> None:
+    with pytest.raises(
+        UserError, match=r"don't fill an image of 97x128; multiples of \d+ work, the nearest are \d+ and"
+    ):
+        create(name, image_size=(97, 128), channels=3, classes=5)
+    with pytest.raises(UserError, match=r"patches of 5 pixels don't fill an image of 96x128; .* are 95 and 130"):
+        create(name, image_size=(96, 128), channels=3, classes=5, patch=5)
+
+
+def test_a_side_below_one_pixel_is_refused() -> None:
+    with pytest.raises(UserError, match="is too small"):
+        create("resnet_micro", image_size=(96, 0), channels=3, classes=5)

@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from bias_lab.backbones import fast_swin, mobilevit, shared, small, swin, vit, windows
+from bias_lab.backbones.heads import interface, linear, matched, pyramid, segvit, unet
 
-ROOM = (shared, vit, swin, fast_swin, windows, mobilevit, small)
+HEADS = (interface, linear, matched, pyramid, segvit, unet)
+ROOM = (shared, vit, swin, fast_swin, windows, mobilevit, small, *HEADS)
 
 
 class Lines:
@@ -144,6 +146,7 @@ def walk() -> None:
         model.set_grad_checkpointing(pool == "avg")
         model(images).sum().backward()
         model.forward_intermediates(images)
+        model.get_intermediate_layers(images, n=2, reshape=True, norm=True)
         model.forward_head(model.forward_features(images), pre_logits=True)
         model.patch_embed.proj = torch.nn.Sequential(model.patch_embed.proj)  # a stem of another kind is called
         shared.attention_map(model.blocks[0].attn, model.embed(images))
@@ -172,6 +175,13 @@ def walk() -> None:
     model.final_conv.conv.register_forward_hook(lambda *_: None)  # a 1x1 convolution with a hook is called
     model(torch.randn(3, 2, 32, 36))
     small.efficientvit(**small.SIZES["efficientvit_micro"], drop_path_rate=0.1, in_chans=1)(torch.randn(2, 1, 28, 28))
+    for name in ("linear", "pyramid", "segvit", "matched", "unet"):
+        shape = dict(img_size=(24, 40), embed_dim=20, in_chans=2, num_classes=0)
+        tiny = vit.VisionTransformer(patch_size=4, depth=3, num_heads=5, **shape)
+        if name == "unet":
+            tiny = swin.SwinTransformer(patch_size=2, window_size=4, depths=(1, 1, 1), num_heads=(2, 4, 5), **shape)
+        backbone = "swin_micro" if name == "unet" else "vit_micro"
+        interface.dense(tiny, backbone, head=name, classes=7, channels=2, image_size=(24, 40))(images)
 
 
 def test_every_shape_comment_is_true_and_every_new_shape_has_one() -> None:

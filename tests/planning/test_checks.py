@@ -100,6 +100,23 @@ def test_unknown_names_get_the_nearest(field: str, value: str, near: str) -> Non
         check(replace(ONE, **{field: value}))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(head="unet"), "vit_micro can't have the head 'unet': a plain ViT keeps one resolution"),
+        (dict(backbone="resnet_micro", head="segvit"), "resnet_micro can't have the head 'segvit'"),
+        (dict(head="lineer"), "unknown head 'lineer'; did you mean 'linear'"),
+        (dict(protocol="knn"), "the protocol 'knn' can't segment"),
+        (dict(backbone="mlp_micro"), "mlp_micro gives no map of an image"),
+        (dict(task="classify", head="linear", dataset="mnist"), "a run of task 'classify' has no head"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
+    run = replace(Run(dataset="shape_masks", backbone="vit_micro", task="segment", size=30), **fields)
+    with pytest.raises(UserError, match=message):
+        checks.check_runs([run], checks.summaries([run], {}), allow_overlap=False)
+
+
 def test_imagenet_weights_on_a_set_made_from_imagenet_are_refused_unless_allowed() -> None:
     small = replace(ONE, dataset="tiny_imagenet", regime="weights")
     run = replace(small, weights="deit_tiny_patch16_224", source="deit_tiny_patch16_224")
@@ -365,3 +382,37 @@ def test_a_pretraining_has_the_priors_of_the_runs_that_start_from_it() -> None:
         checks.check_runs([before, replace(AFTER, pretraining=run_id(before))], POOL, allow_overlap=False)
     after = replace(AFTER, pretraining=run_id(before), priors="mean_pooling")
     assert checks.check_runs([before, after], POOL, allow_overlap=False) == []
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+MASKED = Run(dataset="camvid", backbone="vit_micro", task="segment", size=90)
+
+
+def test_sizes_of_images_with_masks_are_those_of_the_pool_and_its_blocks() -> None:
+    data = checks.summaries([MASKED], {})
+    assert (data["camvid"].pool, data["camvid"].largest_tuned, data["camvid"].has_masks) == (367, 294, True)
+    runs = [replace(MASKED, size=size, blocks=blocks) for size, blocks in ((367, 0), (368, 0), (122, 3), (123, 3))]
+    kept, lines = checks.fit_sizes(runs, data, typed=False)
+    assert kept == [runs[0], runs[2]]
+    assert lines[0] == "left out: size 368 exceeds the 367 training images of camvid"
+    trials = [replace(MASKED, task="tune_segment", size=size, blocks=blocks) for size, blocks in ((294, 0), (98, 3))]
+    checks.check_holdout(trials, data)
+    for size, blocks, works in ((295, 0, 294), (99, 3, 98)):
+        with pytest.raises(UserError, match=f"reaches into the hold-out of camvid; .* is {works}"):
+            checks.check_holdout([replace(MASKED, task="tune_segment", size=size, blocks=blocks)], data)
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (replace(MASKED, mixup=0.2), "mixup 0.2 can't be used with masks"),
+        (replace(MASKED, intervention="permute_pixels"), "it moves pixels"),
+        (replace(MASKED, task="classify"), "camvid has masks and no class for an image.*tasks that can: segment$"),
+        (replace(MASKED, dataset="mnist"), "mnist has a class for each image and no masks.*tasks that can: classify$"),
+    ],
+)
+def test_what_does_not_fit_masks_is_refused(run: Run, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        checks.check_runs([run], checks.summaries([run], {}), allow_overlap=False)
+    checks.check_runs([MASKED], checks.summaries([MASKED], {}), allow_overlap=False)

@@ -8,7 +8,7 @@ import pytest
 from bias_lab.errors import UserError
 from bias_lab.planning.experiment_files import find, listed, read, tuned
 
-NAMES = ["imagenet_weights", "locality", "pretraining", "seed_claim", "small_data", "tuning"]
+NAMES = ["imagenet_weights", "locality", "pretraining", "seed_claim", "segmentation", "small_data", "tuning"]
 RUN = "from bias_lab.definition import Experiment, Run\nRUN = Run(dataset='d', backbone='b', size=1)\n"
 
 

@@ -1,5 +1,6 @@
 """Test the request that planning gets from a command line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from bias_lab.cli import flags, main
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.planning import request
+from tests.data.masks.masks_on_disk import flat_folder
 
 HERE = "fashion_mnist_12k"
 
@@ -77,3 +79,22 @@ def test_a_variable_that_disables_wandb_is_obeyed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(variable, "perhaps")
     with pytest.raises(UserError, match=f"{variable} is 'perhaps'"):
         request.settings(typed, "train")
+
+
+def test_own_images_are_read_with_masks_if_a_run_needs_them(tmp_path: Path) -> None:
+    flat_folder(tmp_path / "mine")
+    run = Run(dataset="own", backbone="vit_micro", task="segment", size=10)
+    one = ["train", "--data", str(tmp_path / "mine"), "--backbone", "vit_micro", "--size", "10"]
+    words = flags.parse(one, main.COMMANDS)
+    asked = request.single(words, tmp_path / "out", [run], {})
+    assert asked.data is not None
+    assert asked.data.summary.has_masks
+    assert asked.data.summary.counts == (15,)
+    assert asked.data.place["values"] == [0, 1, 2]
+    with pytest.raises(UserError, match="look like images and their masks"):
+        request.single(words, tmp_path / "other", [replace(run, task="classify")], {})
+    many = ["sweep", "segmentation", "--profile", "smoke", "--data", str(tmp_path / "mine")]
+    swept = flags.parse(many, main.COMMANDS)
+    data = request.request(swept, tmp_path / "out").data
+    assert data is not None
+    assert data.dataset == asked.data.dataset

@@ -20,7 +20,16 @@ from tests.test_schema import OTHER
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=0.002)
 PAIR = ("vit_micro", "resnet_micro")
 REPLICATES = ((0, 0), (1, 1), (2, 2))
-CELLS = {"dataset", "image_size", "backbone", "size", "regime", "protocol", "source"}  # every table tells them apart
+CELLS = {
+    "dataset",
+    "image_size",
+    "image_width",
+    "backbone",
+    "size",
+    "regime",
+    "protocol",
+    "source",
+}  # every table tells them apart
 VARYING = sorted(set(OTHER) - {"draw", "seed", "blocks", "task", "monitor", "pretraining"} - CELLS)
 
 

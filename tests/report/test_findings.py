@@ -58,6 +58,21 @@ def test_runs_that_another_metric_evaluates_are_left_out_and_named(monkeypatch: 
     assert findings(Results(table=both)).answers == findings(Results(table=table(rows(accuracy)))).answers
 
 
+def test_a_task_with_masks_is_compared_in_its_own_metric_which_is_said() -> None:
+    masks = [
+        one
+        | {"task": "segment", "miou": one["top1"], "train_miou": one["train_top1"], "top1": None, "train_top1": None}
+        for one in rows(accuracy)
+    ]
+    report = findings(Results(table=table(masks)))
+    plain = findings(Results(table=table(rows(accuracy))))
+    assert report.answers == plain.answers
+    assert report.caveats[0] == (
+        "The 24 runs of the task segment are compared in mIoU, which the sections call accuracy."
+    )
+    assert names(report) == names(plain)
+
+
 def test_nothing_yet() -> None:
     plan = StudyPlan(run_ids=("a", "b"), question="Why?", labels={"a": "one", "b": "two"})
     report = findings(Results(table=table([]), plan=plan))

@@ -37,6 +37,7 @@ APART = (
     "monitor",
     "pretraining",
     "blocks",
+    "image_width",
 )  # columns that are no axis of any study
 OTHER = dict(intervention="permute_pixels", recipe="strong", precision="bf16", imbalance=2.0, layer_decay=0.5)
 OTHER |= dict(repeated_augmentation=2, samples_seen=32_000, batch_size=64, budget=3.0, learning_rate=0.003)

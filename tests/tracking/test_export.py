@@ -123,7 +123,10 @@ def test_a_changed_run_is_written_again(tmp_path: Path) -> None:
     assert export.sync(folder, study) == [other, "sweep-runs-report"]
     assert export.sync(folder, study) == []
     assert calls == [2, 2]
-    assert len(list(folder.glob(f"wandb/offline-run-*-{other}"))) == 1  # the older copy is gone
+    assert len(export.copies(folder, other)) == 1  # the older copy is gone
+    earlier = folder / "wandb" / f"offline-run-20260101_000000-{other}-1"
+    earlier.mkdir()
+    assert len(export.copies(folder, other)) == 2, "wandb numbers copies of one second"
 
 
 def test_what_can_t_be_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,3 +142,10 @@ def test_a_mistake_in_an_own_backbone_names_file_line_and_remedy(
     with pytest.raises(UserError, match=message) as raised:
         preflight([replace(RUN, backbone=f"own_lines:{factory}")], tmp_path, QUIET)
     assert "image-size" not in str(raised.value)
+
+
+def test_preflight_refuses_a_size_that_leaves_out_a_class_of_masks(tmp_path: Path) -> None:
+    run = Run(dataset="shape_masks", backbone="vit_micro", task="segment", size=1, image_size=16)
+    settings = replace(QUIET, data_root=str(tmp_path))
+    with pytest.raises(UserError, match="size 1 leaves class '.*' without an image; the smallest size that works is"):
+        preflight([run], tmp_path, settings)

@@ -9,11 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 from bias_lab import ledger
+from bias_lab.data.masks import drawn, pairs
+from bias_lab.data.readers import pixel_store
 from bias_lab.data.subsets import Selection
-from bias_lab.definition import run_id
+from bias_lab.definition import Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.training.execute import execute
-from bias_lab.training.prepare import prepare, subset_hash
+from bias_lab.training.prepare import prepare, select_images, subset_hash
 from tests.training.runs import QUIET, RUN, finished
 from tests.training.tiny import tiny
 
@@ -78,3 +80,13 @@ def test_subset_hash_follows_images_and_labels_in_order() -> None:
 
     assert hashed([1, 2], [0, 1]) == hashed([1, 2], [0, 1])
     assert len({hashed([1, 2], [0, 1]), hashed([2, 1], [0, 1]), hashed([1, 2], [1, 0]), hashed([1, 3], [0, 1])}) == 4
+
+
+def test_a_selection_of_images_with_masks_has_their_masks(tmp_path: Path) -> None:
+    raw = drawn.dataset(20, 5, (12, 12))
+    images = pixel_store.open_or_build(tmp_path, "k", lambda: pairs.content("mine", raw, (12, 12), 3))
+    run = Run(dataset="mine", backbone="vit_micro", task="segment", size=6)
+    chosen = select_images(run, images, tmp_path)
+    assert np.array_equal(chosen.labels, images.train_labels[chosen.indices])
+    moved = replace(chosen, labels=np.roll(chosen.labels, 1, axis=2))
+    assert subset_hash(chosen) != subset_hash(moved)

@@ -53,7 +53,7 @@ class Target:
     path: str
     side: tuple[int, int]
     channels: int
-    resize: int | None
+    resize: int | tuple[int, int] | None
     first: int = 0
     summed: int = 0  # images, from the first on, whose levels are added up
     hashes: Sequence[str] = ()  # the content hash that each image must have (empty: any)
@@ -160,7 +160,7 @@ def _decode(reference: Reference, known: tuple[str, str], row: NDArray[np.uint8]
     content = wanted if file and file == file_hash(data) else content_hash(pixels)
     if wanted not in ("", content):
         return "changed since it was indexed", content, ""
-    if pixels.shape == row.shape and target.resize in (None, row.shape[0]):
+    if pixels.shape == row.shape and target.resize in (None, row.shape[0], row.shape[:2]):
         row[:] = pixels
         return "", content, content
     resized = image_file.resize(image, target.resize, target.channels)

@@ -204,18 +204,27 @@ def pixels(image: Image.Image) -> NDArray[np.uint8]:
     return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1)
 
 
-def resize(image: Image.Image, side: int | None, channels: int) -> NDArray[np.uint8]:
-    """Return the central square of an image whose shorter side was resized to `side`: (side, side, channels).
+def resize(image: Image.Image, side: int | tuple[int, int] | None, channels: int) -> NDArray[np.uint8]:
+    """Return the central part of an image that was resized to cover (H, W): (H, W, channels).
 
-    The resizing is bilinear and antialiased. An image of that size stays as it is, bit by bit. side None: no resizing.
+    side: H and W in pixels, one number for a square, None for no resizing. The resizing is bilinear and antialiased. An
+    image of that size stays as it is, bit by bit.
     """
     image = image.convert("RGB") if channels == 3 and image.mode == "L" else image
-    if side is not None and image.size != (side, side):
-        scale = side / min(image.size)
-        width, height = max(side, round(image.width * scale)), max(side, round(image.height * scale))
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
-    return pixels(image)
+    if side is None:
+        return pixels(image)
+    return pixels(cover(image, (side, side) if isinstance(side, int) else side, Image.Resampling.BILINEAR))
+
+
+def cover(image: Image.Image, side: tuple[int, int], how: Image.Resampling) -> Image.Image:
+    """Return the central part of an image that was resized, with its aspect kept, to cover (H, W)."""
+    H, W = side
+    if image.size == (W, H):
+        return image
+    scale = max(H / image.height, W / image.width)
+    width, height = max(W, round(image.width * scale)), max(H, round(image.height * scale))
+    left, top = (width - W) // 2, (height - H) // 2
+    return image.resize((width, height), how).crop((left, top, left + W, top + H))
 
 
 def on_depth(names: Sequence[str], remarks: Sequence[str]) -> list[str]:

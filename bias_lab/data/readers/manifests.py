@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from bias_lab import __version__, ledger
 from bias_lab.data import subsets
+from bias_lab.data.masks.pairs import Masked
 from bias_lab.data.own import plain_lists
 from bias_lab.data.readers import named
 from bias_lab.errors import UserError, check_regular
@@ -49,19 +50,31 @@ class Used:
 
 
 def pool(dataset: str, *, place: dict[str, Any] | None = None, data_root: str | None = None) -> Pool:
-    """Return the pool of a dataset by name, or of the user's own images (place: from `own_images.index`)."""
+    """Return the pool of a dataset by name, or of the user's own images (place: from `own_images.index`).
+
+    Raises UserError for images with masks.
+    """
     if place is not None:
+        if "values" in place:
+            raise _masked(str(place["path"]))
         table = pd.read_parquet(place["index"])
         part = table[table.split == "train"]
         classes = tuple(place["classes"])
         labels = part.label.to_numpy(np.int64)
         return Pool(dataset, place["fingerprint"], classes, labels, list(part.hash), list(part.name))
     raw = named.reader(dataset, data_root)[1]()
+    if isinstance(raw, Masked):
+        raise _masked(dataset)
     images, labels = raw.splits["train"]
     names = [] if isinstance(images, np.ndarray) else [str(path) for path in images]
     hashes = named.hashes_of(dataset, images)
     opened = named.open_named(dataset, data_root=data_root)
     return Pool(dataset, opened.fingerprint, tuple(raw.classes), labels, hashes, names, opened.ordered_by)
+
+
+def _masked(name: str) -> UserError:
+    what = f"a manifest lists the class of each image, and {name} has masks"
+    return UserError(what, remedy="choose its images with draw and blocks")
 
 
 def write(path: Path, images: Pool, sizes: Sequence[int], draw: int, *, balanced: bool = False, blocks: int = 0) -> int:

@@ -19,6 +19,10 @@ from PIL import Image
 from bias_lab import catalogue
 from bias_lab.catalogue import Dataset
 from bias_lab.data.identity import content_hash, fingerprint
+from bias_lab.data.masks import pairs
+from bias_lab.data.masks import published as masked
+from bias_lab.data.masks.mask_file import VOID
+from bias_lab.data.masks.pairs import Masked
 from bias_lab.data.moments import moments, sums
 from bias_lab.data.readers import image_file, pixel_store
 from bias_lab.data.readers.decoding import Decoded, Reference, Target, check_decoded, decode_all, inspect_all
@@ -30,31 +34,39 @@ from bias_lab.errors import UserError
 DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, zlib.error)
 
 
-def open_named(name: str, *, image_size: int | None = None, data_root: str | None = None) -> Images:
-    """Return a dataset's images at `image_size` (None: as published). Raises UserError if it cannot be found."""
+def open_named(
+    name: str, *, image_size: int | None = None, image_width: int | None = None, data_root: str | None = None
+) -> Images:
+    """Return a dataset's images at `image_size` by `image_width`. Raises UserError if it cannot be found.
+
+    image_size: the height, None for the published one. image_width: None for square images, or for the published width
+    if no height is given.
+    """
     row = catalogue.dataset(name)
-    if row.is_packaged and image_size in (None, row.image_size):
+    side = catalogue.image_side(row.image_size, row.image_width, image_size, image_width)
+    if row.is_packaged and side == (row.image_size, row.image_size):
         return embedded(name)
-    side = image_size or row.image_size
     mark, read = reader(name, data_root, side)
-    key = pixel_store.key_of(name, mark, side)
+    key = pixel_store.key_of(name, mark, pixel_store.side_words(side))
     images = pixel_store.open_or_build(
         pixel_store.stores(data_root), key, lambda: content(name, read(), side, row.channels)
     )
     return replace(images, order_key=row.order_key)
 
 
-def reader(name: str, data_root: str | None, side: int = 32) -> tuple[str, Callable[[], Published]]:
+def reader(
+    name: str, data_root: str | None, side: tuple[int, int] = (32, 32)
+) -> tuple[str, Callable[[], Published | Masked]]:
     """Return what identifies a dataset's files, and a function that reads them. side: of images that are drawn."""
     row = catalogue.dataset(name)
-    read: Reader = pkgutil.resolve_name(row.reader)
+    read: Reader | masked.Reader = pkgutil.resolve_name(row.reader)
     if not row.places:
         return row.version, lambda: read(row, Path(), side)
     folder = _find(row, pixel_store.data_root(data_root))
     return _signature(folder), lambda: _read(row, read, folder, side)
 
 
-def _read(row: Dataset, read: Reader, folder: Path, side: int) -> Published:
+def _read(row: Dataset, read: Reader | masked.Reader, folder: Path, side: tuple[int, int]) -> Published | Masked:
     try:
         return read(row, folder, side)
     except DAMAGED as error:
@@ -71,6 +83,8 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     row = catalogue.dataset(name)
     _, read = reader(name, data_root)
     raw = read()
+    if isinstance(raw, Masked):
+        return _check_masks(row, open_named(name, data_root=data_root), _verified(row, data_root))
     counts = tuple(np.bincount(raw.splits["train"][1], minlength=len(raw.classes)).tolist())
     test = len(raw.splits["test"][1])
     if counts != row.class_counts or test != row.test_images or len(raw.classes) != row.classes:
@@ -102,6 +116,32 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     ]
 
 
+def _check_masks(row: Dataset, images: Images, verified: str) -> list[str]:
+    """Return the lines of `check` on a dataset with masks. Raises UserError if it differs from the catalogue."""
+    presence = np.zeros((0, row.classes), bool) if images.presence is None else images.presence
+    known = catalogue.Masks(len(images.train), tuple(presence.sum(0).tolist()))
+    if known != row.masks or len(images.test) != row.test_images:
+        raise UserError(
+            f"{row.name}: {known.images} training and {len(images.test)} test images with masks",
+            f"the catalogue lists {row.pool} and {row.test_images}, or classes that other images show",
+            "is a part of it missing?",
+        )
+    test = {content_hash(image) for image in images.test}
+    leaks = sum(content_hash(image) in test for image in images.train)
+    void = float(np.mean(images.train_labels == VOID))
+    groups = len(images.test) if images.test_groups is None else len(set(images.test_groups.tolist()))
+    return [
+        f"{row.classes} classes, {row.pool:,} training and {row.test_images:,} test images with masks: as in the "
+        "catalogue",
+        verified,
+        f"training images that are in the test split too: {leaks}",
+        f"void pixels of the training masks: {100 * void:.1f} %; independent groups of test images: {groups}",
+        f"{images.train.shape[1]}x{images.train.shape[2]} px; of the training images: "
+        f"mean {_numbers(images.mean)}, standard deviation {_numbers(images.std)}",
+        f"licence: {row.licence}; cite {row.citation}",
+    ]
+
+
 def _verified(row: Dataset, data_root: str | None) -> str:
     """Return a line on the checksums. Raises UserError for a file that is not the published one."""
     if not row.places:
@@ -121,8 +161,10 @@ def _numbers(values: tuple[float, ...]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-def content(name: str, raw: Published, side: int, channels: int) -> Content:
+def content(name: str, raw: Published | Masked, side: tuple[int, int], channels: int) -> Content:
     """Describe the store of a dataset at one size. Each image is decoded once, and hashed for the fingerprint."""
+    if isinstance(raw, Masked):
+        return pairs.content(name, raw, side, channels)
 
     def write(path: Path) -> Written:
         triples: list[tuple[str, str, str]] = []
@@ -130,7 +172,7 @@ def content(name: str, raw: Published, side: int, channels: int) -> Content:
         total = np.zeros((2, channels))
         for split in (split for split in pixel_store.SPLITS if split in raw.splits):
             images, labels = raw.splits[split]
-            target = Target(path=str(path), side=(side, side), channels=channels, resize=side, first=len(rows))
+            target = Target(path=str(path), side=side, channels=channels, resize=side, first=len(rows))
             decoded = _decode(name, images, replace(target, summed=len(images) if split == "train" else 0))
             rows += decoded.rows
             total += decoded.sums
@@ -139,7 +181,7 @@ def content(name: str, raw: Published, side: int, channels: int) -> Content:
         return Written(fingerprint(triples), rows, total)
 
     labels = {split: labels for split, (_, labels) in raw.splits.items()}
-    return Content(labels=labels, shape=(side, side, channels), classes=raw.classes, write=write)
+    return Content(labels=labels, shape=(*side, channels), classes=raw.classes, write=write)
 
 
 def _decode(name: str, images: ImagesOrFiles, target: Target) -> Decoded:
@@ -153,7 +195,7 @@ def _decode(name: str, images: ImagesOrFiles, target: Target) -> Decoded:
         file.seek(target.first * target.side[0] * target.side[1] * target.channels)
         for start in range(0, len(images), 4096):
             given = np.ascontiguousarray(images[start : start + 4096])
-            part = _resized(given, target.side[0], target.channels)
+            part = _resized(given, target.side, target.channels)
             file.write(part.data)
             decoded.rows += hashes_of(name, part) if part is not given else decoded.contents[start : start + len(part)]
             decoded.sums += sums(part[: max(0, target.summed - start)])
@@ -169,8 +211,8 @@ def hashes_of(name: str, images: ImagesOrFiles) -> list[str]:
     return [one.hash for one in inspected]
 
 
-def _resized(images: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8]:
-    if images.shape[1:] == (side, side, channels):
+def _resized(images: NDArray[np.uint8], side: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    if images.shape[1:] == (*side, channels):
         return images
     squeezed = images[..., 0] if images.shape[-1] == 1 else images
     return np.stack([image_file.resize(Image.fromarray(image), side, channels) for image in squeezed])

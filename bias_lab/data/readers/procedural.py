@@ -113,7 +113,7 @@ def dataset(name: str, side: int) -> tuple[dict[str, tuple[NDArray[np.uint8], ND
     return splits, kinds.get(factors["cue"], ("disc", "square", "triangle", "cross"))
 
 
-def _inside(y: NDArray[np.float64], x: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
+def inside(y: NDArray[np.float64], x: NDArray[np.float64], kind: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether (y, x), in radii from a form's middle, lies in it. The forms have about equal areas."""
     disc = y**2 + x**2 < 0.81
     square = np.maximum(np.abs(y), np.abs(x)) < 0.8
@@ -140,7 +140,7 @@ def _figures(
     y, x = _pixels(side)
     radius = RADIUS * (0.85 + 0.3 * draws.uniform(seed, "radius", index))[:, None, None]
     middle = _place(index, 0.5 - RADIUS * 1.15 * 1.3, position, seed, "place")[:, :, None, None]
-    return _inside((y - middle[:, 0]) / radius, (x - middle[:, 1]) / radius, shape[:, None, None])
+    return inside((y - middle[:, 0]) / radius, (x - middle[:, 1]) / radius, shape[:, None, None])
 
 
 def _parts(
@@ -163,7 +163,7 @@ def _parts(
         else:
             middle = whole + ARRANGEMENTS[arrangement, part]
         dy, dx = (y - middle[:, 0, None, None]) / radius, (x - middle[:, 1, None, None]) / radius
-        masks |= _inside(dy, dx, form[:, None, None])
+        masks |= inside(dy, dx, form[:, None, None])
     return masks
 
 

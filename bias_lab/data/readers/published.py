@@ -33,9 +33,9 @@ class Published:
 
 
 class Reader(Protocol):
-    """Read a dataset. row: its row of the catalogue. folder: its files. side: in pixels, for images that are drawn."""
+    """Read a dataset. row: its row of the catalogue. folder: its files. side: (H, W), for images that are drawn."""
 
-    def __call__(self, row: Dataset, folder: Path, side: int, /) -> Published: ...
+    def __call__(self, row: Dataset, folder: Path, side: tuple[int, int], /) -> Published: ...
 
 
 def _labels(values: Any) -> NDArray[np.int64]:
@@ -50,12 +50,12 @@ def unpacked(folder: Path, name: str) -> bytes:
     return file.read_bytes() if file.is_file() else gzip.decompress(packed.read_bytes())
 
 
-def read_shapes(row: Dataset, _folder: Path, side: int) -> Published:
-    """Draw the procedural dataset. There are no files."""
-    return Published(*procedural.dataset(row.name, side))
+def read_shapes(row: Dataset, _folder: Path, side: tuple[int, int]) -> Published:
+    """Draw the procedural dataset, as large as the longer side. There are no files."""
+    return Published(*procedural.dataset(row.name, max(side)))
 
 
-def read_idx(row: Dataset, folder: Path, _side: int) -> Published:
+def read_idx(row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read MNIST's format: four idx files, packed or not."""
 
     def part(prefix: str, kind: str, header: int) -> NDArray[np.uint8]:
@@ -68,7 +68,7 @@ def read_idx(row: Dataset, folder: Path, _side: int) -> Published:
     return Published(splits, row.class_names)
 
 
-def read_cifar(row: Dataset, folder: Path, _side: int) -> Published:
+def read_cifar(row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read CIFAR-10 or CIFAR-100."""
     import torchvision.datasets
 
@@ -77,7 +77,7 @@ def read_cifar(row: Dataset, folder: Path, _side: int) -> Published:
     return Published({k: (d.data, _labels(d.targets)) for k, d in (("train", train), ("test", test))}, train.classes)
 
 
-def read_cifar_sample(row: Dataset, folder: Path, side: int) -> Published:
+def read_cifar_sample(row: Dataset, folder: Path, side: tuple[int, int]) -> Published:
     """Read 10,000 + 2,000 images of CIFAR-10: the first of each class, in turn.
 
     They come from two parquet files with the images' bytes (columns `img`, `label`), or from the published batches. The
@@ -103,14 +103,14 @@ def _first_of_each(
     return np.asarray(images)[places], labels[places]
 
 
-def read_svhn(row: Dataset, folder: Path, _side: int) -> Published:
+def read_svhn(row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read SVHN."""
     from torchvision.datasets import SVHN
 
     return _planes({split: SVHN(str(folder), split=split) for split in ("train", "test")}, row.class_names)
 
 
-def read_stl10(row: Dataset, folder: Path, _side: int) -> Published:
+def read_stl10(row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read STL-10, with its images without labels."""
     from torchvision.datasets import STL10
 
@@ -124,7 +124,7 @@ def _planes(opened: Mapping[str, Any], classes: Sequence[str]) -> Published:
     return Published({k: (d.data.transpose(0, 2, 3, 1), _labels(d.labels)) for k, d in opened.items()}, classes)
 
 
-def read_eurosat(_row: Dataset, folder: Path, _side: int) -> Published:
+def read_eurosat(_row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read EuroSAT. No split was published, so 20 % of each class, by hash order, are the test split."""
     names = sorted(p.name for p in (folder / "2750").iterdir() if p.is_dir())
     paths = [path for name in names for path in sorted((folder / "2750" / name).glob("*.jpg"))]
@@ -136,7 +136,7 @@ def read_eurosat(_row: Dataset, folder: Path, _side: int) -> Published:
     return Published({split: ([paths[i] for i in rows], labels[rows]) for split, rows in parts.items()}, names)
 
 
-def read_flowers(row: Dataset, folder: Path, _side: int) -> Published:
+def read_flowers(row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read Flowers102. The small training and validation splits together are the pool, 20 images a class."""
     from torchvision.datasets import Flowers102
 
@@ -146,7 +146,7 @@ def read_flowers(row: Dataset, folder: Path, _side: int) -> Published:
     return Published({"train": pool, "test": (test._image_files, _labels(test._labels))}, classes)
 
 
-def read_pets(_row: Dataset, folder: Path, _side: int) -> Published:
+def read_pets(_row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read Oxford-IIIT Pet."""
     from torchvision.datasets import OxfordIIITPet
 
@@ -155,7 +155,7 @@ def read_pets(_row: Dataset, folder: Path, _side: int) -> Published:
     return Published({k: (d._images, _labels(d._labels)) for k, d in opened.items()}, opened["train"].classes)
 
 
-def read_imagenette(row: Dataset, folder: Path, _side: int) -> Published:
+def read_imagenette(row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read Imagenette of 160 px. Its validation split is the test split."""
     from torchvision.datasets import Imagenette
 
@@ -170,7 +170,7 @@ def read_imagenette(row: Dataset, folder: Path, _side: int) -> Published:
     return Published(splits, [names[0] for names in opened["train"].classes])
 
 
-def read_tiny_imagenet(_row: Dataset, folder: Path, _side: int) -> Published:
+def read_tiny_imagenet(_row: Dataset, folder: Path, _side: tuple[int, int]) -> Published:
     """Read Tiny ImageNet. Its validation split, in val/images with val_annotations.txt, is the test split."""
     wnids = sorted(p.name for p in (folder / "train").iterdir() if p.is_dir())
     train = [path for wnid in wnids for path in sorted((folder / "train" / wnid).rglob("*.JPEG"))]

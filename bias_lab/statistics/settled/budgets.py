@@ -11,7 +11,7 @@ from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.comparisons import RECIPE, TUNED
 from bias_lab.statistics.conditions import METRIC, SEEN, Where
 from bias_lab.statistics.gaps import SHORTFALL, between
-from bias_lab.statistics.settled.decomposition import TRAIN
+from bias_lab.statistics.settled.decomposition import train_of
 
 IMAGES = "images_seen"
 BY_BUDGET = ["size", "backbone", "family", RECIPE, IMAGES, "mean", "low", "high", "train", "n", "settled"]
@@ -37,12 +37,13 @@ def of_every_budget(table: pd.DataFrame, *, where: Where = None, metric: str = M
 
 
 def by_budget(
-    table: pd.DataFrame, *, metric: str = METRIC, train: str = TRAIN, where: Where = None, comparison: str = ""
+    table: pd.DataFrame, *, metric: str = METRIC, train: str = "", where: Where = None, comparison: str = ""
 ) -> pd.DataFrame:
     """Return the metric of every backbone against the images that it saw in training, from scratch.
 
     table: a results table. Rows of both comparisons and of every budget count, unless `comparison` names one. train:
-    the column of the metric on the training images. where: as in `select_condition`. Errors are those of `shortfall`.
+    the column of the metric on the training images (default: `train_of`). where: as in `select_condition`. Errors are
+    those of `shortfall`.
     Returns size (labelled images), backbone, family, recipe, images_seen, mean (in the metric's unit), low, high
     (95 %, Student's t over replicates, NaN for one), train (mean), n (replicates), settled (whether these runs are at
     the settled budget of a settled cell), sorted by size, backbone, recipe and images seen.
@@ -56,6 +57,7 @@ def by_budget(
     1   100  vit_micro        32000   0.6    0.9  1
     """
     rows = of_every_budget(_named(table, comparison), where=where, metric=metric)
+    train = train or train_of(metric)
     rep.check(table, train)
     records = []
     for (size, name, recipe, images), part in rows.groupby(["size", "backbone", RECIPE, IMAGES]):

@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pandas as pd
 
+from bias_lab import schema
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import SHORTFALL, between
 from bias_lab.statistics.intervals import Vector
 
-TRAIN = "train_top1"  # the metric on the training images, without augmentation
+TRAIN = "train_top1"  # accuracy on the training images, without augmentation
 _PARTS = ["training", "training_low", "training_high", "generalisation", "generalisation_low", "generalisation_high"]
 _PARTS += ["generalisation_low_any", "generalisation_high_any", "share", "share_low", "share_high"]
 _MEANS = ["of_train", "against_train", "of_test", "against_test"]
@@ -24,7 +25,7 @@ def decomposition(
     of: str = "vit",
     against: str = "cnn",
     metric: str = METRIC,
-    train: str = TRAIN,
+    train: str = "",
     where: Where = None,
     comparison: str = "",
 ) -> pd.DataFrame:
@@ -32,7 +33,8 @@ def decomposition(
 
     training part: difference in `train`. generalisation part: difference in the train-test gap, which is `train` minus
     `metric`. Both are `against` minus `of` as the shortfall is, so that shortfall = training + generalisation.
-    train: the column that holds the metric on the training images. Other arguments and errors are those of `shortfall`.
+    train: the column of the metric on the training images (default: `train_of`). Other arguments and errors are those
+    of `shortfall`.
     Returns a row a size, all differences in the metric's unit: size, shortfall, low, high, low_any, high_any (as in
     `shortfall`), training, training_low, training_high (95 %, Student's t over replicates; it has no test-image noise),
     generalisation, generalisation_low, generalisation_high, generalisation_low_any, generalisation_high_any, share,
@@ -52,6 +54,7 @@ def decomposition(
     0   100       0.29      0.36           -0.07   1.24
     """
     rows = rep.comparable(table, where=where, metric=metric, comparison=comparison)
+    train = train or train_of(metric)
     rep.check(table, train)
     rows = rows[rows[train].notna()]
     ours, theirs = (rep.select(rows, name) for name in (of, against))
@@ -64,6 +67,15 @@ def decomposition(
     split = pd.DataFrame(parts, columns=_PARTS, index=whole.index, dtype=float)
     levels = pd.DataFrame([means[size] for size in whole["size"]], columns=_MEANS, index=whole.index, dtype=float)
     return pd.concat([whole, split, levels], axis=1)[DECOMPOSITION]
+
+
+def train_of(metric: str) -> str:
+    """Return the column of a metric on the training images, that of accuracy for a metric without one.
+
+    >>> train_of("top1"), train_of("miou"), train_of("macro_f1")
+    ('train_top1', 'train_miou', 'train_top1')
+    """
+    return f"train_{metric}" if f"train_{metric}" in schema.COLUMNS else TRAIN
 
 
 def _parts(total: Vector, fit: Vector, test_se: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, c
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between, gaps
 from bias_lab.statistics.intervals import LEVEL
-from bias_lab.statistics.settled.decomposition import TRAIN, decomposition
+from bias_lab.statistics.settled.decomposition import decomposition
 
 CEILING = 0.97  # accuracy of both groups above which little is left to differ by
 NEAR = 0.02  # a control within this of a group is as good as the group
@@ -107,7 +107,7 @@ def headline(
     against: str = "resnet",
     family: str = "cnn",
     metric: str = METRIC,
-    train: str = TRAIN,
+    train: str = "",
     where: Where = None,
     majority: float | None = None,
 ) -> Headline:

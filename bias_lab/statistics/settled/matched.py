@@ -13,11 +13,11 @@ from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import SHORTFALL, numbers
 from bias_lab.statistics.intervals import Vector
 from bias_lab.statistics.settled.budgets import IMAGES, of_every_budget
-from bias_lab.statistics.settled.decomposition import TRAIN
+from bias_lab.statistics.settled.decomposition import train_of
 
 MATCHED = ["size", RECIPE, "fit", *SHORTFALL[1:-1], "of", "against", "images_of", "images_against"]
 MATCHED += ["n", "units", "unit", "test_se", "p", "p_holm"]
-_BITS = ("correct", "test_images", *schema.REPLICATE)
+_BITS = (*images.NEEDED, *schema.REPLICATE)
 
 
 class _Path(NamedTuple):
@@ -43,7 +43,7 @@ def matched_fit(
     of: str = "vit",
     against: str = "cnn",
     metric: str = METRIC,
-    train: str = TRAIN,
+    train: str = "",
     where: Where = None,
     comparison: str = "",
     levels: int = 3,
@@ -72,6 +72,7 @@ def matched_fit(
     1  0.9       0.10  0.56     0.66
     """
     rows = compared(table, comparison)[0] if comparison else table
+    train = train or train_of(metric)
     rep.check(rows, train)
     rows = of_every_budget(rows, where=where, metric=metric)
     rows = rows[rows[train].notna()]
@@ -131,7 +132,7 @@ def _at(sides: list[_Paths], fit: float, metric: str) -> dict[str, Any]:
         seen.append(float(np.exp(np.mean(logs))))
         runs.append(_weighted([one for key in keys for one in places[key]], len(side[keys[0]])))
     paired = pd.DataFrame({"size": 0, **replicates, "difference": tests[1] - tests[0]})
-    right, T = images.difference(runs[0], runs[1], replicates) if metric == METRIC else (None, 0)
+    right, T = images.difference(runs[0], runs[1], replicates, metric)
     gap = numbers(rep.independent(paired)[0], float("nan") if right is None else intervals.image_noise(right), T)
     levels = dict(of=float(tests[0].mean()), against=float(tests[1].mean()))
     counts = dict(n=len(keys), unit=rep.unit_of(replicates), images_of=seen[0], images_against=seen[1])

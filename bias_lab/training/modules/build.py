@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from bias_lab.catalogue import Sides
 from bias_lab.definition import Run, Settings
 from bias_lab.errors import UserError
 from bias_lab.training.prepare import build_backbone, prepare
@@ -16,7 +17,7 @@ FOLDER = "results/run"  # where a run's pretraining and the places of a user's o
 
 
 def backbone_of(
-    backbone: str | nn.Module, run: Run, *, classes: int | None, channels: int, image_size: int
+    backbone: str | nn.Module, run: Run, *, classes: int | None, channels: int, image_size: Sides
 ) -> nn.Module:
     """Return the backbone with that name, untrained, in channels_last memory. A model is returned as it is.
 

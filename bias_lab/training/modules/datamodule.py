@@ -18,8 +18,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from bias_lab import definition
-from bias_lab.catalogue import DATASETS, REGIMES
+from bias_lab.catalogue import DATASETS, REGIMES, Sides
 from bias_lab.data import batches, own_images, store, subsets
+from bias_lab.data.masks import presence
 from bias_lab.definition import DEFAULTS, Run, Settings, pretrains
 from bias_lab.training import prepare
 from bias_lab.training.job import Examples, Job, Labels, Pixels
@@ -115,9 +116,9 @@ class DataModule(LightningDataModule):
         return len(self.mean)
 
     @property
-    def image_size(self) -> int:
-        """The side of the images in pixels."""
-        return int(self.source.images.train.shape[1])
+    def image_size(self) -> Sides:
+        """The side of square images in pixels, or (height, width) of others."""
+        return prepare.size_of(self.source.images)
 
     @property
     def mean(self) -> tuple[float, ...]:
@@ -207,6 +208,9 @@ class Source:
 
 def largest(run: Run, images: store.Images) -> int:
     """Return the largest number of labelled images that leaves the hold-out alone."""
+    if images.presence is not None:
+        many = presence.block_size if images.holdout is not None else presence.largest_tuned
+        return many(len(images.presence), run.blocks, run.draw)
     counts = np.bincount(images.train_labels).tolist()
     pool = sum(subsets.block_counts(counts, run.blocks, run.draw))
     return pool if images.holdout is not None else subsets.largest_tuned(replace(run, size=pool), counts)

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, cast
 from lightning.pytorch import LightningModule
 
 from bias_lab import definition
-from bias_lab.catalogue import REGIMES
+from bias_lab.catalogue import REGIMES, Sides
 from bias_lab.definition import Run
 from bias_lab.errors import unknown
 
@@ -62,6 +62,7 @@ class Labelled(Training, total=False):
     draw: int
     blocks: int
     image_size: int | None
+    image_width: int | None
     intervention: str
     balanced: bool
     label_noise: float
@@ -92,7 +93,7 @@ def training_fields(run: Run) -> Training:
     return cast(Training, {name: getattr(run, name) for name in Training.__annotations__})
 
 
-def recorded(method: object, run: Run, *, classes: int, channels: int, image_size: int, drop_path: float) -> None:
+def recorded(method: object, run: Run, *, classes: int, channels: int, image_size: Sides, drop_path: float) -> None:
     """Complete the hyperparameters of a module that got its backbone as a model, so that its name makes it again.
 
     drop_path: the rate that the backbone has, which is 0 for one that can't have any. A module whose constructor does

@@ -181,11 +181,11 @@ class DINO(LightningModule):
 
     def _step(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss of crops that are drawn, the teacher's features (2B, D), and its output (2, B, K)."""
-        step, size = int(self.step), images.shape[-1]
-        large = torch.cat([view(images, size, LARGE_AREA) for _ in range(2)])  # (2B, C, S, S)
+        step, size = int(self.step), (images.shape[-2], images.shape[-1])
+        large = torch.cat([view(images, size, LARGE_AREA) for _ in range(2)])  # (2B, C, H, W)
         views = [large]
         if self.local_views:
-            small = local_size(self.student, size)
+            small = (local_size(self.student, size[0]), local_size(self.student, size[1]))
             views.append(torch.cat([view(images, small, SMALL_AREA) for _ in range(self.local_views)]))
         frozen = step < FROZEN * self.horizon
         student = torch.cat([self.student_head(features(self.student, v), frozen=frozen) for v in views])  # (V*B, K)

@@ -8,15 +8,16 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from bias_lab.backbones.shared import attention_map
+from bias_lab.catalogue import Sides, sides
 from bias_lab.training.regimes.features import vit_tokens
 
 
-def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
-    """Draw one crop of each image, (B, C, size, size), with random area, shape, place, flip and light.
+def view(images: Tensor, size: Sides, area: tuple[float, float]) -> Tensor:
+    """Draw one crop of each image, (B, C, H', W'), with random area, shape, place, flip and light.
 
-    area: the smallest and largest share of the image's area. Draws come from the global generator on the CPU. Unlike
-    other draws of the lab they are not keyed by sample but by (seed, step) and the place within the batch, since those
-    of a whole batch are drawn at once.
+    size: the side of square crops, or (H', W'). area: the smallest and largest share of the image's area. Draws come
+    from the global generator on the CPU. Unlike other draws of the lab they are not keyed by sample but by (seed, step)
+    and the place within the batch, since those of a whole batch are drawn at once.
     """
     B, C = images.shape[:2]
     u = torch.rand(8, B)
@@ -26,8 +27,8 @@ def view(images: Tensor, size: int, area: tuple[float, float]) -> Tensor:
     theta[:, 0, 0] = torch.where(u[2] < 0.5, width, -width)
     theta[:, 1, 1] = height
     theta[:, 0, 2], theta[:, 1, 2] = (1 - width) * (2 * u[3] - 1), (1 - height) * (2 * u[4] - 1)
-    places = F.affine_grid(theta.to(images), [B, C, size, size], align_corners=False)  # (B, S, S, 2)
-    x = F.grid_sample(images, places, padding_mode="border", align_corners=False)  # (B, C, S, S)
+    places = F.affine_grid(theta.to(images), [B, C, *sides(size)], align_corners=False)  # (B, H', W', 2)
+    x = F.grid_sample(images, places, padding_mode="border", align_corners=False)  # (B, C, H', W')
     jitter, contrast, light = (u[5] < 0.8).float(), 0.8 * u[6] - 0.4, 0.8 * u[7] - 0.4
     contrast, light = ((jitter * v).to(x)[:, None, None, None] for v in (contrast, light))
     mean = x.mean((1, 2, 3), keepdim=True)

@@ -120,14 +120,15 @@ def open_source(
                 f"give {FRACTALS}, or a dataset that shares no image with {run.dataset}",
             )
         return _of_target(source, target, indices)
-    side, channels = target.train.shape[1], target.train.shape[3]
+    H, W, channels = target.train.shape[1:]
     if source == FRACTALS:
-        drawn, drawn_labels = fractals(FRACTAL_CLASSES, FRACTALS_EACH, side, channels, seed=0)
+        drawn, drawn_labels = fractals(FRACTAL_CLASSES, FRACTALS_EACH, max(H, W), channels, seed=0)
+        drawn = middle(drawn, (H, W))
         names = tuple(f"fractal {k}" for k in range(FRACTAL_CLASSES))
         return Examples(drawn, drawn_labels, names) if labelled else Examples(drawn)
     other = open_dataset(source)
     shared = tuple(sorted({*map(str.lower, other.classes)} & {*map(str.lower, target.classes)}))
-    images = convert(other.train, side, channels)
+    images = convert(other.train, (H, W), channels)
     overlap = find_overlap(images, target.test)
     if not labelled:
         return Examples(images, shared_classes=shared, overlap=overlap)
@@ -146,11 +147,17 @@ def _of_target(source: str, target: Images, indices: NDArray[np.int64]) -> Examp
     return Examples(images, overlap=find_overlap(target.unlabelled, target.test))
 
 
-def convert(images: Pixels, side: int, channels: int) -> Pixels:
-    """Return images (M, H, W, C) with another size and number of channels, resized as the target's were."""
-    if images.shape[1:] == (side, side, channels):
+def middle(images: Pixels, side: tuple[int, int]) -> Pixels:
+    """Return the central part (H, W) of square images (M, S, S, C)."""
+    top, left = (images.shape[1] - side[0]) // 2, (images.shape[2] - side[1]) // 2
+    return images[:, top : top + side[0], left : left + side[1]]
+
+
+def convert(images: Pixels, side: tuple[int, int], channels: int) -> Pixels:
+    """Return images with another size (H, W) and number of channels, (M, H, W, C), resized as the target's were."""
+    if images.shape[1:] == (*side, channels):
         return images
-    if images.shape[1:3] != (side, side):
+    if images.shape[1:3] != side:
         flat = images[..., 0] if images.shape[-1] == 1 else images
         images = np.stack([image_file.resize(Image.fromarray(image), side, images.shape[-1]) for image in flat])
     if images.shape[-1] == channels:
@@ -205,12 +212,15 @@ def monitor_images(run: Run, target: Images) -> tuple[tuple[Pixels, Labels], tup
 class NeighboursMonitor(Callback):
     """Logs the kNN accuracy on the hold-out as `holdout/knn`, and the method's diagnostics as `train/…`.
 
-    It has loaders of its own, since the pretraining's has no labels.
+    It has loaders of its own, since the pretraining's has no labels. Images with masks have no class that neighbours
+    could vote on, so there the diagnostics alone are logged.
     """
 
     def __init__(self, run: Run, target: Images, *, every: int, device: torch.device) -> None:
         self.run, self.every, self.device = run, every, device
-        self.bank, self.holdout = monitor_images(run, target)
+        self.has_classes = target.presence is None
+        if self.has_classes:
+            self.bank, self.holdout = monitor_images(run, target)
         self.classes, self.mean, self.std = len(target.classes), target.mean, target.std
 
     def on_train_batch_end(
@@ -223,7 +233,7 @@ class NeighboursMonitor(Callback):
             row = {f"train/{name}": float(value) for name, value in diagnostics.items() if name != "collapsed"}
             if diagnostics:
                 recording.log_row(trainer, row)
-        if step % self.every == 0 or step == last:
+        if self.has_classes and (step % self.every == 0 or step == last):
             recording.log_row(trainer, {"holdout/knn": self.accuracy(method.encoder)})
 
     def accuracy(self, encoder: nn.Module) -> float:

@@ -205,3 +205,10 @@ def test_metadata_that_are_no_json_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns).replace_schema_metadata({"bias_lab": "{"}), tmp_path / "m.parquet")
     with pytest.raises(UserError, match="its metadata are not JSON"):
         manifests.read(tmp_path / "m.parquet")
+
+
+def test_images_with_masks_have_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a manifest lists the class of each image, and shape_masks has masks"):
+        pool("shape_masks", data_root=str(tmp_path))
+    with pytest.raises(UserError, match="mine has masks"):
+        pool("folder:ab", place={"path": "mine", "values": [0, 1]})

@@ -183,10 +183,20 @@ def test_every_dataset_of_the_catalogue_can_be_opened_and_is_described() -> None
         assert callable(pkgutil.resolve_name(row.reader)), name
         assert bool(row.places) != bool(row.version), name  # it has files, or a version that stands for its content
         assert bool(row.places) == bool(row.fetch), name
-        assert len(row.class_counts) == row.classes
+        assert len(row.class_counts if row.masks is None else row.masks.presence) == row.classes
+        assert (row.masks is None) == bool(row.class_counts), name
+        assert row.pool == (sum(row.class_counts) if row.masks is None else row.masks.images)
         assert row.licence
         assert row.citation
         assert row.test_images > 0
+
+
+def test_images_may_be_rectangles(tmp_path: Path) -> None:
+    images = open_images("fashion_mnist_12k", image_size=14, image_width=20, data_root=str(tmp_path))
+    assert images.train.shape == (10_000, 14, 20, 1)
+    assert images.fingerprint == open_images("fashion_mnist_12k").fingerprint
+    square = open_images("fashion_mnist_12k", image_size=20, data_root=str(tmp_path))
+    assert np.array_equal(images.train, square.train[:, 3:17])  # the middle of what covers the rectangle
 
 
 def test_a_resized_dataset_keeps_its_fingerprint(tmp_path: Path) -> None:

@@ -98,8 +98,9 @@ def test_a_budget_is_chosen_without_a_test_image_and_a_planted_leak_is_caught(tm
     budget, trials = settled_budget(tmp_path / "sound")
     assert budget in (32, 64)
     assert trials >= 7, "rates at one budget, then three replicates of two budgets"
-    leak = replace(catalogue.TASKS[ladder.TRIAL], evaluated_on="test")  # the budget would be chosen on test images
-    monkeypatch.setitem(catalogue.TASKS, ladder.TRIAL, leak)
+    trial = catalogue.TASKS["classify"].trials
+    leak = replace(catalogue.TASKS[trial], evaluated_on="test")  # the budget would be chosen on test images
+    monkeypatch.setitem(catalogue.TASKS, trial, leak)
     with pytest.raises(AssertionError, match="a test image was read"):
         settled_budget(tmp_path / "leak")
 

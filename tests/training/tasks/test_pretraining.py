@@ -118,19 +118,19 @@ def test_a_test_image_in_a_source_is_found_and_named() -> None:
 def test_the_leak_is_found_through_a_resize_to_the_target_s_size() -> None:
     big = images(side=16, seed=2)
     target = images()
-    target.test[3] = convert(big.train[5:6], 8, 1)[0]
+    target.test[3] = convert(big.train[5:6], (8, 8), 1)[0]
     opened = open_source(replace(PRETRAIN, source="other"), target, np.arange(3), lambda name: big)
     assert find_overlap(opened.images, target.test) == (3,)
 
 
 def test_colour_and_size_are_brought_to_the_target_s() -> None:
     colour = images(side=16, channels=3, seed=2)
-    assert convert(colour.train, 8, 1).shape == (60, 8, 8, 1)
+    assert convert(colour.train, (8, 8), 1).shape == (60, 8, 8, 1)
     grey = images(seed=3).train
-    assert np.array_equal(convert(grey, 8, 3), np.repeat(grey, 3, axis=3))
+    assert np.array_equal(convert(grey, (8, 8), 3), np.repeat(grey, 3, axis=3))
     white = np.full((1, 4, 4, 3), 255, np.uint8)
-    assert convert(white, 4, 1).max() == 255
-    assert convert(np.array([[[[255, 0, 0]]]], np.uint8), 1, 1).item() == 76  # the share of red
+    assert convert(white, (4, 4), 1).max() == 255
+    assert convert(np.array([[[[255, 0, 0]]]], np.uint8), (1, 1), 1).item() == 76  # the share of red
 
 
 def test_shared_class_names_are_reported() -> None:

@@ -1,0 +1,161 @@
+"""Fine-tuning on masks: every weight of a backbone and its head learns the class of each pixel by cross-entropy."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+from lightning.pytorch import Callback, LightningModule
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+
+from bias_lab.backbones.heads import interface as heads
+from bias_lab.catalogue import Sides
+from bias_lab.definition import Run, steps
+from bias_lab.errors import UserError
+from bias_lab.training.modules import fields as keywords
+from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
+from bias_lab.training.modules.fields import Training
+from bias_lab.training.modules.steps import IntervalMeans, clip, horizon, images_of, log_loss
+from bias_lab.training.optimizer import configure, moving_average
+from bias_lab.training.tasks.mask_scores import VOID, BoundaryF1, cross_entropy, dice_loss
+
+LEARNING_RATE = 1e-3  # where neither a keyword nor a run gives one
+
+
+class Segmenter(LightningModule):
+    """Trains a backbone and a head by cross-entropy of their logits (B, K, H, W) on images (B, C, H, W).
+
+    backbone: a name of the lab's or of timm's, or `package.module:factory`, made for `channels` and `image_size`, a
+        side or (height, width) in pixels. A model that gives logits (B, K, H, W) is taken as it is.
+    head: a name of `catalogue.HEADS`, or empty for the backbone's own. classes: K, without void.
+    steps: of the schedule, by default `samples_seen` in batches if that is given, else those of the Trainer.
+    dice: weight of the Dice loss, which is added to the cross-entropy. fields: training fields of `Run`.
+
+    Masks are (B, H, W), and a pixel of 255 is void, which counts nowhere. `forward` and `predict_step` return the
+    logits of the moving average if there is one (`ema`). It logs `train/loss`, `val/loss`, `val/miou`, `test/loss`,
+    `test/miou`, `test/pixel_accuracy` and `test/boundary_f1`.
+
+    >>> import torch
+    >>> model = Segmenter("vit_micro", head="linear", classes=5, channels=3, image_size=(24, 32), patch=4)
+    >>> model(torch.zeros(2, 3, 24, 32)).shape
+    torch.Size([2, 5, 24, 32])
+    """
+
+    def __init__(
+        self,
+        backbone: str | nn.Module,
+        *,
+        head: str = "",
+        classes: int,
+        channels: int = 3,
+        image_size: Sides = 224,
+        steps: int | None = None,
+        dice: float = 0.0,
+        **fields: Unpack[Training],
+    ) -> None:
+        super().__init__()
+        by_name = isinstance(backbone, str)
+        self.save_hyperparameters(ignore=() if by_name else ("backbone",))
+        run = replace(keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else ""), head=head)
+        self.settings, self.classes, self.dice = run, classes, dice
+        model = backbone_of(backbone, run, classes=None, channels=channels, image_size=image_size)
+        if by_name:
+            shape: dict[str, Any] = dict(classes=classes, channels=channels, image_size=image_size)
+            model = heads.dense(model, run.backbone, head=head, **shape)
+        self.backbone = model
+        self.steps = keywords.steps_of(steps, fields, run)
+        self.average = moving_average(self.backbone, run.ema) if run.ema else None
+        self.val_miou = MulticlassJaccardIndex(classes, ignore_index=VOID)
+        self.test_miou = MulticlassJaccardIndex(classes, ignore_index=VOID)
+        self.test_pixels = MulticlassAccuracy(classes, average="micro", ignore_index=VOID)
+        self.test_boundaries = BoundaryF1(classes)
+
+    @classmethod
+    def from_run(
+        cls, run: Run, backbone: nn.Module | None = None, *, classes: int | None = None, folder: str | Path = FOLDER
+    ) -> Self:
+        """Return the module that a run describes.
+
+        backbone: with its head and starting weights. None makes the one that a sweep begins with. classes: of the
+        backbone. folder: see `modules.build.from_run`. Raises UserError if the run has no learning rate.
+        """
+        if run.learning_rate is None:
+            raise UserError("the run has no learning rate yet", remedy="give learning_rate, or use bl.run(run)")
+        if backbone is None or classes is None:
+            return from_run(cls, run, folder)
+        return cls(backbone, head=run.head, classes=classes, steps=steps(run), **keywords.training_fields(run))
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model that is evaluated: the moving average if there is one, else the model with its last weights."""
+        return self.backbone if self.average is None else self.average.module
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.trained
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.trained(images)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, masks = batch
+        logits = self.backbone(images)
+        loss = cross_entropy(logits, masks.long(), smoothing=self.settings.label_smoothing)
+        return loss + self.dice * dice_loss(logits, masks) if self.dice else loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        predicted, masks = self._evaluate(batch, "val")
+        self.val_miou.update(predicted, masks)
+        self.log("val/miou", self.val_miou, prog_bar=True, on_step=False, on_epoch=True)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        predicted, masks = self._evaluate(batch, "test")
+        for name, metric in (
+            ("miou", self.test_miou),
+            ("pixel_accuracy", self.test_pixels),
+            ("boundary_f1", self.test_boundaries),
+        ):
+            metric.update(predicted, masks)
+            self.log(f"test/{name}", metric, on_step=False, on_epoch=True)
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> tuple[Tensor, Tensor]:
+        """Log the loss of the model that is evaluated, and return predicted and true label maps, each (B, H, W).
+
+        The loss is not smoothed, and has no Dice part.
+        """
+        images, masks = batch
+        logits = self(images)
+        log_loss(self, split, cross_entropy(logits, masks.long()), len(images))
+        return logits.argmax(1), masks.long()
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        """Return the logits (B, K, H, W) of images, or of a pair of images and masks."""
+        logits: Tensor = self(images_of(batch))
+        return logits
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [IntervalMeans()]
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """Take a step and update the moving average. A later hook could leave a checkpoint between the two."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.average is not None:
+            self.average.update_parameters(self.backbone)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        clip(self, optimizer, self.settings.clip, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> Any:
+        run = self.settings
+        return configure(
+            self.backbone,
+            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
+            weight_decay=run.weight_decay,
+            steps=horizon(self, self.steps),
+            warmup=run.warmup,
+            layer_decay=run.layer_decay,
+            optimizer=run.optimizer,
+        )

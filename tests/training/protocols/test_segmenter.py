@@ -1,0 +1,183 @@
+"""The segmenter under a stock Trainer: what it logs, what it learns, and what void does to it."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import nn
+from torch.utils.data import DataLoader
+
+import bias_lab as bl
+from bias_lab import catalogue
+from bias_lab.backbones import create
+from bias_lab.backbones.heads.interface import dense
+from bias_lab.data.masks import drawn
+from bias_lab.definition import Run
+from bias_lab.errors import UserError
+from bias_lab.training.protocols.segmenter import Segmenter
+from bias_lab.training.tasks import mask_scores, segmentation
+from bias_lab.training.tasks.mask_scores import VOID
+
+CLASSES = len(drawn.CLASSES)
+SIDES = (32, 48)
+PAIRS = [
+    (name, head)
+    for name, head in product(catalogue.BACKBONES, catalogue.HEADS)
+    if name.endswith("_micro") and catalogue.heads.can_have(name, head)
+]
+SLOW = (("vit_micro", "linear"), ("resnet_micro", "unet"), ("swin_micro", "matched"))
+
+
+def pairs(count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drawn images (n, 3, H, W), normalised, and their masks (n, H, W) with a void border."""
+    found = drawn.images(np.arange(count), SIDES, seed=7)
+    images = torch.from_numpy(found.images).movedim(-1, 1).float() / 127.5 - 1
+    masks = torch.from_numpy(found.masks)
+    masks[:, 0] = VOID
+    return images, masks
+
+
+def module(backbone: str = "vit_micro", head: str = "", **fields: object) -> Segmenter:
+    patch = 4 if "patch" not in fields and catalogue.traits(backbone).sized else None
+    torch.manual_seed(0)
+    return Segmenter(backbone, head=head, classes=CLASSES, channels=3, image_size=SIDES, **{"patch": patch, **fields})
+
+
+def trainer(steps: int) -> Trainer:
+    return Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+
+
+def loader(count: int = 8) -> DataLoader:
+    return DataLoader(list(zip(*pairs(count), strict=True)), batch_size=4)
+
+
+def test_it_logs_the_scores_of_the_whole_split() -> None:
+    model, run = module(learning_rate=1e-3), trainer(2)
+    run.fit(model, loader(), loader(6))
+    assert {"train/loss", "val/loss", "val/miou"} <= set(run.callback_metrics)
+    (found,) = run.test(model, loader(6), verbose=False)
+    assert set(found) == {"test/loss", "test/miou", "test/pixel_accuracy", "test/boundary_f1"}
+    images, masks = pairs(6)
+    logits = model.eval()(images)
+    expected = segmentation.evaluate(model, [(images, masks)], CLASSES).metrics()
+    for name in ("miou", "pixel_accuracy", "boundary_f1"):
+        assert found[f"test/{name}"] == pytest.approx(expected[name], abs=1e-6), name
+    assert found["test/loss"] == pytest.approx(mask_scores.cross_entropy(logits, masks.long()).item(), abs=1e-5)
+    assert torch.equal(run.predict(model, DataLoader(images, batch_size=6))[0], model(images))
+
+
+def test_the_backbone_has_its_own_head_unless_another_is_named() -> None:
+    assert type(module("vit_micro").backbone.head).__name__ == "Linear"
+    assert type(module("resnet_micro").backbone.head).__name__ == "UNet"
+    assert type(module("resnet_micro", "matched").backbone.head).__name__ == "Matched"
+    with pytest.raises(UserError, match="can't have the head 'unet'"):
+        module("vit_micro", "unet")
+    assert bl.Segmenter is Segmenter
+
+
+def test_the_lab_s_batches_with_masks_train_it() -> None:
+    data = bl.DataModule("shape_masks", size=8, batch_size=4, image_size=24, image_width=32)
+    assert data.image_size == (24, 32)
+    model = Segmenter(
+        "resnet_micro",
+        classes=len(data.classes),
+        channels=data.channels,
+        image_size=data.image_size,
+        learning_rate=1e-3,
+    )
+    run = trainer(2)
+    run.limit_val_batches = 1
+    run.fit(model, datamodule=data)
+    assert 0 <= run.callback_metrics["val/miou"] <= 1
+
+
+def test_void_pixels_have_no_gradient_and_dice_is_added() -> None:
+    model = module()
+    images, masks = pairs(2)
+    logits = torch.zeros(2, CLASSES, *SIDES, requires_grad=True)
+    mask_scores.cross_entropy(logits, masks.long()).backward()
+    assert logits.grad[:, :, 0].abs().max() == 0
+    assert logits.grad[:, :, 1].abs().min() > 0
+    plain, both = model.training_step((images, masks), 0), module(dice=0.5).training_step((images, masks), 0)
+    expected = plain + 0.5 * mask_scores.dice_loss(model.backbone(images), masks)
+    assert both.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_run_and_plain_keywords_give_the_same_module() -> None:
+    run = Run(
+        dataset="shape_masks", backbone="vit_micro", task="segment", size=8, learning_rate=0.002, ema=0.9, patch=4
+    )
+    torch.manual_seed(0)
+    encoder = create("vit_micro", image_size=SIDES, channels=3, classes=None, patch=4)
+    whole = dense(encoder, "vit_micro", head="", classes=CLASSES, channels=3, image_size=SIDES)
+    one, other = Segmenter.from_run(run, whole, classes=CLASSES), module(learning_rate=0.002, ema=0.9)
+    assert [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert one.settings.learning_rate == other.settings.learning_rate == 0.002
+    assert one.trained is one.average.module
+    with pytest.raises(UserError, match="the run has no learning rate yet"):
+        Segmenter.from_run(replace(run, learning_rate=None), whole, classes=CLASSES)
+
+
+def test_any_model_with_logits_for_each_pixel_is_taken_as_it_is() -> None:
+    model = Segmenter(nn.Conv2d(3, CLASSES, 3, padding=1), classes=CLASSES, learning_rate=0.01)
+    trainer(1).fit(model, loader(), loader(4))
+    assert model(torch.zeros(1, 3, *SIDES)).shape == (1, CLASSES, *SIDES)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_layers_learn_slower_the_farther_they_lie_from_the_head(layer_decay: float) -> None:
+    model = module("vit_micro", layer_decay=layer_decay, learning_rate=0.001)
+    optimizer = model.configure_optimizers()["optimizer"]
+    scale = {id(p): group.get("lr_scale", 1.0) for group in optimizer.param_groups for p in group["params"]}
+    head = scale[id(model.backbone.head.classify.weight)]
+    first = scale[id(model.backbone.encoder.blocks[0].attn.qkv.weight)]
+    assert head == 1.0
+    assert (first < head) == (layer_decay < 1)
+
+
+def large_shapes(count: int = 8, side: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (n, 3, S, S) of one large figure each, a disc, a square or a triangle, and their masks (n, S, S)."""
+    at = (torch.arange(side) + 0.5) / side - 0.5
+    g = torch.Generator().manual_seed(0)
+    images, masks = [], []
+    for i in range(count):
+        dy, dx = 0.2 * torch.rand(2, generator=g) - 0.1
+        y, x = at[:, None] - dy, at[None, :] - dx
+        inside = (y**2 + x**2 < 0.15, torch.maximum(y.abs(), x.abs()) < 0.33, (y < 0.33) & (y > 2 * x.abs() - 0.37))
+        mask = (inside[i % 3] * (i % 3 + 1)).expand(side, side)
+        ground, figure = torch.randn(2, 3, 1, 1, generator=g)
+        images.append(torch.where(mask > 0, figure, ground) + 0.1 * torch.randn(3, side, side, generator=g))
+        masks.append(mask)
+    return torch.stack(images), torch.stack(masks)
+
+
+def overfit(backbone: str, head: str, *, steps: int = 200, rate: float = 3e-3) -> float:
+    """Return the mIoU on the eight images of large shapes that a module was trained on."""
+    images, masks = large_shapes()
+    torch.manual_seed(0)
+    shape = dict(classes=4, channels=3, image_size=40)
+    model = Segmenter(backbone, head=head, learning_rate=rate, weight_decay=0.0, **shape)
+    run = trainer(steps)
+    run.limit_val_batches = 0
+    run.fit(model, DataLoader(list(zip(images, masks, strict=True)), batch_size=8))
+    return segmentation.evaluate(model, [(images, masks)], 4).miou
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "head"), SLOW)
+def test_it_learns_eight_images_by_heart(backbone: str, head: str) -> None:
+    assert (backbone, head) in PAIRS
+    assert overfit(backbone, head) > 0.95
