@@ -141,9 +141,10 @@ def test_the_documented_backbone_joins_the_sweep_and_finished_runs_stay(joined) 
     table = pd.read_parquet(folder / ledger.TABLE)
     mine = table[table["backbone"] == OWN]
     assert set(mine["family"]) == {"other"}
-    assert set(mine["regime"]) == {"scratch"}
+    assert set(mine["regime"]) == {"scratch", "mae"}, "it is a vision transformer, so it can take MAE"
+    mine = mine[mine["regime"] == "scratch"]
     sweep = table[(table["backbone"] == "vit_micro") & (table["regime"] == "scratch") & (table["size"] == 20)]
-    cells = ["size", "recipe", "budget", "draw", "seed"]
+    cells = ["size", "protocol", "recipe", "budget", "draw", "seed"]
     assert sorted(map(tuple, mine[cells].to_numpy())) == sorted(map(tuple, sweep[cells].to_numpy()))
     assert (mine["status"] == "finished").all()
     assert {path.parent.name for path in before} <= set(table["run_id"])
@@ -159,7 +160,9 @@ def test_an_own_backbone_is_tuned_on_the_same_grid_as_the_others(joined) -> None
     assert "plain" in {row["recipe"] for row in mine}
     grid = json.loads((ROOT / "experiments" / "tuned.json").read_text())["rows"][0]["trials"]
     for row in mine:
-        assert [t["learning_rate"] for t in row["trials"]] == [t["learning_rate"] for t in grid]
+        assert {t["learning_rate"] for t in grid} <= {t["learning_rate"] for t in row["trials"]}, (
+            "its ends may extend it"
+        )
         best = max(row["trials"], key=lambda trial: trial["top1"])
         assert row["learning_rate"] == best["learning_rate"]
 
@@ -177,7 +180,7 @@ def test_the_same_study_on_a_folder_of_real_photographs(tmp_path: Path) -> None:
     table = pd.read_parquet(folder / ledger.TABLE)
     rows = table[table["task"] == "classify"]
     assert (table["status"] == "finished").all()
-    assert rows["architecture"].nunique() == 7
+    assert rows.loc[rows["protocol"] == "finetune", "architecture"].nunique() == 7
     assert {"scratch", "mae"} == set(rows["regime"])
     assert rows[["classes", "test_images", "image_size"]].drop_duplicates().to_numpy().tolist() == [[10, 50, 32]]
     assert rows["dataset"].str.startswith("folder:").all()

@@ -140,7 +140,8 @@ def join(
     for run in runs:
         joined[run] = None
         starts, before = catalogue.REGIMES[run.regime].starts_from, pretrainings.get(run.pretraining)
-        if catalogue.TASKS[run.task].evaluated_on != "test" or (starts and before is None):
+        is_open = catalogue.TASKS[run.task].evaluated_on == "test" and not catalogue.traits(run.backbone).control
+        if not is_open or (starts and before is None):
             continue
         for name in backbones:
             new = replace(other(run, name), learning_rate=None)

@@ -53,8 +53,10 @@ class _Filling:
         self.comparisons: dict[str, set[str]] = defaultdict(set)
         self.borrowed: dict[str, dict[str, None]] = defaultdict(dict)
         self.used: dict[int, Row] = {}
+        self.is_mixed = False  # whether the plan has settled cells
 
     def fill(self, runs: Sequence[Run]) -> Settled:
+        self.is_mixed = any(run.samples_seen is None for run in runs)
         searched = [run for run in runs if is_trial(run) and run.learning_rate is None]
         open_runs: list[Run] = []
         result = self.result
@@ -112,8 +114,8 @@ class _Filling:
         """Record which comparison a run serves, and what the hold-out showed of its budget. Return the run."""
         is_searched = before.samples_seen is None
         comparison = "settled" if is_searched else comparison_of(run.task, run.protocol)
-        if not comparison:
-            return run
+        if not comparison or not self.is_mixed:
+            return run  # a run whose budget is given is known to be at equal images without a word
         name = run_id(run)
         self.comparisons[name].add(comparison)
         known = self.result.evidence.setdefault(name, {})

@@ -285,3 +285,11 @@ def test_draws_overlap_where_the_pool_is_too_small_for_disjoint_ones_and_that_is
         if blocks
         else [f"N = 20: 3 disjoint draws don't fit the {sum(pool)} training images of photos, so draws overlap"]
     )
+
+
+def test_a_joined_backbone_takes_no_cell_of_a_control() -> None:
+    runs = [replace(ONE, protocol="linear_probe"), replace(ONE, backbone="pixels", protocol="knn")]
+    joined = overrides.join(runs, {"mine:net": "x"})
+    assert [(run.backbone, run.protocol) for run in joined if run.backbone == "mine:net"] == [
+        ("mine:net", "linear_probe")
+    ]

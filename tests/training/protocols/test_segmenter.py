@@ -172,7 +172,8 @@ def overfit(backbone: str, head: str, *, steps: int = 200, rate: float = 3e-3) -
     model = Segmenter(backbone, head=head, learning_rate=rate, weight_decay=0.0, **shape)
     run = trainer(steps)
     run.limit_val_batches = 0
-    run.fit(model, DataLoader(list(zip(images, masks, strict=True)), batch_size=8))
+    loader = DataLoader(list(zip(images, masks, strict=True)), batch_size=8)
+    run.fit(model, loader, loader)  # Lightning warns where there is no loader, even if its batches are limited to 0
     return segmentation.evaluate(model, [(images, masks)], 4).miou
 
 
