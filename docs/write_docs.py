@@ -33,9 +33,9 @@ def result() -> str:
 
 
 def said() -> str:
-    """Return three sentences on the main study, and a fourth if it is not settled."""
+    """Return three sentences on the main study, after a warning if it is not settled."""
     text = " ".join(study_pages.sentences(MAIN))
-    return text if study_pages.is_settled(MAIN) else f"{text}\n\n> **Not settled.** {study_pages.UNSETTLED}"
+    return text if study_pages.is_settled(MAIN) else f"> **Not settled.** {study_pages.UNSETTLED}\n\n{text}"
 
 
 def first_page() -> str:
