@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install check test test-slow audit tune clean
+.PHONY: help install check test test-slow docs notebooks audit tune clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS=$$'\t' read -r name about; do \
@@ -20,7 +20,7 @@ install: $(READY)  ## make .venv and install bias_lab in it, with what the tests
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 check: $(READY)  ## lint, format and types
@@ -33,6 +33,13 @@ test: $(READY)  ## the fast tests, the smoke sweep among them
 
 test-slow: $(READY)  ## the tests that take minutes
 	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
+
+docs: $(READY)  ## build the documentation into build/docs, warnings are errors
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+notebooks: $(READY)  ## install JupyterLab and open the notebooks
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
+	$(BIN)/jupyter lab notebooks
 
 audit: $(READY)  ## known vulnerabilities in the pinned versions
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip

@@ -47,7 +47,7 @@ RANGES: list[Range] = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One training, from definition to result. Fields have the names of the table's columns (DESIGN 3.1)."""
+    """One training, from definition to result. Fields have the names of the table's columns (docs/design.md, A run)."""
 
     # the question
     dataset: str  # a catalogue name, or `folder:<fingerprint>`, `table:<fingerprint>`

@@ -1,7 +1,7 @@
 """Keep a sweep's folder: its file names, atomic writes, claims, and the commit of a run.
 
-The folder is the source of truth (DESIGN 3.1). A run is finished when its `result.json` is there. This file
-is written last, in one step. The table, the report and W&B are made from the folder and can be made again.
+The folder is the source of truth (docs/design.md, A run's folder). A run is finished when its `result.json` is there.
+This file is written last, in one step. The table, the report and W&B are made from the folder and can be made again.
 """
 
 import contextlib

@@ -268,7 +268,7 @@ def _read_table(path: Path) -> tuple[Results, int]:
         raise UserError(f"{path} is not a readable table ({first})", remedy="remove it to make it again") from error
     lacking = [name for name in schema.REQUIRED if name not in arrow.column_names]
     if lacking:
-        raise UserError(f"{path} has no column '{lacking[0]}'", "a table needs all columns of DESIGN 3.1")
+        raise UserError(f"{path} has no column '{lacking[0]}'", "a table needs the columns of `schema.REQUIRED`")
     metadata = arrow.schema.metadata or {}
     table = arrow.to_pandas()
     table.attrs = {}

@@ -187,7 +187,7 @@ DESCRIBED = [
     ),
 ]
 
-REQUIRED = (  # the first columns of every table, old ones too, in this order (DESIGN 3.1)
+REQUIRED = (  # the first columns of every table, old ones too, in this order (docs/design.md, A run's folder)
     "run_id experiment task dataset image_size backbone architecture family parameters flops recipe intervention "
     "budget regime protocol source size draw seed status collapsed top1 top5 macro_f1 ece loss train_top1 "
     "train_loss loss_slope steps samples_seen seconds attempts classes test_images dataset_fingerprint "

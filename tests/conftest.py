@@ -73,7 +73,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # The longest test files run first, so that two pytest workers end at the same time.
-LONGEST = ("test_main_job.py", "test_notebooks.py", "test_build.py", "test_readme.py", "test_main.py")
+LONGEST = ("test_main_job.py", "test_notebooks.py", "test_build.py", "test_docs.py", "test_main.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -267,20 +267,21 @@ def test_notebooks_call_and_never_define() -> None:
                 assert not re.search(r"^\s*(def|class)\s", source, re.M), f"{path.name}: {source[:80]}"
 
 
-TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 
-def test_paths_that_the_readme_names_are_there() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_paths_that_the_pages_name_are_there() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"`((?:bias_lab|experiments|notebooks|tests|docs)/[\w./-]+)`", text))
     assert named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_pictures_and_files_that_the_texts_link_are_there() -> None:
-    for text in ("README.md", "CONTRIBUTING.md"):
-        links = re.findall(r"\]\(([^)#]+)\)", (ROOT / text).read_text(encoding="utf-8"))
-        assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == [], text
+    for page in PAGES:
+        text = re.sub(r"`[^`]*`", "", page.read_text(encoding="utf-8"))
+        links = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r"(?:src|srcset)=\"([^\"]+)\"", text)
+        assert [link for link in links if not link.startswith("http") and not (page.parent / link).exists()] == [], page
 
 
 def test_make_help_lists_every_target_and_every_experiment() -> None:
@@ -319,13 +320,13 @@ def test_the_modules_that_the_changelog_names_are_there() -> None:
     assert sorted(n for n in named if n not in there and n.rsplit(".", 1)[0] not in there) == []
 
 
-def test_make_targets_that_the_readme_names_are_there() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_make_targets_that_the_pages_name_are_there() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"\bmake ([a-z-]+)", text)):
+    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M)):
         if target.startswith("sweep-"):
             name = target.removeprefix("sweep-").replace("-", "_")
-            assert name == "name" or (ROOT / "experiments" / f"{name}.py").is_file(), target
+            assert name in ("", "name") or (ROOT / "experiments" / f"{name}.py").is_file(), target
         else:
             assert re.search(rf"^{target}:", makefile, re.M), target
 

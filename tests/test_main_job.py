@@ -114,16 +114,16 @@ def test_there_is_one_offline_wandb_run_for_each_run(swept) -> None:
     assert len(runs) == len(list((folder / "runs").glob("*/result.json")))
 
 
-# --- the backbone in the README ---------------------------------------------------------------------------------------
+# --- the backbone in docs/your_own_backbone.md ------------------------------------------------------------------------
 
 
 @pytest.fixture
 def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
-    """Copy the finished sweep, write the README's backbone beside it, and return the copy and the command."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.S) if "conv_stem_vit" in code)
+    """Copy the finished sweep, write the documented backbone beside it, and return the copy and the command."""
+    text = (ROOT / "docs" / "your_own_backbone.md").read_text(encoding="utf-8")
+    block = next(code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "conv_stem_vit" in code)
     (tmp_path / "my_models.py").write_text(block)
-    typed = re.search(r"--backbone ([\w.:]+)", readme)
+    typed = re.search(r"--backbone ([\w.:]+)", text)
     assert typed is not None
     assert typed.group(1) == OWN
     shutil.copytree(swept[0], tmp_path / "out")
@@ -133,7 +133,7 @@ def joined(swept, tmp_path: Path, monkeypatch) -> tuple[Path, list[str]]:
 
 
 @pytest.mark.slow
-def test_the_readmes_backbone_joins_the_sweep_and_finished_runs_stay(joined) -> None:
+def test_the_documented_backbone_joins_the_sweep_and_finished_runs_stay(joined) -> None:
     folder, words = joined
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/result.json")}
     assert main([*words, "--no-tune", "--sizes", "20", "--workers", "1"]) == 0

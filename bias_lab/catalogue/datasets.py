@@ -266,8 +266,8 @@ def image_side(
 def common_origin(target: str, source: str) -> str:
     """Return a dataset whose images both hold, as far as the catalogue tells, or an empty string.
 
-    Hashes cannot see an image after resizing, and `made_from` can (DESIGN 3.3). `imagenet` may be given as the source,
-    for weights.
+    Hashes cannot see an image after resizing, and `made_from` can (docs/design.md, No leaks).
+    `imagenet` may be given as the source, for weights.
     """
 
     def origins(name: str) -> set[str]:

@@ -1,7 +1,8 @@
-"""Select the images that a run is trained on: the order of a pool, and a prefix of it (DESIGN 3.2). No torch.
+"""Select the images that a run is trained on: the order of a pool, and a prefix of it. No torch.
 
-The order is a pure function of (fingerprint, blocks, draw). It uses hashes and integers and no random-number library,
-so it is the same on every platform and version. Every prefix is a subset, hence subsets are nested.
+The contract is in docs/design.md, Subsets. The order is a pure function of (fingerprint, blocks, draw). It uses hashes
+and integers and no random-number library, so it is the same on every platform and version. Every prefix is a subset,
+hence subsets are nested.
 """
 
 import hashlib

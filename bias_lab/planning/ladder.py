@@ -1,9 +1,10 @@
 """Find the learning rate and the settled budget of a cell on the hold-out: which trials come next, what they show.
 
-A cell is searched in two stages (DESIGN 3.5, 3.9). First every learning rate of the grid is tried at a small budget,
-and the grid is extended while its best value stands at an end. Then the images seen are doubled at the best rate until
-a doubling gains less than `SETTLED` on average over the tuning replicates, or the cap is reached. Nothing here reads a
-test image: a trial is evaluated on the hold-out of its own draw, and trials have draws and seeds that no sweep uses.
+A cell is searched in two stages (docs/design.md, A fair comparison). First every learning rate of the grid is tried at
+a small budget, and the grid is extended while its best value stands at an end. Then the images seen are doubled at the
+best rate until a doubling gains less than `SETTLED` on average over the tuning replicates, or the cap is reached.
+Nothing here reads a test image: a trial is evaluated on the hold-out of its own draw, and trials have draws and seeds
+that no sweep uses.
 """
 
 from collections import defaultdict

@@ -30,7 +30,7 @@ def check(table: pd.DataFrame, metric: str = METRIC) -> None:
     for column in (*_NEEDED, metric):
         if column not in table.columns:
             near = difflib.get_close_matches(column, map(str, table.columns), n=1, cutoff=0.5)
-            hint = f"rename '{near[0]}'?" if near else "columns are those of DESIGN 3.1, as `open_results` gives them"
+            hint = f"rename '{near[0]}'?" if near else "columns are those that `bias_lab.open_results` gives"
             raise UserError(f"the table has no column '{column}'", hint)
     for column in schema.FRACTIONS:
         if column not in table.columns:

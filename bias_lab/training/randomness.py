@@ -1,7 +1,8 @@
-"""Reseed the global generators at every step, so that an interrupted run draws what it would have drawn (DESIGN 3.4).
+"""Reseed the global generators at every step, so that an interrupted run draws what it would have drawn.
 
 Batches and augmentation have keyed draws of their own in `data/`. Layers (dropout, drop-path) and pretrainings (masks
-of MAE and SimMIM, views of DINO) draw from torch's global generator, seeded by (seed, purpose, step).
+of MAE and SimMIM, views of DINO) draw from torch's global generator, seeded by (seed, purpose, step). See
+docs/design.md, Determinism.
 """
 
 import hashlib

@@ -30,7 +30,7 @@ def micro(name, **keywords):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_interface_that_every_backbone_answers(name):
-    """The interface is that of DESIGN 3.6, at 32 pixels. Large ViTs get 64 tokens, not the 1,024 of their default."""
+    """docs/design.md, A backbone's interface, at 32 pixels. Large ViTs get 64 tokens, not 1,024."""
     torch.manual_seed(0)
     patch = 4 if catalogue.architecture(name) == "vit" and any(part in name for part in BIG) else None
     model, images = create(name, image_size=32, channels=3, classes=5, patch=patch).eval(), torch.randn(2, 3, 32, 32)

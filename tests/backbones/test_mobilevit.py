@@ -74,7 +74,7 @@ def test_a_fold_of_another_patch_order_is_not_the_identity():
 
 
 def test_the_walk_through_a_block():
-    """The steps of a block (local, unfold, global, fold, fuse) have the shapes of DESIGN 3.7."""
+    """The steps of a block (local, unfold, global, fold, fuse) have the shapes in docs/design.md, Shapes."""
     block, x = MobileViTBlock(48, 64, 2, patch=2, drop_path=0.0).eval(), torch.randn(2, 48, 8, 8)
     local = convolve(block.conv_kxk(x), block.conv_1x1)
     assert local.shape == (2, 64, 8, 8)  # d > C

@@ -115,7 +115,7 @@ def test_efficientvit_has_stochastic_depth():
 
 
 def test_the_walk_of_a_cnns_head():
-    """The last map, its mean and the logits have the shapes of DESIGN 3.7."""
+    """The last map, its mean and the logits have the shapes in docs/design.md, Shapes."""
     model = create("resnet18", image_size=32, channels=3, classes=8).eval()
     x = torch.randn(4, 512, 1, 1)
     assert model.forward_head(x, pre_logits=True).shape == (4, 512)

@@ -91,7 +91,7 @@ def test_window_order_equals_the_official_order(map_size, randomise):
 
 
 def test_the_walk_of_swin_tiny():
-    """Patch merging and the head have the shapes of DESIGN 3.7."""
+    """Patch merging and the head have the shapes in docs/design.md, Shapes."""
     merging, x = PatchMerging(96), torch.randn(3, 3136, 96)
     map_ = x.reshape(3, 56, 56, 96)
     assert merging(map_).shape == (3, 28, 28, 192)

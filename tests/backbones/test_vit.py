@@ -66,7 +66,7 @@ def small(**keywords):
 
 
 def test_the_walk_of_vit_base():
-    """The image, its tokens, the class token and the logits have the shapes of DESIGN 3.7."""
+    """The image, its tokens, the class token and the logits have the shapes in docs/design.md, Shapes."""
     model = VisionTransformer(**SIZES["vit_base_patch16_224"] | dict(depth=1, num_classes=8)).eval()
     with torch.no_grad():
         images = torch.randn(3, 3, 224, 224)

@@ -1,8 +1,9 @@
 """Serve a run's batches to any Trainer: a LightningDataModule with the lab's subsets, augmentation and hold-out.
 
 A sweep trains with the same class. Batches are keyed by the number of batches that the Trainer has taken, and the
-generator of torch is reseeded from (seed, step) before every training step (DESIGN 3.4). So a resumed training
-continues with the batches and the draws that were due, and a stock Trainer ends in the weights of the sweep's run.
+generator of torch is reseeded from (seed, step) before every training step (docs/design.md, Determinism). So a resumed
+training continues with the batches and the draws that were due, and a stock Trainer ends in the weights of the sweep's
+run.
 """
 
 import math

@@ -1,54 +1,15 @@
-"""Write the numbers of README.md from the committed tables and measurements. A test compares them.
-
-Run it after a change in docs/results/: python docs/write_readme.py
-"""
+"""Write the tables of `bias-lab bench` from its committed rows. docs/write_docs.py puts them into the pages."""
 
 import json
-import sys
-from collections.abc import Callable, Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bias_lab import catalogue
-from bias_lab.report import pages, report
+from bias_lab.report import pages
 from bias_lab.report.pages import Cell, Table
 
-ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-FOLDER = ROOT / "docs" / "results"
-SHOWN = ("shortfall", "recovery", "budget")  # sections of the report whose tables the README repeats
+FOLDER = Path(__file__).parent / "results"
 
 Row = dict[str, Any]
-
-
-def study(folder: Path = FOLDER, shown: tuple[str, ...] = SHOWN, *, caveats: bool = True) -> str:
-    """Return a committed study in Markdown: headline, answer, runs, caveats, and the tables of the sections `shown`."""
-    page = report.read(folder)
-    parts = [f"> **{head.headline}** {' '.join(head.support)}" for head in page.heads if head.headline]
-    parts += [f"> {sentence}\n>\n> {method}".rstrip("> \n") for _, sentence, method in page.answers]
-    parts += page.facts
-    if caveats:
-        parts += ["What the data call for:\n\n" + "\n".join(f"- {text}" for text in page.caveats)]
-    for section in page.sections:
-        if section.name in shown:
-            parts += [pages.markdown(table) for table in section.tables if table.rows]
-    return "\n\n".join(parts)
-
-
-def matrix() -> str:
-    """Return the table of regimes and architectures that planning accepts, a row for each regime."""
-    names = list(catalogue.FAMILIES)
-    rows = []
-    for regime in catalogue.REGIMES.values():
-        able = [not regime.architectures or name in regime.architectures for name in names]
-        why = "" if all(able) else regime.why
-        rows.append((Cell(f"`{regime.name}`"), *(Cell("yes" if can else "–") for can in able), Cell(why)))
-    columns = (("regime", ""), *((name, "") for name in names), ("why not", ""))
-    return pages.markdown(Table(title="Backbone × regime", columns=columns, rows=tuple(rows)))
-
-
-# --- measurements of `bias-lab bench` --------------------------------------------------------------------------------
 
 
 def measured(name: str) -> list[Row]:
@@ -159,35 +120,3 @@ def places(rows: list[Row]) -> list[str]:
 
 def sentences(*parts: str) -> str:
     return " ".join(f"{part}." for part in parts if part)
-
-
-# --- the file --------------------------------------------------------------------------------------------------------
-
-BLOCKS: dict[str, Callable[[], str]] = {  # name in the README's marker comments → its text
-    "numbers": study,
-    "matrix": matrix,
-    "locality": partial(study, FOLDER / "locality", ("intervention",), caveats=False),
-    "pretraining": partial(study, FOLDER / "pretraining_cifar10", ("recovery",), caveats=False),
-    "pretraining laptop": partial(study, FOLDER / "pretraining", ("recovery",), caveats=False),
-    "seed claim": partial(study, FOLDER / "seed_claim", ("epochs", "shortfall"), caveats=False),
-    "weights flowers8": partial(study, FOLDER / "weights_flowers8", ("recovery",), caveats=False),
-    "weights cifar10": partial(study, FOLDER / "weights_cifar10", ("recovery",), caveats=False),
-    "weights pets3": partial(study, FOLDER / "weights_pets3", ("recovery",), caveats=False),
-    "bench backbones": bench_backbones,
-    "bench data": bench_data,
-}
-
-
-def written(text: str, names: Collection[str] = tuple(BLOCKS)) -> str:
-    """Return the README's text with these blocks written again."""
-    for name in names:
-        block = BLOCKS[name]
-        begin, end = f"<!-- {name}: begin (docs/write_readme.py) -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = "\n\n".join([before + begin, block(), end + rest.split(end)[1]])
-    return text
-
-
-if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write(f"{README.name} written from {FOLDER.relative_to(ROOT)}\n")

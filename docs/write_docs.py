@@ -1,0 +1,104 @@
+"""Write the numbers and figures of README.md and of the site from the committed tables and measurements.
+
+Tests compare them. Run it after a change in docs/results/: python docs/write_docs.py
+"""
+
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import bench_tables  # noqa: E402
+import study_pages  # noqa: E402
+
+from bias_lab import catalogue  # noqa: E402
+from bias_lab.report import pages  # noqa: E402
+from bias_lab.report.pages import Cell, Table  # noqa: E402
+
+ROOT = HERE.parent
+MAIN = study_pages.STUDIES["small data"]
+
+
+def result() -> str:
+    """Return what README and the first page say of the main study: a figure and three sentences."""
+    figure = study_pages.figure(MAIN)
+    picture = (
+        f'<picture><source media="(max-width: 600px)" srcset="{figure}-narrow.svg">'
+        f'<img alt="{study_pages.words(MAIN)}" src="{figure}-wide.svg" width="860"></picture>'
+    )
+    return f"{picture}\n\n*{study_pages.words(MAIN)}*\n\n{said()}"
+
+
+def said() -> str:
+    """Return three sentences on the main study, after a warning if it is not settled."""
+    text = " ".join(study_pages.sentences(MAIN))
+    return text if study_pages.is_settled(MAIN) else f"> **Not settled.** {study_pages.UNSETTLED}\n\n{text}"
+
+
+def first_page() -> str:
+    """Return the same for the site, whose charts follow its own switch between light and dark."""
+    return f"{said()}\n\n{study_pages.image(MAIN, '')}"
+
+
+def matrix() -> str:
+    """Return the table of regimes and architectures that planning accepts, a row for each regime."""
+    names = list(catalogue.FAMILIES)
+    rows = []
+    for regime in catalogue.REGIMES.values():
+        able = [not regime.architectures or name in regime.architectures for name in names]
+        why = "" if all(able) else regime.why
+        rows.append((Cell(f"`{regime.name}`"), *(Cell("yes" if can else "–") for can in able), Cell(why)))
+    columns = (("regime", ""), *((name, "") for name in names), ("why not", ""))
+    return pages.markdown(Table(title="Backbone × regime", columns=columns, rows=tuple(rows)))
+
+
+BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comments → its file, the text between
+    "result": ("README.md", result),
+    "first page": ("docs/index.md", first_page),
+    "overview": ("docs/results.md", study_pages.overview),
+    "matrix": ("docs/which_one.md", matrix),
+    "bench backbones": ("docs/speed.md", bench_tables.bench_backbones),
+    "bench data": ("docs/speed.md", bench_tables.bench_data),
+} | {
+    name: (f"docs/studies/{file}.md", partial(study_pages.block, study_pages.STUDIES[name]))
+    for file, names in study_pages.PAGES.items()
+    for name in names
+}
+
+
+def marks(name: str) -> tuple[str, str]:
+    """Return the comments before and after a block."""
+    return f"<!-- {name}: begin (docs/write_docs.py) -->", f"<!-- {name}: end -->"
+
+
+def written(file: str, text: str, names: Collection[str] = tuple(BLOCKS)) -> str:
+    """Return a file's text with its own ones of these blocks written again. file: its path below the root."""
+    for name in names:
+        if BLOCKS[name][0] == file:
+            begin, end = marks(name)
+            before, rest = text.split(begin)
+            text = "\n\n".join([before + begin, BLOCKS[name][1](), end + rest.split(end)[1]])
+    return text
+
+
+def files() -> list[str]:
+    return list(dict.fromkeys(file for file, _ in BLOCKS.values()))
+
+
+def main() -> None:
+    for file in files():
+        path = ROOT / file
+        path.write_text(written(file, path.read_text(encoding="utf-8")), encoding="utf-8")
+        sys.stdout.write(f"{file}\n")
+    for study in study_pages.STUDIES.values():
+        for file, drawing in study_pages.drawings(study):
+            (ROOT / file).parent.mkdir(parents=True, exist_ok=True)
+            (ROOT / file).write_text(drawing, encoding="utf-8")
+            sys.stdout.write(f"{file}\n")
+
+
+if __name__ == "__main__":
+    main()

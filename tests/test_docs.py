@@ -1,0 +1,323 @@
+"""What README and the site say: numbers and figures are those of the committed tables, and the site builds.
+
+The backbone that is shown: test_main_job.py. Commands: test_docs_commands.py.
+"""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bias_lab import catalogue, ledger
+from bias_lab.errors import UserError
+from bias_lab.report.pages import Head
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(path for path in DOCS.glob("**/*.md"))
+
+
+def module(name: str) -> Any:
+    """Return a script of docs/ as a module."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@cache
+def writer() -> Any:
+    """Return the script that writes; each of its blocks is made once, since the tables do not change."""
+    script = module("write_docs")
+    script.BLOCKS = {name: (file, cache(block)) for name, (file, block) in script.BLOCKS.items()}
+    return script
+
+
+@cache
+def studies() -> Any:
+    writer()
+    return sys.modules["study_pages"]
+
+
+def text_of(file: str) -> str:
+    return (ROOT / file).read_text(encoding="utf-8")
+
+
+MAIN = ("result", "first page", "small data", "matrix", "bench backbones", "bench data")  # the rest takes a minute
+
+
+def test_numbers_are_those_of_the_committed_table() -> None:
+    for file in writer().files():
+        assert writer().written(file, text_of(file), MAIN) == text_of(file), "run: python docs/write_docs.py"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["docs/results.md", *(f"docs/studies/{p.name}" for p in DOCS.glob("studies/*.md"))])
+def test_numbers_of_every_study_are_those_of_its_committed_table(file: str) -> None:
+    text = text_of(file)
+    assert writer().written(file, text) == text, "run: python docs/write_docs.py"
+    found = re.search(r"\d+\.\d points", text)
+    assert found is not None
+    planted = text.replace(found.group(), "99.9 points", 1)
+    assert writer().written(file, planted) != planted
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/index.md", "docs/studies/small_data.md"])
+def test_a_changed_number_is_seen(file: str) -> None:
+    found = re.search(r"\d+\.\d points", text_of(file))
+    assert found is not None
+    planted = text_of(file).replace(found.group(), "99.9 points", 1)
+    assert writer().written(file, planted, MAIN) != planted
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_the_committed_tables() -> None:
+    drawn = {file: text for study in studies().STUDIES.values() for file, text in studies().drawings(study)}
+    assert {file: text_of(file) == text for file, text in drawn.items()} == dict.fromkeys(drawn, True)
+    committed = {path.relative_to(ROOT).as_posix() for path in (DOCS / "results").glob("**/*.svg")}
+    assert committed == set(drawn), "a figure that no page shows, or one that is missing"
+
+
+def test_a_study_that_is_not_settled_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, study in studies().STUDIES.items():
+        if name == "small data":
+            assert ("**Not settled.**" in README) is not studies().is_settled(study)
+    monkeypatch.setattr(studies(), "is_settled", lambda study: True)
+    assert "Not settled" not in module("write_docs").said()
+
+
+def test_a_settled_study_is_told_by_its_headline(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = studies().STUDIES["small data"]
+
+    class Settled:
+        heads = (Head(headline="Plain ViT is 7.0 points behind.", support=("One.", "Two.", "Three.")),)
+
+    monkeypatch.setattr(studies(), "page", lambda folder: Settled)
+    assert studies().is_settled(study)
+    assert studies().sentences(study) == ["Plain ViT is 7.0 points behind.", "One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    ("low", "gap", "high", "said"),
+    [
+        (0.05, 0.1, 0.15, "the ViT is 10.0 points less accurate than the CNN (95 % CI 5.0 to 15.0)"),
+        (-0.15, -0.1, -0.05, "the ViT is 10.0 points more accurate than the CNN (95 % CI 5.0 to 15.0)"),
+        (-0.05, 0.1, 0.25, "no difference between the ViT and the CNN is shown (95 % CI −5.0 to 25.0 points)"),
+    ],
+)
+def test_a_sentence_fits_any_outcome(low: float, gap: float, high: float, said: str) -> None:
+    assert studies().lead(dict(low_any=low, shortfall=gap, high_any=high), "the CNN", "the ViT") == said
+
+
+def test_the_claim_holds_in_the_committed_table() -> None:
+    """From scratch, plain ViT falls short of ResNet at the two smallest sizes, and of the CNNs' mean."""
+    table = pd.read_parquet(DOCS / "results" / ledger.TABLE)
+    rows = table[(table["regime"] == "scratch") & (table["recipe"] == "plain") & (table["budget"] == 1)]
+    rows = rows[rows["task"] == "classify"]
+    top1 = rows.pivot_table(index=["size", "draw", "seed"], columns="backbone", values="top1", aggfunc="sum")
+    for size in sorted(set(rows["size"]))[:2]:
+        there = top1.loc[size]
+        lead = there["resnet_micro"] - there["vit_micro"]
+        assert len(lead) >= 3
+        assert stats.ttest_1samp(lead, 0).confidence_interval(0.95).low > 0
+        cnns = there[["resnet_micro", "efficientnet_micro", "mobilenetv3_micro"]].mean(axis=1)
+        assert (cnns - there["vit_micro"]).mean() > 0
+
+
+@pytest.mark.parametrize("name", ["backbones", "data"])
+def test_every_measured_row_stands_in_its_table(name: str) -> None:
+    """The lines between the marker comments against the file, read here by other means."""
+    table = text_of("docs/speed.md").split(f"<!-- bench {name}: begin (docs/write_docs.py) -->")[1].split("<!-- ")[0]
+    for row in json.loads((DOCS / "results" / f"bench_{name}.json").read_text(encoding="utf-8")):
+        if row["mode"] in ("train", "inference", "batch"):
+            (line,) = [line for line in table.splitlines() if line.startswith(f"| {row['case']} |")]
+            assert f"| {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in line
+        if row["mode"] == "micro":
+            (line,) = [line for line in table.splitlines() if line.startswith(f"| `{row['case'].split()[0]}` |")]
+            assert f"| {row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in line
+            assert f" {row['parameters']:,} |" in line or "64px" in row["case"]
+        assert row.get("machine", "") in table
+
+
+def test_what_bf16_costs_is_said_with_what_the_processor_has() -> None:
+    rows = [
+        dict(reference="ours fp32", ratio=ratio, note="no unit of this CPU multiplies bf16: a cost here")
+        for ratio in (0.4, 0.8)
+    ]
+    writer()
+    half = sys.modules["bench_tables"].half
+    assert half(rows) == (
+        "bf16 autocast against our own fp32: 0.40 to 0.80 (no unit of this CPU multiplies bf16: a cost here)"
+    )
+    assert half([]) == ""
+
+
+def test_the_matrix_says_what_planning_does() -> None:
+    text = text_of("docs/which_one.md")
+    table = text.split("<!-- matrix: begin (docs/write_docs.py) -->")[1].split("<!-- matrix: end -->")[0]
+    head, _, *lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    listed = {name: row.architecture for name, row in catalogue.BACKBONES.items() if name.endswith("_micro")}
+    micro = {kind: name for name, kind in listed.items() if kind in catalogue.FAMILIES}
+    said = {(line[0].strip("`"), head[k]): line[k] for line in lines for k in range(1, 1 + len(micro))}
+    assert set(said) == {(regime, architecture) for regime in catalogue.REGIMES for architecture in micro}
+    for (regime, architecture), word in said.items():
+        try:
+            catalogue.check_regime(micro[architecture], regime)
+        except UserError:
+            assert word == "–"
+        else:
+            assert word == "yes"
+
+
+# --- README ----------------------------------------------------------------------------------------------------------
+
+
+def test_readme_is_short_and_begins_with_the_question_and_the_result() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert lines[2].startswith("**How much accuracy")
+    places = [
+        README.index(text) for text in ("<picture>", "## What this cannot show", "## Two commands", "most wanted")
+    ]
+    assert places == sorted(places), "the result first, then its weaknesses, then the commands"
+
+
+def test_the_two_commands_come_first() -> None:
+    commands = [line.split("#")[0].strip() for line in re.findall(r"^make .*$", README, re.M)]
+    assert commands[:2] == ["make sweep-small-data", "make test"]
+
+
+def test_every_notebook_is_introduced() -> None:
+    named = set(re.findall(r"`notebooks/([\w]+\.ipynb)`", text_of("docs/notebooks.md")))
+    assert named == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+# --- the design page -------------------------------------------------------------------------------------------------
+
+
+def test_references_to_the_design_name_a_section_that_is_there() -> None:
+    headings = set(re.findall(r"^## (.*)$", text_of("docs/design.md"), re.M))
+    sources = [*(ROOT / "bias_lab").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    texts = {path: path.read_text(encoding="utf-8") for path in sources if path != Path(__file__)}
+    named = {name for text in texts.values() for name in re.findall(r"docs/design\.md, ([A-Z][\w' ]*)", text)}
+    assert len(named) >= 5
+    assert named - headings == set()
+    assert [path for path, text in texts.items() if re.search(r"\bDESIGN\b", text)] == []
+
+
+# --- the API from docstrings -----------------------------------------------------------------------------------------
+
+
+def test_docstrings_become_markdown() -> None:
+    pytest.importorskip("sphinx", reason="the site's generator is absent: pip install -e '.[docs]'")
+    prose = module("from_source").prose
+    assert prose("Return x.\n\nimages: (B, C).\nlabels: (B,) <here>.") == (
+        "Return x.\n\n- **images**: (B, C).\n- **labels**: (B,) \\<here>."
+    )
+    assert prose("Go.\n\nx: a long\nline.\nRaises it.") == "Go.\n\n- **x**: a long\nline.\n\nRaises it."
+    assert prose("Add.\n\n>>> add(1, 2)\n3\n\nDone.") == "Add.\n\n```python\n>>> add(1, 2)\n3\n```\n\nDone."
+
+
+def test_a_name_is_found_where_it_is_defined() -> None:
+    pytest.importorskip("sphinx", reason="the site's generator is absent: pip install -e '.[docs]'")
+    source = module("from_source")
+    assert source.find("bias_lab", "open_results")[0] == "bias_lab.results"
+    assert source.find("bias_lab.statistics", "shortfall")[0] == "bias_lab.statistics.gaps"
+
+
+# --- the site --------------------------------------------------------------------------------------------------------
+
+BUILD = """
+import socket, sys
+def refuse(*_): raise OSError("the build asked for the network")
+socket.socket.connect = socket.getaddrinfo = refuse
+from sphinx.cmd.build import main
+code = main(["-q", "-W", "--keep-going", "-b", "html", sys.argv[1], sys.argv[2]])
+heavy = {"torch", "timm", "lightning"} & set(sys.modules)
+sys.exit(code or (f"{heavy} was imported" if heavy else 0))
+"""
+LOOKED_FOR = {  # what a reader looks for → words on the page that has it
+    "the main result": ("index", "points less accurate"),
+    "the command for my own images": ("your_own_images", "bias-lab datasets check"),
+    "how to join a changed ViT": ("your_own_backbone", "conv_stem_vit"),
+    "what settled means": ("fairness", "the next doubling"),
+    "how much MAE recovers on CIFAR-10": ("studies/pretraining", "CIFAR-10"),
+    "how to keep W&B quiet": ("wandb", "no W&B at all"),
+    "what bl.load returns": ("api", "load"),
+    "what lies in a run's folder": ("design", "result.json"),
+}
+
+
+class Page(HTMLParser):
+    """Collect the addresses of links and of what a page loads, and the text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.loaded: set[str] = set()
+        self.text = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "a" and given.get("href"):
+            self.links.add(str(given["href"]).split("#")[0])
+        else:
+            self.loaded |= {str(given[key]) for key in ("src", "href") if given.get(key)}
+
+
+def read(page: Path) -> Page:
+    parser = Page()
+    parser.feed(page.read_text(encoding="utf-8"))
+    return parser
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site without network, with warnings as errors and without torch."""
+    pytest.importorskip("sphinx", reason="the site's generator is absent: pip install -e '.[docs]'")
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run([sys.executable, "-c", BUILD, DOCS, out], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert [address for address in read(page).loaded if address.startswith(("http", "//"))] == [], page.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("thing", LOOKED_FOR)
+def test_what_a_reader_looks_for_is_at_most_two_clicks_away(thing: str, site: Path) -> None:
+    page, words = LOOKED_FOR[thing]
+    first = read(site / "index.html").links
+    second = {(site / one).parent / link for one in first if (site / one).is_file() for link in read(site / one).links}
+    reached = {(site / link).resolve() for link in first | {"index.html"}} | {link.resolve() for link in second}
+    target = site / f"{page}.html"
+    assert target.resolve() in reached
+    assert words in read(target).text
+
+
+@pytest.mark.slow
+def test_charts_stand_in_the_page_in_its_own_colours(site: Path) -> None:
+    page = (site / "index.html").read_text(encoding="utf-8")
+    assert page.count('<svg class="chart') == 2, "wide and narrow"
+    assert "var(--cnn)" in page
+    assert "prefers-color-scheme:dark){svg{" not in page
