@@ -37,10 +37,14 @@ GOLDEN = {
     ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
     ("small_data", "laptop"): (78, "ce641f091460b09b"),
     ("small_data", "desk"): (128, "6abb3ec563985af3"),
+    ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
+    ("small_data", "desk_pretraining"): (51, "49686a5e3b4645c2"),
     ("small_data", "full"): (336, "ede12d51b4426a0c"),
     ("tuning", "smoke"): (23, "7f07a27094d56ab8"),
     ("tuning", "laptop"): (36, "034cac338a649b1b"),
     ("tuning", "desk"): (53, "39466650802a3c27"),
+    ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
+    ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
     ("tuning", "full"): (141, "84a0d3c1b4e13069"),
 }
 
@@ -62,14 +66,15 @@ def test_every_experiment_and_profile_is_pinned() -> None:
     assert set(GOLDEN) == {(name, profile) for name, _, profiles in experiment_files.listed() for profile in profiles}
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "full"])
 def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
     runs = [run for run in runs_of("small_data", profile) if run.protocol == "finetune" and run.task == "classify"]
     for size in {run.size for run in runs}:
         here = [run for run in runs if run.size == size]
         assert len({run.blocks for run in here}) == 1, "one cut of the pool at a size"
         equal = [run for run in here if run.samples_seen is not None]
-        assert len({(run.samples_seen, run.batch_size, run.recipe) for run in equal}) <= 1, (
+        budgets = 2 if profile == "desk_pretraining" else 1  # there, a control sees the pretraining's images besides
+        assert len({(run.samples_seen, run.batch_size, run.recipe) for run in equal}) <= budgets, (
             "equal images seen at a size"
         )
         for arm in (equal, [run for run in here if run.recipe == "tuned" and run.optimizer == "muon"]):
@@ -91,6 +96,32 @@ def test_the_pair_is_settled_on_disjoint_draws_with_its_controls(profile: str) -
     assert runs[0] == pair[0], "the answer comes first"
 
 
+def test_almost_the_whole_pool_is_one_draw_with_three_seeds() -> None:
+    runs = runs_of("small_data", "desk_9000")
+    assert {(run.size, run.blocks, run.draw) for run in runs} == {(9000, 0, 0)}
+    settled = [run for run in runs if run.samples_seen is None and run.protocol == "finetune"]
+    assert {(run.backbone, run.seed) for run in settled} == {
+        (name, seed) for name in ("vit_micro", "resnet_micro", "mlp_micro") for seed in range(3)
+    }
+
+
+def test_long_pretrainings_have_their_controls() -> None:
+    runs = runs_of("small_data", "desk_pretraining")
+    before = [run for run in runs if run.task == "pretrain"]
+    assert sorted((run.regime, run.samples_seen, run.seed) for run in before) == [
+        (regime, seen, seed) for regime in ("dino", "mae") for seen in (0, 80_000) for seed in range(3)
+    ]
+    scratch = [run for run in runs if run.regime == "scratch" and run.protocol == "finetune"]
+    assert {(run.backbone, run.priors, run.samples_seen) for run in scratch} == {
+        ("vit_micro", "", 16_000),
+        ("resnet_micro", "", 16_000),
+        ("vit_micro", "sincos_positions", 16_000),
+        ("vit_micro", "", 96_000),
+        ("resnet_micro", "", 96_000),
+    }
+    assert {run.blocks for run in runs if run.size} == {5}, "the draws of the profile desk"
+
+
 def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate(tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "small_data.py", "laptop", tmp_path, plan.Request())
     assert (made.pending, made.trials) == (frozenset(), ())
@@ -103,7 +134,7 @@ def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate
     ]
 
 
-@pytest.mark.parametrize("profile", ["laptop", "desk"])
+@pytest.mark.parametrize("profile", ["laptop", "desk", "desk_9000"])
 def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     assert {(run.draw, run.seed) for run in made.trials} == {(1000, 1000)}
@@ -117,7 +148,7 @@ def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: 
     assert {run.learning_rate for run in made.trials} == set(made.ladder.rates)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "full"])
 def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.all(), {}).items()}
