@@ -258,11 +258,9 @@ def phrase(name: str, value: Any) -> str:
 
 
 def axis_words(name: str) -> str:
-    """Return the words of an axis: `label noise`, `mask ratio of the pretraining`."""
-    if name == "pretraining_samples_seen":
-        return "images seen in pretraining"
+    """Return the words of an axis: `label noise`, `mask ratio in pretraining`."""
     words = COLUMNS[name.removeprefix("pretraining_")].words
-    return f"{words} of the pretraining" if name.startswith("pretraining_") else words
+    return f"{words} in pretraining" if name.startswith("pretraining_") else words
 
 
 def _number(value: Any, unit: str) -> str:
