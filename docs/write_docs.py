@@ -60,6 +60,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comme
     "first page": ("docs/index.md", first_page),
     "overview": ("docs/results.md", study_pages.overview),
     "matrix": ("docs/which_one.md", matrix),
+    "pixels": ("docs/studies/small_data.md", study_pages.pixels),
     "bench backbones": ("docs/speed.md", bench_tables.bench_backbones),
     "bench data": ("docs/speed.md", bench_tables.bench_data),
 } | {
