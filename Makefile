@@ -35,7 +35,7 @@ test-slow: $(READY)  ## the tests that take minutes
 	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 docs: $(READY)  ## build the documentation into build/docs, warnings are errors
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 
 notebooks: $(READY)  ## install JupyterLab and open the notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
