@@ -14,7 +14,7 @@ help:  ## list the targets
 	  printf '  make %-22s %s\n' "$$name" "$$about"; done
 	@for file in experiments/[a-z]*.py; do name=$$(basename $$file .py | tr _ -); \
 	  printf '  make sweep-%-16s %s\n' "$$name" "$$(sed -n '1s/^"""//p' $$file)"; done
-	@echo '  PROFILE=smoke|laptop|full chooses the size of a sweep (default: laptop)'
+	@echo '  PROFILE=smoke|laptop|desk|full chooses the size of a sweep (default: laptop)'
 
 install: $(READY)  ## make .venv and install bias_lab in it, with what the tests need
 
