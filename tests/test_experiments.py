@@ -28,6 +28,7 @@ GOLDEN = {
     ("pretraining", "full"): (366, "da44eefcfce0534c"),
     ("seed_claim", "smoke"): (15, "0400100e3cee8fd1"),
     ("seed_claim", "laptop"): (21, "2761a20e9737b99a"),
+    ("seed_claim", "desk"): (12, "29c1f996f2e3f995"),
     ("seed_claim", "full"): (18, "d1295ddcad670dde"),
     ("segmentation", "smoke"): (4, "0f5314df33b26ae8"),
     ("segmentation", "laptop"): (30, "9b4879525f40cace"),
@@ -40,9 +41,9 @@ GOLDEN = {
     ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
     ("small_data", "desk_pretraining"): (51, "49686a5e3b4645c2"),
     ("small_data", "full"): (336, "ede12d51b4426a0c"),
-    ("tuning", "smoke"): (23, "7f07a27094d56ab8"),
+    ("tuning", "smoke"): (23, "ce8d751156208d76"),
     ("tuning", "laptop"): (36, "034cac338a649b1b"),
-    ("tuning", "desk"): (53, "39466650802a3c27"),
+    ("tuning", "desk"): (57, "5634f558705529a9"),
     ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
     ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
     ("tuning", "full"): (141, "84a0d3c1b4e13069"),
@@ -303,6 +304,17 @@ def test_the_seed_claim_is_monitored_on_a_hold_out_that_its_subset_leaves_alone(
             pool = catalogue.dataset(run.dataset).pool
             assert run.monitor
             assert run.size <= pool - holdout_size(pool)
+
+
+def test_the_seed_claim_is_settled_beside_its_60_epochs() -> None:
+    runs = runs_of("seed_claim", "desk")
+    for backbone in ("mobilenetv3_micro", "efficientvit_micro"):
+        here = [run for run in runs if run.backbone == backbone]
+        assert sorted((run.samples_seen or 0, run.recipe, run.draw) for run in here) == [
+            *((0, "tuned", draw) for draw in range(3)),
+            *((18_000, "plain", draw) for draw in range(3)),
+        ]
+    assert {run.blocks for run in runs} == {3}
 
 
 def test_the_seed_claim_at_full_size_is_the_published_one() -> None:
