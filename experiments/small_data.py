@@ -11,13 +11,15 @@ and under AdamW at one size too. MAE has one pretraining for each replicate, and
 Desk has three commands, whose tables `bl.open_results` joins: desk, desk_9000 (the pair at 9,000 labels, where almost
 the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and DINO on 80,000
 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images in all).
+Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
+classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
 The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
 The laptop profile is at equal images, and so answers less: none of its cells is settled. Desk and full are settled and
 are tuned first (experiments/tuning.py).
-Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_9000|desk_pretraining|full]; those of desk need CIFAR-10
-(--data-root)
+Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_9000|desk_pretraining|shapes|full]; those of desk need
+CIFAR-10 (--data-root)
 """
 
 from collections.abc import Callable, Mapping
@@ -95,6 +97,11 @@ PROFILES = {
             "dino": dict(samples_seen=80_000, batch_size=128, learning_rate=2.5e-4, teacher_schedule="steps"),
         },
         longer=80_000,
+    ),
+    "shapes": Scale(
+        dataset="shapes:position=free",
+        settled=dict.fromkeys((100, 300, 1000, 3000), 3),
+        blocks=dict.fromkeys((100, 300, 1000, 3000), 3),
     ),
     "full": Scale(
         dataset="cifar10",

@@ -11,8 +11,8 @@ A start after a pretraining is tuned on a pretraining of its own, with seed 1000
 for no encoder of the sweep. That pretraining sees all images of the pool without labels, those of the hold-out too, as
 the sweep's pretrainings do. Its hold-out accuracy may therefore be a little higher than that on unseen images, for all
 learning rates alike, and no label of the hold-out reaches the encoder.
-Run it: make tune [PROFILE=laptop|desk|desk_9000|desk_pretraining|full] (the sweep, then `bias-lab tuned`, which writes
-experiments/tuned.json)
+Run it: make tune [PROFILE=laptop|desk|desk_9000|desk_pretraining|shapes|full] (the sweep, then `bias-lab tuned`, which
+writes experiments/tuned.json)
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from bias_lab.definition import Experiment, Run, run_id
 from bias_lab.planning import experiment_files
 
 TUNED_FOR = ("small_data", "locality", "pretraining", "seed_claim")  # the most important one first
-PROFILES = ("smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "full")  # those of any of these experiments
+PROFILES = ("smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full")  # of any of them
 SEED = 1000  # of the pretrainings that trials start from
 
 

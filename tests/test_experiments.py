@@ -40,12 +40,14 @@ GOLDEN = {
     ("small_data", "desk"): (128, "6abb3ec563985af3"),
     ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
     ("small_data", "desk_pretraining"): (51, "49686a5e3b4645c2"),
+    ("small_data", "shapes"): (84, "7b66488b1c52b101"),
     ("small_data", "full"): (336, "ede12d51b4426a0c"),
     ("tuning", "smoke"): (23, "ce8d751156208d76"),
     ("tuning", "laptop"): (36, "034cac338a649b1b"),
     ("tuning", "desk"): (57, "5634f558705529a9"),
     ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
     ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
+    ("tuning", "shapes"): (12, "58b4745925963101"),
     ("tuning", "full"): (141, "84a0d3c1b4e13069"),
 }
 
@@ -67,7 +69,7 @@ def test_every_experiment_and_profile_is_pinned() -> None:
     assert set(GOLDEN) == {(name, profile) for name, _, profiles in experiment_files.listed() for profile in profiles}
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
 def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
     runs = [run for run in runs_of("small_data", profile) if run.protocol == "finetune" and run.task == "classify"]
     for size in {run.size for run in runs}:
@@ -135,7 +137,7 @@ def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate
     ]
 
 
-@pytest.mark.parametrize("profile", ["laptop", "desk", "desk_9000"])
+@pytest.mark.parametrize("profile", ["laptop", "desk", "desk_9000", "shapes"])
 def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     assert {(run.draw, run.seed) for run in made.trials} == {(1000, 1000)}
@@ -149,7 +151,7 @@ def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: 
     assert {run.learning_rate for run in made.trials} == set(made.ladder.rates)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
 def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.all(), {}).items()}
