@@ -23,7 +23,7 @@ from bias_lab import tuning
 from bias_lab.definition import Experiment, Run, run_id
 from bias_lab.planning import experiment_files
 
-TUNED_FOR = ("small_data", "locality", "pretraining", "seed_claim")  # the most important one first
+TUNED_FOR = ("small_data", "locality", "pretraining", "seed_claim", "imagenet_weights")  # the most important one first
 PROFILES = ("smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full")  # of any of them
 SEED = 1000  # of the pretrainings that trials start from
 

@@ -17,6 +17,7 @@ PRETRAINING = ("smoke", "laptop", "desk", "full")  # profiles of the pretraining
 GOLDEN = {
     ("imagenet_weights", "smoke"): (8, "4885b5072ce6f286"),
     ("imagenet_weights", "laptop"): (12, "f554acd87a61e2c0"),
+    ("imagenet_weights", "desk"): (12, "cb2abd9fb0601b2f"),
     ("imagenet_weights", "full"): (36, "573f745a839ced39"),
     ("locality", "smoke"): (18, "ed19a755441955bc"),
     ("locality", "laptop"): (27, "b2eb2b2c59660fa3"),
@@ -44,7 +45,7 @@ GOLDEN = {
     ("small_data", "full"): (336, "ede12d51b4426a0c"),
     ("tuning", "smoke"): (23, "ce8d751156208d76"),
     ("tuning", "laptop"): (36, "034cac338a649b1b"),
-    ("tuning", "desk"): (57, "5634f558705529a9"),
+    ("tuning", "desk"): (61, "695836e641ccdcb4"),
     ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
     ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
     ("tuning", "shapes"): (12, "58b4745925963101"),
