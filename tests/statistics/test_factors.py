@@ -37,9 +37,9 @@ def test_each_factor_s_test_is_statsmodels_type_ii() -> None:
     fitted = smf.ols("top1 ~ C(size) + C(recipe) + C(backbone) + C(draw) + C(seed)", plain).fit()
     oracle = anova_lm(fitted, typ=2)
     result = effects(data).set_index("factor")
-    for name, row in (("recipe", "C(recipe)"), ("draw", "C(draw)"), ("seed", "C(seed)")):
-        assert result.loc[name, "p"] == pytest.approx(oracle.loc[row, "PR(>F)"], rel=1e-6)
-        assert result.loc[name, "df"] == oracle.loc[row, "df"]
+    for name, term in (("recipe", "C(recipe)"), ("draw", "C(draw)"), ("seed", "C(seed)")):
+        assert result.loc[name, "p"] == pytest.approx(oracle.loc[term, "PR(>F)"], rel=1e-6)
+        assert result.loc[name, "df"] == oracle.loc[term, "df"]
     assert result.loc["recipe", "range"] == pytest.approx(fitted.params["C(recipe)[T.strong]"], abs=1e-9)
     assert result.loc["recipe", ["best", "worst"]].tolist() == ["strong", "plain"]
 
