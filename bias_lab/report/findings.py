@@ -33,11 +33,12 @@ def findings(results: Results) -> Report:
         about = name if len(views) > 1 else ""
         sentence, method, of_view = sections.of_view(table, view, about, results.curves)
         evidence = view_evidence.of_view(view, about, sections.slug_of(about), plan.profile, results.tuned)
-        answer = about, sentence, " ".join(filter(None, [draws(view), method]))
-        cautious = [f"{about}: {text}" if about else text for text in cautions(view, results.tuned)]
-        shown = evidence.head, answer, view_evidence.joined(of_view, evidence), cautious
-        for whole, part in zip((heads, answers, parts, caveats), said(shown, task_of(view)), strict=True):
-            whole += part if isinstance(part, list) else [part]
+        task = task_of(view)
+        heads.append(said(evidence.head, task))
+        answers.append(said((about, sentence, " ".join(filter(None, [draws(view), method]))), task))
+        parts += said(view_evidence.joined(of_view, evidence), task)
+        cautious = said(cautions(view, results.tuned), task)
+        caveats += [f"{about}: {text}" if about else text for text in cautious]
     undone = provenance.undone(missing, plan.labels, failed, results.reasons)
     parts.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))
     parts += said(provenance.sections(table, plan, results.tuned), task_of(table))

@@ -13,8 +13,8 @@ from bias_lab.statistics.masks.groups import unpack_parts
 
 def names(table: pd.DataFrame) -> list[str]:
     """Return the names of the parts of test images that runs of a table were evaluated on, in their order."""
-    texts = table["test_parts"].dropna().unique() if "test_parts" in table else []
-    return list(dict.fromkeys(line.rpartition(": ")[0] for text in texts for line in str(text).splitlines()))
+    texts = [str(text) for text in table["test_parts"].dropna().unique()] if "test_parts" in table else []
+    return list(dict.fromkeys(line.rpartition(": ")[0] for text in texts for line in text.splitlines()))
 
 
 def in_part(table: pd.DataFrame, part: str, *, metric: str = METRIC) -> pd.DataFrame:
@@ -36,8 +36,8 @@ def in_part(table: pd.DataFrame, part: str, *, metric: str = METRIC) -> pd.DataF
     result = table[kept]
     if not len(result):
         return result
-    columns = {metric: cut["miou"], **{name: cut[name].astype(table[name].dtype) for name in cut if name != "miou"}}
-    return result.assign(**columns)
+    columns = {name: cut[name].astype(table[name].dtype) for name in (SCORES, "test_images", "test_groups")}
+    return result.assign(**{metric: cut["miou"], **columns})
 
 
 def _cut(row: dict[Any, Any], part: str) -> dict[str, Any] | None:

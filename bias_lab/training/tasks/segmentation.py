@@ -22,7 +22,7 @@ from bias_lab.errors import UserError
 from bias_lab.training import recording
 from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Predictor, Rows
 from bias_lab.training.protocols.segmenter import Segmenter
-from bias_lab.training.tasks import mask_scores
+from bias_lab.training.tasks import mask_pictures, mask_scores
 from bias_lab.training.tasks.mask_scores import VOID
 
 TOGETHER = 16  # images that are scored at a time
@@ -81,6 +81,8 @@ class Segmentation:
         test = evaluate(model, job.eval_loader(*self.evaluation_images(job)), classes)
         if self.row.evaluated_on == "test":
             save_predictions(test, folder / ledger.PREDICTIONS)
+            images, truth = self.evaluation_images(job)
+            mask_pictures.save(folder, images, truth, test.maps, test.table, tuple(map(str, job.images.classes)))
         return {
             **test.metrics(),
             f"train_{metric}": train.miou,
