@@ -32,8 +32,9 @@ def read(folder: Path) -> pages.Report:
     results_read = results.read(Path(folder))
     report, shown = findings(results_read), pictures(Path(folder), results_read.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
-    beside = [test_images(Path(folder), results_read), part]
-    return replace(report, sections=(*report.sections, *filter(None, beside)))
+    seen, sections = test_images(Path(folder), results_read), report.sections
+    place = next((k for k, one in enumerate(sections) if one.folded), len(sections))
+    return replace(report, sections=tuple(filter(None, (*sections[:place], seen, *sections[place:], part))))
 
 
 def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
