@@ -117,8 +117,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, summaries, tables)]
     largest = {dataset: summary.largest_tuned for dataset, summary in summaries.items()}
     filled = settle.settle(runs, tables, largest, joined, tune=request.tune)
-    planned = [experiment.ladders.get(cell[0].dataset, experiment.ladder) for cell in filled.cells]
-    ladders = tuple(replace(one, rates=tables.grid() or one.rates) for one in planned)
+    ladders = _ladders(experiment, filled.cells, tables)
     read = ladder.reader(folder)
     searches = [ladder.explore(cell, how, read) for cell, how in zip(filled.cells, ladders, strict=True)]
     trials = [trial for cell in searches for search in cell for trial in search.asked]
@@ -147,6 +146,12 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         searched=tuple(filled.cells),
         ladders=ladders,
     )
+
+
+def _ladders(experiment: Experiment, cells: Sequence[settle.Cell], tables: Rates) -> tuple[Ladder, ...]:
+    """Return how each cell is searched: on the ladder of its dataset or else the experiment's, with the table's grid."""
+    planned = [experiment.ladders.get(cell[0].dataset, experiment.ladder) for cell in cells]
+    return tuple(replace(one, rates=tables.grid() or one.rates) for one in planned)
 
 
 def _refused(runs: Sequence[Run], request: Request) -> dict[str, dict[str, str]]:
