@@ -149,7 +149,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
 
 
 def _ladders(experiment: Experiment, cells: Sequence[settle.Cell], tables: Rates) -> tuple[Ladder, ...]:
-    """Return how each cell is searched: on the ladder of its dataset or else the experiment's, with the table's grid."""
+    """Return how each cell is searched: on the ladder of its dataset or the experiment's, with the table's grid."""
     planned = [experiment.ladders.get(cell[0].dataset, experiment.ladder) for cell in cells]
     return tuple(replace(one, rates=tables.grid() or one.rates) for one in planned)
 
