@@ -59,6 +59,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comme
     "result": ("README.md", result),
     "first page": ("docs/index.md", first_page),
     "overview": ("docs/results.md", study_pages.overview),
+    "segmentation": ("docs/segmentation.md", study_pages.segmentation),
     "matrix": ("docs/which_one.md", matrix),
     "bench backbones": ("docs/speed.md", bench_tables.bench_backbones),
     "bench data": ("docs/speed.md", bench_tables.bench_data),
