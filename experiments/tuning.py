@@ -12,7 +12,8 @@ A start after a pretraining is tuned on a pretraining of its own, with seed 1000
 for no encoder of the sweep. That pretraining sees all images of the pool without labels, those of the hold-out too, as
 the sweep's pretrainings do. Its hold-out accuracy may therefore be a little higher than that on unseen images, for all
 learning rates alike, and no label of the hold-out reaches the encoder.
-Run it: make tune [PROFILE=laptop|desk|full] (the sweep, then `bias-lab tuned`, which writes experiments/tuned.json)
+Run it: make tune [PROFILE=laptop|desk|desk_9000|desk_pretraining|shapes|full] (the sweep, then `bias-lab tuned`, which
+writes experiments/tuned.json)
 """
 
 from dataclasses import replace
@@ -24,8 +25,24 @@ from bias_lab.catalogue import TASKS
 from bias_lab.definition import Experiment, Run, run_id
 from bias_lab.planning import experiment_files
 
-TUNED_FOR = ("small_data", "locality", "pretraining", "segmentation")  # the most important one first
-PROFILES = ("smoke", "laptop", "laptop_camvid", "desk", "full")  # those of any of these experiments
+TUNED_FOR = (  # the most important one first
+    "small_data",
+    "locality",
+    "pretraining",
+    "seed_claim",
+    "imagenet_weights",
+    "segmentation",
+)
+PROFILES = (  # those of any of these experiments
+    "smoke",
+    "laptop",
+    "laptop_camvid",
+    "desk",
+    "desk_9000",
+    "desk_pretraining",
+    "shapes",
+    "full",
+)
 SEED = 1000  # of the pretrainings that trials start from
 
 
