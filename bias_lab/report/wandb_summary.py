@@ -115,6 +115,7 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
         named = {**_ENDS, "low_any": " low any", "high_any": " high any", "n": " n"}
         yield {"size": row["size"], **{f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}}
     yield from _of_comparisons(view, prefix)
+    yield from _of_heads(view, prefix)
     for name, gaps in _other_gaps(rows):
         for row in gaps.to_dict("records"):
             yield {"size": row["size"], **{f"{prefix}shortfall/{name}{end}": row[k] for k, end in _ENDS.items()}}
@@ -136,6 +137,17 @@ def _of_comparisons(view: pd.DataFrame, prefix: str) -> Iterator[dict[str, Any]]
                 ends = {"": part, " low": f"{part}_low", " high": f"{part}_high"}
                 named |= {f"{prefix}parts/{part} {comparison}{end}": row[key] for end, key in ends.items()}
             yield {"size": row["size"], **named}
+
+
+def _of_heads(view: pd.DataFrame, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield rows over `size` for each head that both sides have: `effect/encoder matched`, `effect/head matched`."""
+    for row in statistics.heads(view).to_dict("records"):
+        named = {
+            f"{prefix}effect/{part} {row['common']}{end.replace('_', ' ')}": row[f"{part}{end}"]
+            for part in ("encoder", "head")
+            for end in ("", "_low", "_high")
+        }
+        yield {"size": row["size"], **named}
 
 
 def _other_gaps(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -63,6 +63,7 @@ def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: boo
     return [
         ("Shortfall", _shortfall(keys)),
         ("Settled and at equal images", _comparisons(keys)),
+        ("Heads and encoders", _over_size("encoder effect and head effect", _without_ends(keys, "effect/"))),
         ("Images seen", _images_seen()),
         ("Accuracy by family and regime", _accuracy(keys)),
         ("Recovery", _over_size("share of the shortfall recovered", _without_ends(keys, "recovery/"))),

@@ -9,7 +9,7 @@ from bias_lab import catalogue, statistics
 from bias_lab.report.evidence.parts import COMPARISONS, present
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.figures.charts import mean_of
-from bias_lab.report.pages import Section, Table
+from bias_lab.report.pages import Section, Table, number
 from bias_lab.report.sentences import capital, ends
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_ci, in_points, in_whole, in_words, table_of
 from bias_lab.statistics import ALPHA
@@ -113,6 +113,7 @@ def by_head(view: pd.DataFrame, comparison: str) -> Table:
             beside = statistics.between(vit.iloc[:0] if is_vit else vit, part)
             record = beside.iloc[0] if len(beside) else dict.fromkeys(("shortfall", "low_any", "high_any"), math.nan)
             named = dict(head=catalogue.head_words(str(head)), backbone=backbone, size=size, n=len(part))
+            named |= {name: part[name].max() if name in part else None for name in ("head_parameters", "head_flops")}
             ends_of_it = {name: record[name] for name in ("shortfall", "low_any", "high_any")}
             records.append({**named, "top1": mean_of(part).value, **ends_of_it})
     return table_of(
@@ -120,6 +121,8 @@ def by_head(view: pd.DataFrame, comparison: str) -> Table:
         in_words("backbone"), SIZE, in_points("top1", "test, %", "mean test accuracy"),
         in_points("shortfall", "above ViT", "points above plain ViT with the same decoder, paired over replicates"),
         ANY, PAIRS,
+        ("head, k", "thousand parameters of the head", lambda row: number(row["head_parameters"], scale=1e-3)),
+        ("M mult-adds", "of the head, for one image", lambda row: number(row["head_flops"], scale=1e-6)),
     )  # fmt: skip
 
 

@@ -6,8 +6,10 @@ import pandas as pd
 from bias_lab.report.evidence import heads
 from bias_lab.report.findings import findings, split
 from bias_lab.report.pages import Table
+from bias_lab.report.wandb_summary import study_of
 from bias_lab.results import Results
 from bias_lab.statistics.masks.groups import pack_parts
+from bias_lab.tracking import dashboard
 from tests.planted import Run, row, table
 
 LEVELS = {
@@ -81,3 +83,11 @@ def test_without_scores_there_are_no_parts_and_intervals_of_replicates_alone() -
 def test_a_study_without_a_common_head_has_no_section() -> None:
     [(_, view)] = split(study().query("head == ''"))
     assert not any(part for part in heads.sections(view) if part.name == "heads")
+
+
+def test_wandb_has_both_effects_and_a_panel_of_them() -> None:
+    made = study_of(Results(table=study()), figures=False)
+    assert {"effect/encoder matched", "effect/head matched low"} <= set(made.logged_keys())
+    assert "miou/vit_micro scratch" in made.logged_keys()
+    panels = {part["name"]: part["panels"] for part in dashboard.specify(made)["workspace"]["sections"]}
+    assert panels["Heads and encoders"][0]["y"] == ["effect/encoder matched", "effect/head matched"]
