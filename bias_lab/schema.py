@@ -55,7 +55,7 @@ DESCRIBED = [
         "plan",
         """
         settled | flag | | settled
-        holdout_top1 | real | fraction | accuracy on the hold-out at the settled budget
+        holdout_top1 | real | fraction | the task's metric on the hold-out at the settled budget
         holdout_gain | real | fraction | gain on the hold-out by the last doubling of the images seen
         """,
     ),
@@ -168,6 +168,7 @@ DESCRIBED = [
         pixel_accuracy | real | fraction | test pixels that were right
         boundary_f1 | real | fraction | boundary F1
         train_miou | real | fraction | training mIoU
+        constant_miou | real | fraction | mIoU of one class for all pixels, the one that most training pixels have
         """,
     ),
     *_rows("metric", "files", "correct | bits | | test images that were right"),

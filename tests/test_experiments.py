@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bias_lab import catalogue
+from bias_lab.catalogue import TASKS
 from bias_lab.data.subsets import holdout_size
 from bias_lab.definition import Run, run_id
 from bias_lab.planning import checks, experiment_files, plan
@@ -44,12 +45,13 @@ GOLDEN = {
     ("small_data", "shapes"): (84, "7b66488b1c52b101"),
     ("small_data", "full"): (336, "ede12d51b4426a0c"),
     ("tuning", "smoke"): (23, "ce8d751156208d76"),
-    ("tuning", "laptop"): (36, "034cac338a649b1b"),
-    ("tuning", "desk"): (61, "695836e641ccdcb4"),
+    ("tuning", "laptop"): (46, "a8811c90f06ec1c5"),
+    ("tuning", "laptop_camvid"): (8, "2f2c62a49e49e89c"),
+    ("tuning", "desk"): (73, "565ead98234a3b51"),
     ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
     ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
     ("tuning", "shapes"): (12, "58b4745925963101"),
-    ("tuning", "full"): (141, "84a0d3c1b4e13069"),
+    ("tuning", "full"): (161, "7ea3a33adb2724d5"),
 }
 
 
@@ -149,7 +151,23 @@ def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: 
         if run.samples_seen is None:
             names = ("plain", "strong") if run.recipe == "tuned" else (run.recipe,)
             assert {(run.backbone, run.size, run.optimizer, run.priors, name) for name in names} <= searched
-    assert {run.learning_rate for run in made.trials} == set(made.ladder.rates)
+    assert {run.learning_rate for run in made.trials} == set(made.ladders[0].rates)
+
+
+@pytest.mark.parametrize("profile", ["laptop", "laptop_camvid", "desk"])
+def test_tuning_searches_masks_by_trials_of_their_own_task_on_their_own_ladder(profile: str, tmp_path: Path) -> None:
+    """Every open cell of the segmentation is searched, and `--tune` of its sweep plans the same trials."""
+    made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path / "all", plan.Request())
+    alone = plan.make(EXPERIMENTS / "segmentation.py", profile, tmp_path / "one", plan.Request(tune=True))
+    trials = {run_id(run) for run in made.trials if run.task == "tune_segment"}
+    assert trials
+    expected = {run for run in alone.trials if not run.pretraining}  # of MAE, tuning has a pretraining of its own
+    assert {run_id(run) for run in expected} <= trials
+    for cell, ladder in zip(made.searched, made.ladders, strict=True):
+        is_dense = TASKS[cell[0].task].dense
+        if is_dense and profile != "laptop_camvid":
+            assert (ladder.first, ladder.cap) == (6_000, 48_000)
+        assert is_dense or ladder.first > 6_000
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
@@ -277,7 +295,7 @@ def test_the_desk_learns_from_tiny_imagenet_and_from_its_folder_if_there_is_one(
 def test_every_start_is_tuned_on_a_pretraining_of_its_own(profile: str) -> None:
     sweep = [run for run in runs_of("pretraining", profile) if run.task == "classify"]
     runs = runs_of("tuning", profile)
-    trials = [run for run in runs if run.task == "tune"]
+    trials = [run for run in runs if TASKS[run.task].evaluated_on == "holdout"]
     arms = {(run.dataset, run.backbone, run.regime) for run in sweep}
     assert arms <= {(run.dataset, run.backbone, run.regime) for run in trials}
     assert {run.learning_rate for run in trials} == {None}, "each stands for a search over one grid"
