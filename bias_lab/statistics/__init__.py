@@ -25,6 +25,7 @@ from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
 from bias_lab.statistics.settled.headline import AtSize, Gap, Headline, headline
 from bias_lab.statistics.settled.matched import matched_fit
+from bias_lab.statistics.settled.sound import unsound
 from bias_lab.statistics.variance import power, variance_shares
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "select",
     "select_condition",
     "shortfall",
+    "unsound",
     "untrained_starts",
     "values",
     "variance_shares",
