@@ -16,7 +16,6 @@ from bias_lab.statistics.factors import effects
 from bias_lab.statistics.gaps import Answer, answer, between, gaps, shortfall
 from bias_lab.statistics.intervals import ALPHA
 from bias_lab.statistics.masks.heads import heads
-from bias_lab.statistics.masks.parts import in_part
 from bias_lab.statistics.ranking import ranking
 from bias_lab.statistics.recovery import recovery, removed, untrained_starts
 from bias_lab.statistics.replicates import comparable, select
@@ -49,7 +48,6 @@ __all__ = [
     "gaps",
     "headline",
     "heads",
-    "in_part",
     "learning_curve",
     "likewise",
     "matched",
