@@ -43,7 +43,9 @@ def readme(folder: Path = FOLDER) -> str:
             )
         )  # fmt: skip
     columns = ("name", "backbone", "dataset", "labels", "images seen", "accuracy, %", "on", "what it is", "run")
-    return HEAD + pages.markdown(Table(title="Models", columns=tuple((c, "") for c in columns), rows=tuple(rows))) + "\n"
+    return (
+        HEAD + pages.markdown(Table(title="Models", columns=tuple((c, "") for c in columns), rows=tuple(rows))) + "\n"
+    )
 
 
 if __name__ == "__main__":

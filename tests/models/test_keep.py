@@ -1,5 +1,6 @@
 """A small copy of a run: it loads as a float32 model, is half as large, and says what the run was."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,23 @@ from bias_lab.models.load import load
 from bias_lab.training.weights.files import read_safetensors
 from tests.training.runs import RUN, finished
 
-VIT = replace(RUN, backbone="vit_micro")
+VIT, RESNET = replace(RUN, backbone="vit_micro"), replace(RUN, backbone="resnet_micro")
 
 
-@pytest.mark.parametrize("run", [VIT, replace(RUN, backbone="resnet_micro")], ids=["vit", "resnet"])
-def test_the_copy_is_half_as_large_and_loads_as_a_float32_model_that_predicts_alike(tmp_path: Path, run: Run) -> None:
-    finished(run, tmp_path)
-    here = ledger.run_folder(tmp_path, run_id(run))
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two finished runs."""
+    folder = tmp_path_factory.mktemp("keep")
+    for run in (VIT, RESNET):
+        finished(run, folder)
+    return folder
+
+
+@pytest.mark.parametrize("run", [VIT, RESNET], ids=["vit", "resnet"])
+def test_the_copy_is_half_as_large_and_loads_as_a_float32_model_that_predicts_alike(
+    tmp_path: Path, sweep: Path, run: Run
+) -> None:
+    here = ledger.run_folder(sweep, run_id(run))
     copy = keep(here, tmp_path / "copy")
     original, loaded = load(here), load(copy)
     assert (copy / ledger.WEIGHTS).stat().st_size < 0.6 * (here / ledger.WEIGHTS).stat().st_size
@@ -34,10 +45,8 @@ def test_the_copy_is_half_as_large_and_loads_as_a_float32_model_that_predicts_al
     torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
 
 
-def test_norms_and_their_statistics_keep_every_digit(tmp_path: Path) -> None:
-    run = replace(RUN, backbone="resnet_micro")
-    finished(run, tmp_path)
-    here = ledger.run_folder(tmp_path, run_id(run))
+def test_norms_and_their_statistics_keep_every_digit(tmp_path: Path, sweep: Path) -> None:
+    here = ledger.run_folder(sweep, run_id(RESNET))
     before = read_safetensors(here / ledger.WEIGHTS).tensors
     after = read_safetensors(keep(here, tmp_path / "copy") / ledger.WEIGHTS).tensors
     flat = [name for name, value in before.items() if value.ndim < 2]
@@ -51,13 +60,12 @@ def test_weights_that_float16_cannot_hold_are_refused() -> None:
         smaller("conv", torch.full((2, 2), 1e5))
 
 
-def test_the_copy_says_what_the_run_was(tmp_path: Path) -> None:
-    finished(VIT, tmp_path)
+def test_the_copy_says_what_the_run_was(tmp_path: Path, sweep: Path) -> None:
     name = run_id(VIT)
+    shutil.copytree(ledger.run_folder(sweep, name), ledger.run_folder(tmp_path, name))
     here = ledger.run_folder(tmp_path, name)
     assert ledger.read_json(keep(here, tmp_path / "copy") / ABOUT)["kind"] == "run"
     entry = {"run_id": name, "comparison": "settled", "settled": True}
-    ledger.write_json(tmp_path / ledger.EXPERIMENT, {"experiment": "small_data"})
     text = '{"experiment": "small_data", "runs": [\n' + str(entry).replace("'", '"').replace("True", "true") + "\n]}"
     (tmp_path / ledger.EXPERIMENT).write_text(text)
     kept = ledger.read_json(keep(here, tmp_path / "copy") / ABOUT)
@@ -66,16 +74,17 @@ def test_the_copy_says_what_the_run_was(tmp_path: Path) -> None:
     assert about(here, trial)["kind"] == "tuning trial"
 
 
-def test_a_copy_of_a_copy_says_the_same(tmp_path: Path) -> None:
-    finished(VIT, tmp_path)
-    (tmp_path / ledger.EXPERIMENT).write_text('{"experiment": "small_data", "runs": []}')
-    first = keep(ledger.run_folder(tmp_path, run_id(VIT)), tmp_path / "a" / "b" / "copy")
+def test_a_copy_of_a_copy_says_the_same(tmp_path: Path, sweep: Path) -> None:
+    (sweep / ledger.EXPERIMENT).write_text('{"experiment": "small_data", "runs": []}')
+    first = keep(ledger.run_folder(sweep, run_id(VIT)), tmp_path / "a" / "b" / "copy")
     again = keep(first, tmp_path / "c" / "d" / "copy")
     assert ledger.read_json(again / ABOUT) == ledger.read_json(first / ABOUT)
 
 
 def test_a_folder_that_holds_no_finished_run_or_is_the_run_itself(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not the folder of a finished run: it has no result.json; give FOLDER/runs"):
+    with pytest.raises(
+        UserError, match=r"is not the folder of a finished run: it has no result.json; give FOLDER/runs"
+    ):
         keep(tmp_path, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
     ledger.write_json(tmp_path / ledger.RESULT, {})
