@@ -21,8 +21,9 @@ KINDS = {
 }
 HEAD = """# Trained models of the notebooks
 
-Each folder is a small copy of a finished run. `bl.load("notebooks/trained/NAME")` gives the model. The weights are stored in
-half precision, so its accuracy may differ from that of the run by a few images. A model is replaced by one command:
+Each folder is a small copy of a finished run. `bl.load("notebooks/trained/NAME")` gives the model. The weights are
+stored in half precision, so its accuracy may differ from that of the run by a few images. A model is replaced by one
+command:
 
     python docs/keep_trained.py NAME results/STUDY/runs/RUN
 
@@ -39,7 +40,8 @@ def readme(folder: Path = FOLDER) -> str:
         rows.append(
             (
                 word(f"`{here.name}`"), word(run.backbone), word(run.dataset), whole(run.size), whole(images_seen(run)),
-                points(result["metrics"]["top1"]), word(images), word(KINDS[about["kind"]]), word(f"`{about['run_id']}`"),
+                points(result["metrics"]["top1"]), word(images), word(KINDS[about["kind"]]),
+                word(f"`{about['run_id']}`"),
             )
         )  # fmt: skip
     columns = ("name", "backbone", "dataset", "labels", "images seen", "accuracy, %", "on", "what it is", "run")

@@ -1,4 +1,4 @@
-"""Keep a finished run as a small folder, to send or to commit: what `bl.load` reads, with its weights in half precision.
+"""Keep a finished run as a small folder, to send or to commit, with its weights in half precision.
 
 `python -m bias_lab.models.keep RUN_FOLDER FOLDER` writes one.
 """
