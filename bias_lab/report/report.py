@@ -16,6 +16,7 @@ from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
+from bias_lab.report.own import page
 from bias_lab.report.sentences import start_words
 from bias_lab.statistics.conditions import PRETRAINS
 
@@ -28,7 +29,12 @@ def read(folder: Path) -> pages.Report:
     results_read = results.read(Path(folder))
     report, shown = findings(results_read), pictures(Path(folder), results_read.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
-    return replace(report, sections=(*report.sections, part)) if part else report
+    own = [section for section in page.of_folder(Path(folder), results_read.table) if section]
+    every = [*report.sections, *filter(None, [part])]
+    if own:  # after the main figure and what belongs to it
+        place = 1 + max((k for k, one in enumerate(every) if one.name.endswith("shortfall")), default=0)
+        every[place:place] = own
+    return replace(report, sections=tuple(every))
 
 
 def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
@@ -110,6 +116,7 @@ def markdown(report: pages.Report) -> str:
         parts.append(f"## {section.title}")
         parts += section.text
         parts += [f"![{c.title}](figures/{c.name}.svg)\n\n*{c.caption}*" for c in section.charts]
+        parts += [pages.markdown(pages.plain_matrix(matrix)) for matrix in section.matrices]
         parts += [pages.markdown(table) for table in section.tables if table.rows]
     return "\n\n".join(parts) + "\n"
 
