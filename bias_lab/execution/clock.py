@@ -34,8 +34,8 @@ class Clock:
 
     A run takes `fixed + seconds an image * images`. Both are fitted to the runs that ended, the latest of which weigh
     most. The last few of them tell how much slower or faster the machine is now, which is counted in part, since some
-    of it will pass. Their median is taken, so that one odd run does not count. A kind of which no run has ended takes the cost that the lab's table has for its backbone, at the speed of the
-    kinds that are known.
+    of it will pass. Their median is taken, so that one odd run does not count. A kind of which no run has ended takes
+    the cost that the lab's table has for its backbone, at the speed of the kinds that are known.
     """
 
     def __init__(self, runs: Iterable[Run], workers: int, *, now: Callable[[], float] = time.monotonic) -> None:
