@@ -14,7 +14,7 @@ help:  ## list the targets
 	  printf '  make %-22s %s\n' "$$name" "$$about"; done
 	@for file in experiments/[a-z]*.py; do name=$$(basename $$file .py | tr _ -); \
 	  printf '  make sweep-%-16s %s\n' "$$name" "$$(sed -n '1s/^"""//p' $$file)"; done
-	@echo '  PROFILE=smoke|laptop|full chooses the size of a sweep (default: laptop)'
+	@echo '  PROFILE=smoke|laptop|desk|full chooses the size of a sweep (default: laptop)'
 
 install: $(READY)  ## make .venv and install bias_lab in it, with what the tests need
 
@@ -35,7 +35,7 @@ test-slow: $(READY)  ## the tests that take minutes
 	WANDB_MODE=offline OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 docs: $(READY)  ## build the documentation into build/docs, warnings are errors
-	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 
 notebooks: $(READY)  ## install JupyterLab and open the notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from bias_lab.catalogue import OPTIMIZERS, TASKS, parse_priors
@@ -170,8 +170,8 @@ def levels(text: str) -> tuple[float, ...]:
     return values
 
 
-FIELDS = tuple(field.name for field in fields(Run))
-DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Run) if field.default is not MISSING}
+FIELDS = tuple(one.name for one in fields(Run))
+DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(Run) if one.default is not MISSING}
 REPLICATE = "replicate"  # the axis of `grid` that sets draw and seed together
 
 RECIPES: dict[str, dict[str, Any]] = {  # name → the fields it sets. `plain` keeps the defaults
@@ -227,12 +227,12 @@ class Experiment:
     runs: tuple[Run, ...]
     note: str = ""  # a sentence for the reader of the report
     ladder: Ladder = LADDER  # how tuning searches where a run's learning rate or budget is open
+    ladders: Mapping[str, Ladder] = field(default_factory=dict)  # dataset → its own, where it has another one
 
     def __post_init__(self) -> None:
         seen: dict[str, Run] = {}
         for run in self.runs:
-            key = run_id(run)
-            if key in seen:
+            if (key := run_id(run)) in seen:
                 raise UserError(f"two equal runs in one experiment: {to_json(run)}", remedy="remove one of them")
             seen[key] = run
 
@@ -310,13 +310,13 @@ def from_json(values: Mapping[str, Any]) -> Run:
     if missing:
         raise UserError(f"the definition of a run lacks {' and '.join(sorted(missing))}")
     checked = dict(values)
-    for field in fields(Run):
-        if field.name not in checked or not isinstance(field.type, type):
+    for one in fields(Run):
+        if one.name not in checked or not isinstance(one.type, type):
             continue
-        if field.type is float and type(checked[field.name]) is int:
-            checked[field.name] = float(checked[field.name])  # 1 and 1.0 are one run
-        if type(checked[field.name]) is not field.type:
-            raise UserError(f"field {field.name}={checked[field.name]!r} is not of type {field.type.__name__}")
+        if one.type is float and type(checked[one.name]) is int:
+            checked[one.name] = float(checked[one.name])  # 1 and 1.0 are one run
+        if type(checked[one.name]) is not one.type:
+            raise UserError(f"field {one.name}={checked[one.name]!r} is not of type {one.type.__name__}")
     return Run(**checked)
 
 

@@ -71,6 +71,34 @@ def unpack_scores(scores: bytes, classes: int) -> np.ndarray[Any, Any]:
     return np.frombuffer(scores, "<u4").reshape(-1, classes, 2).astype(np.int64)
 
 
+def image_ious(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the mean IoU of each image alone over the classes that it or its prediction holds, NaN where all is void.
+
+    scores: (M, K, 2), as `unpack_scores` gives them. Returns (M,). Its mean is not the mIoU of the test set.
+
+    >>> image_ious(np.array([[[1, 2], [0, 0]], [[0, 0], [0, 0]]]))
+    array([0.5, nan])
+    """
+    held = scores[..., 1] > 0
+    iou = np.where(held, scores[..., 0] / np.maximum(scores[..., 1], 1), 0.0).sum(1)
+    return np.where(held.any(1), iou / np.maximum(held.sum(1), 1), np.nan)
+
+
+def worst_median_best(values: np.ndarray[Any, Any]) -> dict[str, int]:
+    """Return which image has the smallest, the middle and the largest value, the first of equal ones.
+
+    values: (M,). Images with NaN are left out. Empty where no image has a value.
+
+    >>> worst_median_best(np.array([0.5, 0.1, np.nan, 0.9]))
+    {'worst': 1, 'median': 0, 'best': 3}
+    """
+    order = [int(k) for k in np.argsort(values, kind="stable") if not np.isnan(values[k])]
+    if not order:
+        return {}
+    best = next(k for k in order if values[k] == values[order[-1]])
+    return {"worst": order[0], "median": order[(len(order) - 1) // 2], "best": best}
+
+
 def of_predictions(path: Path) -> dict[str, bytes | None]:
     """Return what the columns of origin `files` hold of a run. path: its `predictions.parquet`."""
     return {"correct": correct_bits(path), SCORES: scores_of(path)}

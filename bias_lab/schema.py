@@ -55,7 +55,7 @@ DESCRIBED = [
         "plan",
         """
         settled | flag | | settled
-        holdout_top1 | real | fraction | accuracy on the hold-out at the settled budget
+        holdout_top1 | real | fraction | the task's metric on the hold-out at the settled budget
         holdout_gain | real | fraction | gain on the hold-out by the last doubling of the images seen
         """,
     ),
@@ -168,6 +168,7 @@ DESCRIBED = [
         pixel_accuracy | real | fraction | test pixels that were right
         boundary_f1 | real | fraction | boundary F1
         train_miou | real | fraction | training mIoU
+        constant_miou | real | fraction | mIoU of one class for all pixels, the one that most training pixels have
         """,
     ),
     *_rows("metric", "files", "correct | bits | | test images that were right"),
@@ -243,10 +244,10 @@ def phrase(name: str, value: Any) -> str:
     >>> phrase("label_noise", 0.2), phrase("flip", False), phrase("recipe", "strong")
     ('label noise 0.2', 'no horizontal flips', 'recipe strong')
     """
-    if name == "pretraining_samples_seen" and value == 0:
-        return "a pretraining of zero steps"
+    if name == "pretraining_samples_seen" and not is_missing(value):
+        return f"a pretraining of {int(value):,} images" if value else "a pretraining of zero steps"
     if name.startswith("pretraining_"):
-        return f"pretraining with {phrase(name.removeprefix('pretraining_'), value)}"
+        return f"a pretraining with {phrase(name.removeprefix('pretraining_'), value)}"
     column = COLUMNS[name]
     if is_missing(value) or value is False or value == "":
         return f"{'default' if column.kind in ('whole', 'real') else 'no'} {column.words}"
@@ -258,9 +259,9 @@ def phrase(name: str, value: Any) -> str:
 
 
 def axis_words(name: str) -> str:
-    """Return the words of an axis: `label noise`, `mask ratio of the pretraining`."""
+    """Return the words of an axis: `label noise`, `mask ratio in pretraining`."""
     words = COLUMNS[name.removeprefix("pretraining_")].words
-    return f"{words} of the pretraining" if name.startswith("pretraining_") else words
+    return f"{words} in pretraining" if name.startswith("pretraining_") else words
 
 
 def _number(value: Any, unit: str) -> str:

@@ -55,6 +55,7 @@ def find(module: str, name: str) -> tuple[str, Definition | None]:
 # --- docstrings as Markdown ------------------------------------------------------------------------------------------
 
 _ENTRY = re.compile(r"([a-z_*][\w*]*(?:, [a-z_*][\w*]*)*): (?=\S)")  # `images, labels: …` opens a line
+_NEXT = re.compile(r"(?<=[.)]) (?=[a-z_*][\w*]*(?:, [a-z_*][\w*]*)*: \S)")  # where another follows it in the same line
 
 
 def prose(text: str) -> str:
@@ -62,7 +63,7 @@ def prose(text: str) -> str:
     lines: list[str] = []
     in_example = in_entry = False
     before = ""
-    for line in text.splitlines():
+    for line in _NEXT.sub("\n", text).splitlines():
         opens = line.lstrip().startswith(">>> ")
         if opens and not in_example:
             lines += [""] * bool(lines and lines[-1]) + ["```python"]

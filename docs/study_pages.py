@@ -297,6 +297,28 @@ def _tips(text: str) -> str:
     )
 
 
+def pixels() -> str:
+    """Return how far the pixels of JPEGs move a cell's accuracy: the same runs on them and on the original ones."""
+    jpeg, original = (table(FOLDER / "cifar10_pixels" / name) for name in ("jpeg", "original"))
+    paired = jpeg.merge(original, on=["backbone", "size", "draw", "seed"], suffixes=("", "_original"))
+    paired["change"] = paired["top1_original"] - paired["top1"]
+    rows = [
+        (
+            pages.Cell(backbone),
+            pages.Cell(f"{size:,}", size),
+            *(pages.points(part[name].mean()) for name in ("top1", "top1_original", "change")),
+            pages.Cell(f"{points(part['change'].min())} to {points(part['change'].max())}", part["change"].min()),
+            pages.Cell(str(len(part)), len(part)),
+        )
+        for (backbone, size), part in paired.groupby(["backbone", "size"])
+    ]
+    names = ("backbone", "N", "JPEG, %", "original, %", "original minus JPEG, points", "lowest to highest", "n")
+    columns = tuple((name, "") for name in names)
+    shown = pages.Table(title="The same cells on both copies", columns=columns, rows=tuple(rows))
+    marks = [one["dataset_fingerprint"].iloc[0] for one in (jpeg, original)]
+    return f"{pages.markdown(shown)}\n\nFingerprints: {marks[0]} (JPEG) and {marks[1]} (original pixels)."
+
+
 PAGES = {  # page below studies/ → its question's short name, and its studies
     "small_data": ["small data"],
     "locality": ["locality"],

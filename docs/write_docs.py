@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import bench_tables  # noqa: E402
+import mask_pages  # noqa: E402
 import study_pages  # noqa: E402
 
 from bias_lab import catalogue  # noqa: E402
@@ -59,7 +60,9 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comme
     "result": ("README.md", result),
     "first page": ("docs/index.md", first_page),
     "overview": ("docs/results.md", study_pages.overview),
+    "segmentation": ("docs/segmentation.md", mask_pages.segmentation),
     "matrix": ("docs/which_one.md", matrix),
+    "pixels": ("docs/studies/small_data.md", study_pages.pixels),
     "bench backbones": ("docs/speed.md", bench_tables.bench_backbones),
     "bench data": ("docs/speed.md", bench_tables.bench_data),
 } | {

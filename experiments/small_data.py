@@ -8,12 +8,18 @@ tuning found. All seven backbones (0.3-0.5 M parameters) run at equal images und
 Controls say what an accuracy is worth: a linear classifier and nearest neighbours on pixels, an MLP, untrained
 backbones read out linearly, ViTs with single priors, a ResNet without batch norm. The pair runs under each recipe alone
 and under AdamW at one size too. MAE has one pretraining for each replicate, and one of zero steps as its control.
+Desk has three commands, whose tables `bl.open_results` joins: desk, desk_9000 (the pair at 9,000 labels, where almost
+the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and DINO on 80,000
+images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images in all).
+Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
+classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
 The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
 The laptop profile is at equal images, and so answers less: none of its cells is settled. Desk and full are settled and
 are tuned first (experiments/tuning.py).
-Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|full]; desk needs CIFAR-10 (--data-root)
+Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_9000|desk_pretraining|shapes|full]; those of desk need
+CIFAR-10 (--data-root)
 """
 
 from collections.abc import Callable, Mapping
@@ -24,6 +30,8 @@ from bias_lab.definition import LADDER, Experiment, Ladder, Run, choose_profile,
 
 CNNS = ("resnet", "efficientnet", "mobilenetv3")
 OTHERS = ("swin", "mobilevit", "efficientvit")
+EVERY = ("vit", *CNNS, *OTHERS)
+PAIR = ("vit", "resnet")
 VARIANTS = ("sincos_positions", "mean_pooling", "mean_pooling+sincos_positions")  # priors of the ViT
 RECIPES = ("plain", "strong")
 
@@ -35,16 +43,19 @@ class Scale:
     dataset: str = "fashion_mnist_12k"
     settled: Mapping[int, int] = field(default_factory=dict)  # labelled images → replicates of the pair
     settled_family: Mapping[int, int] = field(default_factory=dict)  # the same for EfficientNet
-    equal: Mapping[int, int]  # labelled images → images seen by every backbone
+    equal: Mapping[int, int] = field(default_factory=dict)  # labelled images → images seen by every backbone
+    equal_of: tuple[str, ...] = EVERY  # architectures at equal images
     replicates: int = 3  # at equal images, and of the controls
     blocks: Mapping[int, int] = field(default_factory=dict)  # labelled images → blocks of the pool
+    draws: bool = True  # whether replicates differ in their labelled images, and not by seed alone
     alone_at: tuple[int, ...] = ()  # sizes at which the pair runs under each recipe alone, and under AdamW
     variants_at: tuple[int, ...] = ()  # sizes of the variants of the ViT and the ResNet
-    mae_at: tuple[int, ...] = ()  # sizes after MAE
+    pretrained_at: tuple[int, ...] = ()  # sizes after pretraining, and of its controls
+    pretrainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # regime → its fields, of the ViT
+    longer: int = 0  # images that the pair from scratch sees besides, as many as a pretraining's (0: without)
     size_of: str = "micro"  # suffix of every backbone's name
     optimizer: str = "muon"
     batch_size: int = 32
-    pretraining: Mapping[str, Any]  # fields of the ViT's MAE pretraining
     ladder: Ladder = LADDER
 
 
@@ -52,17 +63,17 @@ PROFILES = {
     "smoke": Scale(
         equal={20: 128, 40: 128},
         replicates=1,  # one replicate gives no interval
-        mae_at=(20, 40),
+        pretrained_at=(20, 40),
         optimizer="adamw",
-        pretraining=dict(samples_seen=256, batch_size=64, learning_rate=2e-3),
+        pretrainings={"mae": dict(samples_seen=256, batch_size=64, learning_rate=2e-3)},
         ladder=Ladder(first=64, cap=128, replicates=1),
     ),
     "laptop": Scale(  # at equal images: its cells are not settled
         equal=dict.fromkeys((100, 1000), 16_000),
         blocks={100: 3, 1000: 3},
-        mae_at=(1000,),
+        pretrained_at=(1000,),
         optimizer="adamw",
-        pretraining=dict(samples_seen=40_000, batch_size=128, learning_rate=2e-3),
+        pretrainings={"mae": dict(samples_seen=40_000, batch_size=128, learning_rate=2e-3)},
     ),
     "desk": Scale(
         dataset="cifar10_12k",
@@ -72,7 +83,25 @@ PROFILES = {
         blocks={100: 5, 1000: 5, 3000: 3},
         alone_at=(1000,),
         variants_at=(1000,),
-        pretraining={},
+        ladder=Ladder(cap=512_000),  # the ViT under the strong recipe still gains 3 points up to LADDER's 256,000
+    ),
+    "desk_9000": Scale(dataset="cifar10_12k", settled={9000: 3}, draws=False, ladder=Ladder(first=64_000, cap=512_000)),
+    "desk_pretraining": Scale(
+        dataset="cifar10_12k",
+        equal={1000: 16_000},
+        equal_of=PAIR,
+        blocks={1000: 5},  # the draws of desk
+        pretrained_at=(1000,),
+        pretrainings={
+            "mae": dict(samples_seen=80_000, batch_size=128, learning_rate=2e-3),
+            "dino": dict(samples_seen=80_000, batch_size=128, learning_rate=2.5e-4, teacher_schedule="steps"),
+        },
+        longer=80_000,
+    ),
+    "shapes": Scale(
+        dataset="shapes:position=free",
+        settled=dict.fromkeys((100, 300, 1000, 3000), 3),
+        blocks=dict.fromkeys((100, 300, 1000, 3000), 3),
     ),
     "full": Scale(
         dataset="cifar10",
@@ -81,10 +110,10 @@ PROFILES = {
         blocks=dict.fromkeys((500, 1000, 2500, 5000, 10_000, 16_000), 3),
         alone_at=(1000, 10_000),
         variants_at=(1000, 10_000),
-        mae_at=(1000, 10_000),
+        pretrained_at=(1000, 10_000),
         size_of="mini",
         batch_size=128,
-        pretraining=dict(samples_seen=20_000_000, batch_size=512, learning_rate=1.5e-3, monitor=20),
+        pretrainings={"mae": dict(samples_seen=20_000_000, batch_size=512, learning_rate=1.5e-3, monitor=20)},
         ladder=Ladder(first=128_000, cap=8_192_000),
     ),
 }
@@ -101,9 +130,8 @@ def experiment(profile: str) -> Experiment:
 
 def study(scale: Scale) -> tuple[Run, ...]:
     """Return the runs of one profile, first those that answer the question: the settled pair, then equal images."""
-    vit, resnet, *cnns = (f"{name}_{scale.size_of}" for name in ("vit", *CNNS))
-    others = tuple(f"{name}_{scale.size_of}" for name in OTHERS)
-    every = (vit, resnet, *cnns, *others)
+    vit, resnet, efficientnet = (f"{name}_{scale.size_of}" for name in (*PAIR, "efficientnet"))
+    equals = tuple(f"{name}_{scale.size_of}" for name in scale.equal_of)
     one = Run(dataset=scale.dataset, backbone=vit, size=1, batch_size=scale.batch_size, optimizer=scale.optimizer)
     open_run = replace(one, samples_seen=None, **recipe("tuned"))
     frozen = Run(dataset=scale.dataset, backbone=vit, size=1, protocol="linear_probe")
@@ -114,7 +142,7 @@ def study(scale: Scale) -> tuple[Run, ...]:
             for size, count in replicates.items()
             for cell in grid(
                 replace(run, size=size, blocks=scale.blocks.get(size, 0)),
-                replicate=tuple((k, k) for k in range(count)),
+                replicate=tuple((k if scale.draws else 0, k) for k in range(count)),
                 backbone=backbones,
             )
         )
@@ -123,20 +151,20 @@ def study(scale: Scale) -> tuple[Run, ...]:
         return cells(run, backbones, dict.fromkeys(sizes, scale.replicates))
 
     equal = tuple(
-        run for size, seen in scale.equal.items() for run in alone(replace(one, samples_seen=seen), every, (size,))
+        run for size, seen in scale.equal.items() for run in alone(replace(one, samples_seen=seen), equals, (size,))
     )
     sizes = tuple(dict.fromkeys((*scale.settled, *scale.equal)))
     return (
         *cells(open_run, (vit, resnet), scale.settled),
         *alone(frozen, ("pixels",), sizes),
         *equal,
-        *cells(open_run, tuple(cnns[:1]), scale.settled_family),
+        *cells(open_run, (efficientnet,), scale.settled_family),
         *alone(replace(frozen, protocol="knn"), ("pixels",), sizes),
         *alone(frozen, (vit, resnet), sizes),
         *controls(open_run, scale, alone),
         *(run for name in RECIPES for run in alone(replace(open_run, **recipe(name)), (vit, resnet), scale.alone_at)),
         *alone(replace(open_run, optimizer="adamw"), (vit, resnet), scale.alone_at),
-        *(run for before in (scale.pretraining, zero_steps(scale)) for run in after(one, before, scale, alone)),
+        *pretrained(one, resnet, scale, alone),
     )
 
 
@@ -157,21 +185,23 @@ def controls(run: Run, scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> t
     return mlp + variants
 
 
-def zero_steps(scale: Scale) -> Mapping[str, Any]:
-    """Return the fields of the pretraining without a step, which shows what its initialisation alone is worth."""
-    return {**scale.pretraining, "samples_seen": 0} if scale.pretraining else {}
+def pretrained(vit: Run, resnet: str, scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> tuple[Run, ...]:
+    """Return pretrainings of the ViT, one for each replicate, the runs at equal images after them, and their controls.
 
-
-def after(one: Run, before: Mapping[str, Any], scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> tuple[Run, ...]:
-    """Return MAE pretrainings of the ViT, one for each replicate, and the runs at equal images that start from them.
-
-    before: fields of the pretraining, empty for none.
+    A pretraining of zero steps shows what its start alone is worth. Where `longer` is set, the ViT from scratch runs
+    with MAE's positions, and the pair from scratch sees the pretraining's images besides.
     """
     runs: list[Run] = []
-    for size in scale.mae_at if before else ():
-        start = replace(one, regime="mae", source="pool", samples_seen=scale.equal[size])
-        for run in alone(start, (one.backbone,), (size,)):
-            pretraining = replace(one, task="pretrain", regime="mae", source="pool", size=0, optimizer="adamw")
-            pretraining = replace(pretraining, seed=run.seed, **before)
-            runs += [pretraining, replace(run, pretraining=run_id(pretraining))]
+    starts = [replace(vit, size=size, samples_seen=scale.equal[size]) for size in scale.pretrained_at]
+    for regime, fields in scale.pretrainings.items():
+        for steps in (fields, {**fields, "samples_seen": 0}):
+            for start in starts:
+                after = replace(start, regime=regime, source="pool")
+                for run in alone(after, (vit.backbone,), (start.size,)):
+                    before = replace(after, task="pretrain", size=0, optimizer="adamw", seed=run.seed, **steps)
+                    runs += [before, replace(run, pretraining=run_id(before))]
+    for start in starts if scale.longer else ():
+        runs += alone(replace(start, priors=VARIANTS[0]), (vit.backbone,), (start.size,))
+        longer = replace(start, samples_seen=scale.equal[start.size] + scale.longer)
+        runs += alone(longer, (vit.backbone, resnet), (start.size,))
     return tuple(runs)

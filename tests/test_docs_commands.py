@@ -80,11 +80,24 @@ def pictures(folder: Path, sides: tuple[str, ...] = ("cat", "dog")) -> None:
             Image.fromarray(pixels).save(folder / name / f"{k}.png")
 
 
+def masks(folder: Path) -> None:
+    """Write 120 training and 12 test images of 24 px with masks of two classes."""
+    random = np.random.default_rng(1)
+    for split, count in (("train", 120), ("test", 12)):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for k in range(count):
+            pixels = random.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / split / "images" / f"{k}.png")
+            Image.fromarray((pixels[..., 0] > 127).astype(np.uint8)).save(folder / split / "masks" / f"{k}.png")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write what the commands name: images, a backbone, an experiment, and a sweep's folder with one finished run."""
     here = tmp_path_factory.mktemp("docs")
     pictures(here / "path" / "to" / "data")
+    masks(here / "path" / "to" / "masks")
     every = [block for path in PAGES for block in blocks(path, "python")]
     (here / "my_models.py").write_text(next(block for block in every if "def conv_stem_vit" in block))
     (here / "my_methods.py").write_text(next(block for block in every if "def focal_loss" in block))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bias_lab import catalogue
+from bias_lab.catalogue import TASKS
 from bias_lab.data.subsets import holdout_size
 from bias_lab.definition import Run, run_id
 from bias_lab.planning import checks, experiment_files, plan
@@ -17,6 +18,7 @@ PRETRAINING = ("smoke", "laptop", "desk", "full")  # profiles of the pretraining
 GOLDEN = {
     ("imagenet_weights", "smoke"): (8, "4885b5072ce6f286"),
     ("imagenet_weights", "laptop"): (12, "f554acd87a61e2c0"),
+    ("imagenet_weights", "desk"): (12, "cb2abd9fb0601b2f"),
     ("imagenet_weights", "full"): (36, "573f745a839ced39"),
     ("locality", "smoke"): (18, "ed19a755441955bc"),
     ("locality", "laptop"): (27, "b2eb2b2c59660fa3"),
@@ -28,6 +30,7 @@ GOLDEN = {
     ("pretraining", "full"): (366, "da44eefcfce0534c"),
     ("seed_claim", "smoke"): (15, "0400100e3cee8fd1"),
     ("seed_claim", "laptop"): (21, "2761a20e9737b99a"),
+    ("seed_claim", "desk"): (12, "29c1f996f2e3f995"),
     ("seed_claim", "full"): (18, "d1295ddcad670dde"),
     ("segmentation", "smoke"): (4, "0f5314df33b26ae8"),
     ("segmentation", "laptop"): (30, "9b4879525f40cace"),
@@ -37,11 +40,18 @@ GOLDEN = {
     ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
     ("small_data", "laptop"): (78, "ce641f091460b09b"),
     ("small_data", "desk"): (128, "6abb3ec563985af3"),
+    ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
+    ("small_data", "desk_pretraining"): (51, "49686a5e3b4645c2"),
+    ("small_data", "shapes"): (84, "7b66488b1c52b101"),
     ("small_data", "full"): (336, "ede12d51b4426a0c"),
-    ("tuning", "smoke"): (23, "7f07a27094d56ab8"),
-    ("tuning", "laptop"): (36, "034cac338a649b1b"),
-    ("tuning", "desk"): (53, "39466650802a3c27"),
-    ("tuning", "full"): (141, "84a0d3c1b4e13069"),
+    ("tuning", "smoke"): (23, "ce8d751156208d76"),
+    ("tuning", "laptop"): (46, "a8811c90f06ec1c5"),
+    ("tuning", "laptop_camvid"): (8, "2f2c62a49e49e89c"),
+    ("tuning", "desk"): (73, "565ead98234a3b51"),
+    ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
+    ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
+    ("tuning", "shapes"): (12, "58b4745925963101"),
+    ("tuning", "full"): (161, "7ea3a33adb2724d5"),
 }
 
 
@@ -62,14 +72,15 @@ def test_every_experiment_and_profile_is_pinned() -> None:
     assert set(GOLDEN) == {(name, profile) for name, _, profiles in experiment_files.listed() for profile in profiles}
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
 def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
     runs = [run for run in runs_of("small_data", profile) if run.protocol == "finetune" and run.task == "classify"]
     for size in {run.size for run in runs}:
         here = [run for run in runs if run.size == size]
         assert len({run.blocks for run in here}) == 1, "one cut of the pool at a size"
         equal = [run for run in here if run.samples_seen is not None]
-        assert len({(run.samples_seen, run.batch_size, run.recipe) for run in equal}) <= 1, (
+        budgets = 2 if profile == "desk_pretraining" else 1  # there, a control sees the pretraining's images besides
+        assert len({(run.samples_seen, run.batch_size, run.recipe) for run in equal}) <= budgets, (
             "equal images seen at a size"
         )
         for arm in (equal, [run for run in here if run.recipe == "tuned" and run.optimizer == "muon"]):
@@ -91,6 +102,32 @@ def test_the_pair_is_settled_on_disjoint_draws_with_its_controls(profile: str) -
     assert runs[0] == pair[0], "the answer comes first"
 
 
+def test_almost_the_whole_pool_is_one_draw_with_three_seeds() -> None:
+    runs = runs_of("small_data", "desk_9000")
+    assert {(run.size, run.blocks, run.draw) for run in runs} == {(9000, 0, 0)}
+    settled = [run for run in runs if run.samples_seen is None and run.protocol == "finetune"]
+    assert {(run.backbone, run.seed) for run in settled} == {
+        (name, seed) for name in ("vit_micro", "resnet_micro", "mlp_micro") for seed in range(3)
+    }
+
+
+def test_long_pretrainings_have_their_controls() -> None:
+    runs = runs_of("small_data", "desk_pretraining")
+    before = [run for run in runs if run.task == "pretrain"]
+    assert sorted((run.regime, run.samples_seen, run.seed) for run in before) == [
+        (regime, seen, seed) for regime in ("dino", "mae") for seen in (0, 80_000) for seed in range(3)
+    ]
+    scratch = [run for run in runs if run.regime == "scratch" and run.protocol == "finetune"]
+    assert {(run.backbone, run.priors, run.samples_seen) for run in scratch} == {
+        ("vit_micro", "", 16_000),
+        ("resnet_micro", "", 16_000),
+        ("vit_micro", "sincos_positions", 16_000),
+        ("vit_micro", "", 96_000),
+        ("resnet_micro", "", 96_000),
+    }
+    assert {run.blocks for run in runs if run.size} == {5}, "the draws of the profile desk"
+
+
 def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate(tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "small_data.py", "laptop", tmp_path, plan.Request())
     assert (made.pending, made.trials) == (frozenset(), ())
@@ -103,7 +140,7 @@ def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate
     ]
 
 
-@pytest.mark.parametrize("profile", ["laptop", "desk"])
+@pytest.mark.parametrize("profile", ["laptop", "desk", "desk_9000", "shapes"])
 def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     assert {(run.draw, run.seed) for run in made.trials} == {(1000, 1000)}
@@ -114,10 +151,26 @@ def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: 
         if run.samples_seen is None:
             names = ("plain", "strong") if run.recipe == "tuned" else (run.recipe,)
             assert {(run.backbone, run.size, run.optimizer, run.priors, name) for name in names} <= searched
-    assert {run.learning_rate for run in made.trials} == set(made.ladder.rates)
+    assert {run.learning_rate for run in made.trials} == set(made.ladders[0].rates)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "full"])
+@pytest.mark.parametrize("profile", ["laptop", "laptop_camvid", "desk"])
+def test_tuning_searches_masks_by_trials_of_their_own_task_on_their_own_ladder(profile: str, tmp_path: Path) -> None:
+    """Every open cell of the segmentation is searched, and `--tune` of its sweep plans the same trials."""
+    made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path / "all", plan.Request())
+    alone = plan.make(EXPERIMENTS / "segmentation.py", profile, tmp_path / "one", plan.Request(tune=True))
+    trials = {run_id(run) for run in made.trials if run.task == "tune_segment"}
+    assert trials
+    expected = {run for run in alone.trials if not run.pretraining}  # of MAE, tuning has a pretraining of its own
+    assert {run_id(run) for run in expected} <= trials
+    for cell, ladder in zip(made.searched, made.ladders, strict=True):
+        is_dense = TASKS[cell[0].task].dense
+        if is_dense and profile != "laptop_camvid":
+            assert (ladder.first, ladder.cap) == (6_000, 48_000)
+        assert is_dense or ladder.first > 6_000
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
 def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.all(), {}).items()}
@@ -242,7 +295,7 @@ def test_the_desk_learns_from_tiny_imagenet_and_from_its_folder_if_there_is_one(
 def test_every_start_is_tuned_on_a_pretraining_of_its_own(profile: str) -> None:
     sweep = [run for run in runs_of("pretraining", profile) if run.task == "classify"]
     runs = runs_of("tuning", profile)
-    trials = [run for run in runs if run.task == "tune"]
+    trials = [run for run in runs if TASKS[run.task].evaluated_on == "holdout"]
     arms = {(run.dataset, run.backbone, run.regime) for run in sweep}
     assert arms <= {(run.dataset, run.backbone, run.regime) for run in trials}
     assert {run.learning_rate for run in trials} == {None}, "each stands for a search over one grid"
@@ -272,6 +325,17 @@ def test_the_seed_claim_is_monitored_on_a_hold_out_that_its_subset_leaves_alone(
             pool = catalogue.dataset(run.dataset).pool
             assert run.monitor
             assert run.size <= pool - holdout_size(pool)
+
+
+def test_the_seed_claim_is_settled_beside_its_60_epochs() -> None:
+    runs = runs_of("seed_claim", "desk")
+    for backbone in ("mobilenetv3_micro", "efficientvit_micro"):
+        here = [run for run in runs if run.backbone == backbone]
+        assert sorted((run.samples_seen or 0, run.recipe, run.draw) for run in here) == [
+            *((0, "tuned", draw) for draw in range(3)),
+            *((18_000, "plain", draw) for draw in range(3)),
+        ]
+    assert {run.blocks for run in runs} == {3}
 
 
 def test_the_seed_claim_at_full_size_is_the_published_one() -> None:

@@ -69,7 +69,7 @@ def test_labels_name_the_field_in_which_two_pretrainings_differ() -> None:
     other = replace(before, mask_ratio=0.6)
     after = [replace(RUN, regime="mae", source="pool", pretraining=run_id(run)) for run in (before, other)]
     words = schema.labels([before, other, *after])
-    assert words[run_id(after[1])] == "vit_micro mae N=100 draw 0 seed 0 (pretraining with mask ratio 0.6)"
+    assert words[run_id(after[1])] == "vit_micro mae N=100 draw 0 seed 0 (a pretraining with mask ratio 0.6)"
     assert len(set(words.values())) == 4
     alone = schema.labels(after)  # the pretrainings are in another plan
     assert set(alone.values()) == {
@@ -93,8 +93,9 @@ def test_a_label_is_short_where_nothing_is_unusual() -> None:
         ("patch", None, "default patch"),
         ("budget", 3.0, "budget 3x"),
         ("samples_seen", 16_000, "images seen 16,000"),
-        ("pretraining_mask_ratio", 0.6, "pretraining with mask ratio 0.6"),
+        ("pretraining_mask_ratio", 0.6, "a pretraining with mask ratio 0.6"),
         ("pretraining_samples_seen", 0, "a pretraining of zero steps"),
+        ("pretraining_samples_seen", 40_000, "a pretraining of 40,000 images"),
     ],
 )
 def test_a_value_in_words(name: str, value: object, words: str) -> None:

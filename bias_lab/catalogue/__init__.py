@@ -50,7 +50,7 @@ from bias_lab.catalogue.regimes import (
     check_regime,
     check_source,
 )
-from bias_lab.catalogue.tasks import TASKS, Task, check_task, counted_by
+from bias_lab.catalogue.tasks import TASKS, Task, check_task, counted_by, in_words_of
 
 __all__ = [
     "ARCHITECTURES",
@@ -109,6 +109,7 @@ __all__ = [
     "head_of",
     "head_words",
     "image_side",
+    "in_words_of",
     "intervention",
     "intervention_words",
     "is_own",

@@ -43,6 +43,7 @@ class Dataset:
     mean: tuple[float, ...] = ()  # of the training pool, per channel, in [0, 1] (if empty, computed on decoding)
     std: tuple[float, ...] = ()
     order_key: str = ""  # keys the order of images in place of the fingerprint, where copies differ in their pixels
+    copies: Mapping[str, str] = field(default_factory=dict)  # fingerprint → which of the copies in circulation it is
     made_from: tuple[str, ...] = ()  # datasets whose images it holds, perhaps resized
     note: str = ""
 
@@ -108,6 +109,7 @@ DATASETS = {
             fetch="cifar-10-python.tar.gz of www.cs.toronto.edu/~kriz/cifar.html", download="CIFAR10",
             class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
             order_key="622969feffefef22", made_from=("cifar10",),
+            copies={"9d0657d3f76ead63": "the pixels of the published batches", "622969feffefef22": "a copy of JPEGs"},
             note="the first 1,000 + 200 images of each class of CIFAR-10",
         ),
         Dataset(

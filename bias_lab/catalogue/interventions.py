@@ -16,20 +16,25 @@ class Intervention:
     lowest: float = 0.0  # the smallest value
     is_share: bool = False  # the value is a share from 0 to 1 instead of a whole number
     is_patch: bool = False  # the value is the side of a patch in pixels, which must divide the image's side
+    arrangement: str = ""  # where all images are rearranged alike: the function that says how, as "module:function"
+    breaks_neighbours: bool = False  # no pixel keeps the pixels around it
 
 
-_MODULE = "bias_lab.data.interventions"
+_MODULE, _DRAWS = "bias_lab.data.interventions", "bias_lab.data.draws"
 
 # fmt: off
 INTERVENTIONS = {
     row.name: row
     for row in (
         # one permutation for all images, which the value chooses
-        Intervention(name="permute_pixels", module=f"{_MODULE}:permute_pixels", value=0.0, words="pixels permuted"),
+        Intervention(
+            name="permute_pixels", module=f"{_MODULE}:permute_pixels", value=0.0, words="pixels permuted",
+            arrangement=f"{_DRAWS}:permuted_pixels", breaks_neighbours=True,
+        ),
         # one permutation for all images
         Intervention(
             name="permute_patches", module=f"{_MODULE}:permute_patches", value=4.0, lowest=1.0, is_patch=True,
-            words="patches of {value:g} pixels permuted",
+            words="patches of {value:g} pixels permuted", arrangement=f"{_DRAWS}:permuted_patches",
         ),
         # a new permutation for every image and step
         Intervention(

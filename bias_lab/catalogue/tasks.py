@@ -1,6 +1,8 @@
 """Every task by name, as plain data: what a run learns from, which images evaluate it, and in which metric."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bias_lab.catalogue.heads import check_head
@@ -20,6 +22,9 @@ class Task:
     metric, unit, metric_words: the number by which runs are compared (the higher the better), its unit, and its short
     name for people.
     counted: the column that tells how a run did on each test image, from which the noise of test images follows.
+    chance: the column with the level that needs no learning, empty where it is one over the number of classes.
+    phrases: what is said of accuracy, in small letters → what is said of its metric instead, the first that fits.
+    key: what the metric is called in keys of statistics. by_class: what it is called for one class.
     trials: the task of the trials that tune its runs, empty if none do.
     """
 
@@ -33,6 +38,10 @@ class Task:
     unit: str = "fraction"
     metric_words: str = "top-1"
     counted: str = "correct"
+    chance: str = ""
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    key: str = "accuracy"
+    by_class: str = "accuracy"
     trials: str = ""
 
     @property
@@ -47,6 +56,20 @@ _MASKS: dict[str, Any] = dict(
     metric="miou",
     metric_words="mIoU",
     counted="scores",
+    chance="constant_miou",
+    key="miou",
+    by_class="IoU",
+    phrases={
+        "how much less accurate plain vit is": "how much lower the mIoU of plain ViT is",
+        "is less accurate": "has a lower mIoU",
+        "top-1 accuracy": "mIoU",
+        "top-1": "mIoU",
+        "accuracies": "mIoU values",
+        "accuracy": "mIoU",
+        "at the chance level": "no better than one class for all pixels",
+        "at chance": "no better than one class for all pixels",
+        "chance,": "one class for all pixels,",
+    },
 )
 
 TASKS = {
@@ -69,6 +92,19 @@ TASKS = {
         Task(name="tune_segment", evaluated_on="holdout", trials="tune_segment", **_MASKS),
     )
 }
+
+
+def in_words_of(task: str, text: str) -> str:
+    """Return a text about accuracy in the words of a task's metric. Names of backbones and files are left alone.
+
+    >>> in_words_of("segment", "Accuracy on the hold-out, %"), in_words_of("classify", "test accuracy")
+    ('mIoU on the hold-out, %', 'test accuracy')
+    """
+    phrases = TASKS[task].phrases
+    if not phrases:
+        return text
+    pattern = rf"(?<![\w:./])(?:{'|'.join(map(re.escape, phrases))})(?![\w:/])"
+    return re.sub(pattern, lambda found: phrases[found.group().lower()], text, flags=re.IGNORECASE)
 
 
 def counted_by(metric: str) -> tuple[str, ...]:

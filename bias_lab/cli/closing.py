@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from bias_lab import catalogue, ledger, results, schema
 from bias_lab.definition import Run, images_seen, pretrains, run_id
 from bias_lab.errors import plural
@@ -54,8 +56,10 @@ def _data(run: Run) -> str:
 def of_own(folder: Path, names: Iterable[str]) -> list[str]:
     """Return a line for each backbone that the user added: its mean score at each size, beside the others' best."""
     table = results.read(folder).table
-    done = table[(table["status"] == "finished") & table["top1"].notna()]
+    done = table[table["status"] == "finished"]
     done = done[[catalogue.TASKS[task].evaluated_on == "test" for task in done["task"]]]
+    scores = [row[catalogue.TASKS[str(row["task"])].metric] for row in done.to_dict("records")]
+    done = done.assign(score=pd.Series(scores, index=done.index, dtype="float64")).dropna(subset="score")
     lines = []
     for name in dict.fromkeys(names):
         mine = done[done["backbone"] == name]
@@ -63,9 +67,9 @@ def of_own(folder: Path, names: Iterable[str]) -> list[str]:
         parts = []
         for size in sorted(set(mine["size"].astype(int))):
             part = mine[mine["size"] == size]
-            means = others[others["size"] == size].groupby("backbone")["top1"].mean()
+            means = others[others["size"] == size].groupby("backbone")["score"].mean()
             best = f", {means.idxmax()} {100 * means.max():.1f} %" if len(means) else ""
-            parts.append(f"N = {size:,}: {100 * part['top1'].mean():.1f} % ({plural(len(part), 'run')}{best})")
+            parts.append(f"N = {size:,}: {100 * part['score'].mean():.1f} % ({plural(len(part), 'run')}{best})")
         if parts:
             lines.append(f"{name}: {'; '.join(parts)}. The best other backbone is named beside it.")
         else:

@@ -59,8 +59,11 @@ def datasets(arguments: argparse.Namespace) -> int:
         if not arguments.name:
             raise UserError("no dataset is named", remedy="for example: bias-lab datasets check fashion_mnist_12k")
         from bias_lab.data import own_images
+        from bias_lab.data.masks import listing, own
 
-        for line in own_images.check(arguments.name, data_root=arguments.data_root):
+        path, name = Path(arguments.name), arguments.name
+        has_masks = path.exists() and listing.holds_pairs(path)
+        for line in own.check(path) if has_masks else own_images.check(name, data_root=arguments.data_root):
             print(line)
         return 0
     rows = [

@@ -60,3 +60,30 @@ def integers(high: int, seed: int, purpose: str, *counters: int | NDArray[np.int
 def permutation(n: int, seed: int, purpose: str, *counters: int) -> NDArray[np.int64]:
     """Return a permutation of 0 … n - 1, the order of n hashes. Ties (2^-64 a pair) go to the lower index."""
     return np.argsort(bits(seed, purpose, *counters, np.arange(n)), kind="stable")
+
+
+@cache
+def permuted_pixels(H: int, W: int, number: int) -> NDArray[np.int64]:
+    """Return the source of each pixel of a permuted image, (H*W,). It depends on the shape and the number alone."""
+    return permutation(H * W, number, "permuted pixels")
+
+
+@cache
+def permuted_patches(H: int, W: int, patch: int) -> NDArray[np.int64]:
+    """Return the source of each pixel, (H*W,), of an image whose patches are permuted. patch: their side in pixels."""
+    order = permutation((H // patch) * (W // patch), 0, "permuted patches")
+    source: NDArray[np.int64] = patches_to_pixels(order[None], W // patch, patch)[0]
+    return source
+
+
+def patches_to_pixels(order: NDArray[np.int64], columns: int, patch: int) -> NDArray[np.int64]:
+    """Turn orders of patches (n, P) into sources of pixels (n, H*W).
+
+    Patch p of the new image is patch order[p] of the old one.
+    """
+    n, count = order.shape
+    W = columns * patch
+    inner = np.arange(patch)[:, None] * W + np.arange(patch)  # (p, p) from a patch's corner
+    corner = order // columns * patch * W + order % columns * patch  # (n, P)
+    source = corner.reshape(n, count // columns, columns, 1, 1) + inner  # (n, rows, columns, p, p)
+    return source.transpose(0, 1, 3, 2, 4).reshape(n, -1)  # (n, H*W)

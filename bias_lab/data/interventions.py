@@ -64,40 +64,20 @@ def _function(name: str) -> Intervention:
 def permute_pixels(x: Tensor, value: float, _at: At) -> Tensor:
     """Permute the pixels of all images alike. value: the number of the permutation."""
     H, W = x.shape[2:]
-    return _rearrange(x, permuted_pixels(H, W, int(value))[None])
-
-
-@cache
-def permuted_pixels(H: int, W: int, number: int) -> NDArray[np.int64]:
-    """Return the source of each pixel of a permuted image, (H*W,). It depends on the shape and the number alone."""
-    return draws.permutation(H * W, number, "permuted pixels")
+    return _rearrange(x, draws.permuted_pixels(H, W, int(value))[None])
 
 
 def permute_patches(x: Tensor, value: float, _at: At) -> Tensor:
     """Permute the patches of all images alike. value: the side of a patch in pixels."""
-    patch, (H, W) = int(value), x.shape[2:]
-    order = draws.permutation((H // patch) * (W // patch), 0, "permuted patches")
-    return _rearrange(x, _patches_to_pixels(order[None], W // patch, patch))
+    H, W = x.shape[2:]
+    return _rearrange(x, draws.permuted_patches(H, W, int(value))[None])
 
 
 def shuffle_patches(x: Tensor, value: float, at: At) -> Tensor:
     """Permute the patches of each image in its own way. value: the side of a patch in pixels."""
     patch, (H, W) = int(value), x.shape[2:]
     order = np.argsort(at.tries("shuffled patches", (H // patch) * (W // patch)), axis=1, kind="stable")
-    return _rearrange(x, _patches_to_pixels(order, W // patch, patch))
-
-
-def _patches_to_pixels(order: NDArray[np.int64], columns: int, patch: int) -> NDArray[np.int64]:
-    """Turn orders of patches (n, P) into sources of pixels (n, H*W).
-
-    Patch p of the new image is patch order[p] of the old one.
-    """
-    n, count = order.shape
-    W = columns * patch
-    inner = np.arange(patch)[:, None] * W + np.arange(patch)  # (p, p) from a patch's corner
-    corner = order // columns * patch * W + order % columns * patch  # (n, P)
-    source = corner.reshape(n, count // columns, columns, 1, 1) + inner  # (n, rows, columns, p, p)
-    return source.transpose(0, 1, 3, 2, 4).reshape(n, -1)  # (n, H*W)
+    return _rearrange(x, draws.patches_to_pixels(order, W // patch, patch))
 
 
 def _rearrange(x: Tensor, source: NDArray[np.int64]) -> Tensor:

@@ -13,7 +13,8 @@ from bias_lab import ledger, schema
 from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, from_json, to_json
 from bias_lab.errors import UserError, plural
-from bias_lab.planning.find_run import definition, matches_words
+from bias_lab.planning.find_run import definition
+from bias_lab.planning.find_run import matching as labels_with
 from bias_lab.planning.ladder import measured
 
 _CODE = re.compile(rb'"code": "([0-9a-f]*)"')
@@ -146,10 +147,12 @@ def cells(runs: Mapping[str, Run], states: Mapping[str, str]) -> tuple[list[str]
 
 
 def matching(status: Status, words: str) -> list[str]:
-    """Return the ids of the runs whose label, id or state has all these words, in the order of the plan."""
+    """Return the ids of the runs whose label, id or state has all these words, in the order of the plan.
+
+    Where none has them as they are written, the beginning of a name is enough (`bias_lab.planning.find_run`).
+    """
     labels = schema.labels(status.runs.values())
-    known = {name: f"{name} {status.states[name]} {labels[name]}" for name in status.runs}
-    return [name for name, text in known.items() if matches_words(text, words)]
+    return labels_with({name: f"{name} {status.states[name]} {labels[name]}" for name in status.runs}, words)
 
 
 def listing(status: Status, names: Iterable[str]) -> tuple[list[str], list[list[str]]]:

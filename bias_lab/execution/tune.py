@@ -22,7 +22,7 @@ def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: C
     carry_out: carries out runs, and those that its second argument returns for each of them that ends.
     """
     score = ladder.reader(folder)
-    searches = [ladder.explore(cell, plan.ladder, score) for cell in plan.searched]
+    searches = [ladder.explore(cell, how, score) for cell, how in zip(plan.searched, plan.ladders, strict=True)]
     place = {run: k for k, cell in enumerate(searches) for search in cell for run in search.asked}
     asked = set(place)
     printed: set[str] = set()
@@ -31,7 +31,7 @@ def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: C
         if run not in place:
             return []  # a pretraining
         k = place[run]
-        searches[k] = ladder.explore(plan.searched[k], plan.ladder, score)
+        searches[k] = ladder.explore(plan.searched[k], plan.ladders[k], score)
         for search in searches[k]:
             for line in ladder.rung_lines(search.cell, search.rungs()):
                 if line not in printed:

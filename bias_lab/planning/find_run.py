@@ -1,11 +1,15 @@
 """Find a run in a sweep's folder, by its id, the beginning of it or words of its label, and read its definition."""
 
 import contextlib
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from bias_lab import ledger, schema
 from bias_lab.definition import Run, from_json
 from bias_lab.errors import UserError, unknown
+
+Key = TypeVar("Key", bound=Hashable)
 
 FEW = 6  # runs that a message names
 
@@ -28,7 +32,8 @@ def find(name: str, folder: Path | None, results: Path = Path("results")) -> tup
     if matches:
         ids = ", ".join(run for _, run in matches[:FEW])
         raise UserError(f"{len(matches)} runs in {where} begin with '{name}'", ids, "give more of the id")
-    described = [(at, run_id_, words) for at in folders for run_id_, words in _labels(at) if matches_words(words, name)]
+    labelled = {(at, run_id_): words for at in folders for run_id_, words in _labels(at)}
+    described = [(*place, labelled[place]) for place in matching(labelled, name)]
     if len(described) == 1:
         return described[0][:2]
     if described:
@@ -41,21 +46,41 @@ def find(name: str, folder: Path | None, results: Path = Path("results")) -> tup
     raise UserError(f"no run '{name}' in {where}", remedy="--out FOLDER")
 
 
-def matches_words(label: str, description: str) -> bool:
-    """Return whether a label has all words of a description, in any order. A number belongs to the word before it.
+def matching(labels: Mapping[Key, str], description: str) -> list[Key]:
+    """Return the keys of the labels that have all words of a description, in any order.
 
-    >>> label = "vit_micro scratch N=100 draw 1 seed 0"
-    >>> matches_words(label, "seed 0 vit_micro"), matches_words(label, "draw 0"), matches_words(label, "n=100")
-    (True, False, True)
+    A number belongs to the word before it. Where no label has all words as they are written, the beginning of a name is
+    enough, such as `vit` for vit_micro.
+
+    >>> labels = {1: "vit_micro scratch N=100 draw 1 seed 0", 2: "mobilevit_micro scratch N=100 draw 0 seed 0"}
+    >>> [matching(labels, words) for words in ("seed 0 vit_micro", "draw 0", "n=100", "vit")]
+    [[1], [2], [1, 2], [1]]
     """
-    words = label.casefold().split()
+    wanted = _parts(description.casefold().split())
+    words = {key: label.casefold().split() for key, label in labels.items()}
+    exact = [key for key, label in words.items() if all(_has(label, part, ("",)) for part in wanted)]
+    return exact or [key for key, label in words.items() if all(_has(label, part, ("", "_", "+")) for part in wanted)]
+
+
+def _parts(words: list[str]) -> list[list[str]]:
+    """Return words in groups: a number stays with the word before it."""
     parts: list[list[str]] = []
-    for word in description.casefold().split():
+    for word in words:
         if word.replace(".", "").isdigit() and parts:
             parts[-1].append(word)
         else:
             parts.append([word])
-    return all(any(words[k : k + len(part)] == part for k in range(len(words))) for part in parts)
+    return parts
+
+
+def _has(label: list[str], part: list[str], ends: tuple[str, ...]) -> bool:
+    """Return whether a label has these words in a row, each whole or ended by one of the given characters."""
+
+    def same(word: str, asked: str) -> bool:
+        return any(word == asked if not end else word.startswith(asked + end) for end in ends)
+
+    rows = (label[k : k + len(part)] for k in range(len(label) - len(part) + 1))
+    return any(all(same(word, asked) for word, asked in zip(row, part, strict=True)) for row in rows)
 
 
 def _labels(folder: Path) -> list[tuple[str, str]]:

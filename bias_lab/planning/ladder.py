@@ -247,7 +247,9 @@ def choose(runs: Sequence[Run], scores: Mapping[str, float]) -> list[dict[str, A
     """Return rows of the tuning table (`bias_lab.tuning`) from finished trials, one for each cell.
 
     runs: the trials. scores: run_id → top-1 on the hold-out, a fraction, of the finished ones. The learning rate is the
-    one with the best mean at the smallest budget, of equal ones the smaller. One with a failed trial never is chosen.
+    one with the best mean at the smallest budget over the replicates that all rates have there, of equal ones the
+    smaller. Further replicates, which a ladder gives to its own rate alone, do not count: they would move that rate
+    towards its true mean and leave the others their luck. A rate that failed in one of those replicates is not chosen.
     Where the budget was doubled at this rate, the row has the best of the budgets with the most replicates, and whether
     the cell is settled. Raises UserError if every trial of a cell failed.
     """
@@ -266,12 +268,11 @@ def _row(values: dict[str, Any], runs: Sequence[Run], scores: Mapping[str, float
         for point, group in sorted(groups.items())
         if all(run_id(run) in scores for run in group)
     }
-    first = min(images for _, images in groups)
-    rates = {rate: rung for (rate, images), rung in tried.items() if images == first}
-    if not rates:
+    least = min(images for _, images in groups)
+    best = _preferred({rate: group for (rate, images), group in groups.items() if images == least}, scores)
+    if best is None:
         what = f"every tuning run of {values['backbone']} at N = {values['size']} failed"
         raise UserError(what, remedy="read their logs: bias-lab status FOLDER")
-    best = max(rates, key=lambda rate: (rates[rate].top1, -rate))
     trials = [
         {"learning_rate": rate, "samples_seen": images, "top1": rung.top1, "n": rung.n}
         for (rate, images), rung in tried.items()
@@ -279,19 +280,42 @@ def _row(values: dict[str, Any], runs: Sequence[Run], scores: Mapping[str, float
     named = {name: value for name, value in values.items() if value or tuning.KEY[name] == tuning.REQUIRED}
     row = {**named, "learning_rate": best, "trials": trials}
     rungs = [rung for (rate, _), rung in tried.items() if rate == best]
-    return {**row, **settled(rungs, failed=sum(rate == best for rate, _ in groups) > len(rungs))}
+    failed = sum(rate == best for rate, _ in groups) > len(rungs)
+    if not rungs:  # further replicates failed at the smallest budget, and the ladder ended there
+        known = [scores[run_id(run)] for run in groups[best, least] if run_id(run) in scores]
+        rungs = [Rung(least, round(sum(known) / len(known), 6), len(known))]
+    return {**row, **settled(rungs, failed=failed)}
+
+
+def _preferred(groups: Mapping[float, Sequence[Run]], scores: Mapping[str, float]) -> float | None:
+    """Return the best learning rate at one budget, None if every trial failed. groups: rate → its trials there."""
+    shared = set.intersection(*({(run.draw, run.seed) for run in group} for group in groups.values()))
+    found = {
+        rate: [scores.get(run_id(run)) for run in group if (run.draw, run.seed) in shared]
+        for rate, group in groups.items()
+    }
+    means = {rate: sum(known) / len(known) for rate, all_ in found.items() if (known := _whole(all_))}
+    return max(means, key=lambda rate: (means[rate], -rate), default=None)
+
+
+def _whole(values: Sequence[float | None]) -> list[float]:
+    """Return the values if none is missing, else none."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else []
 
 
 def settled(rungs: Sequence[Rung], *, failed: bool = False) -> dict[str, Any]:
-    """Return samples_seen, holdout_top1, holdout_gain and settled of a ladder, {} where there is one budget alone.
+    """Return samples_seen, holdout_top1, holdout_gain and settled of a ladder, {} where one budget alone was tried.
 
-    rungs: the smallest budget first. failed: whether the trials of a further budget failed.
+    rungs: the smallest budget first. failed: whether the trials of a further budget failed. Where they leave one
+    budget, it is the row's, without a gain and not settled.
 
     >>> settled([Rung(16000, 0.500, 3), Rung(32000, 0.540, 3), Rung(64000, 0.536, 3)])
     {'samples_seen': 32000, 'holdout_top1': 0.54, 'holdout_gain': -0.004, 'settled': True}
     """
     if len(rungs) < 2:
-        return {}
+        alone = rungs[0] if rungs and failed else None
+        return {} if alone is None else dict(samples_seen=alone.samples_seen, holdout_top1=alone.top1, settled=False)
     most = max(rung.n for rung in rungs)
     best = max((rung for rung in rungs if rung.n == most), key=lambda rung: (rung.top1, -rung.samples_seen))
     last, enough = gain(rungs), min(rung.n for rung in rungs[-2:]) >= LEAST

@@ -38,14 +38,8 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "method_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-COLUMNED = (
-    "intervention",
-    "priors",
-    "budget",
-    "protocol",
-    "blocks",
-    "optimizer",
-)  # fields that do not enter the recipe's name
+# fields that do not enter the recipe's name
+COLUMNED = ("intervention", "priors", "budget", "protocol", "blocks", "optimizer")
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
@@ -77,10 +71,17 @@ def rewrite_labelled(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[
 def on_data(runs: Iterable[Run], dataset: str, image_size: int | None, *, typed: Collection[str] = ()) -> list[Run]:
     """Return the runs on other images: a user's data instead of the experiment's datasets.
 
-    Patch, window and stem are chosen anew for the image size. typed: fields that the user set, which are kept.
+    Patch, window and stem are chosen anew for the image size. Kept are those that the user set (`typed`), and those in
+    which the runs of one backbone differ, since the experiment is about them.
     """
-    anew: dict[str, Any] = dict.fromkeys({"patch", "window", "stem"} - set(typed))
+    runs = list(runs)
+    anew: dict[str, Any] = {n: None for n in ("patch", "window", "stem") if n not in typed and not _is_axis(runs, n)}
     return rewrite(runs, lambda run: replace(run, dataset=dataset, image_size=image_size, drop_duplicates=True, **anew))
+
+
+def _is_axis(runs: Sequence[Run], name: str) -> bool:
+    """Return whether runs of one backbone differ in a field."""
+    return len({(run.backbone, getattr(run, name)) for run in runs}) > len({run.backbone for run in runs})
 
 
 def with_recipe(runs: Iterable[Run], name: str) -> list[Run]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bias_lab import __version__, catalogue, ledger
-from bias_lab.definition import LADDER, Experiment, Ladder, Run, from_json, pretrains, run_id, to_json
+from bias_lab.definition import Experiment, Ladder, Run, from_json, pretrains, run_id, to_json
 from bias_lab.errors import UserError, check_regular, unknown
 from bias_lab.planning import checks, experiment_files, ladder, learning_rates, overrides, own, settle
 from bias_lab.planning.checks import DatasetSummary
@@ -70,7 +70,7 @@ class Plan:
     evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # run_id → its columns from the plan
     pending: frozenset[Run] = frozenset()  # runs whose open values the trials will fill in
     searched: tuple[tuple[Run, ...], ...] = ()  # cells of the trials, each under its recipes
-    ladder: Ladder = LADDER  # how they are searched
+    ladders: tuple[Ladder, ...] = ()  # how each of them is searched
 
     def all(self) -> tuple[Run, ...]:
         return self.trials + self.runs
@@ -117,8 +117,9 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     warned = [*overlaps, *checks.misspelt(joined), *checks.warnings(runs, summaries, tables)]
     largest = {dataset: summary.largest_tuned for dataset, summary in summaries.items()}
     filled = settle.settle(runs, tables, largest, joined, tune=request.tune)
-    how = replace(experiment.ladder, rates=tables.grid() or experiment.ladder.rates)
-    searches = [ladder.explore(cell, how, ladder.reader(folder)) for cell in filled.cells]
+    ladders = _ladders(experiment, filled.cells, tables)
+    read = ladder.reader(folder)
+    searches = [ladder.explore(cell, how, read) for cell, how in zip(filled.cells, ladders, strict=True)]
     trials = [trial for cell in searches for search in cell for trial in search.asked]
     checks.check_holdout([*filled.runs, *trials], summaries, manifest_length=request.manifest_length)
     return Plan(
@@ -143,8 +144,14 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
         evidence=filled.evidence,
         pending=frozenset(filled.pending),
         searched=tuple(filled.cells),
-        ladder=how,
+        ladders=ladders,
     )
+
+
+def _ladders(experiment: Experiment, cells: Sequence[settle.Cell], tables: Rates) -> tuple[Ladder, ...]:
+    """Return how each cell is searched: on the ladder of its dataset or the experiment's, with the table's grid."""
+    planned = [experiment.ladders.get(cell[0].dataset, experiment.ladder) for cell in cells]
+    return tuple(replace(one, rates=tables.grid() or one.rates) for one in planned)
 
 
 def _refused(runs: Sequence[Run], request: Request) -> dict[str, dict[str, str]]:

@@ -218,7 +218,8 @@ def parameters(scratch: pd.DataFrame) -> list[str]:
 
 def test_images(scratch: pd.DataFrame) -> list[str]:
     """Return whether predictions per test image are missing."""
-    if "correct" in scratch and scratch["correct"].notna().all():
+    counted = {catalogue.TASKS[str(task)].counted for task in scratch["task"].unique()}
+    if all(name in scratch and scratch[name].notna().all() for name in counted):
         return []
     return ["Some runs have no predictions of each test image, so some intervals hold for this test set alone."]
 

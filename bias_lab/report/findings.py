@@ -10,6 +10,7 @@ from bias_lab.errors import plural
 from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
 from bias_lab.report.evidence import view as view_evidence
+from bias_lab.report.metric_words import metrics_in_words, said, task_of
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.replicates import draws
 from bias_lab.report.sentences import NOTHING, listed
@@ -32,13 +33,15 @@ def findings(results: Results) -> Report:
         about = name if len(views) > 1 else ""
         sentence, method, of_view = sections.of_view(table, view, about, results.curves)
         evidence = view_evidence.of_view(view, about, sections.slug_of(about), plan.profile, results.tuned)
-        heads.append(evidence.head)
-        answers.append((about, sentence, " ".join(filter(None, [draws(view), method]))))
-        parts += view_evidence.joined(of_view, evidence)
-        caveats += [f"{about}: {text}" if about else text for text in cautions(view, results.tuned)]
+        task = task_of(view)
+        heads.append(said(evidence.head, task))
+        answers.append(said((about, sentence, " ".join(filter(None, [draws(view), method]))), task))
+        parts += said(view_evidence.joined(of_view, evidence), task)
+        cautious = said(cautions(view, results.tuned), task)
+        caveats += [f"{about}: {text}" if about else text for text in cautious]
     undone = provenance.undone(missing, plan.labels, failed, results.reasons)
     parts.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))
-    parts += provenance.sections(table, plan, results.tuned)
+    parts += said(provenance.sections(table, plan, results.tuned), task_of(table))
     return Report(
         title=" · ".join(filter(None, (plan.experiment, plan.profile))) or "bias_lab",
         question=plan.question or QUESTION,
@@ -49,6 +52,7 @@ def findings(results: Results) -> Report:
         caveats=tuple(dict.fromkeys([*overlaps_by_hash(table), *in_other_metrics(table), *caveats])),
         sections=tuple(section for section in parts if section),
         facts=facts(table),
+        metric=metrics_in_words(table),
         heads=tuple(heads),
     )
 
@@ -90,20 +94,17 @@ def is_in_another_metric(rows: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def in_other_metrics(table: pd.DataFrame) -> list[str]:
-    """Return a sentence for each task with finished runs that is evaluated in another metric than `METRIC`."""
+    """Return a sentence for each task whose finished runs the report leaves out, since it can't show their metric."""
     rows = finished(table)
-    said = []
+    sentences = []
     for name, part in rows.groupby("task"):
         words, runs = TASKS[str(name)].metric_words, plural(len(part), "run")
         if is_in_another_metric(part).all():
-            said.append(
+            sentences.append(
                 f"The sections leave out {runs} of the task {name}, which is evaluated in {words}. They compare "
                 f"{schema.COLUMNS[METRIC].words}."
             )
-        elif TASKS[str(name)].metric != METRIC:
-            are = "is" if len(part) == 1 else "are"
-            said.append(f"The {runs} of the task {name} {are} compared in {words}, which the sections call accuracy.")
-    return said
+    return sentences
 
 
 def status(table: pd.DataFrame, planned: tuple[str, ...], missing: list[str], reasons: Mapping[str, str]) -> str:

@@ -129,7 +129,7 @@ class Report:
     """All that a report says, in order.
 
     heads: the headline, or why there is none, of each dataset. answers: (dataset or "", the sentences, how they were
-    reached). status: what is missing or failed. facts: a line of figures under the answers.
+    reached). status: what is missing or failed. facts: a line of figures under the answers. metric: what is compared.
     """
 
     title: str
@@ -141,6 +141,7 @@ class Report:
     caveats: tuple[str, ...]
     sections: tuple[Section, ...]
     facts: tuple[str, ...] = field(default=())
+    metric: str = "accuracy"
     heads: tuple[Head, ...] = ()
 
 

@@ -7,20 +7,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bias_lab import ledger, results
+from bias_lab.catalogue import TASKS
 from bias_lab.errors import unknown
 from bias_lab.report import pages
 from bias_lab.report.figures import draw
-from bias_lab.report.figures.chart import Chart
+from bias_lab.report.figures.chart import Chart, percent
 from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
 from bias_lab.report.own import page
 from bias_lab.report.sentences import start_words
-from bias_lab.statistics.conditions import PRETRAINS
+from bias_lab.rows import image_ious, unpack_scores, worst_median_best
+from bias_lab.statistics.conditions import PRETRAINS, finished
 
 MOST_PICTURES = 12
+WHICH = ("worst", "median", "best")
 FORMATS = ("html", "md", "svg", "png")
 
 
@@ -29,12 +33,10 @@ def read(folder: Path) -> pages.Report:
     results_read = results.read(Path(folder))
     report, shown = findings(results_read), pictures(Path(folder), results_read.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
-    own = [section for section in page.of_folder(Path(folder), results_read.table) if section]
-    every = [*report.sections, *filter(None, [part])]
-    if own:  # after the main figure and what belongs to it
-        place = 1 + max((k for k, one in enumerate(every) if one.name.endswith("shortfall")), default=0)
-        every[place:place] = own
-    return replace(report, sections=tuple(every))
+    seen, sections = test_images(Path(folder), results_read), report.sections
+    own = page.of_folder(Path(folder), results_read.table)
+    place = next((k for k, one in enumerate(sections) if one.folded), len(sections))
+    return replace(report, sections=tuple(filter(None, (*sections[:place], seen, *own, *sections[place:], part))))
 
 
 def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
@@ -45,6 +47,38 @@ def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]
         for path in sorted(ledger.run_folder(folder, str(row["run_id"])).glob("*.png")):
             shown.append((f"{path.stem.replace('_', ' ').capitalize()}: {row['backbone']}, {start}", path.read_bytes()))
     return tuple(shown[:MOST_PICTURES])
+
+
+def test_images(folder: Path, results_read: results.Results) -> pages.Section:
+    """Return the section with the worst, the median and the best test image of one run with masks, which it names.
+
+    The run is the first in the plan of those with most labelled images. Its pictures lie in its folder. Where they are
+    gone, one line says so. The section is empty where no run has masks.
+    """
+    section = pages.Section(name="test-images", title="Test images: the worst, the median and the best")
+    table = finished(results_read.table)
+    table = table[[TASKS[str(task)].dense for task in table["task"]]]
+    if not len(table):
+        return section
+    row = table.sort_values("size", ascending=False, kind="stable").iloc[0]
+    name = str(row["run_id"])
+    run = results_read.plan.labels.get(name) or f"{row['backbone']} at N = {row['size']}, draw {row['draw']}"
+    paths = [ledger.run_folder(folder, name) / f"test_{which}.png" for which in WHICH]
+    if not all(path.is_file() for path in paths):
+        gone = f"There are no pictures of test images here: the folder of run {name} has none or is gone."
+        return replace(section, text=(gone,))
+    text = (
+        f"These are test images of the run {name} ({run}), ranked by the mean IoU of each image alone. From left to "
+        "right: the image, its mask (void is left blank), the prediction."
+    )
+    packed, scores = row["scores"], np.array([])
+    if isinstance(packed, bytes):
+        scores = image_ious(unpack_scores(packed, int(row["classes"])))
+    ranked = worst_median_best(scores)
+    words = {which: f", mean IoU {percent(float(scores[k]))} %, test image {k}" for which, k in ranked.items()}
+    shown = [(f"{which.capitalize()}{words.get(which, '')}", path.read_bytes())
+             for which, path in zip(WHICH, paths, strict=True)]  # fmt: skip
+    return replace(section, text=(text,), pictures=tuple(shown))
 
 
 def write(folder: Path, *, format: str = "html", out: Path | None = None) -> Path:  # noqa: A002  the word that users type

@@ -5,13 +5,13 @@ since the tables hold all of them. Intervals include the sampling of test images
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from bias_lab import schema
-from bias_lab.catalogue import REGIMES, intervention_words
+from bias_lab.catalogue import REGIMES, head_words, intervention_words
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.statistics import ALPHA, Answer
 
@@ -63,10 +63,14 @@ def start_words(regime: Any, protocol: Any = "", source: Any = "") -> str:
 
 
 def value_words(axis: str, value: Any) -> str:
-    """Return the value of an axis in words: 'label noise 0.2', 'pixels permuted', 'images as they are'."""
-    if axis != "intervention":
-        return schema.phrase(axis, value)
-    return intervention_words(str(value)) if value else "images as they are"
+    """Return the value of an axis in words: 'label noise 0.2', 'pixels permuted', 'images as they are', 'own head'."""
+    return _VALUES[axis](str(value or "")) if axis in _VALUES else schema.phrase(axis, value)
+
+
+_VALUES: dict[str, Callable[[str], str]] = {  # axes whose values have words of their own
+    "intervention": lambda value: intervention_words(value) if value else "images as they are",
+    "head": head_words,
+}
 
 
 def ends(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,17 +7,19 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import results, schema, statistics
+from bias_lab.catalogue import TASKS
 from bias_lab.report.evidence import head as evidence_head
 from bias_lab.report.evidence import parts
 from bias_lab.report.evidence import view as evidence
 from bias_lab.report.figures import charts, draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.findings import QUESTION, split
+from bias_lab.report.metric_words import said, task_of
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sections import lines_of_starts
 from bias_lab.report.sentences import GIVEN, answer, compared, name_of, trained
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.conditions import finished, is_from_scratch
+from bias_lab.statistics.conditions import is_from_scratch
 from bias_lab.tracking.mapping import Study
 
 START = list(schema.START)
@@ -61,29 +63,23 @@ def study_of(
     answers: list[str] = []
     for about, view in views:
         prefix = f"{about}/" if len(views) > 1 else ""
-        given, held = statistics.answer(view), parts.held(view)
-        head = evidence_head.of_view(view, about, study_results.plan.profile)
-        sentence = compared(answer(given, (name_of("vit"), name_of("cnn"))), held)
+        given, held, task = statistics.answer(view), parts.held(view), task_of(view)
+        head = said(evidence_head.of_view(view, about, study_results.plan.profile), task)
+        sentence = said(compared(answer(given, (name_of("vit"), name_of("cnn"))), held), task)
         answers += [" ".join(head.sentences()), sentence]
         summary |= {f"{prefix}verdict": given.verdict, f"{prefix}answer": sentence}
         summary |= {f"{prefix}headline": head.headline, f"{prefix}banner": " ".join(head.banner)}
         summary |= _notes(view, prefix)
         rows += [_with_values(row) for row in statistics_of(view, prefix)]
         if figures:
-            for chart in _charts(view, given.gaps):
+            for chart in said(_charts(view, given.gaps), task):
                 drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
     plan = study_results.plan
     return Study(
         name=plan.experiment or name, question=plan.question or QUESTION, profile=plan.profile, note=plan.note,
         command=plan.command, rows=tuple(rows), summary=summary, answers=tuple(answers), figures=drawn,
-        pictures=pictures, is_monitored=bool(study_results.curves), task=_task(study_results.table),
+        pictures=pictures, is_monitored=bool(study_results.curves), task=task_of(study_results.table),
     )  # fmt: skip
-
-
-def _task(table: pd.DataFrame) -> str:
-    """Return the task of most finished runs that are evaluated on test images, or the usual one."""
-    tasks = finished(table)["task"].value_counts()
-    return str(tasks.index[0]) if len(tasks) else str(schema.DEFAULTS["task"])
 
 
 def _charts(view: pd.DataFrame, gaps: pd.DataFrame) -> list[Chart]:
@@ -112,12 +108,14 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
     """Yield rows over `size`: the shortfall of each start with its interval, recovery, accuracy of each backbone.
 
     Keys are `shortfall/scratch`, `shortfall/scratch low`, `recovery/mae`, `accuracy/vit_micro scratch` and the like.
+    Another task has the key of its own metric in the place of `accuracy`.
     """
-    rows = statistics.comparable(view, scratch=False)
+    rows, key = statistics.comparable(view, scratch=False), TASKS[task_of(view)].key
     for row in statistics.gaps(view).to_dict("records"):
         named = {**_ENDS, "low_any": " low any", "high_any": " high any", "n": " n"}
         yield {"size": row["size"], **{f"{prefix}shortfall/scratch{end}": row[key] for key, end in named.items()}}
     yield from _of_comparisons(view, prefix)
+    yield from _of_heads(view, prefix)
     for name, gaps in _other_gaps(rows):
         for row in gaps.to_dict("records"):
             yield {"size": row["size"], **{f"{prefix}shortfall/{name}{end}": row[k] for k, end in _ENDS.items()}}
@@ -125,7 +123,7 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
         name = f"{prefix}recovery/{_start([row[part] for part in START], rows)}"
         yield {"size": row["size"], name: row["recovery"], f"{name} low": row["low"], f"{name} high": row["high"]}
     for (backbone, *start), part in rows.groupby(["backbone", *START]):
-        name = f"{prefix}accuracy/{backbone} {_start(start, rows)}"
+        name = f"{prefix}{key}/{backbone} {_start(start, rows)}"
         for point in charts.curve(part, name):
             yield {"size": int(point.x), name: point.y, f"{name} low": point.low, f"{name} high": point.high}
 
@@ -139,6 +137,17 @@ def _of_comparisons(view: pd.DataFrame, prefix: str) -> Iterator[dict[str, Any]]
                 ends = {"": part, " low": f"{part}_low", " high": f"{part}_high"}
                 named |= {f"{prefix}parts/{part} {comparison}{end}": row[key] for end, key in ends.items()}
             yield {"size": row["size"], **named}
+
+
+def _of_heads(view: pd.DataFrame, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield rows over `size` for each head that both sides have: `effect/encoder matched`, `effect/head matched`."""
+    for row in statistics.heads(view).to_dict("records"):
+        named = {
+            f"{prefix}effect/{part} {row['common']}{end.replace('_', ' ')}": row[f"{part}{end}"]
+            for part in ("encoder", "head")
+            for end in ("", "_low", "_high")
+        }
+        yield {"size": row["size"], **named}
 
 
 def _other_gaps(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -5,7 +5,8 @@ shortfall, `contrasts` the comparisons along any axis and between starts, `facto
 with, `ranking` which backbone is ahead, `settled/` what the amount of training does to a comparison, and the numbers of
 the headline. Beneath them, `comparisons` tells the comparison at equal images from the settled one, `conditions`
 selects the runs of one condition, `replicates` decides which of them may be compared and are independent, `images`
-reads which test images they get right, and `intervals` turns arrays into intervals.
+reads which test images they get right, and `intervals` turns arrays into intervals. `masks/` has what is said of label
+maps alone: the effects of heads and encoders, parts of the test images, and groups that depend on one another.
 """
 
 from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining
@@ -14,10 +15,13 @@ from bias_lab.statistics.curves import crossover, learning_curve, sample_efficie
 from bias_lab.statistics.factors import effects
 from bias_lab.statistics.gaps import Answer, answer, between, gaps, shortfall
 from bias_lab.statistics.intervals import ALPHA
+from bias_lab.statistics.masks.heads import heads
+from bias_lab.statistics.masks.parts import in_part
 from bias_lab.statistics.ranking import ranking
 from bias_lab.statistics.recovery import recovery, removed, untrained_starts
 from bias_lab.statistics.replicates import comparable, select
 from bias_lab.statistics.settled.budgets import budget_gaps, by_budget, rungs
+from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
 from bias_lab.statistics.settled.headline import AtSize, Gap, Headline, headline
 from bias_lab.statistics.settled.matched import matched_fit
@@ -35,6 +39,7 @@ __all__ = [
     "between",
     "budget_gaps",
     "by_budget",
+    "chance",
     "comparable",
     "crossover",
     "decomposition",
@@ -42,6 +47,8 @@ __all__ = [
     "gains",
     "gaps",
     "headline",
+    "heads",
+    "in_part",
     "learning_curve",
     "likewise",
     "matched",

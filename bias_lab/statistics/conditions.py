@@ -31,7 +31,9 @@ _COMMON = tuple(
     and (name in ("intervention", "manifest") or schema.DEFAULTS.get(name) not in (None, ""))
 )
 # A row without such a field is what an option of a backbone is compared with, so no row with one ever stands for it.
-_OPTIONS = ("priors",)
+_OPTIONS = ("priors", "head")
+# A row with another value of it is never part of a condition, because the usual one is a choice like the others.
+_STRICT = ("head",)
 METRIC = "top1"  # by default (the column `correct` holds which test images it counts as right)
 Codes = NDArray[np.intp]
 Where = Mapping[str, Any] | None  # column → value: the condition that a statistic is about
@@ -201,7 +203,7 @@ class _Study(NamedTuple):
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
         right = has(self.rows, axis, value).to_numpy(dtype=bool, copy=True)
-        if axis in self.axes and axis not in _COMMON:
+        if axis in self.axes and axis not in (*_COMMON, *_STRICT):
             right |= (given(self.rows, axis) == "").to_numpy(dtype=bool) & ~self._varies(axis)
         return right
 

@@ -16,6 +16,7 @@ from bias_lab.statistics.intervals import Vector
 
 EFFECTS = ["factor", "levels", "range", "best", "worst", "share", "low", "high", "p", "df", "n"]
 _MOST_LEVELS = 500  # of a factor: the share of one with more is left to `variance_shares`
+_LARGEST_F = 1e6  # above it, numbers of the noncentral F are lost to rounding
 
 
 def effects(
@@ -95,8 +96,8 @@ def _between_backbones(model: "_Model", others: list[str], families: Mapping[str
 def _test(square: float, df: int, rest: float, rest_df: int, n: int, nothing: float) -> tuple[float, ...]:
     """Return share, low, high, p and df of a sum of squares against another. nothing: a sum below it is rounding."""
     by_chance = math.inf if square > nothing else 0.0
-    f = (square / df) / (rest / rest_df) if rest > nothing else by_chance
-    p = float(fdtrc(df, rest_df, max(f, 0.0))) if math.isfinite(f) else 0.0
+    f = (max(square, 0.0) / df) / (rest / rest_df) if rest > nothing else by_chance  # rounding leaves -1e-14
+    p = float(fdtrc(df, rest_df, f)) if math.isfinite(f) else 0.0
     return (*variance_share(f, df, rest_df, n), p, df)
 
 
@@ -168,8 +169,11 @@ class _Model:
 
 
 def variance_share(f: float, df: int, rest_df: int, n: int) -> tuple[float, float, float]:
-    """Return λ / (λ + n), from the unbiased λ or 0, and the interval that inverts the noncentral F."""
-    if not math.isfinite(f):
+    """Return λ / (λ + n), from the unbiased λ or 0, and the interval that inverts the noncentral F.
+
+    Above `_LARGEST_F` the share is 1 without an interval, since the noncentral F has no value there.
+    """
+    if not f < _LARGEST_F:
         return 1.0, math.nan, math.nan
     estimate = max(0.0, f * df * (rest_df - 2) / rest_df - df) if rest_df > 2 else max(0.0, f * df - df)
     low, high = (_noncentrality(f, df, rest_df, tail) for tail in (0.975, 0.025))
@@ -180,7 +184,10 @@ def _noncentrality(f: float, df: int, rest_df: int, tail: float) -> float:
     """Return the λ under which an F as small as this has probability `tail`; 0 where even λ = 0 gives less."""
 
     def excess(value: float) -> float:
-        return float(ncfdtr(df, rest_df, value, f)) - tail
+        below = float(ncfdtr(df, rest_df, value, f))
+        if math.isnan(below):  # scipy has no value far out in a tail, where it is 0 or 1
+            below = float(value < f * df)
+        return below - tail
 
     if float(ncfdtr(df, rest_df, 1e-12, f)) <= tail:
         return 0.0

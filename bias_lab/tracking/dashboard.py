@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bias_lab.catalogue import TASKS
+from bias_lab.catalogue import TASKS, in_words_of
 from bias_lab.definition import DEFAULTS
 from bias_lab.errors import UserError
 from bias_lab.tracking.mapping import PROJECT, Study
@@ -53,10 +53,7 @@ def _in_metric_of(task: str, part: Any) -> Any:
         return {name: _in_metric_of(task, value) for name, value in part.items()}
     if isinstance(part, list):
         return [_in_metric_of(task, value) for value in part]
-    if not isinstance(part, str) or part.startswith("accuracy/"):  # a key of the statistics, whatever the metric
-        return part
-    words = part.replace("Accuracy", row.metric_words).replace("accuracy", row.metric_words)
-    return words.replace(usual.metric, row.metric)
+    return in_words_of(task, part).replace(usual.metric, row.metric) if isinstance(part, str) else part
 
 
 def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: bool) -> list[tuple[str, list[Panel]]]:
@@ -66,6 +63,7 @@ def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: boo
     return [
         ("Shortfall", _shortfall(keys)),
         ("Settled and at equal images", _comparisons(keys)),
+        ("Heads and encoders", _over_size("encoder effect and head effect", _without_ends(keys, "effect/"))),
         ("Images seen", _images_seen()),
         ("Accuracy by family and regime", _accuracy(keys)),
         ("Recovery", _over_size("share of the shortfall recovered", _without_ends(keys, "recovery/"))),
@@ -116,7 +114,7 @@ def _images_seen() -> list[Panel]:
 
 
 def _accuracy(keys: Sequence[str]) -> list[Panel]:
-    named = _without_ends(keys, "accuracy/")
+    named = [key for kind in {task.key: None for task in TASKS.values()} for key in _without_ends(keys, f"{kind}/")]
     by_family: Panel = {
         "type": "scatter", "title": "test accuracy of every run", "x": "config:size", "y": "summary:top1",
         "log_x": True, "legend": "${config:backbone} ${config:regime}",

@@ -15,6 +15,7 @@ from typing import Any
 
 from bias_lab import ledger, schema
 from bias_lab.catalogue import PROTOCOLS, TASKS
+from bias_lab.definition import DEFAULTS
 from bias_lab.errors import UserError
 
 PROJECT = "bias_lab"
@@ -150,7 +151,7 @@ def summary(row: Mapping[str, Any], reason: str = "") -> dict[str, Any]:
 
 
 def media(here: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the pictures that a run drew, and its accuracy by class, as W&B shows them.
+    """Return the pictures that a run drew, and its accuracy (or IoU) by class, as W&B shows them.
 
     here: the run's folder. result: the content of its `result.json`, {} for a run without one.
     """
@@ -160,7 +161,8 @@ def media(here: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     accuracies, names = result.get("metrics", {}).get("per_class"), result.get("facts", {}).get("class_names")
     if accuracies and names:
         pairs: list[Any] = [list(pair) for pair in zip(names, accuracies, strict=True)]
-        shown["per_class"] = wandb.Table(columns=["class", "accuracy"], data=pairs)
+        task = TASKS.get(str(result.get("run", {}).get("task", DEFAULTS["task"])), TASKS[str(DEFAULTS["task"])])
+        shown["per_class"] = wandb.Table(columns=["class", task.by_class], data=pairs)
     return shown
 
 

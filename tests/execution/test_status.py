@@ -122,6 +122,8 @@ def test_runs_are_listed_by_words_with_their_results(folder: Path) -> None:
     assert status.matching(current, "N=1000 failed") == []
     names = status.matching(current, "finished vit_micro")
     assert names == [run_id(RUNS[0]), run_id(RUNS[1])]
+    assert status.matching(current, "finished vit") == names  # the beginning of a name is enough
+    assert status.matching(current, "it_micro") == []
     assert len(status.matching(current, "")) == 5
     header, rows = status.listing(current, [run_id(RUNS[0]), run_id(RUNS[4])])
     assert header == ["id", "state", "result", "run"]

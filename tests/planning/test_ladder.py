@@ -1,5 +1,6 @@
 """Test the search for a learning rate and a settled budget on planted learning curves."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -180,6 +181,39 @@ def test_a_rate_that_failed_is_not_chosen() -> None:
     assert ladder.choose(runs, scores)[0]["learning_rate"] == 1e-3
     with pytest.raises(UserError, match="every tuning run of vit_micro at N = 100 failed"):
         ladder.choose(runs, {})
+
+
+@pytest.mark.parametrize("gains", [(0.0, 0.0, 0.0, 0.0, 0.0), (0.0, 0.03, 0.04, 0.04, 0.04)])
+def test_the_row_has_the_rate_whose_ladder_was_climbed_although_its_luck_is_gone(gains: tuple[float, ...]) -> None:
+    for seed in range(100):
+        noise = random.Random(seed)
+        drawn: dict[str, float] = {}
+
+        def curve(run: Run, noise: random.Random = noise, drawn: dict[str, float] = drawn) -> float:
+            rung = ((run.samples_seen or 0) // HOW.first).bit_length() - 1
+            behind = 0.2 if run.learning_rate not in (1e-3, 3e-3) else 0.0  # two rates are equally good
+            return drawn.setdefault(run_id(run), 0.5 + gains[rung] - behind + noise.gauss(0, 0.01))
+
+        (search,), trials = searched(CELL, curve=curve)
+        climbed = {run.learning_rate for run in trials if run.samples_seen == 2 * HOW.first}
+        chosen = row(trials, curve)
+        assert {chosen["learning_rate"]} == climbed
+        assert chosen["samples_seen"] in {rung.samples_seen for rung in search.rungs()}
+
+
+@pytest.mark.parametrize("failing", [(2, 1000), (1, 1001)])
+def test_a_ladder_that_fails_at_its_start_leaves_a_budget_that_is_not_settled(failing: tuple[int, int]) -> None:
+    """failing: the budget in smallest ones, and the draw. It is the second budget, or a replicate of the first."""
+    known = by_budget({1: 0.5, 2: 0.505})
+
+    def curve(run: Run) -> float | None:
+        at = ((run.samples_seen or 0) // HOW.first, run.draw)
+        return None if run.learning_rate == 1e-3 and at == failing else known(run)
+
+    _, trials = searched(CELL, curve=curve)
+    chosen = row(trials, curve)
+    assert (chosen["learning_rate"], chosen["settled"]) == (1e-3, False)
+    assert chosen["samples_seen"] in (HOW.first, 2 * HOW.first)
 
 
 def test_replicates_of_a_trial_are_averaged() -> None:

@@ -48,6 +48,12 @@ def test_other_data_choose_the_patch_anew_but_not_one_that_was_typed() -> None:
     assert (kept.patch, kept.window) == (16, None)
 
 
+def test_other_data_keep_the_patches_that_an_experiment_compares() -> None:
+    both = [replace(ONE, patch=16, window=7), replace(ONE, patch=8, window=7)]
+    kept = overrides.on_data(both, "folder:abc", 96)
+    assert [(run.patch, run.window) for run in kept] == [(16, None), (8, None)]
+
+
 def test_a_recipe_for_all_leaves_pretrainings_alone_and_keeps_their_ids() -> None:
     before = pretraining()
     runs = overrides.with_recipe([before, after(before)], "strong")

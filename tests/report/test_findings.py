@@ -11,6 +11,7 @@ from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run
 from bias_lab.report.findings import facts, findings, split
 from bias_lab.report.pages import Report, Section
+from bias_lab.report.report import html, markdown
 from bias_lab.report.sentences import removed as removed_in_words
 from bias_lab.results import Results, StudyPlan
 from bias_lab.statistics import conditions, removed
@@ -67,9 +68,11 @@ def test_a_task_with_masks_is_compared_in_its_own_metric_which_is_said() -> None
     report = findings(Results(table=table(masks)))
     plain = findings(Results(table=table(rows(accuracy))))
     assert report.answers == plain.answers
-    assert report.caveats[0] == (
-        "The 24 runs of the task segment are compared in mIoU, which the sections call accuracy."
-    )
+    assert (plain.metric, report.metric) == ("accuracy", "mIoU")
+    assert "accura" not in markdown(report).lower().replace("figures/accuracy.svg", "")
+    assert markdown(plain).lower().count("accura") > 4
+    assert "mean test mIoU" in html(report)
+    assert "accura" not in html(report).lower().replace('id="accuracy', "")
     assert names(report) == names(plain)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -88,6 +89,30 @@ def test_pictures_of_a_pretraining_stand_in_the_page(tmp_path: Path) -> None:
     assert parsed(tmp_path / ledger.REPORT).outside == []
     drawn.unlink()
     assert "Pictures of the pretrainings" not in report.write(tmp_path).read_text()
+
+
+def test_the_worst_the_median_and_the_best_test_image_of_one_run_stand_in_the_page(tmp_path: Path) -> None:
+    """The run with most labelled images is shown. Where its pictures are gone, one line says so."""
+    from PIL import Image
+
+    small = Run(task="segment", dataset="shape_masks", backbone="vit_micro", size=20)
+    large = replace(small, size=100)
+    write_plan(tmp_path, [small, large])
+    for run in (small, large):
+        write_run(tmp_path, run)
+        for which in ("worst", "median", "best"):
+            Image.new("RGBA", (run.size, 4)).save(ledger.run_folder(tmp_path, run_id(run)) / f"test_{which}.png")
+    page = report.write(tmp_path).read_text()
+    shown = ledger.run_folder(tmp_path, run_id(large)) / "test_worst.png"
+    assert f"data:image/png;base64,{base64.b64encode(shown.read_bytes()).decode()}" in page
+    assert f"test images of the run {run_id(large)} (" in page
+    assert page.count("data:image/png;base64,") == 3
+    names = [part.name for part in report.read(tmp_path).sections]
+    assert names.index("test-images") < names.index("provenance")
+    shown.unlink()
+    gone = report.write(tmp_path).read_text()
+    assert f"There are no pictures of test images here: the folder of run {run_id(large)} has none or is gone." in gone
+    assert "data:image/png;base64," not in gone
 
 
 def test_words_of_the_user_are_escaped(folder: Path) -> None:

@@ -1,5 +1,8 @@
 """Effects agree with statsmodels' type II ANOVA, and intervals hold a planted share."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +13,7 @@ from bias_lab.definition import Run
 from bias_lab.errors import UserError
 from bias_lab.statistics import effects
 from bias_lab.statistics.factors import variance_share
-from tests.planted import rows, table
+from tests.planted import row, rows, table
 
 FAMILY = {"vit_micro": 0.0, "swin_micro": 0.02, "resnet_micro": 0.1, "efficientnet_micro": 0.08}
 
@@ -34,9 +37,9 @@ def test_each_factor_s_test_is_statsmodels_type_ii() -> None:
     fitted = smf.ols("top1 ~ C(size) + C(recipe) + C(backbone) + C(draw) + C(seed)", plain).fit()
     oracle = anova_lm(fitted, typ=2)
     result = effects(data).set_index("factor")
-    for name, row in (("recipe", "C(recipe)"), ("draw", "C(draw)"), ("seed", "C(seed)")):
-        assert result.loc[name, "p"] == pytest.approx(oracle.loc[row, "PR(>F)"], rel=1e-6)
-        assert result.loc[name, "df"] == oracle.loc[row, "df"]
+    for name, term in (("recipe", "C(recipe)"), ("draw", "C(draw)"), ("seed", "C(seed)")):
+        assert result.loc[name, "p"] == pytest.approx(oracle.loc[term, "PR(>F)"], rel=1e-6)
+        assert result.loc[name, "df"] == oracle.loc[term, "df"]
     assert result.loc["recipe", "range"] == pytest.approx(fitted.params["C(recipe)[T.strong]"], abs=1e-9)
     assert result.loc["recipe", ["best", "worst"]].tolist() == ["strong", "plain"]
 
@@ -146,6 +149,30 @@ def test_the_share_s_interval_inverts_the_noncentral_f() -> None:
         assert stats.ncf.cdf(f, df, rest, end * n / (1 - end)) == pytest.approx(tail, abs=1e-6)
     assert low < share < high
     assert variance_share(0.2, 2, 30, 36)[1] == 0
+
+
+@pytest.mark.parametrize("df", [1, 2, 7, 40])
+@pytest.mark.parametrize("rest", [1, 3, 30, 5000])
+def test_every_f_has_a_share_within_its_interval(df: int, rest: int) -> None:
+    for f in np.logspace(-12, 12, 97):
+        share, low, high = variance_share(float(f), df, rest, 40)
+        assert 0 <= share <= 1
+        assert math.isnan(low) or 0 <= low <= high <= 1
+
+
+def test_a_factor_without_any_effect_is_told_and_no_crash() -> None:
+    """Rounding leaves a sum of squares below zero in some of these tables."""
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        planted = []
+        for backbone in ("vit_micro", "resnet_micro", "efficientnet_micro"):
+            for size in (20, 40, 80):
+                top1 = random.integers(60, 100) / 100
+                run = Run(dataset="fashion_mnist_12k", backbone=backbone, size=size)
+                planted += [row(replace(run, draw=draw, seed=draw), top1=top1) for draw in range(2)]
+        found = effects(table(planted)).set_index("factor")
+        assert found.loc["draw and seed", "p"] == pytest.approx(1.0, abs=1e-4)
+        assert found.loc["draw and seed", "share"] == 0
 
 
 def _held(rounds: int, start: int) -> float:

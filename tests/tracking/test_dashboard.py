@@ -39,9 +39,10 @@ def test_a_folder_s_dashboard_names_its_own_lines(tmp_path: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("wandb_workspaces") is None, reason="wandb-workspaces is not installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_panels_of_a_segmentation_show_its_own_metric() -> None:
-    spec = dashboard.specify(replace(DEFAULT, task="segment", is_monitored=True))
+    rows = ({"size": 30, "shortfall/scratch": 0.1, "miou/vit_micro scratch": 0.4},)
+    spec = dashboard.specify(replace(DEFAULT, task="segment", rows=rows, is_monitored=True))
     keys = dashboard.references(spec)
-    assert {"summary:miou", "summary:train_miou", "holdout/miou", "accuracy/vit_micro scratch"} <= keys
+    assert {"summary:miou", "summary:train_miou", "holdout/miou", "miou/vit_micro scratch"} <= keys
     assert not [key for key in keys if "top1" in key]
     titles = [panel["title"] for part in spec["workspace"]["sections"] for panel in part["panels"]]
     assert "test mIoU of every run" in titles

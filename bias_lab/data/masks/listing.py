@@ -61,6 +61,18 @@ def listing(path: Path, out: Path | None = None) -> Listing:
     return listed
 
 
+def holds_pairs(path: Path) -> bool:
+    """Return whether a folder or a table is laid out as images with masks, and not as images with classes."""
+    if path.is_file():
+        if path.suffix.lower() not in (".csv", ".tsv"):
+            return False
+        first = next(iter(lines_of(path)), "").lower()
+        names = {name.strip().strip('"') for name in first.split("\t" if path.suffix.lower() == ".tsv" else ",")}
+        return {"image", "mask"} <= names and "label" not in names
+    inner = layouts.subfolders(path) if path.is_dir() else []
+    return any(all(_images_and_masks(part)) for part in (path, *inner) if part.is_dir())
+
+
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 

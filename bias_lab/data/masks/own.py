@@ -7,6 +7,7 @@ Files are kept in the sweep's folder as for class folders (`bias_lab.data.own_im
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,20 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
         place=place,
         warnings=notes,
     )
+
+
+def check(path: Path) -> list[str]:
+    """Return the lines of `bias-lab datasets check` on a folder or a table of images with masks. Raises as `index`."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = index(path, folder=Path(folder))
+    named = ", ".join(f"{name} ({value})" for name, value in zip(found.classes, found.place["values"], strict=True))
+    counts = f"{found.class_counts[0]:,} training and {found.test_images:,} test images"
+    return [
+        f"masks of {len(found.classes)} classes, {counts}",
+        f"classes, with their values in the masks: {named}",
+        *(line for line in found.warnings if folder not in line),
+        "to train on them: bias-lab train --task segment --data PATH, or bias-lab sweep segmentation --data PATH",
+    ]
 
 
 def content(place: dict[str, Any], side: tuple[int, int], channels: int) -> Content:

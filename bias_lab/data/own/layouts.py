@@ -165,7 +165,9 @@ def check_masks(root: Path, found: dict[Path, Found]) -> list[str]:
             )
             if pictures:
                 raise UserError(
-                    what, "each class needs one folder with its images", f"rename {mask.name}/ if it is a class"
+                    what,
+                    "each class needs one folder with its images",
+                    f"add --task segment if a class is to be learnt for each pixel, or rename {mask.name}/",
                 )
             lines.append(f"{what}; they are read as two classes")
     for folder, walked in found.items():

@@ -96,8 +96,11 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
     verified = _verified(row, data_root)
     hashes = {split: hashes_of(name, images) for split, (images, _) in raw.splits.items()}
     both = set(hashes["train"]) & set(hashes["test"])
-    leaks = sum(mark in both for mark in hashes["train"])
+    leaks = sum(one in both for one in hashes["train"])
     twice = len(hashes["train"]) - len(set(hashes["train"]))
+    named = {split: [raw.classes[c] for c in raw.splits[split][1]] for split in hashes if split != "unlabelled"}
+    mark = fingerprint((split, *one) for split in named for one in zip(named[split], hashes[split], strict=True))
+    copy = f" ({row.copies[mark]})" if mark in row.copies else ""
     pixels = raw.splits["train"][0]
     if isinstance(pixels, np.ndarray):
         mean, std = moments(pixels)
@@ -110,6 +113,7 @@ def check(name: str, *, data_root: str | None = None) -> list[str]:
         f"training images that are in the test split too: {leaks}"
         + (" (left out by drop_duplicates)" if leaks else ""),
         f"training images that repeat another: {twice}",
+        f"fingerprint: {mark}{copy}",
         f"{row.image_size} px, {row.channels} channel{'s'[: row.channels - 1]}; of the training images: "
         f"mean {_numbers(mean)}, standard deviation {_numbers(std)}",
         f"licence: {row.licence}; cite {row.citation}",

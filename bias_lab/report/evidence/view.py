@@ -7,7 +7,7 @@ import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.report import tables
-from bias_lab.report.evidence import controls, each, head, ladders, parts
+from bias_lab.report.evidence import controls, each, head, heads, ladders, locality, parts
 from bias_lab.report.figures import budget, charts
 from bias_lab.report.figures.chart import Level
 from bias_lab.report.pages import Head, Section
@@ -36,7 +36,9 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     both = len(present) > 1
     of_controls = controls.found(view, present)
     after = [
+        locality.section(view),
         made_of(view),
+        *heads.sections(view),
         each.section(view) if "settled" in present else Section(name="each", title=""),
         seen(view, of_controls, slug),
         controls.section(view, of_controls),

@@ -79,8 +79,12 @@ class Chart:
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none."""
-    return "–" if math.isnan(fraction) else f"{100 * fraction:.{digits}f}".replace("-", "−")
+    """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none. Zero has no sign.
+
+    >>> percent(-0.1234), percent(-0.0004), percent(math.nan)
+    ('−12.3', '0.0', '–')
+    """
+    return "–" if math.isnan(fraction) else f"{round(100 * fraction, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def span(low: float, high: float) -> str:

@@ -3,6 +3,7 @@
 A hue is a family, a marker an architecture, a line pattern a regime or a value of an axis.
 """
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import is_from_scratch
+from bias_lab.statistics.settled.chance import chance as chance_of
 
 MARKERS = {
     "vit": "circle", "resnet": "square", "efficientnet": "triangle", "mobilenetv3": "diamond", "swin": "pentagon",
@@ -181,12 +183,12 @@ def _tail(comparison: str) -> str:
 
 
 def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
-    """Return the chance level, one over the number of classes, if the accuracy of some run is near it."""
-    known = sorted({int(count) for count in rows["classes"].dropna()}) if "classes" in rows else []
+    """Return the level that needs no learning (`statistics.chance`), if the accuracy of some run is near it."""
+    level = chance_of(rows)
     lowest = min((float(top1) for top1 in rows["top1"]), default=1.0)
-    if len(known) != 1 or lowest >= 1 / known[0] + NEAR:
+    if math.isnan(level) or lowest >= level + NEAR:
         return ()
-    return (Level(y=1 / known[0], words=f"chance, {percent(1 / known[0], 0)} %"),)
+    return (Level(y=level, words=f"chance, {percent(level, 0)} %"),)
 
 
 def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", comparison: str = "") -> Chart:

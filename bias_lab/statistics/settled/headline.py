@@ -14,6 +14,7 @@ from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, c
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between, gaps
 from bias_lab.statistics.intervals import LEVEL
+from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
 
 CEILING = 0.97  # accuracy of both groups above which little is left to differ by
@@ -55,8 +56,8 @@ class AtSize(NamedTuple):
     training_low, training_high: the training part of `equal`; share: of it in `equal`, NaN where it is not determined.
     of_train, against_train: training accuracies at equal images. control: mean accuracy of the linear control, lead:
     `against` minus the control, control_near: whether the control is within `NEAR` of `against`: `shown`, `likely` (its
-    mean is), `open` (the interval does not exclude it), `no`, or '' without a control. chance: 1 / classes. majority:
-    share of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each alone.
+    mean is), `open` (the interval does not exclude it), `no`, or '' without a control. chance: see `statistics.chance`.
+    majority: share of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each.
     """
 
     size: int
@@ -141,14 +142,14 @@ def headline(
         for name in (against, family)
     }
     worst = _majority(found) if majority is None else majority
-    chance = 1 / float(found["classes"].dropna().iloc[0]) if found["classes"].notna().any() else _NAN
+    level = chance(found)
     rows = []
     for size in sizes:
         here, planned = every[every["size"] == size], base[base["size"] == size]
         name = family if _is_whole(rep.select(planned, family), rep.select(here, family), against) else against
         sides = rep.select(here, of), rep.select(here, name)
         wanted = {of: sides[0], name: sides[1]}
-        rows.append(_at(size, wanted, tables[name], metric, chance, worst))
+        rows.append(_at(size, wanted, tables[name], metric, level, worst))
     return Headline(of, against, tuple(rows))
 
 
@@ -213,7 +214,7 @@ def unsettled(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _at(
-    size: int, sides: dict[str, pd.DataFrame], tables: _Tables, metric: str, chance: float, majority: float
+    size: int, sides: dict[str, pd.DataFrame], tables: _Tables, metric: str, level: float, majority: float
 ) -> AtSize:
     """Return the numbers of one size. sides: name → its settled rows there, first `of`, then `against`."""
     of, against = sides
@@ -233,7 +234,7 @@ def _at(
         "absent": tuple(name for name, side in sides.items() if not len(side)),
         "unsettled": unsettled(rows),
         "collapsed": _collapsed(rows),
-        "at_chance": _at_chance(rows, metric, chance, majority),
+        "at_chance": _at_chance(rows, metric, level, majority),
         "no_interval": (of, against) if math.isnan(gap.low) else (),
         "ceiling": (of, against) if min(levels.values()) >= CEILING else (),
         "control_as_good": (against,) if near in ("shown", "likely") else (),
@@ -251,7 +252,7 @@ def _at(
         control=float(linear.mean()) if len(linear) else _NAN,
         lead=lead,
         control_near=near,
-        chance=chance,
+        chance=level,
         majority=majority,
         by_recipe={value: _gap(one, size) for value, one in tables.alone[RECIPE].items()},
         by_optimizer={value: _gap(one, size) for value, one in tables.alone[OPTIMIZER].items()},
@@ -286,23 +287,23 @@ def _collapsed(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(map(str, rows.loc[rows["collapsed"].fillna(False).astype(bool), "backbone"].unique())))
 
 
-def _at_chance(rows: pd.DataFrame, metric: str, chance: float, majority: float) -> tuple[str, ...]:
+def _at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> tuple[str, ...]:
     cells = {str(name): part for name, part in rows.groupby("backbone")}
-    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, chance, majority)))
+    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, level, majority)))
 
 
-def _is_at_chance(rows: pd.DataFrame, metric: str, chance: float, majority: float) -> bool:
+def _is_at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> bool:
     """Return whether a backbone's mean accuracy is not shown to be above chance and the share of the largest class.
 
     The one-sided interval holds the scatter of replicates, if there are several, and of binomial test images, if their
     number is known.
     """
-    level = np.nanmax([chance, majority]) if not (math.isnan(chance) and math.isnan(majority)) else 0.0
+    worth = np.nanmax([level, majority]) if not (math.isnan(level) and math.isnan(majority)) else 0.0
     of = intervals.mean(rep.independent(rows, metric)[int(rows["size"].iloc[0])])
     count = float(rows["test_images"].iloc[0]) if "test_images" in rows else _NAN
     binomial = math.sqrt(of.value * (1 - of.value) / count) if count > 0 else 0.0
     scatter = of.value - of.low if of.k > 1 else 0.0
-    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= level)
+    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= worth)
 
 
 def _majority(rows: pd.DataFrame) -> float:

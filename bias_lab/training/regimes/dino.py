@@ -147,7 +147,7 @@ class DINO(LightningModule):
     def from_run(cls, run: Run, backbone: nn.Module | None = None, *, folder: str | Path = FOLDER) -> Self:
         """Return the module that a run's fields describe, with the paper's sizes from 96 px on.
 
-               A run without a learning rate gets LEARNING_RATE.
+        A run without a learning rate gets LEARNING_RATE.
         backbone: None makes the one that a sweep begins with. folder: see `modules.build.from_run`.
         """
         if backbone is None:

@@ -52,6 +52,20 @@ def miou(counts: Counts) -> float | None:
     return math.fsum(held) / len(held) if held else None
 
 
+def constant(training: NDArray[np.int64], test: NDArray[np.int64]) -> float | None:
+    """Return the mIoU on test images of one class for all pixels, the one that most training pixels have.
+
+    It needs no learning, so it is for mIoU what the chance level is for accuracy. It is the share of that class in the
+    test pixels, divided by the number of classes that truth or prediction hold. training, test: pixels of each class,
+    (K,), void left out. None if there are no pixels.
+    """
+    if not training.sum() or not test.sum():
+        return None
+    said = int(training.argmax())
+    held = int((test > 0).sum()) + int(test[said] == 0)
+    return float(test[said] / test.sum() / held)
+
+
 def pixel_accuracy(predicted: Tensor, truth: Tensor) -> tuple[int, int]:
     """Return how many pixels are right, and how many have a class. predicted, truth: label maps (M, H, W)."""
     known = truth != VOID

@@ -22,7 +22,7 @@ from bias_lab.errors import UserError
 from bias_lab.training import recording
 from bias_lab.training.job import Examples, Job, Labels, Method, Pixels, Predictor, Rows
 from bias_lab.training.protocols.segmenter import Segmenter
-from bias_lab.training.tasks import mask_scores
+from bias_lab.training.tasks import mask_pictures, mask_scores
 from bias_lab.training.tasks.mask_scores import VOID
 
 TOGETHER = 16  # images that are scored at a time
@@ -81,9 +81,12 @@ class Segmentation:
         test = evaluate(model, job.eval_loader(*self.evaluation_images(job)), classes)
         if self.row.evaluated_on == "test":
             save_predictions(test, folder / ledger.PREDICTIONS)
+            images, truth = self.evaluation_images(job)
+            mask_pictures.save(folder, images, truth, test.maps, test.table, tuple(map(str, job.images.classes)))
         return {
             **test.metrics(),
             f"train_{metric}": train.miou,
+            self.row.chance: mask_scores.constant(train.pixels, test.pixels),
             "train_loss": train.loss,
             "loss_slope": recording.slope(losses),
             f"holdout_{metric}": monitored[-1] if monitored else None,
@@ -97,12 +100,13 @@ class Segmentation:
 class Evaluation:
     """What a model predicted. maps: (H, W) in uint8 for each image. counts: see `mask_scores.count`.
 
-    f1: the mean boundary F1 of each image. right, known, nats: pixels that are right, pixels with a class, and their
-    summed cross-entropy.
+    pixels: the pixels of the truth that have each class, (K,). f1: the mean boundary F1 of each image. right, known,
+    nats: pixels that are right, pixels with a class, and their summed cross-entropy.
     """
 
     maps: list[NDArray[np.uint8]] = field(default_factory=list)
     counts: list[mask_scores.Counts] = field(default_factory=list)
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(VOID, np.int64))
     f1: list[float] = field(default_factory=list)
     right: int = 0
     known: int = 0
@@ -117,6 +121,7 @@ class Evaluation:
         predicted, classes = logits.argmax(1), logits.shape[1]
         self.maps += list(predicted.to(torch.uint8).cpu().numpy())
         self.counts.append(mask_scores.count(predicted, masks, classes))
+        self.pixels += np.bincount(masks[masks != VOID].cpu().numpy(), minlength=VOID)
         f1 = mask_scores.mean_f1(mask_scores.boundary_f1(predicted, masks, classes))
         self.f1 += f1[~f1.isnan()].tolist()
         right, known = mask_scores.pixel_accuracy(predicted, masks)

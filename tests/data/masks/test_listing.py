@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bias_lab.data.masks.listing import listing
+from bias_lab.data.masks.listing import holds_pairs, listing
 from bias_lab.errors import UserError
 from tests.data.masks.masks_on_disk import flat_folder, pair, split_folder
 
@@ -138,3 +138,17 @@ def test_names_that_are_refused(tmp_path: Path) -> None:
     (Path(str(tmp_path / "c" / "test" / "images")) / "\udcff.jpg").write_bytes(b"x")
     with pytest.raises(UserError, match="is not UTF-8"):
         listing(tmp_path / "c")
+
+
+def test_a_layout_of_pairs_is_told_from_one_of_classes(tmp_path: Path) -> None:
+    split_folder(tmp_path / "split")
+    flat_folder(tmp_path / "flat", 2)
+    for name in ("cat", "dog", "masks"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+    tables = {"pairs.csv": "Image,mask,split\n", "classes.csv": "path,label\n", "both.csv": "image,mask,label\n"}
+    for name, header in tables.items():
+        (tmp_path / name).write_text(header)
+    pairs = ("split", "flat", "pairs.csv")
+    found = {path.name for path in tmp_path.iterdir() if holds_pairs(path)}
+    assert found == set(pairs)
+    assert not holds_pairs(tmp_path / "absent")

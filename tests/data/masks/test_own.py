@@ -198,3 +198,13 @@ def test_a_mask_that_changed_after_the_index_is_refused(tmp_path: Path) -> None:
     save(np.tile(np.array([0, 1], np.uint8), (12, 8)), root / "train" / "masks" / "train3.png")
     with pytest.raises(UserError, match="changed since it was indexed"):
         store.open_images(index.identity, data_root=str(tmp_path), place=index.place)
+
+
+def test_a_check_tells_the_classes_with_their_values_and_what_to_do(tmp_path: Path) -> None:
+    split_folder(tmp_path / "mine")
+    lines = own.check(tmp_path / "mine")
+    assert lines[0].startswith("masks of ")
+    assert "12 training and 4 test images" in lines[0]
+    assert lines[1].startswith("classes, with their values in the masks: ")
+    assert "--task segment" in lines[-1]
+    assert not any("/tmp/tmp" in line for line in lines)

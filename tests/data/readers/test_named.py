@@ -124,9 +124,17 @@ def test_a_check_tells_counts_checksums_leaks_normalisation_licence_and_citation
         "checksums: as published",
         "training images that are in the test split too: 2 (left out by drop_duplicates)",
         "training images that repeat another: 1",
+        f"fingerprint: {images.fingerprint}",
         f"28 px, 1 channel; of the training images: mean {images.mean[0]:.4f}, standard deviation {images.std[0]:.4f}",
         "licence: CC BY-SA 3.0; cite LeCun, Bottou, Bengio, Haffner 1998, doi:10.1109/5.726791",
     ]
+
+
+def test_a_check_names_the_copy_that_a_dataset_is(small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = open_images("mnist", data_root=str(small_mnist)).fingerprint
+    row = replace(catalogue.DATASETS["mnist"], copies={mark: "a small copy"})
+    monkeypatch.setitem(catalogue.DATASETS, "mnist", row)
+    assert f"fingerprint: {mark} (a small copy)" in named.check("mnist", data_root=str(small_mnist))
 
 
 def test_a_file_that_is_not_the_published_one_is_refused(small_mnist: Path) -> None:
@@ -146,7 +154,7 @@ def test_a_dataset_without_known_checksums_is_not_said_to_have_right_ones(
     assert lines[1] == "checksums: none are known here for tiny_imagenet; its files are counted and read, not verified"
     images = open_images("tiny_imagenet", data_root=str(tmp_path))
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (images.mean, images.std))
-    assert lines[4] == f"64 px, 3 channels; of the training images: mean {mean}, standard deviation {std}"
+    assert lines[5] == f"64 px, 3 channels; of the training images: mean {mean}, standard deviation {std}"
 
 
 def test_fashion_mnists_checksums_are_those_that_the_embedded_dataset_was_made_from() -> None:

@@ -169,3 +169,17 @@ def test_dice_is_the_overlap_of_the_classes_that_are_there() -> None:
     nothing = dice_loss(even.requires_grad_(), torch.full_like(truth, VOID))
     nothing.backward()
     assert nothing == 0
+
+
+def test_one_class_for_all_pixels_scores_what_its_label_map_would() -> None:
+    """The oracle is the mean IoU of a real constant map, also where the test images lack the class."""
+    torch.manual_seed(3)
+    truth = torch.randint(0, K, (4, 6, 6))
+    truth[0, 0] = VOID
+    for said in (1, K - 1):
+        truth[truth == K - 1] = 0
+        training = np.eye(K, dtype=np.int64)[said] * 50 + 1
+        test = np.bincount(truth[truth != VOID].numpy(), minlength=K)
+        found = mask_scores.miou(mask_scores.count(torch.full_like(truth, said), truth, K))
+        assert mask_scores.constant(training, test) == pytest.approx(found)
+    assert mask_scores.constant(training, 0 * test) is None
