@@ -45,13 +45,23 @@ def _empty(folder: Path, message: str) -> None:
 
 
 def check_profile(folder: Path, profile: str) -> None:
-    """Raise UserError if the folder holds runs of another profile, which one report would mix."""
+    """Raise UserError if the folder holds runs of another profile, or single runs beside a sweep.
+
+    A folder has one question and one profile, which its report prints. profile: `SINGLE` for a single run.
+    """
     from bias_lab import ledger
 
     path = folder / ledger.EXPERIMENT
     before = ledger.read_json(path).get("profile", profile) if path.is_file() else profile
-    if before not in (profile, SINGLE):
-        raise UserError(
-            f"{folder} holds the profile '{before}', and one report can't mix it with '{profile}'",
-            remedy=f"give another --out, or --profile {before} to continue that one",
-        )
+    if before == profile:
+        return
+    if profile == SINGLE:
+        what = f"{folder} holds a sweep of the profile '{before}', and one report can't mix it with single runs"
+        raise UserError(what, remedy="give another --out")
+    if before == SINGLE:
+        what = f"{folder} holds single runs of bias-lab train, and one report can't mix them with a sweep"
+        raise UserError(what, remedy="give another --out")
+    raise UserError(
+        f"{folder} holds the profile '{before}', and one report can't mix it with '{profile}'",
+        remedy=f"give another --out, or --profile {before} to continue that one",
+    )

@@ -68,6 +68,7 @@ def train(arguments: argparse.Namespace) -> int:
     from bias_lab.planning.typed_values import parse_field
 
     folder: Path = arguments.out
+    folders.check_profile(folder, folders.SINGLE)
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
     typed = {name: value for name, value in vars(arguments).items() if value is not None}
     fields = dict(parse_field(text) for text in arguments.set)
