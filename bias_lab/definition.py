@@ -116,7 +116,12 @@ class Run:
         if self.task not in TASKS:
             raise unknown("task", self.task, TASKS)
         for name, allows, why, allowed in RANGES:
-            if not allows(getattr(self, name)):
+            try:
+                is_allowed = allows(getattr(self, name))
+            except TypeError as error:
+                what = f"{name} is {getattr(self, name)!r}, a value of the type {type(getattr(self, name)).__name__}"
+                raise UserError(what, "it must be a number") from error
+            if not is_allowed:
                 raise UserError(f"{name} {getattr(self, name)} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
