@@ -43,9 +43,9 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     """Return the index of a folder or a table of images with masks (`bias_lab.data.masks.listing`).
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
-    skip_bad: leave out the pairs that cannot be used. lasting: as for `own_images.index`. Classes are the values that training masks hold, in ascending
-    order, and 255 is void. Raises UserError for pairs that cannot be used, a value that only test masks hold, a single
-    class, and images that have changed under finished runs.
+    skip_bad: leave out the pairs that cannot be used. lasting: as for `own_images.index`. Classes are the values that
+    training masks hold, in ascending order, and 255 is void. Raises UserError for pairs that cannot be used, a value
+    that only test masks hold, a single class, and images that have changed under finished runs.
     """
     listed = listing.listing(path, folder)
     table = _inspect(listed.items, folder / "data" / "seen_masks.parquet")
