@@ -1,11 +1,17 @@
 """The notebooks run from top to bottom on the committed table or a user's, and are committed with outputs."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+from bias_lab import ledger
+from bias_lab.definition import from_json, run_id
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TRAINED = sorted(path.parent for path in (ROOT / "notebooks" / "trained").glob("*/run.json"))
 
 
 def cells(path: Path) -> list[dict[str, object]]:
@@ -21,10 +27,32 @@ def test_it_is_committed_with_its_outputs_and_without_errors(path: Path) -> None
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
+def test_the_trained_models_are_small_and_their_page_is_what_the_script_writes() -> None:
+    script = runpy.run_path(str(ROOT / "docs" / "keep_trained.py"))
+    assert (ROOT / "notebooks" / "trained" / "README.md").read_text(encoding="utf-8") == script["readme"]()
+    assert len(TRAINED) >= 4
+    for here in TRAINED:
+        assert sum(path.stat().st_size for path in here.iterdir()) < 1_000_000, here
+        run, result = (ledger.read_json(here / name) for name in (ledger.RUN, ledger.RESULT))
+        assert run == result["run"]
+        assert run_id(from_json(run)) == result["run_id"]
+
+
+@pytest.mark.parametrize("here", TRAINED, ids=lambda here: here.name)
+def test_a_trained_model_is_the_one_that_its_record_describes(here: Path) -> None:
+    import bias_lab as bl
+
+    loaded = bl.load(here)
+    assert loaded.classes
+    assert next(loaded.model.parameters()).dtype.itemsize == 4
+    assert loaded.metrics["top1"] > 0.4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path: Path) -> None:
+def test_it_runs_from_its_own_folder_and_from_the_root(path: Path) -> None:
     execute(path)
+    execute(path, ROOT)
 
 
 @pytest.mark.slow
@@ -41,11 +69,12 @@ def test_it_runs_on_another_sweep(name: str, tmp_path: Path, monkeypatch: pytest
     execute(next(path for path in NOTEBOOKS if path.stem == name))
 
 
-def execute(path: Path) -> None:
+def execute(path: Path, folder: Path | None = None) -> None:
+    """Run a notebook from top to bottom, in its own folder or another one."""
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, 4)
     NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder or path.parent}}
     ).execute()

@@ -12,6 +12,8 @@ from bias_lab.definition import LADDER, Run, images_seen, pretrains, run_id
 STEPS = 40  # fixed costs that a fit tries
 RECENT = 0.95  # weight of a duration beside that of the next one, since the load of a machine changes
 APART = 1.5  # two numbers of images whose ratio is above this tell a fixed cost from the cost of an image
+LATEST, FIRM = 5, 3  # runs that tell the present load of the machine, and how many of them are needed
+PERSISTENCE = 2 / 3  # power of that load in the estimate: 0 if it were chance, 1 if it lasted to the end
 TELLING = 0.1  # share of a run after which its own speed is a better estimate than that of others
 
 
@@ -31,8 +33,9 @@ class Clock:
     """Estimate the time left from the durations of runs.
 
     A run takes `fixed + seconds an image * images`. Both are fitted to the runs that ended, the latest of which weigh
-    most. A kind of which no run has ended takes the cost that the lab's table has for its backbone, at the speed of the
-    kinds that are known.
+    most. The last few of them tell how much slower or faster the machine is now, which is counted in part, since some
+    of it will pass. Their median is taken, so that one odd run does not count. A kind of which no run has ended takes
+    the cost that the lab's table has for its backbone, at the speed of the kinds that are known.
     """
 
     def __init__(self, runs: Iterable[Run], workers: int, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -41,6 +44,7 @@ class Clock:
         self.ahead = Counter[tuple[Kind, int]]()  # kind and images → runs that have not ended
         self.under_way: dict[str, tuple[Run, float, float]] = {}  # run_id → run, when it began, share that is done
         self.spent: dict[tuple[Kind, int], tuple[float, float]] = {}  # kind and images → weight, weighted seconds
+        self.latest: list[tuple[tuple[Kind, int], float]] = []  # kind and images, seconds of the runs that ended last
         self.count = 0
         self._fit: tuple[float, dict[Kind, float]] | None = None
         self.extend(runs)
@@ -60,6 +64,7 @@ class Clock:
         self.spent = {key: (RECENT * weight, RECENT * total) for key, (weight, total) in self.spent.items()}
         weight, total = self.spent.get(_key(run), (0.0, 0.0))
         self.spent[_key(run)] = (weight + 1, total + seconds)
+        self.latest = [*self.latest[1 - LATEST :], (_key(run), seconds)]
         self.count += 1
         self._fit = None
 
@@ -108,7 +113,18 @@ class Clock:
         return max([0.0, total / at_once, *rests])
 
     def cost(self, kind: Kind, images: int) -> float:
-        """Return the estimated seconds of one run of a kind that sees so many images."""
+        """Return the estimated seconds of one run of a kind that sees so many images, at the present load."""
+        return self._usual(kind, images) * self._load()
+
+    def _load(self) -> float:
+        """Return how much longer runs take now than the fit has it, as far as that is expected to last."""
+        if len(self.latest) < FIRM:
+            return 1.0
+        now = median(seconds / max(self._usual(*key), 1e-9) for key, seconds in self.latest)
+        return float(now**PERSISTENCE)
+
+    def _usual(self, kind: Kind, images: int) -> float:
+        """Return the seconds that the fit has for one run of a kind that sees so many images."""
         fixed, rates = self._fitted()
         if kind not in rates:
             same = [rate / _table(known) for known, rate in rates.items() if known.backbone == kind.backbone]

@@ -75,8 +75,7 @@ def on_data(runs: Iterable[Run], dataset: str, image_size: int | None, *, typed:
     which the runs of one backbone differ, since the experiment is about them.
     """
     runs = list(runs)
-    fitted = {name for name in ("patch", "window", "stem") if not _is_axis(runs, name)} - set(typed)
-    anew: dict[str, Any] = dict.fromkeys(fitted)
+    anew: dict[str, Any] = {n: None for n in ("patch", "window", "stem") if n not in typed and not _is_axis(runs, n)}
     return rewrite(runs, lambda run: replace(run, dataset=dataset, image_size=image_size, drop_duplicates=True, **anew))
 
 

@@ -18,6 +18,7 @@ from bias_lab.results import Results
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, finished, with_pretraining
 
+PATH_ALONE = "Nothing is claimed: the runs of this profile show that everything works."
 QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 
 
@@ -112,12 +113,12 @@ def status(table: pd.DataFrame, planned: tuple[str, ...], missing: list[str], re
     total = len({*planned, *table["run_id"]})
     failed = table[table["status"] == "failed"]
     diverged = sum(str(reasons.get(name, "")).startswith("diverged") for name in failed["run_id"])
-    parts = [f"missing: {len(missing):,} of {total:,} runs"] if missing else []
+    parts = [f"missing: {len(missing):,} of {plural(total, 'run')}"] if missing else []
     if len(failed):
         parts.append(f"failed: {len(failed):,} of {total:,}, {diverged:,} diverged")
     if parts:
         return " · ".join(parts)
-    return f"complete: {total:,} of {total:,} runs" if total else "no run is planned, and none was found"
+    return f"complete: {total:,} of {plural(total, 'run')}" if total else "no run is planned, and none was found"
 
 
 def facts(table: pd.DataFrame) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
     done = table[table["status"] == "finished"]
     if not len(done):
         return ()
-    parts = [f"{len(done):,} runs", f"{done['backbone'].nunique()} backbones"]
+    parts = [plural(len(done), "run"), plural(done["backbone"].nunique(), "backbone")]
     size = done["parameters"].dropna().astype(float) / 1e6
     size = size[size > 0]  # the control `pixels` has none
     if len(size):
@@ -134,5 +135,5 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
     parts += [f"{listed([f'{n:,}' for n in images])} test images"] if images else []
     minutes = done["seconds"].sum() / 60
     if minutes >= 1:
-        parts.append(f"{minutes:,.0f} minutes of one worker's time")
+        parts.append(f"{plural(round(minutes), 'minute')} of one worker's time")
     return (", ".join(parts) + ".",)

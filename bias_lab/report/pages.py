@@ -7,6 +7,9 @@ from typing import Any
 
 from bias_lab.report.figures.chart import Chart
 
+FEW = 8  # classes whose names fit above the columns of a matrix
+BOTH = 12  # classes up to which a cell of a matrix shows its share beside its count
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -34,10 +37,44 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """A confusion matrix. classes: K names. counts: K rows, one a true class, of K counts, one a predicted class."""
+
+    title: str
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    note: str = ""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Return the columns' headings: the names of a few classes, the numbers of many."""
+        many = len(self.classes) > FEW
+        return tuple(str(k) for k in range(1, len(self.classes) + 1)) if many else self.classes
+
+    @property
+    def shows_shares(self) -> bool:
+        """Return whether each cell has room for its share beside its count."""
+        return len(self.classes) <= BOTH
+
+    def share(self, row: int, column: int) -> float:
+        """Return the share of a true class that was predicted as a class, 0 for a class without images."""
+        return self.counts[row][column] / max(1, sum(self.counts[row]))
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small image in HTML: a JPEG, what is said of it, and the path of the image."""
+
+    data: bytes
+    words: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """A part of the report under its own heading. It is left out if it holds no text, chart, table or picture.
 
-    name: its anchor. pictures: (caption, PNG), in HTML alone. folded: whether it opens on a click.
+    name: its anchor. pictures: (caption, PNG), in HTML alone, as thumbnails are. folded: whether it opens on a click.
     """
 
     name: str
@@ -46,10 +83,13 @@ class Section:
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
     pictures: tuple[tuple[str, bytes], ...] = ()
+    matrices: tuple[Matrix, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
     folded: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.charts or self.pictures or any(table.rows for table in self.tables))
+        drawn = self.charts or self.pictures or self.matrices or self.thumbnails
+        return bool(self.text or drawn or any(table.rows for table in self.tables))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +179,15 @@ def markdown(table: Table) -> str:
     body = [line([cell.text for cell in row]) for row in table.rows]
     note = f"\n\n{table.note}" if table.note else ""
     return f"**{table.title}**\n\n" + "\n".join([line(heads), line(rule), *body]) + note
+
+
+def plain_matrix(matrix: Matrix) -> Table:
+    """Return a confusion matrix as a table of counts, its columns by number where there are many."""
+    names = [f"{k} {name}" for k, name in enumerate(matrix.classes, 1)]
+    rows = [(Cell(name), *map(whole, counts)) for name, counts in zip(names, matrix.counts, strict=True)]
+    return Table(
+        title=matrix.title, columns=(("true class", ""), *((head, "") for head in matrix.heads)), rows=tuple(rows)
+    )
 
 
 def plain(table: Table) -> str:

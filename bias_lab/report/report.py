@@ -18,6 +18,7 @@ from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart, percent
 from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
+from bias_lab.report.own import page
 from bias_lab.report.sentences import start_words
 from bias_lab.rows import image_ious, unpack_scores, worst_median_best
 from bias_lab.statistics.conditions import PRETRAINS, finished
@@ -33,8 +34,9 @@ def read(folder: Path) -> pages.Report:
     report, shown = findings(results_read), pictures(Path(folder), results_read.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
     seen, sections = test_images(Path(folder), results_read), report.sections
+    own = page.of_folder(Path(folder), results_read.table)
     place = next((k for k, one in enumerate(sections) if one.folded), len(sections))
-    return replace(report, sections=tuple(filter(None, (*sections[:place], seen, *sections[place:], part))))
+    return replace(report, sections=tuple(filter(None, (*sections[:place], seen, *own, *sections[place:], part))))
 
 
 def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
@@ -148,6 +150,7 @@ def markdown(report: pages.Report) -> str:
         parts.append(f"## {section.title}")
         parts += section.text
         parts += [f"![{c.title}](figures/{c.name}.svg)\n\n*{c.caption}*" for c in section.charts]
+        parts += [pages.markdown(pages.plain_matrix(matrix)) for matrix in section.matrices]
         parts += [pages.markdown(table) for table in section.tables if table.rows]
     return "\n\n".join(parts) + "\n"
 

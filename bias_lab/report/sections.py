@@ -8,6 +8,7 @@ import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.report import axes, tables
+from bias_lab.report.evidence import head, headline
 from bias_lab.report.evidence import parts as parts_of
 from bias_lab.report.figures import charts
 from bias_lab.report.pages import Section, Table, number, points, whole, word
@@ -23,6 +24,7 @@ from bias_lab.report.sentences import (
     name_of,
     recovered,
     removed,
+    sizes_in_words,
     start_words,
 )
 from bias_lab.statistics import intervals
@@ -45,8 +47,11 @@ def of_view(
     """
     slug = slug_of(about)
     names = (name_of("vit"), name_of("cnn"))
-    given = statistics.answer(view)
-    gaps, answered, how = given.gaps, answer(given, names), method(given.gaps)
+    flagged = statistics.unsound(view)
+    sound = view[~view["size"].isin(list(flagged))]
+    gaps, given = statistics.gaps(view), statistics.answer(sound)
+    answered = answer(given, names) if len(given.gaps) or not flagged else ""
+    how = method(given.gaps)
     pairs: tuple[Table, ...] = ()
     if gaps["p"].isna().all() and not len(statistics.select(view, "vit")):
         (finding, pairs_method), pairs = pairwise(view)
@@ -54,8 +59,9 @@ def of_view(
     by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
     starts, left = starts_of(table, view)
     held = parts_of.held(view)
-    top = [compared(answered, held), *recovered(statistics.recovery(view)), *(left if len(left) <= 2 else [])]
-    top += [text for one in by_axis for text in one.top]
+    recovery = statistics.recovery(view)
+    top = [compared(answered, held), *unclaimed(flagged, view), *recovered(recovery[~head.is_unsound(view, recovery)])]
+    top += [*(left if len(left) <= 2 and not flagged else []), *(text for one in by_axis for text in one.top)]
     figure, shortfall = _gap(view, gaps, slug, pairs, held)
     central = [one.section for one in by_axis if one.top]
     checks = [one.section for one in by_axis if not one.top]
@@ -72,7 +78,22 @@ def of_view(
                 charts=tuple(captioned(chart, rows) for chart in section.charts))
         for section in parts
     ]  # fmt: skip
-    return " ".join(top), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
+    return " ".join(filter(None, top)), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
+
+
+def unclaimed(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], view: pd.DataFrame) -> list[str]:
+    """Return the sentence on the sizes at which nothing is claimed, with why. flagged: of `statistics.unsound`."""
+    if not flagged:
+        return []
+    cells: dict[str, dict[str, list[int]]] = {}
+    for size, reasons_there in flagged.items():
+        for kind, backbones in reasons_there.items():
+            for backbone in backbones:
+                cells.setdefault(kind, {}).setdefault(backbone, []).append(size)
+    sizes = sizes_in_words(list(flagged))
+    every = sorted({int(size) for size in view["size"]})
+    reasons = [headline.reason(kind, where, every) for kind, where in cells.items()]
+    return [f"Nothing is claimed at {sizes}: {' and '.join(reasons)}."]
 
 
 def slug_of(about: str) -> str:
@@ -124,7 +145,8 @@ def _details(view: pd.DataFrame) -> list[Section]:
         tables.power(statistics.power(view)),
     )
     cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
-    text = tuple(filter(None, [meeting(ends(statistics.crossover(view))[0])]))
+    sound = view[~view["size"].isin(list(statistics.unsound(view)))]
+    text = tuple(filter(None, [meeting(row) for row in ends(statistics.crossover(sound))[:1]]))
     return [
         Section(name="labels", title="What it costs in labels", text=text, tables=labels),
         Section(name="made-of", title="What accuracy varies with", tables=varies),

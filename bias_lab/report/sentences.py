@@ -270,9 +270,11 @@ def left_where_alike(alike: pd.DataFrame) -> list[str]:
     for key, part in trained(alike).groupby(list(schema.START), sort=False):
         how = start_words(*key)
         for row in ends(part):
-            lead = f"{percent(row['shortfall'])} points{interval(row)} at {row['size']:,} labels"
-            sentences.append(f"Where both start from {how}, the CNNs' lead over plain ViT is {lead}.")
-            if is_determined(row["left_low"], row["left_high"]):
+            passed = row["shortfall"] < 0  # a lead is never negative
+            whose = "plain ViT's lead over the CNNs" if passed else "the CNNs' lead over plain ViT"
+            lead = f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=passed)} at {row['size']:,} labels"
+            sentences.append(f"Where both start from {how}, {whose} is {lead}.")
+            if not passed and is_determined(row["left_low"], row["left_high"]):
                 ends_of_it = (row["left_low"], row["left_high"])
                 left = share(row["left"], *ends_of_it, shared=row.get("shared", False)).replace(
                     "shortfall", "lead from scratch"

@@ -192,7 +192,7 @@ def _value(axis: str) -> Column:
 
 def arms(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.arms`: the shortfall at each value of an axis."""
-    gone = "points by which the lead at the first value is larger, paired over replicates"
+    gone = "points by which the difference at the first value is larger, paired over replicates"
     return table_of(
         f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), SIZE,
         in_points("shortfall", "points", "mean accuracy of the CNN family minus plain ViT's"), CI, ANY, _P, PAIRS,

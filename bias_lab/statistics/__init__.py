@@ -16,7 +16,6 @@ from bias_lab.statistics.factors import effects
 from bias_lab.statistics.gaps import Answer, answer, between, gaps, shortfall
 from bias_lab.statistics.intervals import ALPHA
 from bias_lab.statistics.masks.heads import heads
-from bias_lab.statistics.masks.parts import in_part
 from bias_lab.statistics.ranking import ranking
 from bias_lab.statistics.recovery import recovery, removed, untrained_starts
 from bias_lab.statistics.replicates import comparable, select
@@ -25,6 +24,7 @@ from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
 from bias_lab.statistics.settled.headline import AtSize, Gap, Headline, headline
 from bias_lab.statistics.settled.matched import matched_fit
+from bias_lab.statistics.settled.sound import unsound
 from bias_lab.statistics.variance import power, variance_shares
 
 __all__ = [
@@ -48,7 +48,6 @@ __all__ = [
     "gaps",
     "headline",
     "heads",
-    "in_part",
     "learning_curve",
     "likewise",
     "matched",
@@ -64,6 +63,7 @@ __all__ = [
     "select",
     "select_condition",
     "shortfall",
+    "unsound",
     "untrained_starts",
     "values",
     "variance_shares",

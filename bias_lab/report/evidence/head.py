@@ -1,20 +1,22 @@
 """Fill the first screen of one dataset: the headline or the banner in its place, further sentences, three tiles."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from bias_lab import statistics
+from bias_lab import schema, statistics
 from bias_lab.catalogue import FAMILIES
 from bias_lab.report.evidence import headline as words
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.pages import Head, Tile
-from bias_lab.report.sentences import WIDEST, name_of, start_words, trained
+from bias_lab.report.sentences import GIVEN, WIDEST, is_identical, name_of, start_words, trained
 from bias_lab.statistics import AtSize, Gap, Headline
 from bias_lab.statistics.settled.headline import BLOCKING
 
 OF, AGAINST, FAMILY = "vit", "resnet", "cnn"
 PATH = "smoke"  # the profile whose runs only show that everything works
+NO_ANSWER = "this profile shows the path alone"
 SINGLE = "single runs"  # the profile of `bias-lab train`
 
 
@@ -25,7 +27,8 @@ def of_view(view: pd.DataFrame, about: str, profile: str) -> Head:
         return Head(about=about)  # its runs were not made to answer the question
     shown = tiles(view, found)
     if profile == PATH:
-        return Head(about=about, banner=words.SMOKE, tiles=shown)
+        blank = tuple(replace(tile, value="–", note=NO_ANSWER) for tile in shown)
+        return Head(about=about, banner=words.SMOKE, tiles=blank)
     sizes = [at.size for at in found.sizes]
     if not found.open_sizes:
         problems = problems_of(view, found.sizes) or {"no run": {name_of(OF): sizes, name_of(FAMILY): sizes}}
@@ -75,7 +78,9 @@ def tiles(view: pd.DataFrame, found: Headline) -> tuple[Tile, ...]:
     if first.is_open:
         settled = Tile("Shortfall, settled", _points(first.settled), _where(first.settled, first))
     equal = Tile("Shortfall at equal images", "–", "no pair of runs at equal images")
-    if first.equal.n:
+    if first.equal.n and first.equal_flags:
+        equal = Tile("Shortfall at equal images", "–", f"nothing is claimed: {words.flagged(first)}")
+    elif first.equal.n:
         equal = Tile("Shortfall at equal images", _points(first.equal), _where(first.equal, first))
     return settled, equal, recovers_most(view)
 
@@ -88,6 +93,7 @@ def _where(gap: Gap, at: AtSize) -> str:
     """Return 'against ResNet, at 100 labels (95 % CI 4.8 to 22.1)'."""
     low = gap.best_low
     inside = "one replicate, no interval" if low != low else f"95 % CI {span(low, gap.best_high)}"
+    inside = "identical replicates, no interval" if is_identical(low, gap.best_high) else inside
     return f"against {name_of(at.against)}, at {at.size:,} labels ({inside})"
 
 
@@ -96,9 +102,21 @@ def recovers_most(view: pd.DataFrame) -> Tile:
     label = "Recovers most of it"
     known = trained(statistics.recovery(view))
     known = known[known["recovery"].notna() & (known["low"] > 0) & (known["high"] - known["low"] <= WIDEST)]
+    known = known[~is_unsound(view, known)]
     if not len(known):
         return Tile(label, "–", "no start is shown to recover a share of it")
     first = known[known["size"] == known["size"].min()].sort_values("recovery", ascending=False).iloc[0]
     start = start_words(first["regime"], first["protocol"], first["source"])
     share = f"95 % CI {percent(first['low'], 0)} to {percent(first['high'], 0)} %"
+    share = "identical replicates" if is_identical(first["low"], first["high"]) else share
+    share += f", {GIVEN}" if first.get("shared") else ""
     return Tile(label, f"{percent(first['recovery'], 0)} %", f"{start}, at {int(first['size']):,} labels ({share})")
+
+
+def is_unsound(view: pd.DataFrame, starts: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows of `statistics.recovery` lie at a size that allows no claim, or have a start that collapsed."""
+    broken = view[view["collapsed"].fillna(False).astype(bool)] if "collapsed" in view else view.iloc[:0]
+    key = [*schema.START, "size"]
+    cells = set(broken[key].itertuples(index=False, name=None))
+    is_broken = [cell in cells for cell in starts[key].itertuples(index=False, name=None)]
+    return starts["size"].isin(list(statistics.unsound(view))) | pd.Series(is_broken, index=starts.index, dtype=bool)

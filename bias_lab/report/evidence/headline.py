@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bias_lab.report.figures.chart import percent, span
-from bias_lab.report.sentences import capital, listed, name_of, sizes_in_words
+from bias_lab.report.sentences import capital, is_identical, listed, name_of, sizes_in_words
 from bias_lab.statistics import ALPHA, AtSize, Gap
 
 HOW = "each trained as its hold-out prefers until it stops improving"
@@ -54,7 +54,7 @@ def amount(gap: Gap, against: str) -> str:
 
 def _ci(gap: Gap, *, mirrored: bool = False) -> str:
     low, high = (-gap.best_high, -gap.best_low) if mirrored else (gap.best_low, gap.best_high)
-    return "" if math.isnan(low) else f" (CI {span(low, high)})"
+    return "" if math.isnan(low) or is_identical(low, high) else f" (CI {span(low, high)})"
 
 
 def at_equal_images(of: str, at: AtSize) -> str:
@@ -62,6 +62,10 @@ def at_equal_images(of: str, at: AtSize) -> str:
     gap, part = at.equal.value, at.training
     if math.isnan(gap):
         return ""
+    if at.equal_flags:
+        return f"At equal images seen nothing is claimed: {flagged(at)}."
+    if percent(gap) == percent(0.0):
+        return "At equal images seen the two are level."
     ahead = f"At equal images seen {name_of(of)} is {percent(-gap)} points ahead"
     start = f"At equal images seen it is {percent(gap)} points" if gap > 0 else ahead
     if math.isnan(part):
@@ -72,6 +76,11 @@ def at_equal_images(of: str, at: AtSize) -> str:
         return f"{start}, and in training accuracy alone it is {percent(part)} points."
     side = "ahead" if part < 0 else "behind"
     return f"{start}, while {name_of(of)} is {percent(abs(part))} points {side} in training accuracy."
+
+
+def flagged(at: AtSize) -> str:
+    """Return why nothing is claimed at equal images at one size."""
+    return "; ".join(reason(kind, {name_of(n): [at.size] for n in who}, ()) for kind, who in at.equal_flags.items())
 
 
 def on_pixels(at: AtSize) -> str:
@@ -103,6 +112,8 @@ def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
     texts = [f"{percent(gap.value)} points under {value}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
     lacking = [value for value, gap in gaps.items() if not gap.n]
     sentences = [f"With one {what} for all, the shortfall is {listed(texts)}."] if texts else []
+    if not texts:
+        return f"No {what} serves both sides, so the {what} may make the difference."
     if lacking:
         sentences.append(f"There is no pair of cells under {listed(lacking)}.")
     # one test a value, so the uncorrected interval decides
@@ -123,8 +134,7 @@ def _side(gap: Gap) -> int:
 # --- no headline -----------------------------------------------------------------------------------------------------
 
 _TUNE = (
-    "To settle a cell, tune its budget on the hold-out (`make tune`, or `--tune` on your own data) and run the sweep "
-    "again."
+    "Run a profile with settled cells, such as `desk`, with `--tune`, which searches each budget on the hold-out first."
 )
 REASONS = {  # what forbids a headline → the reason, and what to do
     "no run": ("no run of {cells} is finished", "Run the sweep to its end, with plain ViT and a CNN in it."),
@@ -136,8 +146,8 @@ REASONS = {  # what forbids a headline → the reason, and what to do
     ),
     "at_chance": ("{cells} {verb} at the chance level", "Tune the learning rate of cells at chance, or train longer."),
     "no_interval": (
-        "{cells} {verb} there in one replicate, which gives no interval",
-        "Run more draws (`--draws 0,1,2,3,4`).",
+        "{cells} {verb} there in fewer than two common replicates, which give no interval",
+        "Run more draws, for example `--set blocks=5 --draws 0,1,2,3,4`.",
     ),
     "ceiling": ("{cells} {verb} above 97 %, so they can hardly differ", "Fewer labels would tell them apart."),
 }  # fmt: skip

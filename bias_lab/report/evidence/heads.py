@@ -26,7 +26,7 @@ def sections(view: pd.DataFrame) -> list[Section]:
 
     view: one of `findings.split`, whose column of accuracy holds the metric of its task.
     """
-    every = {ALL: view} | {name: statistics.in_part(view, name) for name in parts.names(view)}
+    every = {ALL: view} | {name: parts.in_part(view, name) for name in parts.names(view)}
     compared = {name: words for name, words in COMPARISONS.items() if name in present(view)}
     effects = _joined({(on, held): statistics.heads(rows, comparison=name)
                        for on, rows in every.items() for name, held in compared.items() if len(rows)})  # fmt: skip

@@ -53,8 +53,15 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
 def made_of(view: pd.DataFrame) -> Section:
     """Return the section on the parts of the shortfall, for each comparison that the view has, and at matched fit."""
     names = parts.present(view) or ("",)
-    split = pd.concat([_named(statistics.decomposition(view, comparison=name), name) for name in names])
-    return parts.section(split, statistics.matched_fit(view))
+    parts_of = {name: _sound(statistics.decomposition(view, comparison=name), view, name) for name in names}
+    split = pd.concat([_named(frame, name) for name, frame in parts_of.items()])
+    whole = view[~view["collapsed"].fillna(False).astype(bool)] if "collapsed" in view else view
+    return parts.section(split, statistics.matched_fit(whole))
+
+
+def _sound(frame: pd.DataFrame, view: pd.DataFrame, comparison: str) -> pd.DataFrame:
+    """Return the rows of a statistic by size without the sizes that allow no claim."""
+    return frame[~frame["size"].isin(list(statistics.unsound(view, comparison=comparison)))]
 
 
 def _named(frame: pd.DataFrame, comparison: str) -> pd.DataFrame:

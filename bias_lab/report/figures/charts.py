@@ -278,13 +278,13 @@ def shortfall_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefi
             lines.append((start_label(words, regime, protocol, source) if many else words, part, value_dash(place)))
     return Chart(
         name=f"{prefix}{axis}-shortfall{tail}",
-        title=f"The lead of the CNNs by {axis_words}",
+        title=f"The CNNs minus plain ViT by {axis_words}",
         caption=(
             f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(by_value.values())} "
             f"replicates. {BARS} The line pattern shows the {axis_words}."
         ),
         series=_gap_lines(lines),
-        ylabel="lead of the CNNs, points",
+        ylabel="CNNs minus plain ViT, points",
         legend=_patterns(list(by_value)),
         zero=True,
     )

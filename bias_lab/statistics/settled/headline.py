@@ -3,19 +3,17 @@
 import math
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from bias_lab import catalogue, schema
-from bias_lab.statistics import conditions, intervals
+from bias_lab.statistics import conditions
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, compared, serves
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between, gaps
-from bias_lab.statistics.intervals import LEVEL
 from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
+from bias_lab.statistics.settled.sound import Flags, at_chance, collapsed, majority_of, unsettled, unsound
 
 CEILING = 0.97  # accuracy of both groups above which little is left to differ by
 NEAR = 0.02  # a control within this of a group is as good as the group
@@ -58,6 +56,7 @@ class AtSize(NamedTuple):
     `against` minus the control, control_near: whether the control is within `NEAR` of `against`: `shown`, `likely` (its
     mean is), `open` (the interval does not exclude it), `no`, or '' without a control. chance: see `statistics.chance`.
     majority: share of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each.
+    equal_flags: why nothing is claimed at equal images (`sound.unsound`).
     """
 
     size: int
@@ -81,6 +80,7 @@ class AtSize(NamedTuple):
     majority: float
     by_recipe: dict[str, Gap]
     by_optimizer: dict[str, Gap]
+    equal_flags: Flags
 
     @property
     def is_open(self) -> bool:
@@ -138,10 +138,11 @@ def headline(
             equal=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
             alone={axis: ask.alone(settled_of, axis, name) for axis in (RECIPE, OPTIMIZER)},
             control=_leads(table, every, name, metric, where),
+            unsound=unsound(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
         )
         for name in (against, family)
     }
-    worst = _majority(found) if majority is None else majority
+    worst = majority_of(found) if majority is None else majority
     level = chance(found)
     rows = []
     for size in sizes:
@@ -154,12 +155,13 @@ def headline(
 
 
 class _Tables(NamedTuple):
-    """The statistics of one group: of `gaps`, `decomposition`, under each recipe and optimizer, and of the control."""
+    """The statistics of one group: `gaps`, `decomposition`, under each recipe and optimizer, the control, `unsound`."""
 
     settled: pd.DataFrame | None
     equal: pd.DataFrame
     alone: dict[str, dict[str, pd.DataFrame]]
     control: tuple[pd.DataFrame, pd.DataFrame]
+    unsound: dict[int, Flags]
 
 
 class _Ask(NamedTuple):
@@ -207,12 +209,6 @@ def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> boo
     return pair is not None and all(keys >= pair for keys in counts.values())
 
 
-def unsettled(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Return the backbones with a row that is not known to be settled, sorted."""
-    known = rows["settled"].fillna(False).astype(bool) if "settled" in rows else pd.Series(False, index=rows.index)
-    return tuple(sorted(map(str, rows.loc[~known, "backbone"].unique())))
-
-
 def _at(
     size: int, sides: dict[str, pd.DataFrame], tables: _Tables, metric: str, level: float, majority: float
 ) -> AtSize:
@@ -233,8 +229,8 @@ def _at(
     flags = {
         "absent": tuple(name for name, side in sides.items() if not len(side)),
         "unsettled": unsettled(rows),
-        "collapsed": _collapsed(rows),
-        "at_chance": _at_chance(rows, metric, level, majority),
+        "collapsed": collapsed(rows),
+        "at_chance": at_chance(rows, metric, level, majority),
         "no_interval": (of, against) if math.isnan(gap.low) else (),
         "ceiling": (of, against) if min(levels.values()) >= CEILING else (),
         "control_as_good": (against,) if near in ("shown", "likely") else (),
@@ -256,6 +252,7 @@ def _at(
         majority=majority,
         by_recipe={value: _gap(one, size) for value, one in tables.alone[RECIPE].items()},
         by_optimizer={value: _gap(one, size) for value, one in tables.alone[OPTIMIZER].items()},
+        equal_flags=tables.unsound.get(size, {}),
     )
 
 
@@ -279,34 +276,3 @@ def _near(lead: Gap) -> str:
     if lead.value <= NEAR:
         return "shown" if lead.best_high <= NEAR else "likely"
     return "no" if lead.best_low > NEAR else "open"
-
-
-def _collapsed(rows: pd.DataFrame) -> tuple[str, ...]:
-    if "collapsed" not in rows:
-        return ()
-    return tuple(sorted(map(str, rows.loc[rows["collapsed"].fillna(False).astype(bool), "backbone"].unique())))
-
-
-def _at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> tuple[str, ...]:
-    cells = {str(name): part for name, part in rows.groupby("backbone")}
-    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, level, majority)))
-
-
-def _is_at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> bool:
-    """Return whether a backbone's mean accuracy is not shown to be above chance and the share of the largest class.
-
-    The one-sided interval holds the scatter of replicates, if there are several, and of binomial test images, if their
-    number is known.
-    """
-    worth = np.nanmax([level, majority]) if not (math.isnan(level) and math.isnan(majority)) else 0.0
-    of = intervals.mean(rep.independent(rows, metric)[int(rows["size"].iloc[0])])
-    count = float(rows["test_images"].iloc[0]) if "test_images" in rows else _NAN
-    binomial = math.sqrt(of.value * (1 - of.value) / count) if count > 0 else 0.0
-    scatter = of.value - of.low if of.k > 1 else 0.0
-    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= worth)
-
-
-def _majority(rows: pd.DataFrame) -> float:
-    """Return the share of the largest class in the catalogue's counts of a dataset, NaN if they are unknown."""
-    known = catalogue.DATASETS.get(str(rows["dataset"].iloc[0])) if len(rows) else None
-    return max(known.class_counts) / sum(known.class_counts) if known is not None and known.class_counts else _NAN

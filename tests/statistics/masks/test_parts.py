@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from bias_lab.statistics import gaps, in_part
+from bias_lab.statistics import gaps
 from bias_lab.statistics.masks import groups, parts
+from bias_lab.statistics.masks.parts import in_part
 from tests.planted import rows, table
 
 T, K = 12, 3

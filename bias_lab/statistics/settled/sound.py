@@ -1,0 +1,92 @@
+"""Tell which sizes allow a claim: both groups are settled where that is asked, did not collapse, are above chance."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from bias_lab import catalogue
+from bias_lab.statistics import conditions, intervals
+from bias_lab.statistics import replicates as rep
+from bias_lab.statistics.comparisons import SETTLED, compared
+from bias_lab.statistics.conditions import METRIC, Where
+from bias_lab.statistics.intervals import LEVEL
+from bias_lab.statistics.settled.chance import chance
+
+Flags = dict[str, tuple[str, ...]]  # what forbids a claim → the backbones concerned
+_NAN = math.nan
+
+
+def unsound(
+    table: pd.DataFrame,
+    *,
+    of: str = "vit",
+    against: str = "cnn",
+    metric: str = METRIC,
+    where: Where = None,
+    comparison: str = "",
+) -> dict[int, Flags]:
+    """Return size → what forbids a claim about two groups there. Sizes that allow one are left out.
+
+    Arguments and errors are those of `shortfall`. Flags: `unsettled` (where settled cells are compared), `collapsed`
+    and `at_chance` (`collapsed`, `at_chance` of this module). A size without runs of both groups is left out too.
+    """
+    found = conditions.finished(table)
+    name = compared(found, comparison)[1]
+    rows = rep.comparable(table, where=where, metric=metric, comparison=comparison)
+    level, majority = chance(found), majority_of(found)
+    flagged: dict[int, Flags] = {}
+    for size in sorted({int(n) for n in rows["size"]}):
+        here = rows[rows["size"] == size]
+        sides = [rep.select(here, group) for group in (of, against)]
+        if any(not len(side) for side in sides):
+            continue
+        both = pd.concat(sides)
+        flags = {
+            "unsettled": unsettled(both) if name == SETTLED else (),
+            "collapsed": collapsed(both),
+            "at_chance": at_chance(both, metric, level, majority),
+        }
+        if any(flags.values()):
+            flagged[size] = {flag: names for flag, names in flags.items() if names}
+    return flagged
+
+
+def unsettled(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the backbones with a row that is not known to be settled, sorted."""
+    known = rows["settled"].fillna(False).astype(bool) if "settled" in rows else pd.Series(False, index=rows.index)
+    return tuple(sorted(map(str, rows.loc[~known, "backbone"].unique())))
+
+
+def collapsed(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Return the backbones with a run that predicts one class or has dead features, sorted."""
+    if "collapsed" not in rows:
+        return ()
+    return tuple(sorted(map(str, rows.loc[rows["collapsed"].fillna(False).astype(bool), "backbone"].unique())))
+
+
+def at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> tuple[str, ...]:
+    """Return the backbones whose mean is not shown to be above a level that needs no learning. rows: of one size."""
+    cells = {str(name): part for name, part in rows.groupby("backbone")}
+    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, level, majority)))
+
+
+def _is_at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> bool:
+    """Return whether a backbone's mean accuracy is not shown to be above chance and the share of the largest class.
+
+    The one-sided interval holds the scatter of replicates, if there are several, and of binomial test images, if their
+    number is known.
+    """
+    worth = np.nanmax([level, majority]) if not (math.isnan(level) and math.isnan(majority)) else 0.0
+    of = intervals.mean(rep.independent(rows, metric)[int(rows["size"].iloc[0])])
+    count = float(rows["test_images"].iloc[0]) if "test_images" in rows else _NAN
+    binomial = math.sqrt(of.value * (1 - of.value) / count) if count > 0 else 0.0
+    scatter = of.value - of.low if of.k > 1 else 0.0
+    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= worth)
+
+
+def majority_of(rows: pd.DataFrame) -> float:
+    """Return the share of the largest class in the catalogue's counts of a dataset, NaN if they are unknown."""
+    known = catalogue.DATASETS.get(str(rows["dataset"].iloc[0])) if len(rows) else None
+    return max(known.class_counts) / sum(known.class_counts) if known is not None and known.class_counts else _NAN
