@@ -246,5 +246,5 @@ def test_blocks_that_make_no_sense_are_refused(changes: dict, words: str) -> Non
 
 
 def test_a_number_that_is_given_as_text_is_named() -> None:
-    with pytest.raises(UserError, match="size is '20', a value of the type str; it must be a number"):
+    with pytest.raises(UserError, match="size is the text '20'; it must be a number"):
         Run(dataset="mnist", backbone="vit_micro", size="20")  # type: ignore[arg-type]
