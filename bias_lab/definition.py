@@ -116,8 +116,10 @@ class Run:
         if self.task not in TASKS:
             raise unknown("task", self.task, TASKS)
         for name, allows, why, allowed in RANGES:
-            if not allows(getattr(self, name)):
-                raise UserError(f"{name} {getattr(self, name)} {why}", allowed)
+            if isinstance(value := getattr(self, name), str):
+                raise UserError(f"{name} is the text '{value}'", "it must be a number")
+            if not allows(value):
+                raise UserError(f"{name} {value} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.teacher_schedule not in TEACHER_SCHEDULES:
@@ -130,9 +132,7 @@ class Run:
             raise UserError(f"the standard deviation {self.pixel_std} is not positive")
         parse_priors(self.priors)
         if self.image_width is not None and self.image_width == self.image_size:
-            raise UserError(
-                f"image_width {self.image_width} is the image_size", remedy="leave it out: images are square"
-            )
+            raise UserError(f"image_width {self.image_width} is the image_size", "", "leave it out: images are square")
         if self.manifest and (self.balanced or self.imbalance != 1):
             raise UserError("a manifest already determines the images", remedy="leave balanced and imbalance out")
         if self.blocks:

@@ -287,7 +287,7 @@ def label(run: Run) -> str:
     return " ".join([*parts, f"draw {run.draw}", f"seed {run.seed}"])
 
 
-_SILENT = {"weights", "backbone_source", "method_source", "manifest"}  # named by the source, or hashes
+_SILENT = {"weights", "backbone_source", "method_source", "manifest", "drop_duplicates"}  # the source implies them
 _LONG = tuple(name for name in AXES if COLUMNS[name].role == "axis" and name not in {*USUAL, *_SILENT})
 
 

@@ -243,3 +243,8 @@ def test_blocks_that_make_no_sense_are_refused(changes: dict, words: str) -> Non
         replace(ONE, **{"size": 100, "blocks": 3, **changes})
     assert run_id(replace(ONE, blocks=0)) == run_id(ONE)
     assert len({run_id(replace(ONE, size=100, blocks=3, draw=draw)) for draw in range(3)}) == 3
+
+
+def test_a_number_that_is_given_as_text_is_named() -> None:
+    with pytest.raises(UserError, match="size is the text '20'; it must be a number"):
+        Run(dataset="mnist", backbone="vit_micro", size="20")  # type: ignore[arg-type]

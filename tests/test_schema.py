@@ -100,3 +100,11 @@ def test_a_label_is_short_where_nothing_is_unusual() -> None:
 )
 def test_a_value_in_words(name: str, value: object, words: str) -> None:
     assert schema.phrase(name, value) == words
+
+
+def test_a_label_on_own_data_names_the_duplicates_only_where_they_tell_runs_apart() -> None:
+    own = Run(dataset="folder:abc", backbone="vit_micro", size=100, drop_duplicates=True)
+    assert "duplicates" not in schema.label(own)
+    words = schema.labels([own, replace(own, drop_duplicates=False)])
+    assert len(set(words.values())) == 2
+    assert all("duplicates left out" in text for text in words.values())

@@ -126,8 +126,7 @@ def again(sub: Parser) -> None:
 def data(sub: Parser) -> None:
     add = sub.add_argument
     add("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME")
-    add("--path-column", default="", metavar="NAME", help="column of image paths in a table (default: path, file_name)")
-    add("--label-column", default="", metavar="NAME", help="column of labels in a table (default: label)")
+    columns(sub)
     add(
         "--image-size", type=values.positive, metavar="PX", help="side of the images in pixels (default for --data: 64)"
     )
@@ -135,6 +134,12 @@ def data(sub: Parser) -> None:
     data_root(sub)
     skip_bad_images(sub)
     add("--allow-overlap", action="store_true", help="allow weights or a source that have seen the test images")
+
+
+def columns(sub: Parser) -> None:
+    add = sub.add_argument
+    add("--path-column", default="", metavar="NAME", help="column of image paths in a table (default: path, file_name)")
+    add("--label-column", default="", metavar="NAME", help="column of labels in a table (default: label)")
 
 
 def start(sub: Parser) -> None:
@@ -277,8 +282,10 @@ def backbones(sub: Parser) -> None:
 
 def datasets(sub: Parser) -> None:
     sub.add_argument("action", nargs="?", metavar="check", help="verify the files of a dataset")
-    sub.add_argument("name", nargs="?", metavar="NAME", help="name of the dataset to check")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="dataset to check: a name, or your own folder or table")
+    columns(sub)
     data_root(sub)
+    skip_bad_images(sub)
 
 
 def subset(sub: Parser) -> None:

@@ -27,13 +27,14 @@ def sweep(arguments: argparse.Namespace) -> int:
     folder = arguments.out or default_folder(arguments.experiment, arguments.profile, arguments.data)
     experiment_files.read(arguments.experiment, arguments.profile)  # a mistake in it is found before any image is read
     folders.check_profile(folder, arguments.profile)
-    with folders.claimed(folder):
+    is_dry = arguments.dry_run or arguments.list
+    with folders.claimed(folder, lasting=not is_dry):
         request = requests.request(arguments, folder)
 
         def make() -> "Plan":
             return planning.make(arguments.experiment, arguments.profile, folder, request)
 
-        if arguments.dry_run or arguments.list:
+        if is_dry:
             _show(make(), folder, arguments)
             return 0
         return _carry_out(make, folder, arguments, _end_of_sweep)
@@ -68,6 +69,7 @@ def train(arguments: argparse.Namespace) -> int:
     from bias_lab.planning.typed_values import parse_field
 
     folder: Path = arguments.out
+    folders.check_profile(folder, folders.SINGLE)
     like, before, places = single.like(arguments.like, None) if arguments.like else (None, (), {})
     typed = {name: value for name, value in vars(arguments).items() if value is not None}
     fields = dict(parse_field(text) for text in arguments.set)
@@ -118,9 +120,9 @@ def _carry_out(make: "Callable[[], Plan]", folder: Path, arguments: argparse.Nam
     is_single = end is _end_of_train
     settings = requests.settings(arguments, "train" if is_single else arguments.experiment.stem)
     again = dict(retry_failed=arguments.retry_failed, redo_changed=arguments.redo_changed)
-    options = Options(engine=arguments.engine, keep=is_single, **again)
+    recorded = mapping.line(arguments.wandb, folder)
+    options = Options(engine=arguments.engine, keep=is_single, recorded=recorded, **again)
     before = closing.results_at(folder)
-    print_line(console, mapping.line(arguments.wandb, folder))
     outcome = run_sweep(make, folder, settings, options, publish=publish, console=console)
     for failure in outcome.failures:
         print_line(console, f"failed  {failure}")

@@ -60,10 +60,17 @@ def datasets(arguments: argparse.Namespace) -> int:
             raise UserError("no dataset is named", remedy="for example: bias-lab datasets check fashion_mnist_12k")
         from bias_lab.data import own_images
         from bias_lab.data.masks import listing, own
+        from bias_lab.data.own.rows import Columns
 
         path, name = Path(arguments.name), arguments.name
         has_masks = path.exists() and listing.holds_pairs(path)
-        for line in own.check(path) if has_masks else own_images.check(name, data_root=arguments.data_root):
+        skip_bad = arguments.skip_bad_images
+        if has_masks:
+            lines = own.check(path, skip_bad=skip_bad)
+        else:
+            columns = Columns(arguments.path_column, arguments.label_column)
+            lines = own_images.check(name, data_root=arguments.data_root, skip_bad=skip_bad, columns=columns)
+        for line in lines:
             print(line)
         return 0
     rows = [

@@ -26,7 +26,7 @@ from bias_lab.data.readers.decoding import Inspection, inspect_all
 from bias_lab.data.readers.listing import HUB, listing
 from bias_lab.errors import UserError, plural
 
-NAMED = 20  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
+NAMED = 8  # unreadable files that a message names (FOLDER/data/bad_images.txt lists all of them)
 ROW = ("path", "column", "group", "row", "size", "mtime", "split", "class", "name")
 TEST_SHARE, TEST_LEAST = 0.2, 5  # of each class, when a split is drawn
 
@@ -57,13 +57,13 @@ def index(
     folder: Path,
     image_size: int = 64,
     skip_bad: bool = False,
-    at_most: int | None = NAMED,
+    lasting: bool = True,
     columns: Columns = USUAL,
 ) -> Index:
     """Return the index of a folder of class folders, a CSV, or parquet files.
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
-    skip_bad: leave out the images that cannot be read. at_most: how many of those a message names, None for all.
+    skip_bad: leave out the images that cannot be read. lasting: whether the folder stays, to list all of those.
     columns: those of a table that the user named.
     Raises UserError for unreadable images, a single class, a class of too few images, or images that have changed.
     """
@@ -71,7 +71,7 @@ def index(
     table = _inspect(listed, folder / "data" / "seen.parquet")
     bad = {**listed.bad, **dict(table.loc[table.problem != "", ["name", "problem"]].itertuples(index=False, name=None))}
     count = len(table) + len(listed.bad)
-    warnings = listed.warnings + check_readable(path, bad, count, skip_bad=skip_bad, at_most=at_most, folder=folder)
+    unreadable = check_readable(path, bad, count, skip_bad=skip_bad, folder=folder if lasting else None)
     table = table[table.problem == ""]
     _check_classes(path, listed, table)
     splits = folder / "data" / "split.json"
@@ -85,7 +85,7 @@ def index(
     if drawn:  # written after all checks, so that an error leaves the folder as it was
         about = "class and content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(splits, {"about": about, "test": sorted(map(list, drawn))})
-    notes = [*warnings, *_dark(table), *how, *dropped, *_untested(table)]
+    notes = [*listed.warnings, *unreadable, *_dark(table), *how, *dropped, *_untested(table)]
     channels = 1 if bool(table.grey.all()) else 3
     place = {
         "path": str(path) if str(path).startswith(HUB) else str(Path(path).absolute()),
@@ -154,19 +154,22 @@ def _row(item: Item) -> tuple[str, str, int, int, int, int, str, str, str]:
 
 
 def check_readable(
-    path: Path, bad: dict[str, str], total: int, *, skip_bad: bool, at_most: int | None, folder: Path
+    path: Path, bad: dict[str, str], total: int, *, skip_bad: bool, folder: Path | None, at_most: int = NAMED
 ) -> list[str]:
     """Raise UserError for unreadable images, all in one message. With `skip_bad`, return a line on them instead.
 
     bad: name → reason. at_most: how many a message names. If there are more, FOLDER/data/bad_images.txt lists all.
+    folder: None keeps no such list.
     """
     if not bad:
         return []
     lines = [f"{name} ({reason})" for name, reason in sorted(bad.items())]
     shown = ", ".join(lines[:at_most])
-    if at_most is not None and len(lines) > at_most:
-        ledger.write_bytes(folder / "data" / "bad_images.txt", ("\n".join(lines) + "\n").encode())
-        shown += f", and {len(lines) - at_most} more, listed in {folder / 'data' / 'bad_images.txt'}"
+    if len(lines) > at_most:
+        shown += f", and {len(lines) - at_most:,} more"
+        if folder:
+            ledger.write_bytes(folder / "data" / "bad_images.txt", ("\n".join(lines) + "\n").encode())
+            shown += f", listed in {folder / 'data' / 'bad_images.txt'}"
     if skip_bad:
         return [f"{len(lines)} of {total} images can't be read and are left out: {shown}"]
     what = f"{len(lines)} of {total} images in {path} can't be read: {shown}"
@@ -330,13 +333,18 @@ def difference(before: pd.DataFrame, after: pd.DataFrame) -> str:
     return ", ".join(parts) or ("images moved between splits" if moved else "another order of classes")
 
 
-def check(name: str, *, data_root: str | None = None) -> list[str]:
-    """Return the lines of `bias-lab datasets check` on a dataset by name, or on the user's own folder or table."""
+def check(name: str, *, data_root: str | None = None, skip_bad: bool = False, columns: Columns = USUAL) -> list[str]:
+    """Return the lines of `bias-lab datasets check` on a dataset by name, or on the user's own folder or table.
+
+    skip_bad, columns: as for `index`. Raises UserError as `index` does, and for columns of a dataset by name.
+    """
     if Path(name).exists():
         with tempfile.TemporaryDirectory() as folder:
-            own = index(Path(name), folder=Path(folder), at_most=None)  # a file in that folder would be lost
+            own = index(Path(name), folder=Path(folder), skip_bad=skip_bad, lasting=False, columns=columns)
         return [
             f"{len(own.classes)} classes, {own.pool:,} training and {own.test_images:,} test images",
             *(line for line in own.warnings if folder not in line),
         ]
+    if any(columns):
+        raise UserError("--path-column and --label-column are given without a table", remedy="name a table to check")
     return named.check(name, data_root=data_root)

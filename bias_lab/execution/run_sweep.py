@@ -31,13 +31,15 @@ class Options:
 
     engine: a name in `catalogue.ENGINES`. retry_failed: carry out failed runs again, except diverged ones.
     redo_changed: carry out finished runs again that came from different code. keep: keep runs of earlier plans listed
-    even if they are unfinished (for a folder of single runs).
+    even if they are unfinished (for a folder of single runs). recorded: a line on where runs are recorded, which is
+    printed once the runs have been checked.
     """
 
     engine: str = "local"
     retry_failed: bool = False
     redo_changed: bool = False
     keep: bool = False
+    recorded: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,19 +107,15 @@ def run_sweep(
         print_line(console, f"{plan.name}, {plan.profile}: {counts}; starting workers and checking the runs")
         for line in engine.preflight(_distinct(to_do)):
             print_line(console, line if line.startswith(NOTE) else f"warning: {line}")
+        if options.recorded:
+            print_line(console, options.recorded)
         planning.write(plan, folder, settings.command, keep=options.keep)
         publisher.request()
         clock = _clock(plan, to_do, folder, engine.most)
         with Display(schema.labels(plan.all()), known, clock, console, folder) as display:
             work = _Work(engine, folder, publisher, options, clock, display)
             if plan.searched:
-                tune(plan, work.carry_out, folder, settings.command, console)
-                before, plan = plan, make()
-                planning.write(plan, folder, settings.command, keep=options.keep)
-                to_do = _unfinished(plan.all(), _states(plan.all(), folder), options)
-                clock.drop(before.pending)
-                clock.extend(run for run in to_do if run not in before.runs)
-                display.begin_again(schema.labels(plan.all()), _listed(plan, folder, options, to_do))
+                plan = _search(plan, make, work, settings.command, console)
             work.carry_out(plan.runs)
     if publisher.problem:
         print_line(console, publisher.problem)
@@ -185,6 +183,23 @@ class _Work:
             self.display.run_finished(event.run, seconds, ladder.measured(event.run, self.folder))
         else:
             self.display.run_failed(event.run, event.exception)
+
+
+def _search(plan: Plan, make: Callable[[], Plan], work: _Work, command: str, console: Console) -> Plan:
+    """Carry out the trials of a plan, and return the next plan, in which the open values are filled in.
+
+    All trials are listed before, those too that followed from others, so that every total counts them.
+    """
+    folder, options = work.folder, work.options
+    trials = tune(plan, work.carry_out, folder, command, console)
+    planning.write(replace(plan, trials=trials), folder, command, keep=options.keep)
+    filled = make()
+    planning.write(filled, folder, command, keep=options.keep)
+    to_do = _unfinished(filled.all(), _states(filled.all(), folder), options)
+    work.clock.drop(plan.pending)
+    work.clock.extend(run for run in to_do if run not in plan.runs)
+    work.display.begin_again(schema.labels(filled.all()), _listed(filled, folder, options, to_do))
+    return filled
 
 
 def _result(run: Run, folder: Path) -> dict[str, Any]:

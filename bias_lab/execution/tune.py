@@ -16,8 +16,10 @@ Follow = Callable[[Run], Sequence[Run]]  # runs that can start now that this run
 CarryOut = Callable[[Sequence[Run], Follow], None]
 
 
-def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: Console) -> None:
-    """Search all cells of a plan and write FOLDER/tuned.json. The budgets that were tried are printed as they end.
+def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: Console) -> tuple[Run, ...]:
+    """Search all cells of a plan, write FOLDER/tuned.json, and return all trials of the search.
+
+    The budgets that were tried are printed as they end.
 
     carry_out: carries out runs, and those that its second argument returns for each of them that ends.
     """
@@ -48,6 +50,7 @@ def tune(plan: Plan, carry_out: CarryOut, folder: Path, command: str, console: C
     finished = [trial for trial in asked if ledger.state(folder, run_id(trial)) == "finished"]
     carry_out((*first, *finished, *to_do), follow)
     adopt_trials(list(asked), folder, command)
+    return tuple(place)
 
 
 def adopt_trials(trials: Iterable[Run], folder: Path, command: str) -> int:

@@ -17,8 +17,9 @@ FEW = 6  # runs that a message names
 def find(name: str, folder: Path | None, results: Path = Path("results")) -> tuple[Path, str]:
     """Return the sweep's folder and the full id of a run.
 
-    name: its id, the beginning of it, its folder's path, or words of its label that no other run has. Without a folder,
-    search all sweeps in `results`. Raises UserError if no run or several runs match.
+    name: its id, the beginning of it, its folder's path, or words of its label that no other run has. A label that is
+    given as a whole is that of its run, whatever others contain it. Without a folder, search all sweeps in `results`.
+    Raises UserError if no run or several runs match.
     """
     path = Path(name)
     if path.parent.name == "runs" and path.is_dir():
@@ -33,7 +34,8 @@ def find(name: str, folder: Path | None, results: Path = Path("results")) -> tup
         ids = ", ".join(run for _, run in matches[:FEW])
         raise UserError(f"{len(matches)} runs in {where} begin with '{name}'", ids, "give more of the id")
     labelled = {(at, run_id_): words for at in folders for run_id_, words in _labels(at)}
-    described = [(*place, labelled[place]) for place in matching(labelled, name)]
+    whole = [place for place, words in labelled.items() if words.casefold().split() == name.casefold().split()]
+    described = [(*place, labelled[place]) for place in whole or matching(labelled, name)]
     if len(described) == 1:
         return described[0][:2]
     if described:

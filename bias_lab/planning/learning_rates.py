@@ -32,7 +32,7 @@ class Rates:
     def add(self, table: Mapping[str, Any], path: Path) -> None:
         """Add the rows of one file. Raises UserError for a row that lacks a field or has a value of another type."""
         if wrong := tuning.malformed(table):
-            raise UserError(f"{path}: {wrong}", remedy="make the file again with experiments/tuning.py")
+            raise UserError(f"{path}: {wrong}", remedy="make the file again with: bias-lab tuned FOLDER")
         for row in table.get("rows", ()):
             self.rows.append(row)
             self._by_arm[values(row, _EXACT)].append(row)
@@ -110,11 +110,13 @@ def untuned(run: Run) -> UserError:
     near = catalogue.nearest(run.backbone)
     if near:
         return UserError(f"no tuned learning rate for backbone '{run.backbone}'", f"did you mean '{near}'?")
-    lacking = "learning rate" if run.samples_seen is not None else "settled budget"
+    search = "bias-lab sweep tuning with this --profile, then bias-lab tuned on its folder, --out FOLDER/tuned.json"
+    remedy = f"add --tune (searches first), --no-tune (borrows){{}}, or run {search} of this sweep"
+    lacking, more = ("settled budget", "") if run.samples_seen is None else ("learning rate", ", --set learning_rate=…")
     return UserError(
         f"no tuned {lacking} for {label(run)}",
         "tuned.json has none for this backbone, recipe, optimizer, priors, regime and intervention",
-        "run experiments/tuning.py, or add --tune (tunes first), --no-tune (borrows) or --set learning_rate=…",
+        remedy.format(more),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from bias_lab import catalogue
 from bias_lab.data import subsets
-from bias_lab.definition import DEFAULTS, RECIPES, Run, pretrains, recipe, run_id
+from bias_lab.definition import DEFAULTS, RECIPES, TUNED, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning.checks import DatasetSummary
 
@@ -38,8 +38,7 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "method_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-# fields that do not enter the recipe's name
-COLUMNED = ("intervention", "priors", "budget", "protocol", "blocks", "optimizer")
+COLUMNED = ("intervention", "priors", "budget", "protocol", "blocks", "optimizer")  # they do not name the recipe
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
@@ -105,8 +104,9 @@ def with_fields(runs: Iterable[Run], values: Mapping[str, Any]) -> list[Run]:
 
 
 def with_values(run: Run, values: Mapping[str, Any]) -> Run:
-    """Return one run with fields set, which are added to the recipe's name."""
-    named = sorted(name for name in values if name not in COLUMNED and getattr(run, name) != values[name])
+    """Return one run with fields set, which name the recipe anew. An open recipe stays open if it can."""
+    silent = (*COLUMNED, "learning_rate", "samples_seen") if run.recipe == TUNED else COLUMNED
+    named = sorted(name for name in values if name not in silent and getattr(run, name) != values[name])
     suffix = "".join(f"+{name}={values[name]}" for name in named)
     return replace(run, **{**values, "recipe": run.recipe + suffix})
 

@@ -48,7 +48,8 @@ def source(name: str, here: Path | None = None, *, kind: str = "backbone") -> st
     text = path.read_bytes()
     names = _names(text, path)
     if names is not None and factory.split(".")[0] not in names:
-        raise unknown(f"factory in {path.name}", factory, names)
+        offered = {one for one in names if not one.startswith("_")} - _imported_modules(text)
+        raise unknown(f"{'factory' if kind == 'backbone' else kind} in {path.name}", factory, offered)
     return hashlib.sha256(text).hexdigest()[:12]
 
 
@@ -198,6 +199,12 @@ def _installed(top: str) -> list[Path]:
     if spec.submodule_search_locations:
         return [Path(place) for place in spec.submodule_search_locations]
     return [Path(spec.origin).with_suffix("")] if spec.origin else []
+
+
+def _imported_modules(text: bytes) -> set[str]:
+    """Return the names that a module's `import …` statements bind, which are no factories."""
+    imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import)]
+    return {(alias.asname or alias.name).split(".")[0] for node in imports for alias in node.names}
 
 
 def _names(text: bytes, path: Path) -> set[str] | None:

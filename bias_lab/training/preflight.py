@@ -159,7 +159,9 @@ def try_method(run: Run, images: store.Images) -> None:
         module = cast(LightningModule, task_of(run).method(rated, backbone))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's, on `self.log` without a Trainer
-            module.training_step((torch.zeros(2, channels, size, size), torch.arange(2)), 0)
+            loss = module.training_step((torch.zeros(2, channels, size, size), torch.arange(2)), 0)
+        if getattr(module, "automatic_optimization", True):
+            _check_loss(loss, run)
     except UserError:
         raise
     except Exception as error:
@@ -168,6 +170,25 @@ def try_method(run: Run, images: store.Images) -> None:
             f"method {run.method} can't train {run.backbone}: {type(error).__name__}: {first}",
             "it gets images (B, C, H, W), and classes (B,) or probabilities (B, K)",
         ) from error
+
+
+def _check_loss(loss: object, run: Run) -> None:
+    """Raise UserError unless a training step gave a loss that Lightning can train on: one number with a gradient."""
+    if isinstance(loss, dict):
+        loss = loss.get("loss")
+    if isinstance(loss, torch.Tensor) and loss.numel() == 1 and loss.requires_grad:
+        return
+    if not isinstance(loss, torch.Tensor):
+        found = f"{type(loss).__name__}, no tensor"
+    elif loss.numel() != 1:
+        found = f"a tensor of the shape {tuple(loss.shape)}"
+    else:
+        found = "a tensor without a gradient"
+    raise UserError(
+        f"{where_defined(run.method)}: method {run.method} gives the loss as {found}",
+        "a training step needs one number that depends on the weights",
+        "return a tensor, such as F.cross_entropy(logits, target)",
+    )
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:

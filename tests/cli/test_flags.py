@@ -8,7 +8,7 @@ from bias_lab.errors import UserError
 SNAPSHOT = """
 backbones WORD
 bench WHAT --out --quick
-datasets check NAME --data-root
+datasets check NAME --data-root --label-column --path-column --skip-bad-images
 experiments
 report FOLDER --format --out
 runs FOLDER WORD

@@ -82,6 +82,22 @@ def test_profiles_are_not_mixed_in_one_folder(run: Call, study: Path) -> None:
     assert run("sweep", study, "--profile", "smoke", "--out", "out", "--draws", 0)[0] == 0
 
 
+def test_a_single_run_and_a_sweep_are_not_mixed_in_one_folder(run: Call, study: Path) -> None:
+    assert run("sweep", study, "--profile", "smoke", "--out", "swept")[0] == 0
+    single = ("train", "--size", 20, "--set", "learning_rate=0.001", "--wandb", "off")
+    assert run(*single, "--out", "single")[0] == 0
+    assert run(*single, "--out", "single", "--seed", 1)[0] == 0, "single runs share a folder"
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    code, _, err = run(*single, "--out", "swept")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "swept holds a sweep of the profile 'smoke', and one report can't mix it with single runs" in err
+    assert "give another --out" in err
+    code, _, err = run("sweep", study, "--profile", "smoke", "--out", "single")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "single holds single runs of bias-lab train" in err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_named(run: Call, study: Path) -> None:
     Path("locked").mkdir(mode=0o555)

@@ -58,6 +58,12 @@ def test_a_cell_is_settled_first_and_then_trained_at_the_budget_that_was_found(r
     assert code == 0
     assert "vit_micro scratch N=200: 16,000 images seen, hold-out 99.0 % (1 replicate)" in out
     assert "vit_micro scratch N=200: 32,000 images seen, hold-out 99.0 %, +0.0 points (3 replicates)" in out
+    shown = [line.partition("]")[0].removeprefix("[").split("/") for line in out.splitlines() if line.startswith("[")]
+    done, totals = ([int(pair[k]) for pair in shown] for k in (0, 1))
+    assert done == list(range(1, len(done) + 1)), "one count over trials and runs"
+    assert totals == sorted(totals), "no total is smaller than one before"
+    assert totals[-1] == done[-1] == len(results(Path("one")))
+    assert f"{totals[-1]} of {totals[-1]} finished" in run("status", "one")[1]
     (row,) = ledger.read_json(Path("one") / ledger.TUNED)["rows"]
     assert (row["samples_seen"], row["settled"]) == (16_000, True)
     entries = ledger.read_json(Path("one") / ledger.EXPERIMENT)["runs"]
@@ -231,3 +237,25 @@ def test_a_table_with_other_columns_and_another_separator_is_read(run: Call, stu
     )
     assert "given without a table; add --data" in run("sweep", study, "--label-column", "animal")[2]
     assert "is a folder of images" in run("sweep", study, "--data", "photos/cat", "--label-column", "animal")[2]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_dry_run_on_own_images_leaves_nothing_in_the_folder(
+    run: Call, study: Path, photos: Path, there: bool
+) -> None:
+    if there:
+        Path("out/data").mkdir(parents=True)
+        Path("out/data/note.txt").write_text("mine")
+    before = {str(path) for path in Path("out").rglob("*")}
+    words = ("sweep", study, "--profile", "smoke", "--data", photos, "--sizes", 20, "--out", "out", "--no-tune")
+    for how in ("--dry-run", "--list"):
+        assert run(*words, how)[0] == 0
+        assert {str(path) for path in Path("out").rglob("*")} == before
+        assert Path("out").exists() == there
+
+
+def test_where_runs_are_recorded_is_printed_once_the_runs_are_accepted(run: Call, study: Path) -> None:
+    for more in (("--sizes", 20_000), ("--backbone", "refused_net", "--no-tune")):
+        code, out, _ = run("sweep", study, "--profile", "smoke", *more)
+        assert (code, "W&B" in out) == (2, False)
+    assert "W&B is offline: runs are written to" in run("sweep", study, "--profile", "smoke", "--wandb", "offline")[1]

@@ -38,7 +38,7 @@ def test_experiments_are_listed_with_their_profiles(run: Call) -> None:
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert {"small_data", "tuning", "pretraining"} <= set(rows)
-    assert "smoke, laptop, desk, full" in rows["small_data"]
+    assert "smoke, laptop, desk" in rows["small_data"]
     assert "How much accuracy does a plain vision transformer lose" in rows["small_data"]
 
 
@@ -57,3 +57,19 @@ def test_controls_are_listed_as_such(run: Call) -> None:
     assert rows["mlp_micro"][1:4] == ["mlp", "other", "control"]
     assert rows["vit_micro_wide"][1:3] == ["vit", "transformer"]
     assert sum("control" in row for row in rows.values()) == 3
+
+
+def test_a_check_takes_the_names_of_columns_and_leaves_out_bad_images(run: Call, photos: Path) -> None:
+    rows = [f"{path},{path.parent.name}" for path in sorted(photos.glob("*/*.png"))]
+    Path("a.csv").write_text("\n".join(["file,animal", *rows]) + "\n")
+    code, _, err = run("datasets", "check", "a.csv")
+    assert (code, "--path-column NAME --label-column NAME" in err) == (2, True)
+    code, out, _ = run("datasets", "check", "a.csv", "--path-column", "file", "--label-column", "animal")
+    assert (code, out.splitlines()[0]) == (0, "3 classes, 72 training and 18 test images")
+    (photos / "cat" / "broken.png").write_bytes(b"nothing")
+    code, _, err = run("datasets", "check", photos)
+    assert (code, "--skip-bad-images" in err) == (2, True)
+    code, out, _ = run("datasets", "check", photos, "--skip-bad-images")
+    assert (code, "1 of 91 images can't be read and are left out: " in out) == (0, True)
+    code, _, err = run("datasets", "check", "fashion_mnist_12k", "--label-column", "animal")
+    assert (code, "without a table" in err) == (2, True)

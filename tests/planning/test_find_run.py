@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bias_lab import ledger
+from bias_lab import ledger, schema
 from bias_lab.definition import Run, run_id, to_json
 from bias_lab.errors import UserError
 from bias_lab.planning.find_run import definition, find
@@ -54,3 +54,11 @@ def test_a_run_is_found_by_words_that_no_other_label_has(tmp_path: Path) -> None
         UserError, match="2 runs in .* fit 'vit_micro N=100'; .*draw 0 seed 1.*; give more words, or an id"
     ):
         find("vit_micro N=100", tmp_path)
+
+
+def test_a_whole_label_is_its_run_s_although_another_label_has_all_its_words(tmp_path: Path) -> None:
+    plain, more = ONE, replace(ONE, priors="mean_pooling")
+    for run in (plain, more):
+        ledger.write_json(ledger.run_folder(tmp_path, run_id(run)) / ledger.RUN, to_json(run))
+    assert find(schema.label(plain), tmp_path) == (tmp_path, run_id(plain))
+    assert find(schema.label(more).upper(), tmp_path) == (tmp_path, run_id(more))

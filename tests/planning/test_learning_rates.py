@@ -135,3 +135,11 @@ def test_what_was_tuned_under_an_intervention_is_no_size_of_a_run_without() -> N
     assert known.sizes(replace(joined, intervention="permute_pixels")) == [1000]
     assert known.sizes(replace(joined, intervention="low_pass=4")) == [100, 3000]
     assert known.sizes(replace(joined, regime="mae")) == [100, 3000]
+
+
+def test_the_remedies_fit_what_is_open() -> None:
+    for run, lacking in ((ONE, "learning rate"), (replace(ONE, samples_seen=None), "settled budget")):
+        error = learning_rates.untuned(run)
+        assert error.what.startswith(f"no tuned {lacking} for")
+        assert ("--set learning_rate" in error.remedy) == (lacking == "learning rate")
+        assert all(word in error.remedy for word in ("--tune", "--no-tune", "bias-lab sweep tuning", "bias-lab tuned"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bias_lab.definition import Run, grid, recipe, run_id
+from bias_lab.definition import TUNED, Run, grid, recipe, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import overrides
 from bias_lab.planning.checks import DatasetSummary
@@ -299,3 +299,10 @@ def test_a_joined_backbone_takes_no_cell_of_a_control() -> None:
     assert [(run.backbone, run.protocol) for run in joined if run.backbone == "mine:net"] == [
         ("mine:net", "linear_probe")
     ]
+
+
+def test_an_open_recipe_stays_open_where_a_value_is_set_that_tuning_finds() -> None:
+    run = Run(dataset="mnist", backbone="vit_micro", size=100, recipe=TUNED, samples_seen=None)
+    assert overrides.with_values(run, {"learning_rate": 1e-3}).recipe == TUNED
+    assert overrides.with_values(run, {"samples_seen": 640}).recipe == TUNED
+    assert overrides.with_values(replace(run, recipe="plain"), {"samples_seen": 640}).recipe == "plain+samples_seen=640"

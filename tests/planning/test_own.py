@@ -158,3 +158,9 @@ def test_without_a_joined_backbone_weights_replace_those_of_one_backbone() -> No
         own.from_weights(two, (), "b")
     with pytest.raises(UserError, match="use --weights$"):
         overrides.with_fields([ONE], {"weights": "b"})
+
+
+def test_an_unknown_method_is_met_with_names_that_are_no_imported_modules(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import torch\nimport os.path as p\n\n\ndef focal(a, b):\n    return a.sum()\n")
+    with pytest.raises(UserError, match="unknown method in mine.py 'zzz'; choose from: focal$"):
+        source("mine:zzz", tmp_path, kind="method")

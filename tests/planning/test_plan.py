@@ -114,7 +114,7 @@ def test_single_runs_have_the_packages_rates_in_any_folder(tmp_path: Path, monke
 def test_without_any_table_the_remedy_is_named(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (study.parent / ledger.TUNED).unlink()
     monkeypatch.setattr(experiment_files, "tuned", lambda: tmp_path / "nowhere.json")
-    with pytest.raises(UserError, match=r"experiments/tuning\.py.*--tune.*--no-tune"):
+    with pytest.raises(UserError, match=r"--tune.*--no-tune.*bias-lab sweep tuning"):
         make(study, tmp_path)
 
 

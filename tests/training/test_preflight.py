@@ -1,5 +1,6 @@
 """Checks before the first run. Those of a pretraining's source are in `tasks/test_pretraining.py`."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,3 +150,24 @@ def test_preflight_refuses_a_size_that_leaves_out_a_class_of_masks(tmp_path: Pat
     settings = replace(QUIET, data_root=str(tmp_path))
     with pytest.raises(UserError, match="size 1 leaves class '.*' without an image; the smallest size that works is"):
         preflight([run], tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("return 0", "int, no tensor"),
+        ("return None", "NoneType, no tensor"),
+        ("return logits.detach().sum()", "a tensor without a gradient"),
+        ("return logits", r"a tensor of the shape \(2, 10\)"),
+    ],
+)
+def test_a_loss_that_nothing_can_train_on_is_refused_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, found: str
+) -> None:
+    (tmp_path / "badn.py").write_text(f"\n\ndef loss(logits, target):\n    {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "badn", raising=False)
+    with pytest.raises(
+        UserError, match=rf"badn.py, line 3: method badn:loss gives the loss as {found}.*return a tensor"
+    ):
+        preflight([replace(RUN, method="badn:loss", method_source="x")], tmp_path, QUIET)

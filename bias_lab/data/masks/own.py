@@ -39,18 +39,19 @@ class Inspection(NamedTuple):
     remark: str = ""
 
 
-def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False) -> Index:
+def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = False, lasting: bool = True) -> Index:
     """Return the index of a folder or a table of images with masks (`bias_lab.data.masks.listing`).
 
     folder: the sweep's, where the inspection is kept and reused. image_size: the side that runs will see, in pixels.
-    skip_bad: leave out the pairs that cannot be used. Classes are the values that training masks hold, in ascending
-    order, and 255 is void. Raises UserError for pairs that cannot be used, a value that only test masks hold, a single
-    class, and images that have changed under finished runs.
+    skip_bad: leave out the pairs that cannot be used. lasting: as for `own_images.index`. Classes are the values that
+    training masks hold, in ascending order, and 255 is void. Raises UserError for pairs that cannot be used, a value
+    that only test masks hold, a single class, and images that have changed under finished runs.
     """
     listed = listing.listing(path, folder)
     table = _inspect(listed.items, folder / "data" / "seen_masks.parquet")
     bad = {name: problem for name, problem in zip(table.name, table.problem, strict=True) if problem}
-    notes = listed.warnings + check_readable(path, bad, len(table), skip_bad=skip_bad, at_most=20, folder=folder)
+    at = folder if lasting else None
+    notes = listed.warnings + check_readable(path, bad, len(table), skip_bad=skip_bad, folder=at)
     table = table[table.problem == ""].reset_index(drop=True)
     table = table.assign(values=pd.Series([values_of(text) for text in table.pixels], dtype=object))
     kept = folder / "data" / "split.json"
@@ -87,10 +88,13 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     )
 
 
-def check(path: Path) -> list[str]:
-    """Return the lines of `bias-lab datasets check` on a folder or a table of images with masks. Raises as `index`."""
+def check(path: Path, *, skip_bad: bool = False) -> list[str]:
+    """Return the lines of `bias-lab datasets check` on a folder or a table of images with masks.
+
+    skip_bad: as for `index`. Raises as `index`.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        found = index(path, folder=Path(folder))
+        found = index(path, folder=Path(folder), skip_bad=skip_bad, lasting=False)
     named = ", ".join(f"{name} ({value})" for name, value in zip(found.classes, found.place["values"], strict=True))
     counts = f"{found.class_counts[0]:,} training and {found.test_images:,} test images"
     return [

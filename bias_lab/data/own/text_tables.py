@@ -88,9 +88,11 @@ def _places(file: Path, header: Sequence[str], columns: Columns) -> tuple[int, i
     paths = [column_of(columns.path.lower(), header, file.name, "--path-column")] if columns.path else PATHS
     label = column_of(columns.label.lower(), header, file.name, "--label-column") if columns.label else "label"
     path = next((column for column in paths if column in header), None)
+    if not header:
+        raise UserError(f"{file} is empty", "a header with the columns path and label is needed", "fill the file")
     if path is None or label not in header:
         raise UserError(
-            f"{file} has the columns {', '.join(header) or 'none'}",
+            f"{file} has the columns {', '.join(header)}",
             "path and label are needed",
             "if yours have other names: --path-column NAME --label-column NAME",
         )

@@ -249,7 +249,7 @@ def _absent(row: Dataset, root: Path, why: str) -> UserError:
     tried = f" and can't be downloaded ({' '.join(why.split())})" if why else ""
     return UserError(
         f"{row.name} is not in {root}{tried}",
-        f"fetch {row.fetch} and unpack it to {root / row.places[0]}",
+        f"fetch {row.fetch} and put the unpacked files into {root / row.places[0]}",
         "or name its folder with --data-root or BIAS_LAB_DATA",
     )
 

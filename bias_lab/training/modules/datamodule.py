@@ -6,7 +6,9 @@ training continues with the batches and the draws that were due, and a stock Tra
 run.
 """
 
+import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -22,6 +24,7 @@ from bias_lab.catalogue import DATASETS, REGIMES, Sides
 from bias_lab.data import batches, own_images, store, subsets
 from bias_lab.data.masks import presence
 from bias_lab.definition import DEFAULTS, Run, Settings, pretrains
+from bias_lab.errors import unknown
 from bias_lab.training import prepare
 from bias_lab.training.job import Examples, Job, Labels, Pixels
 from bias_lab.training.modules import fields as keywords
@@ -37,7 +40,8 @@ class DataModule(LightningDataModule):
     """Serves images (B, C, H, W), normalised, and their classes (B,), or probabilities (B, K) under mixup or cutmix.
 
     data: the name of a dataset, or the path of a folder of class folders or of a table.
-    folder: where the index of own images is kept, and where a run's pretraining is looked up.
+    folder: where the index of own images is kept, and where a run's pretraining is looked up. By default the index is
+        in ~/.cache/bias_lab/own, a folder for each path, so that nothing is written into the working directory.
     fields: fields of `Run` by their names, such as `size`, `draw`, `batch_size`, `seed`, `image_size` and `mixup`.
         Without `size`, it is all images but the hold-out.
 
@@ -57,12 +61,13 @@ class DataModule(LightningDataModule):
         self,
         data: str | Path,
         *,
-        folder: str | Path = FOLDER,
+        folder: str | Path | None = None,
         **fields: Unpack[Labelled],
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.folder = Path(folder)
+        self.folder = Path(FOLDER if folder is None else folder)
+        self.has_folder = folder is not None
         run = keywords.run_of({"size": 1, **fields})
         self.run = replace(run, dataset=str(data), task=DEFAULTS["task"])
         self.open_size = "size" not in fields
@@ -99,9 +104,12 @@ class DataModule(LightningDataModule):
     def _opened(self) -> tuple[Run, store.Images]:
         """Return the run with the identity of its images, and the images. A path is indexed first."""
         run, path = self.run, Path(self.run.dataset)
+        if run.dataset not in DATASETS and ":" not in run.dataset and not path.exists():
+            raise unknown("dataset", run.dataset, DATASETS, "or give the path of a folder of class folders or a table")
         if not path.exists() or run.dataset in DATASETS:
             return run, prepare.open_images(run.dataset, run, self.folder, QUIET)
-        index = own_images.index(path, folder=self.folder, image_size=run.image_size or SIDE)
+        folder = self.folder if self.has_folder else index_folder(path)
+        index = own_images.index(path, folder=folder, image_size=run.image_size or SIDE)
         run = replace(run, dataset=index.identity, image_size=run.image_size or SIDE, drop_duplicates=True)
         return run, store.open_images(run.dataset, image_size=run.image_size, place=dict(index.place))
 
@@ -204,6 +212,12 @@ class Source:
     def of(cls, job: Job) -> Self:
         """Return those of a prepared run."""
         return cls(job.images, job.selection, job.examples, job.mean, job.std)
+
+
+def index_folder(path: Path) -> Path:
+    """Return the folder in the user's cache that keeps the index of images at a path."""
+    mark = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=8).hexdigest()
+    return Path.home() / ".cache" / "bias_lab" / "own" / mark
 
 
 def largest(run: Run, images: store.Images) -> int:

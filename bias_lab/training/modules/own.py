@@ -60,6 +60,7 @@ def find(name: str) -> Any:
         raise UserError(what, remedy="install it, or start in its folder") from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        names = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        defined = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name}
+        names = [key for key, value in defined.items() if callable(value) and not key.startswith("_")]
         raise unknown(f"method of {module_name}", attribute, names)
     return found

@@ -1,7 +1,8 @@
 """The parts of a training, validation and prediction step that all modules share, as functions and one callback."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -101,6 +102,26 @@ def features(backbone: Any, images: Tensor) -> Tensor:
     if not hasattr(backbone, "forward_head"):
         return backbone(images)  # type: ignore[no-any-return]
     return backbone.forward_head(backbone.forward_features(images), pre_logits=True)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def explained(module: LightningModule, images: Tensor, target: Tensor | None = None) -> Iterator[None]:
+    """Turn torch's error on images or classes that do not fit the model into a UserError that says what to change.
+
+    images: (B, C, H, W). target: (B,) classes, or None. An error of another cause stays as it is.
+    """
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        channels, classes = module.hparams.get("channels"), module.hparams.get("classes")
+        by_name = isinstance(module.hparams.get("backbone"), str)
+        if by_name and channels and images.ndim == 4 and images.shape[1] != channels:
+            what = f"images of {images.shape[1]} channels don't fit a model for {channels}"
+            raise UserError(what, remedy=f"give channels={images.shape[1]}") from error
+        if by_name and classes and target is not None and target.ndim == 1 and int(target.max()) >= classes:
+            what = f"the label {int(target.max())} doesn't fit a model for {classes} classes"
+            raise UserError(what, f"labels are 0 to {classes - 1}", "give classes=, the number of classes") from error
+        raise
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -14,7 +14,7 @@ from bias_lab.training.job import Labels
 from bias_lab.training.modules import fields as keywords
 from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
 from bias_lab.training.modules.fields import Training
-from bias_lab.training.modules.steps import IntervalMeans, Loss, clip, horizon, images_of, log_loss
+from bias_lab.training.modules.steps import IntervalMeans, Loss, clip, explained, horizon, images_of, log_loss
 from bias_lab.training.optimizer import configure, moving_average
 from bias_lab.training.regimes import chance
 
@@ -99,10 +99,11 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, target = batch
-        logits = self.backbone(images)
-        if self.loss is not None:
-            return self.loss(logits, target)
-        return F.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
+        with explained(self, images, target):
+            logits = self.backbone(images)
+            if self.loss is not None:
+                return self.loss(logits, target)
+            return F.cross_entropy(logits, target, label_smoothing=self.settings.label_smoothing)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate(batch, "val", self.val_top1)
@@ -113,14 +114,18 @@ class Classifier(LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str, top1: MulticlassAccuracy) -> None:
         """Log loss and accuracy of the model that is evaluated. The loss is not smoothed."""
         images, labels = batch
-        logits = self(images)
-        log_loss(self, split, (self.loss or F.cross_entropy)(logits, labels), len(images))
+        with explained(self, images, labels):
+            logits = self(images)
+            loss = (self.loss or F.cross_entropy)(logits, labels)
+        log_loss(self, split, loss, len(images))
         top1.update(logits, labels)
         self.log(f"{split}/top1", top1, prog_bar=split == "val", on_step=False, on_epoch=True)
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Return the logits (B, K) of images, or of a pair of images and labels."""
-        logits: Tensor = self(images_of(batch))
+        images = images_of(batch)
+        with explained(self, images):
+            logits: Tensor = self(images)
         return logits
 
     def configure_callbacks(self) -> list[Callback]:

@@ -43,7 +43,7 @@ def test_quoted_fields_a_byte_order_mark_and_tabs(tmp_path: Path) -> None:
             "path and label are needed; if yours have other names: --path-column NAME --label-column",
         ),
         ("path,label\na,\nb,1\nc,NaN\nd,\n", r"a.csv: 3 of 4 rows have no label \(rows 1, 3, 4\); fill in"),
-        ("", "columns none"),
+        ("", "a.csv is empty; a header with the columns path and label is needed"),
         ("path,label\na\0,1\n", "a.csv row 1"),
     ],
 )

@@ -202,18 +202,32 @@ def test_a_foreign_module_with_a_torchvision_model_takes_the_batches(tmp_path: P
     assert len(set(drawn[0])) == 4
 
 
-def test_a_folder_of_one_s_own_images(tmp_path: Path) -> None:
+def test_a_folder_of_one_s_own_images_is_indexed_in_the_user_s_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, level in (("cat", 40), ("dog", 200)):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for k in range(20):
             noise = np.random.default_rng(k).integers(0, 40, (20, 24, 3)).astype(np.uint8) + np.uint8(level)
             Image.fromarray(noise).save(tmp_path / "pets" / name / f"{k}.png")
-    data = bl.DataModule(tmp_path / "pets", folder=tmp_path / "out", image_size=16, batch_size=4)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    data = bl.DataModule("pets", image_size=16, batch_size=4)
     assert (data.classes, data.channels, data.image_size) == (("cat", "dog"), 3, 16)
     images, labels = next(iter(data.train_dataloader()))
     assert images.shape == (4, 3, 16, 16)
     assert set(labels.tolist()) <= {0, 1}
     assert len(data.val_dataloader()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "pets"}, "nothing else in the working directory"
+    assert list((tmp_path / "home" / ".cache" / "bias_lab" / "own").glob("*/data/split.json"))
+    _ = bl.DataModule("pets", folder=tmp_path / "out", image_size=16).source
+    assert (tmp_path / "out" / "data" / "split.json").is_file()
+
+
+def test_a_path_that_is_not_there_is_met_with_a_remedy_in_python() -> None:
+    with pytest.raises(UserError, match="unknown dataset '/no/such/folder'; .*give the path of a folder") as error:
+        _ = bl.DataModule("/no/such/folder").classes
+    assert "--" not in str(error.value)
 
 
 def test_a_pretraining_s_loaders_return_no_label() -> None:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from bias_lab.backbones import create
 from bias_lab.definition import Run
+from bias_lab.errors import UserError
 from bias_lab.training.protocols.finetune import Classifier
 
 
@@ -54,3 +56,18 @@ def test_with_a_moving_average_its_weights_count() -> None:
     assert classifier.trained is not classifier.backbone
     assert classifier.trained[1].weight.unique().tolist() == [2.0]
     torch.testing.assert_close(classifier(images), classifier.trained(images))
+
+
+def test_images_and_classes_that_do_not_fit_are_named_with_the_keyword_to_change() -> None:
+    images, labels = torch.zeros(2, 1, 8, 8), torch.tensor([0, 9])
+    colour = Classifier("vit_micro", classes=10, channels=3, image_size=8)
+    few = Classifier("vit_micro", classes=5, channels=1, image_size=8)
+    for step in ("training_step", "validation_step"):
+        with pytest.raises(UserError, match="images of 1 channels don't fit a model for 3; give channels=1"):
+            getattr(colour, step)((images, labels), 0)
+        with pytest.raises(
+            UserError, match="label 9 doesn't fit a model for 5 classes; labels are 0 to 4; give classes"
+        ):
+            getattr(few, step)((images, labels), 0)
+    with pytest.raises(UserError, match="give channels=1"):
+        colour.predict_step(images)
