@@ -1,4 +1,4 @@
-"""A size allows no claim where cells collapsed, are at chance, or are not settled although settled ones are compared."""
+"""A size allows no claim where cells collapsed, are at chance, or are not settled where that is asked."""
 
 import pandas as pd
 
