@@ -15,7 +15,7 @@ from tests.planted import curve, rows, table
 DATA = ("ALPHA", "Answer", "AtSize", "Gap", "Headline")
 FUNCTIONS = {name: getattr(statistics, name) for name in statistics.__all__ if name not in DATA}
 OF_A_TABLE = [name for name, function in FUNCTIONS.items() if "table" in inspect.signature(function).parameters]
-APART = ("comparable", "headline")  # one returns the metric's own column, the other a tuple
+APART = ("comparable", "headline", "unsound")  # one returns the metric's own column, the others no table
 OF_A_METRIC = [n for n in OF_A_TABLE if "metric" in inspect.signature(FUNCTIONS[n]).parameters and n not in APART]
 MODULES = [name for _, name, _ in pkgutil.walk_packages(statistics.__path__, "bias_lab.statistics.")]
 
@@ -37,7 +37,7 @@ def test_the_examples_hold(name: str) -> None:
 
 
 # Those that need more than the planted table has, such as a second budget or a second head.
-NOTHING_HERE = ("power", "removed", "values", "reference", "matched_fit", "headline", "heads")
+NOTHING_HERE = ("power", "removed", "values", "reference", "matched_fit", "headline", "heads", "unsound")
 
 
 @pytest.mark.parametrize(

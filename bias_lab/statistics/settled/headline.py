@@ -149,8 +149,7 @@ def headline(
         here, planned = every[every["size"] == size], base[base["size"] == size]
         name = family if _is_whole(rep.select(planned, family), rep.select(here, family), against) else against
         sides = rep.select(here, of), rep.select(here, name)
-        wanted = {of: sides[0], name: sides[1]}
-        rows.append(_at(size, wanted, tables[name], metric, level, worst))
+        rows.append(_at(size, {of: sides[0], name: sides[1]}, tables[name], metric, level, worst))
     return Headline(of, against, tuple(rows))
 
 
