@@ -189,7 +189,7 @@ def compared(sentence: str, held: str) -> str:
 
     held: how, in words, or '' to leave the sentence as it is.
     """
-    return f"{capital(held)}, {sentence[0].lower()}{sentence[1:]}" if held else sentence
+    return f"{capital(held)}, {sentence[0].lower()}{sentence[1:]}" if held and sentence else sentence
 
 
 def meeting(crossover: Mapping[str, Any]) -> str:

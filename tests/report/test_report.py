@@ -157,7 +157,7 @@ def test_formats(folder: Path) -> None:
 
 def test_the_summary_for_the_terminal(folder: Path) -> None:
     told = report.summary(folder).split("\n\n")
-    assert told[0].startswith("There is no headline: no cell of plain ViT and ResNet is settled. To settle a cell, ")
+    assert told[0].startswith("There is no headline: no cell of plain ViT and ResNet is settled. Run a profile ")
     assert told[1].startswith(
         "At equal images, plain ViT falls short of the CNN family at N = 100 and 1,000. At 100 labels it is 30.0 points"
     )

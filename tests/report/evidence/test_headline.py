@@ -114,7 +114,7 @@ def test_a_linear_classifier_on_pixels_as_good_as_the_cnns() -> None:
 def test_cells_that_are_not_settled_are_named_with_what_to_run() -> None:
     told = head(cells=TEN, sizes=(100, 1000), changes={"vit_micro": {"settled": False}})
     assert first(told) == "There is no headline: vit_micro at every N is not settled."
-    assert "`make tune`" in told.banner[1]
+    assert told.banner[1].startswith("Run a profile with settled cells, such as `desk`, with `--tune`")
     assert told.tiles[0].value == "–"
 
 
@@ -123,6 +123,36 @@ def test_a_table_at_equal_images_alone_is_answered_as_such() -> None:
     assert first(report.heads[0]) == "There is no headline: no cell of plain ViT and ResNet is settled."
     assert report.answers[0][1].startswith("At equal images, plain ViT falls short of the CNN family at N = 100 by ")
     assert report.sections[0].title == "Accuracy, at equal images"
+
+
+@pytest.mark.parametrize("kind", ["collapsed", "at chance", "unsettled"])
+def test_what_forbids_a_headline_forbids_every_claim_of_the_page(kind: str) -> None:
+    """No sentence says who is ahead, and no tile has a number."""
+    cells = pair(Cell(0.9, 0.1 if kind == "at chance" else 0.6), Cell(0.99, 0.7))
+    changes = {"collapsed": {"collapsed": True}, "unsettled": {"settled": False}}.get(kind, {})
+    whose = "vit_micro" if kind == "unsettled" else "resnet_micro"
+    report = findings(Results(table=study(cells, sizes=(100, 1000), changes={whose: changes})))
+    ((_, answer, _),) = report.answers
+    assert answer.startswith("Nothing is claimed at N = 100 and 1,000: ")
+    assert not any(word in answer for word in ("falls short", "ahead", "behind", "meet at"))
+    assert [tile.value for tile in report.heads[0].tiles] == ["–", "–", "–"]
+    assert not any("training part" in text for part in report.sections for text in part.text)
+
+
+def test_collapsed_cells_at_equal_images_are_not_compared_beside_a_headline() -> None:
+    table = study(TEN, equal=pair(Cell(0.9, 0.6), Cell(0.99, 0.7)), sizes=(100,))
+    table["collapsed"] = (table["comparison"] == "equal") & (table["architecture"] == "resnet")
+    told = findings(Results(table=table)).heads[0]
+    assert told.headline
+    assert any(
+        text.startswith("At equal images seen nothing is claimed: runs of resnet_micro") for text in told.support
+    )
+    assert (told.tiles[1].value, told.tiles[0].value != "–") == ("–", True)
+
+
+def test_a_difference_of_nothing_is_level() -> None:
+    told = findings(Results(table=study(TEN, equal=pair(Cell(0.9, 0.6), Cell(0.9, 0.6)), sizes=(100,), noise=0.0)))
+    assert "At equal images seen the two are level." in told.heads[0].support
 
 
 def test_a_table_without_plain_vit_has_no_headline() -> None:

@@ -1,0 +1,44 @@
+"""A size allows no claim where cells collapsed, are at chance, or are not settled where that is asked."""
+
+import pandas as pd
+
+from bias_lab import statistics
+from tests.report.evidence.studies import Cell, pair, study
+
+SOUND = pair(Cell(0.99, 0.6), Cell(0.99, 0.7))
+
+
+def at(table: pd.DataFrame, size: int, backbone: str, **columns: object) -> pd.DataFrame:
+    """A copy of a table with other values in the rows of one backbone at one size."""
+    table = table.copy()
+    here = (table["size"] == size) & (table["backbone"] == backbone)
+    for name, value in columns.items():
+        table[name] = table[name].astype(object).where(~here, value)
+    return table
+
+
+def test_sound_cells_are_not_flagged() -> None:
+    assert statistics.unsound(study(SOUND)) == {}
+    assert statistics.unsound(study({}, equal=SOUND)) == {}
+
+
+def test_a_collapsed_run_forbids_a_claim_at_its_size_alone() -> None:
+    for table in (study(SOUND), study({}, equal=SOUND)):
+        broken = at(table, 1000, "resnet_micro", collapsed=True)
+        assert statistics.unsound(broken) == {1000: {"collapsed": ("resnet_micro",)}}
+
+
+def test_a_backbone_at_chance_forbids_a_claim() -> None:
+    low = study({}, equal=pair(Cell(0.2, 0.1), Cell(0.9, 0.7)))
+    assert statistics.unsound(low) == {size: {"at_chance": ("vit_micro",)} for size in (100, 1000)}
+
+
+def test_cells_that_are_not_settled_forbid_a_claim_about_settled_ones_alone() -> None:
+    table = at(study(SOUND, equal=SOUND), 1000, "vit_micro", settled=False)
+    assert statistics.unsound(table, comparison="settled") == {1000: {"unsettled": ("vit_micro",)}}
+    assert statistics.unsound(table, comparison="equal") == {}
+
+
+def test_backbones_of_other_groups_do_not_matter() -> None:
+    table = study({}, equal={**SOUND, "swin_micro": Cell(0.1, 0.1)})
+    assert statistics.unsound(table) == {}
