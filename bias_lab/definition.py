@@ -116,12 +116,9 @@ class Run:
         if self.task not in TASKS:
             raise unknown("task", self.task, TASKS)
         for name, allows, why, allowed in RANGES:
-            value = getattr(self, name)
-            try:
-                fits = allows(value)
-            except TypeError as error:  # a text can't be compared with a number
-                raise UserError(f"{name} is the text '{value}'", "it must be a number") from error
-            if not fits:
+            if isinstance(value := getattr(self, name), str):
+                raise UserError(f"{name} is the text '{value}'", "it must be a number")
+            if not allows(value):
                 raise UserError(f"{name} {value} {why}", allowed)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)

@@ -83,7 +83,7 @@ PROFILES = {
         blocks={100: 5, 1000: 5, 3000: 3},
         alone_at=(1000,),
         variants_at=(1000,),
-        ladder=Ladder(cap=512_000),  # the ViT under the strong recipe still gains 3 points up to LADDER's 256,000
+        ladder=Ladder(cap=512_000),  # ladders of the strong recipe do not end before LADDER's 256,000
     ),
     "desk_9000": Scale(dataset="cifar10_12k", settled={9000: 3}, draws=False, ladder=Ladder(first=64_000, cap=512_000)),
     "desk_pretraining": Scale(

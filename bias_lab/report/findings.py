@@ -18,7 +18,6 @@ from bias_lab.results import Results
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import METRIC, finished, with_pretraining
 
-PATH_ALONE = "Nothing is claimed: the runs of this profile show that everything works."
 QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 
 

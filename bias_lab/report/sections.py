@@ -8,15 +8,14 @@ import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.report import axes, tables
-from bias_lab.report.evidence import head, headline
+from bias_lab.report.evidence import claims as claims_of
+from bias_lab.report.evidence import head
 from bias_lab.report.evidence import parts as parts_of
 from bias_lab.report.figures import charts
 from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sentences import (
-    answer,
     claims,
-    compared,
     ends,
     left_where_alike,
     meeting,
@@ -24,7 +23,6 @@ from bias_lab.report.sentences import (
     name_of,
     recovered,
     removed,
-    sizes_in_words,
     start_words,
 )
 from bias_lab.statistics import intervals
@@ -46,22 +44,19 @@ def of_view(
     curves: run_id → [steps, accuracies on the hold-out].
     """
     slug = slug_of(about)
-    names = (name_of("vit"), name_of("cnn"))
-    flagged = statistics.unsound(view)
-    sound = view[~view["size"].isin(list(flagged))]
-    gaps, given = statistics.gaps(view), statistics.answer(sound)
-    answered = answer(given, names) if len(given.gaps) or not flagged else ""
-    how = method(given.gaps)
+    gaps, claims = statistics.gaps(view), claims_of.of_view(view)
+    said, how = claims.sentences, method(claims.answer.gaps)
     pairs: tuple[Table, ...] = ()
     if gaps["p"].isna().all() and not len(statistics.select(view, "vit")):
         (finding, pairs_method), pairs = pairwise(view)
-        answered, how = (finding, pairs_method) if finding else (answered, how)
+        said, how = ([finding], pairs_method) if finding else (said, how)
     by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
     starts, left = starts_of(table, view)
     held = parts_of.held(view)
     recovery = statistics.recovery(view)
-    top = [compared(answered, held), *unclaimed(flagged, view), *recovered(recovery[~head.is_unsound(view, recovery)])]
-    top += [*(left if len(left) <= 2 and not flagged else []), *(text for one in by_axis for text in one.top)]
+    top = [*said, *recovered(recovery[~head.is_unsound(view, recovery)])]
+    if not claims.flagged:
+        top += [*(left if len(left) <= 2 else []), *(text for one in by_axis for text in one.top)]
     figure, shortfall = _gap(view, gaps, slug, pairs, held)
     central = [one.section for one in by_axis if one.top]
     checks = [one.section for one in by_axis if not one.top]
@@ -78,22 +73,7 @@ def of_view(
                 charts=tuple(captioned(chart, rows) for chart in section.charts))
         for section in parts
     ]  # fmt: skip
-    return " ".join(filter(None, top)), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
-
-
-def unclaimed(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], view: pd.DataFrame) -> list[str]:
-    """Return the sentence on the sizes at which nothing is claimed, with why. flagged: of `statistics.unsound`."""
-    if not flagged:
-        return []
-    cells: dict[str, dict[str, list[int]]] = {}
-    for size, reasons_there in flagged.items():
-        for kind, backbones in reasons_there.items():
-            for backbone in backbones:
-                cells.setdefault(kind, {}).setdefault(backbone, []).append(size)
-    sizes = sizes_in_words(list(flagged))
-    every = sorted({int(size) for size in view["size"]})
-    reasons = [headline.reason(kind, where, every) for kind, where in cells.items()]
-    return [f"Nothing is claimed at {sizes}: {' and '.join(reasons)}."]
+    return " ".join(top), " ".join(filter(None, [how, *(one.method for one in by_axis)])), titled
 
 
 def slug_of(about: str) -> str:
@@ -145,8 +125,8 @@ def _details(view: pd.DataFrame) -> list[Section]:
         tables.power(statistics.power(view)),
     )
     cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
-    sound = view[~view["size"].isin(list(statistics.unsound(view)))]
-    text = tuple(filter(None, [meeting(row) for row in ends(statistics.crossover(sound))[:1]]))
+    crossings = ends(statistics.crossover(claims_of.sound(view)))
+    text = tuple(filter(None, [meeting(row) for row in crossings[:1]]))
     return [
         Section(name="labels", title="What it costs in labels", text=text, tables=labels),
         Section(name="made-of", title="What accuracy varies with", tables=varies),

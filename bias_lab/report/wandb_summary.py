@@ -8,8 +8,8 @@ import pandas as pd
 
 from bias_lab import results, schema, statistics
 from bias_lab.catalogue import TASKS
+from bias_lab.report.evidence import claims, parts
 from bias_lab.report.evidence import head as evidence_head
-from bias_lab.report.evidence import parts
 from bias_lab.report.evidence import view as evidence
 from bias_lab.report.figures import charts, draw
 from bias_lab.report.figures.chart import Chart
@@ -17,7 +17,7 @@ from bias_lab.report.findings import QUESTION, split
 from bias_lab.report.metric_words import said, task_of
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sections import lines_of_starts
-from bias_lab.report.sentences import GIVEN, answer, compared, name_of, trained
+from bias_lab.report.sentences import GIVEN, trained
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import is_from_scratch
 from bias_lab.tracking.mapping import Study
@@ -63,16 +63,16 @@ def study_of(
     answers: list[str] = []
     for about, view in views:
         prefix = f"{about}/" if len(views) > 1 else ""
-        given, held, task = statistics.answer(view), parts.held(view), task_of(view)
-        head = said(evidence_head.of_view(view, about, study_results.plan.profile), task)
-        sentence = said(compared(answer(given, (name_of("vit"), name_of("cnn"))), held), task)
+        given, task, profile = claims.of_view(view), task_of(view), study_results.plan.profile
+        head = said(evidence_head.of_view(view, about, profile), task)
+        sentence = said(" ".join(given.sentences), task) if profile != evidence_head.PATH else evidence_head.PATH_ALONE
         answers += [" ".join(head.sentences()), sentence]
-        summary |= {f"{prefix}verdict": given.verdict, f"{prefix}answer": sentence}
+        summary |= {f"{prefix}verdict": given.answer.verdict, f"{prefix}answer": sentence}
         summary |= {f"{prefix}headline": head.headline, f"{prefix}banner": " ".join(head.banner)}
         summary |= _notes(view, prefix)
         rows += [_with_values(row) for row in statistics_of(view, prefix)]
         if figures:
-            for chart in said(_charts(view, given.gaps), task):
+            for chart in said(_charts(view, statistics.gaps(view)), task):
                 drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
     plan = study_results.plan
     return Study(

@@ -16,6 +16,7 @@ from bias_lab.statistics.settled.headline import BLOCKING
 
 OF, AGAINST, FAMILY = "vit", "resnet", "cnn"
 PATH = "smoke"  # the profile whose runs only show that everything works
+PATH_ALONE = "Nothing is claimed: the runs of this profile show that everything works."
 NO_ANSWER = "this profile shows the path alone"
 SINGLE = "single runs"  # the profile of `bias-lab train`
 

@@ -80,7 +80,7 @@ def at_equal_images(of: str, at: AtSize) -> str:
 
 def flagged(at: AtSize) -> str:
     """Return why nothing is claimed at equal images at one size."""
-    return "; ".join(reason(kind, {name_of(n): [at.size] for n in who}, ()) for kind, who in at.equal_flags.items())
+    return " and ".join(reason(kind, {name_of(n): [at.size] for n in who}, ()) for kind, who in at.equal_flags.items())
 
 
 def on_pixels(at: AtSize) -> str:

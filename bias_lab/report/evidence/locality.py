@@ -12,6 +12,7 @@ from bias_lab import statistics
 from bias_lab.catalogue import INTERVENTIONS
 from bias_lab.catalogue.interventions import intervention, intervention_words
 from bias_lab.data.readers import procedural
+from bias_lab.report.evidence import claims
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.pages import Section
 from bias_lab.report.sentences import ends, interval
@@ -34,7 +35,9 @@ def section(view: pd.DataFrame) -> Section:
     arms = statistics.arms(view, axis=AXIS)
     asked = arms[arms["value"] == broken[0]]
     base = arms[arms["value"] == ""].set_index("size")
-    text = [answer(base.loc[row["size"]], row) for row in ends(asked) if row["size"] in base.index]
+    flagged = statistics.unsound(view, where={AXIS: broken[0]}) | statistics.unsound(view)
+    answered = [row for row in ends(asked) if row["size"] in base.index and row["size"] not in flagged]
+    text = [*(answer(base.loc[row["size"]], row) for row in answered), *claims.unclaimed(flagged, view)]
     side = int(view["image_size"].iloc[0])
     shown = pictures(named, side) if text else ()
     return Section(name="locality", title="Is the CNNs' lead made of locality?", text=tuple(text), pictures=shown)

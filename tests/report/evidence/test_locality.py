@@ -52,6 +52,13 @@ def test_without_a_lead_on_the_images_as_they_are_there_is_no_answer() -> None:
     )
 
 
+def test_a_collapsed_arm_gives_no_verdict() -> None:
+    rows = planted(0.40, 0.40)
+    rows["collapsed"] = (rows["intervention"] != "") & (rows["backbone"] == "resnet_micro")
+    (text,) = locality.section(rows).text
+    assert text.startswith("Nothing is claimed at N = 1,000: runs of resnet_micro at N = 1,000 collapsed")
+
+
 def test_studies_without_permuted_pixels_have_no_section() -> None:
     assert not locality.section(AS_IS)
     rows = pd.concat([AS_IS, AS_IS.assign(intervention="occlude")], ignore_index=True)
