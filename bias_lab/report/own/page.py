@@ -4,10 +4,13 @@ It is made from the predictions that the runs keep and from the index of the use
 folder. A table alone has no such sections.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bias_lab import catalogue, schema, statistics
 from bias_lab.errors import plural
@@ -50,25 +53,16 @@ def of_folder(folder: Path, table: pd.DataFrame) -> tuple[Section, ...]:
 
 def of_view(known: Known, slug: str, tail: str) -> list[Section]:
     """Return the sections on one dataset. slug, tail: what tells its anchors and titles from those of others."""
-    cells = known.runs.groupby(CELL, sort=False)["top1"].agg(["mean", "count"])
-    whole_cells = cells[cells["count"] == cells["count"].max()]["mean"]
-    best = known.runs.set_index(CELL).index == whole_cells.idxmax()
-    one, size = known.runs[best].iloc[0], int(known.runs["size"].iloc[0])
-    who = f"{one['backbone']} ({start_words(one['regime'], one['protocol'], one['source'])})"
-    pooled = plural(int(best.sum()), "run")
-    text = (
-        f"This is the most accurate backbone and start with {size:,} labels: {who}, {pooled}, with a mean accuracy of "
-        f"{100 * whole_cells.max():.1f} %. It was chosen by these test images, so its numbers are a little too good."
-    )
+    shown, text = pooled_runs(known)
     K = len(known.classes)
-    counts = confusion.confusion(known.labels, known.predicted[best], K)
+    counts = confusion.confusion(known.labels, known.predicted[shown], K)
     matrix = Matrix(
-        title=f"Rows are true classes, columns are predicted ones, added up over {pooled}",
+        title=f"Rows are true classes, columns are predicted ones, added up over {plural(int(shown.sum()), 'run')}",
         classes=known.classes,
         counts=tuple(tuple(int(value) for value in row) for row in counts),
         note="The shade is the share of the row. Blue is right, orange is wrong. Point at a cell for its words.",
     )
-    per_class = confusion.per_class(known.labels, known.predicted[best], K)
+    per_class = confusion.per_class(known.labels, known.predicted[shown], K)
     return [
         Section(
             name=f"{slug}classes", title=f"Which classes are confused{tail}", text=(text,), matrices=(matrix,),
@@ -76,6 +70,26 @@ def of_view(known: Known, slug: str, tail: str) -> list[Section]:
         ),
         most_wrong(known, slug, tail),
     ]  # fmt: skip
+
+
+def pooled_runs(known: Known) -> tuple[NDArray[np.bool_], str]:
+    """Return which runs the confusion matrix adds up, (R,), and a sentence on them.
+
+    They are those of the cell that its hold-out prefers. Without a hold-out they are all, since no test image may
+    choose between them.
+    """
+    runs, size = known.runs, int(known.runs["size"].iloc[0])
+    held_out = runs["holdout_top1"] if "holdout_top1" in runs else pd.Series(math.nan, index=runs.index)
+    if held_out.isna().all():
+        backbones = ", ".join(sorted(runs["backbone"].unique()))
+        text = f"All {plural(len(runs), 'run')} with {size:,} labels are added up here ({backbones})."
+        return np.ones(len(runs), dtype=bool), text
+    cells = runs.set_index(CELL).index
+    best = cells == held_out.groupby(cells, sort=False).mean().idxmax()
+    one = runs[best].iloc[0]
+    who = f"{one['backbone']} ({start_words(one['regime'], one['protocol'], one['source'])})"
+    what = f"This is the backbone and start that the hold-out prefers with {size:,} labels: {who}"
+    return best, f"{what}, {plural(int(best.sum()), 'run')}."
 
 
 def class_table(frame: pd.DataFrame, classes: tuple[str, ...]) -> Table:
