@@ -290,18 +290,12 @@ def _row(values: dict[str, Any], runs: Sequence[Run], scores: Mapping[str, float
 def _preferred(groups: Mapping[float, Sequence[Run]], scores: Mapping[str, float]) -> float | None:
     """Return the best learning rate at one budget, None if every trial failed. groups: rate → its trials there."""
     shared = set.intersection(*({(run.draw, run.seed) for run in group} for group in groups.values()))
-    found = {
-        rate: [scores.get(run_id(run)) for run in group if (run.draw, run.seed) in shared]
-        for rate, group in groups.items()
-    }
-    means = {rate: sum(known) / len(known) for rate, all_ in found.items() if (known := _whole(all_))}
+    means: dict[float, float] = {}
+    for rate, group in groups.items():
+        names = [run_id(run) for run in group if (run.draw, run.seed) in shared]
+        if names and all(name in scores for name in names):
+            means[rate] = sum(scores[name] for name in names) / len(names)
     return max(means, key=lambda rate: (means[rate], -rate), default=None)
-
-
-def _whole(values: Sequence[float | None]) -> list[float]:
-    """Return the values if none is missing, else none."""
-    known = [value for value in values if value is not None]
-    return known if len(known) == len(values) else []
 
 
 def settled(rungs: Sequence[Rung], *, failed: bool = False) -> dict[str, Any]:
