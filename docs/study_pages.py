@@ -4,7 +4,7 @@ docs/write_docs.py puts them into the pages. The sentences hold for any outcome,
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import pandas as pd
 
 from bias_lab import results, statistics
 from bias_lab.report import pages, report
+from bias_lab.report.evidence import claims
 from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, LIGHT
@@ -95,9 +96,13 @@ def listed(parts: list[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def shortfalls(rows: pd.DataFrame) -> list[str]:
-    """Return a sentence on the shortfall at the smallest and at the largest size."""
-    ends = dict.fromkeys((0, len(rows) - 1))
+def shortfalls(rows: pd.DataFrame, flagged: Collection[int]) -> list[str]:
+    """Return a sentence on the shortfall at the smallest and at the largest size that allows a claim.
+
+    flagged: the sizes that allow none.
+    """
+    rows = rows[~rows["size"].isin(flagged)]
+    ends = dict.fromkeys((0, len(rows) - 1)) if len(rows) else {}
     return [
         f"With {int(rows.iloc[k]['size']):,} labelled images, {lead(rows.iloc[k], PAIR['cnn'], PAIR['vit'])}."
         for k in ends
@@ -131,7 +136,8 @@ def recovered(rows: pd.DataFrame) -> list[str]:
 
 
 def small_data(rows: pd.DataFrame) -> list[str]:
-    return [*shortfalls(statistics.shortfall(rows)), *recovered(statistics.recovery(rows))]
+    flagged = statistics.unsound(rows)
+    return [*shortfalls(statistics.shortfall(rows), flagged), *recovered(statistics.recovery(rows))]
 
 
 def locality(rows: pd.DataFrame) -> list[str]:
@@ -149,8 +155,11 @@ def photographs(rows: pd.DataFrame) -> list[str]:
     gains = statistics.recovery(rows)
     words = ("the EfficientNet", "the DeiT")
     size = scratch["size"].max()
+    flagged = {at: flags for at, flags in statistics.unsound(rows).items() if at == size}
     return [
-        f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], *words)}.",
+        claims.unclaimed(flagged, rows)[0].replace("claimed", "claimed from scratch", 1)
+        if flagged
+        else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], *words)}.",
         f"ImageNet's weights add {points(gains['gain'].min())} to {points(gains['gain'].max())} points to the DeiT."
         if gains["gain"].min() != gains["gain"].max()
         else f"ImageNet's weights add {points(gains['gain'].max())} points to the DeiT.",

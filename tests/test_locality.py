@@ -1,6 +1,5 @@
 """Test the locality experiment: three arms and two backbones on the same images and seeds, and nothing else varies."""
 
-import re
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +67,8 @@ def test_tuning_searches_every_arm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet() -> None:
     """Show why permuted pixels cost the ResNet nothing here: a linear classifier is as good, as README states."""
-    said = re.search(r"reaches about (\d+) % with 1,000 labels", (FILE.parents[1] / "README.md").read_text("utf-8"))
-    assert said is not None
+    readme = " ".join((FILE.parents[1] / "README.md").read_text("utf-8").split())
+    assert "A linear classifier on raw pixels can use no neighbourhood and still comes close to these CNNs." in readme
     table = pd.read_parquet(FILE.parents[1] / "docs" / "results" / "locality" / "results.parquet")
     table = table[(table["backbone"] == "resnet_micro") & (table["size"] == 1000) & (table["intervention"] == "")]
     images = store.open_images("fashion_mnist_12k", image_size=None, data_root=None, place=None)
@@ -83,4 +82,3 @@ def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet(
         logits = linear_probe(pixels.float(), labels, queries.float(), classes=10, penalty=0.1)
         scores.append(float((logits.argmax(1).numpy() == images.test_labels).mean()))
     assert abs(sum(scores) / 3 - table["top1"].mean()) < 0.02
-    assert abs(sum(scores) / 3 - int(said[1]) / 100) < 0.02

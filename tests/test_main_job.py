@@ -237,7 +237,7 @@ def test_a_second_sweep_with_one_worker_has_the_same_bytes(swept, tmp_path: Path
     command = [BIAS_LAB, *SWEEP, "--sizes", "20", "--out", str(again), "--no-wandb", "--workers", "1"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     table = pd.read_parquet(again / ledger.TABLE)
-    assert table["architecture"].nunique() == 7
+    assert table["architecture"].nunique() == 8, "seven backbones, and the linear classifier on pixels"
     assert {"scratch", "mae"} <= set(table["regime"])
     strong = int((table["recipe"] == "strong").sum())  # at the largest size of a sweep, which differs here
     assert identical(swept[0], again) == len(table) - strong >= 11

@@ -66,7 +66,7 @@ _MASKS: dict[str, Any] = dict(
         "top-1": "mIoU",
         "accuracies": "mIoU values",
         "accuracy": "mIoU",
-        "at the chance level": "no better than one class for all pixels",
+        "not shown to be above chance": "not shown to be better than one class for all pixels",
         "at chance": "no better than one class for all pixels",
         "chance,": "one class for all pixels,",
     },

@@ -47,7 +47,10 @@ def test_what_is_said_of_accuracy_stays_as_it_is() -> None:
 @pytest.mark.parametrize("task", ["segment", "classify"])
 def test_reasons_against_a_headline_speak_of_a_level_of_the_metric(task: str) -> None:
     head = said(Head(banner=headline.banner({"at_chance": {"vit_micro": [30]}}, [30])), task)
-    level = {"segment": "vit_micro at N = 30 is no better than one class for all pixels", "classify": "chance level"}
+    level = {
+        "segment": "vit_micro at N = 30 is not shown to be better than one class for all pixels",
+        "classify": "above chance",
+    }
     assert level[task] in head.banner[0]
 
 

@@ -144,7 +144,10 @@ REASONS = {  # what forbids a headline → the reason, and what to do
         "runs of {cells} collapsed, so they predict one class or have dead features",
         "Lower the learning rate of collapsed cells, or train them longer.",
     ),
-    "at_chance": ("{cells} {verb} at the chance level", "Tune the learning rate of cells at chance, or train longer."),
+    "at_chance": (
+        "{cells} {verb} not shown to be above chance",
+        "Tune the learning rate of cells at chance, or train longer.",
+    ),
     "no_interval": (
         "{cells} {verb} there in fewer than two common replicates, which give no interval",
         "Run more draws, for example `--set blocks=5 --draws 0,1,2,3,4`.",

@@ -61,7 +61,7 @@ def test_collapsed_cnns_give_no_headline() -> None:
 
 def test_a_vit_at_chance_gives_no_headline() -> None:
     told = head(cells=pair(Cell(0.12, 0.10), Cell(0.9, 0.7)))
-    assert first(told) == "There is no headline: vit_micro at N = 100 is at the chance level."
+    assert first(told) == "There is no headline: vit_micro at N = 100 is not shown to be above chance."
     assert told.headline == ""
 
 
