@@ -194,7 +194,9 @@ with live.tracked(run, Path(sys.argv[1]), Settings(wandb_mode=sys.argv[2])) as l
 
 def record(folder: Path, mode: str, **environment: str) -> None:
     code = [sys.executable, "-c", RECORD, str(folder), mode]
-    subprocess.run(code, check=True, capture_output=True, env={**os.environ, **environment}, timeout=120)
+    # Without its own service process it would take this one's, which may still hold the run after the process has ended
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    subprocess.run(code, check=True, capture_output=True, env={**own, **environment}, timeout=120)
 
 
 @pytest.mark.slow
