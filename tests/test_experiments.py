@@ -13,6 +13,7 @@ from bias_lab.planning import checks, experiment_files, plan
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PROFILES = ("smoke", "laptop", "full")
+RECIPES = ("plain", "strong", "tuned")
 PRETRAINING = ("smoke", "laptop", "desk", "full")  # profiles of the pretraining study
 # (experiment, profile) → how many runs, and the SHA-256 of their ids in order. A change orphans finished runs.
 GOLDEN = {
@@ -39,7 +40,7 @@ GOLDEN = {
     ("segmentation", "full"): (64, "bcb759eaef37188a"),
     ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
     ("small_data", "laptop"): (78, "ce641f091460b09b"),
-    ("small_data", "desk"): (128, "6abb3ec563985af3"),
+    ("small_data", "desk"): (136, "d75b99c229f83968"),
     ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
     ("small_data", "desk_pretraining"): (51, "49686a5e3b4645c2"),
     ("small_data", "shapes"): (84, "7b66488b1c52b101"),
@@ -95,6 +96,10 @@ def test_the_pair_is_settled_on_disjoint_draws_with_its_controls(profile: str) -
     pair = [run for run in runs if run.samples_seen is None and run.backbone.startswith(("vit", "resnet"))]
     assert {run.recipe for run in pair} == {"tuned", "plain", "strong"}
     assert {run.optimizer for run in pair} == {"muon", "adamw"}
+    for size in {run.size for run in pair if run.recipe == "plain"}:
+        muon = [run for run in pair if run.size == size and run.optimizer == "muon"]
+        drawn = {name: sorted((r.backbone, r.draw) for r in muon if r.recipe == name) for name in RECIPES}
+        assert drawn["plain"] == drawn["strong"] == drawn["tuned"], "a recipe alone has the headline's replicates"
     assert all(run.blocks > run.draw == run.seed for run in pair)
     sizes = {run.size for run in pair}
     for backbone, protocol in (("pixels", "linear_probe"), ("pixels", "knn"), (pair[0].backbone, "linear_probe")):
