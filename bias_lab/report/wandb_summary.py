@@ -64,7 +64,8 @@ def study_of(
     for about, view in views:
         prefix = f"{about}/" if len(views) > 1 else ""
         given, task, profile = claims.of_view(view), task_of(view), study_results.plan.profile
-        head = said(evidence_head.of_view(view, about, profile), task)
+        rows_of_tuning = study_results.tuned.get("rows", [])
+        head = said(evidence_head.of_view(view, about, profile, rows_of_tuning), task)
         sentence = said(" ".join(given.sentences), task) if profile != evidence_head.PATH else evidence_head.PATH_ALONE
         answers += [" ".join(head.sentences()), sentence]
         summary |= {f"{prefix}verdict": given.answer.verdict, f"{prefix}answer": sentence}

@@ -1,12 +1,14 @@
 """Fill the first screen of one dataset: the headline or the banner in its place, further sentences, three tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.catalogue import FAMILIES
+from bias_lab.report.evidence import chosen
 from bias_lab.report.evidence import headline as words
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.pages import Head, Tile
@@ -21,8 +23,8 @@ NO_ANSWER = "this profile shows the path alone"
 SINGLE = "single runs"  # the profile of `bias-lab train`
 
 
-def of_view(view: pd.DataFrame, about: str, profile: str) -> Head:
-    """Return the head of one view of `findings.split`. profile: of the plan."""
+def of_view(view: pd.DataFrame, about: str, profile: str, tuned: Iterable[Mapping[str, Any]] = ()) -> Head:
+    """Return the head of one view of `findings.split`. profile: of the plan. tuned: rows of its tuning table."""
     found = statistics.headline(view, of=OF, against=against(view), family=FAMILY)
     if profile == SINGLE or (not found.sizes and profile != PATH):
         return Head(about=about)  # its runs were not made to answer the question
@@ -43,8 +45,9 @@ def of_view(view: pd.DataFrame, about: str, profile: str) -> Head:
         f"Nothing is claimed elsewhere: {words.reason(kind, cells, sizes)}." for kind, cells in left_out.items()
     ]
     warning = words.locality(first)
+    sentence = words.headline(OF, first, chosen.how(view, OF, first, tuned))
     return Head(
-        about=about, headline=words.headline(OF, first), support=(*filter(None, support), words.CI),
+        about=about, headline=sentence, support=(*filter(None, support), words.CI),
         banner=(warning,) if warning else (), tiles=shown,
     )  # fmt: skip
 

@@ -24,10 +24,13 @@ Cells = Mapping[str, Sequence[int]]  # backbone or group, in words → sizes
 # --- the headline ----------------------------------------------------------------------------------------------------
 
 
-def headline(of: str, at: AtSize) -> str:
-    """Return the first sentence on one size of settled cells, with at most four numbers. of: the group in question."""
+def headline(of: str, at: AtSize, how: str = HOW) -> str:
+    """Return the first sentence on one size of settled cells, with at most four numbers.
+
+    of: the group in question. how: how its cells were trained (`chosen.how`).
+    """
     who, against = name_of(of), name_of(at.against)
-    start = f"At {at.size:,} labels, {HOW},"
+    start = f"At {at.size:,} labels, {how},"
     if is_claimed(at.settled):
         return f"{start} {who} is {amount(at.settled, against)}."
     found = f"{percent(at.settled.value)} points{_ci(at.settled)}"

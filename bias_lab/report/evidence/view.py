@@ -47,7 +47,7 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     datasets = view["dataset"].unique()
     end = settled_cells(view) if both else []
     end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
-    return Evidence(head.of_view(view, about, profile), front, after, end)
+    return Evidence(head.of_view(view, about, profile, tuned.get("rows", [])), front, after, end)
 
 
 def made_of(view: pd.DataFrame) -> Section:

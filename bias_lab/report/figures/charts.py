@@ -31,7 +31,7 @@ VALUE_DASHES = ((), (7, 3), (2, 3), (7, 3, 2, 3), (12, 4), (4, 4))  # of an axis
 START = list(schema.START)
 SETTLED = "settled"
 HOW = {  # how cells are compared → what that means, for captions
-    SETTLED: " Each cell is trained as its hold-out prefers. Hollow points are not settled.",
+    SETTLED: " Each cell is trained until its hold-out stops gaining. Hollow points are not settled.",
     "equal": " All backbones see equally many images in training at one size.",
 }
 NEAR = 0.1  # an accuracy this close to the chance level is near it

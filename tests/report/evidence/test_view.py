@@ -21,7 +21,7 @@ def test_settled_cells_come_first_and_each_figure_says_how_it_compares() -> None
         "settled", "settled-shortfall", "figure", "shortfall", "parts", "budget-axis",
     ]  # fmt: skip
     named = {part.name: part for part in report.sections}
-    assert "Each cell is trained as its hold-out prefers." in named["settled"].charts[0].caption
+    assert "Each cell is trained until its hold-out stops gaining." in named["settled"].charts[0].caption
     assert "All backbones see equally many images" in named["figure"].charts[0].caption
     assert [part.charts[0].name for part in report.sections[:4]] == [
         "accuracy-settled", "shortfall-settled", "accuracy", "shortfall",

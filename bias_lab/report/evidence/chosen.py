@@ -1,0 +1,49 @@
+"""Say how the cells of a headline were trained: as their hold-outs prefer, or under a recipe that somebody gave."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from bias_lab import statistics, tuning
+from bias_lab.report.evidence.headline import HOW
+from bias_lab.statistics import AtSize
+
+
+def how(view: pd.DataFrame, of: str, at: AtSize, tuned: Iterable[Mapping[str, Any]]) -> str:
+    """Return in words how the settled cells of one size were trained.
+
+    view: one of `findings.split`. tuned: rows of the tuning table that the plan used. A hold-out prefers a recipe only
+    where another one was searched too. A cell without a row is taken at its word, since its table has no more to say.
+    """
+    cells = _cells(view, (of, *at.members), at.size)
+    searched: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in tuned:
+        if row["dataset"] == view["dataset"].iloc[0] and row["size"] == at.size and _is_plain_start(row):
+            key = (row["backbone"], tuning.value(row, "optimizer"))
+            searched[key][tuning.value(row, "recipe")] = float(row.get("holdout_top1", 0.0))
+    given = [
+        recipe
+        for backbone, optimizer, recipe in cells
+        if (known := searched[backbone, optimizer]) and (len(known) < 2 or known.get(recipe) != max(known.values()))
+    ]
+    if not given:
+        return HOW
+    recipes = {recipe for _, _, recipe in cells}
+    under = f" under the recipe {given[0]} alone" if len(recipes) == 1 else ""
+    return f"each trained{under} until it stops improving"
+
+
+def _cells(view: pd.DataFrame, names: Iterable[str], size: int) -> list[tuple[str, str, str]]:
+    """Return (backbone, optimizer, recipe) of the settled cells that a headline compares."""
+    rows = statistics.comparable(view, comparison="settled")
+    rows = rows[rows["size"] == size]
+    part = pd.concat([statistics.select(rows, name) for name in names])
+    return list(part[["backbone", "optimizer", "recipe"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _is_plain_start(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of the tuning table is of a backbone as it is, from scratch, on images as they are."""
+    names = ("regime", "priors", "intervention", "protocol")
+    return tuple(tuning.value(row, name) for name in names) == ("scratch", "", "", "finetune")
