@@ -168,6 +168,7 @@ DESCRIBED = [
         pixel_accuracy | real | fraction | test pixels that were right
         boundary_f1 | real | fraction | boundary F1
         train_miou | real | fraction | training mIoU
+        majority | real | fraction | share of the largest class of the test images
         constant_miou | real | fraction | mIoU of one class for all pixels, the one that most training pixels have
         """,
     ),
@@ -300,9 +301,8 @@ def _told(run: Run) -> list[str]:
 
 
 def _short(run: Run, name: str) -> str:
-    value = getattr(run, name)
     short = {"budget": "{:g}x budget", "learning_rate": "lr {}", "samples_seen": "{:,} images seen"}
-    return short.get(name, "{}").format(value)
+    return short.get(name, "{}").format(getattr(run, name))
 
 
 def _is_trial(run: Run) -> bool:

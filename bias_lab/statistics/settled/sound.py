@@ -87,6 +87,13 @@ def _is_at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float
 
 
 def majority_of(rows: pd.DataFrame) -> float:
-    """Return the share of the largest class in the catalogue's counts of a dataset, NaN if they are unknown."""
+    """Return the share of the largest class among the test images, NaN where it is unknown.
+
+    It is what the runs recorded, the largest value if test images differ between runs. A table without that column has
+    the share in the catalogue's counts of its dataset.
+    """
+    recorded = rows["majority"].max() if "majority" in rows else _NAN
+    if not pd.isna(recorded):
+        return float(recorded)
     known = catalogue.DATASETS.get(str(rows["dataset"].iloc[0])) if len(rows) else None
     return max(known.class_counts) / sum(known.class_counts) if known is not None and known.class_counts else _NAN

@@ -116,6 +116,7 @@ def evaluate(logits: Tensor, labels: Tensor) -> dict[str, Any]:
 
     per_class: K recalls, None for a class without images. top5: None up to 5 classes, where it would be 1 by
     construction. ece: expected calibration error over 15 equal bins (Guo et al. 2017, arXiv:1706.04599, section 2).
+    majority: the share of the largest class, which a constant prediction may reach.
     """
     classes = logits.shape[1]
     probabilities = logits.softmax(1)
@@ -123,14 +124,15 @@ def evaluate(logits: Tensor, labels: Tensor) -> dict[str, Any]:
     top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
     f1 = MulticlassF1Score(classes, average="macro")
     recall = MulticlassAccuracy(classes, average="none")
-    present = torch.bincount(labels, minlength=classes) > 0
+    counts = torch.bincount(labels, minlength=classes)
     return {
         "top1": fraction(accuracy(logits, labels), len(labels)),
         "top5": fraction(top5(logits, labels), len(labels)) if classes > 5 else None,
         "macro_f1": f1(logits, labels).item(),
         "ece": calibration_error(probabilities, labels),
         "loss": F.cross_entropy(logits.double(), labels).item(),
-        "per_class": [r if p else None for r, p in zip(recall(logits, labels).tolist(), present.tolist(), strict=True)],
+        "per_class": [r if n else None for r, n in zip(recall(logits, labels).tolist(), counts.tolist(), strict=True)],
+        "majority": counts.max().item() / len(labels),
         "collapsed": collapsed(logits),
     }
 

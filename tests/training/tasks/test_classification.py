@@ -141,6 +141,13 @@ def test_accuracies_count_images() -> None:
     assert metrics["top5"] == hits[:, :5].any(1).sum() / 500
 
 
+def test_the_majority_is_what_a_constant_prediction_of_the_largest_class_reaches() -> None:
+    labels = torch.tensor([0, 2, 2, 2, 1])
+    constant = F.one_hot(torch.full((5,), 2), 4).double()
+    metrics = evaluate(constant, labels)
+    assert metrics["majority"] == metrics["top1"] == 0.6
+
+
 def test_macro_f1_and_recalls_follow_their_definitions() -> None:
     logits, labels = random_logits(300, 4, skill=1.0)
     predicted, truth = logits.argmax(1).numpy(), labels.numpy()
