@@ -27,7 +27,7 @@ class Segmenter(LightningModule):
 
     backbone: a name of the lab's or of timm's, or `package.module:factory`, made for `channels` and `image_size`, a
         side or (height, width) in pixels. A model that gives logits (B, K, H, W) is taken as it is.
-    head: a name of `catalogue.HEADS`, or empty for the backbone's own. classes: K, without void.
+    head: a name of `catalogue.HEADS`, or empty for the backbone's own. classes: K, 2 to 255, without void.
     steps: of the schedule, by default `samples_seen` in batches if that is given, else those of the Trainer.
     dice: weight of the Dice loss, which is added to the cross-entropy. fields: training fields of `Run`.
 
@@ -54,6 +54,8 @@ class Segmenter(LightningModule):
         **fields: Unpack[Training],
     ) -> None:
         super().__init__()
+        if not 2 <= classes <= VOID:
+            raise UserError(f"{classes} classes can't be told apart in masks", remedy=f"give 2 to {VOID}, without void")
         by_name = isinstance(backbone, str)
         self.save_hyperparameters(ignore=() if by_name else ("backbone",))
         run = replace(keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else ""), head=head)

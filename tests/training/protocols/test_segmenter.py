@@ -87,6 +87,12 @@ def test_the_backbone_has_its_own_head_unless_another_is_named() -> None:
     assert bl.Segmenter is Segmenter
 
 
+@pytest.mark.parametrize("classes", [-1, 0, 1, VOID + 1])
+def test_classes_that_masks_can_t_tell_apart_are_refused(classes: int) -> None:
+    with pytest.raises(UserError, match=f"{classes} classes can't be told apart in masks.*give 2 to 255"):
+        Segmenter("vit_micro", head="linear", classes=classes, channels=3, image_size=24)
+
+
 def test_the_lab_s_batches_with_masks_train_it() -> None:
     data = bl.DataModule("shape_masks", size=8, batch_size=4, image_size=24, image_width=32)
     assert data.image_size == (24, 32)
