@@ -1,47 +1,21 @@
 """Write what the pages of the site say about a study: its state, a figure, sentences and tables, from its table alone.
 
-docs/write_docs.py puts them into the pages. The sentences hold for any outcome, so that a new table needs no new words.
+docs/write_docs.py puts them into the pages. docs/study_list.py lists the studies.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pandas as pd
+from study_list import FOLDER, STUDIES, Study, capital, points
 
-from bias_lab import results, statistics
+from bias_lab import results
 from bias_lab.report import pages, report
-from bias_lab.report.evidence import claims
 from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, LIGHT
-from bias_lab.report.sentences import start_words, value_words
-
-FOLDER = Path(__file__).parent / "results"
-PAIR = {"vit": "a plain ViT", "cnn": "CNNs of its size"}
-NAMES = {"efficientvit": "EfficientViT", "mobilevit": "MobileViT", "mobilenetv3": "MobileNetV3"}
-
-
-class Study(NamedTuple):
-    """One committed study. folder: under docs/results. name: in a heading. data: its images, in a few words.
-
-    chart, table: (section of the report, which one of that section) of the figure and of the table that are shown.
-    folded: further sections whose tables open on a click. say: results table → three sentences.
-    """
-
-    folder: str
-    name: str
-    data: str
-    chart: tuple[str, int]
-    table: tuple[str, int]
-    folded: tuple[str, ...]
-    say: Callable[[pd.DataFrame], list[str]]
-
-    @property
-    def place(self) -> Path:
-        return FOLDER / self.folder
 
 
 @cache
@@ -53,163 +27,6 @@ def page(folder: Path) -> pages.Report:
 @cache
 def table(folder: Path) -> pd.DataFrame:
     return results.read(folder).table
-
-
-# --- sentences -------------------------------------------------------------------------------------------------------
-
-
-def points(value: float) -> str:
-    return pages.points(value).text
-
-
-def interval(row: Any) -> str:
-    return f"95 % CI {points(row['low_any'])} to {points(row['high_any'])}"
-
-
-def lead(row: Any, ahead: str, behind: str) -> str:
-    """Return by how many points one side is less or more accurate than the other, or that no difference is shown.
-
-    row: one of `statistics.shortfall`, whose sides are `ahead` minus `behind`.
-    """
-    gap = float(row["shortfall"])
-    if row["low_any"] <= 0 <= row["high_any"]:
-        return f"no difference between {behind} and {ahead} is shown ({interval(row)} points)"
-    if gap < 0:
-        row = dict(low_any=-row["high_any"], high_any=-row["low_any"])
-    word = "less" if gap > 0 else "more"
-    return f"{behind} is {points(abs(gap))} points {word} accurate than {ahead} ({interval(row)})"
-
-
-def whole(share: float) -> str:
-    return f"{100 * share:.0f}".replace("-", "−")
-
-
-def percent(share: float) -> str:
-    return f"{whole(share)} %"
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def listed(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def shortfalls(rows: pd.DataFrame, flagged: Collection[int]) -> list[str]:
-    """Return a sentence on the shortfall at the smallest and at the largest size that allows a claim.
-
-    flagged: the sizes that allow none.
-    """
-    rows = rows[~rows["size"].isin(flagged)]
-    ends = dict.fromkeys((0, len(rows) - 1)) if len(rows) else {}
-    return [
-        f"With {int(rows.iloc[k]['size']):,} labelled images, {lead(rows.iloc[k], PAIR['cnn'], PAIR['vit'])}."
-        for k in ends
-    ]
-
-
-def source(name: str) -> str:
-    """Return the images of a pretraining in words, empty for the training images themselves."""
-    return {"": "", "pool": "", "fractals": "", "shapes:position=free": " on drawn shapes"}.get(name, f" on {name}")
-
-
-def recovered(rows: pd.DataFrame) -> list[str]:
-    """Return what recovers part of the shortfall, at the size where most is shown, and what is not shown to."""
-    rows = rows[~rows["untrained"].astype(bool)].copy()
-    rows["name"] = [start_words(row["regime"]) + source(row["source"]) for row in rows.to_dict("records")]
-    wide = rows["high"] - rows["low"] > 2  # an interval of more than 200 % says nothing
-    shown = rows[(rows["low"] > 0) & ~wide].sort_values("low")
-    nothing = sorted(set(rows["name"]) - set(shown["name"]))
-    said = []
-    if len(shown):
-        size = shown.iloc[-1]["size"]
-        best = shown[shown["size"] == size].iloc[::-1].to_dict("records")
-        each = [
-            f"{r['name']} recovers {percent(r['recovery'])} (95 % CI {whole(r['low'])} to {percent(r['high'])})"
-            for r in best
-        ]
-        said.append(f"Of this shortfall at {size:,} labels, {listed(each)}.")
-    if nothing or not said:
-        said.append(f"No recovery is shown for {listed(nothing or ['any pretraining'])}.")
-    return said
-
-
-def small_data(rows: pd.DataFrame) -> list[str]:
-    flagged = statistics.unsound(rows)
-    return [*shortfalls(statistics.shortfall(rows), flagged), *recovered(statistics.recovery(rows))]
-
-
-def locality(rows: pd.DataFrame) -> list[str]:
-    arms = statistics.arms(rows, axis="intervention")
-    size = arms["size"].max()
-    sentences = []
-    for row in arms[arms["size"] == size].to_dict("records"):
-        where = value_words("intervention", row["value"])
-        sentences.append(f"With {where} and {size:,} labels, {lead(row, 'the ResNet', 'the plain ViT')}.")
-    return sentences
-
-
-def photographs(rows: pd.DataFrame) -> list[str]:
-    scratch, likewise = statistics.shortfall(rows), statistics.likewise(rows)
-    gains = statistics.recovery(rows)
-    words = ("the EfficientNet", "the DeiT")
-    size = scratch["size"].max()
-    flagged = {at: flags for at, flags in statistics.unsound(rows).items() if at == size}
-    return [
-        claims.unclaimed(flagged, rows)[0].replace("claimed", "claimed from scratch", 1)
-        if flagged
-        else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], *words)}.",
-        f"ImageNet's weights add {points(gains['gain'].min())} to {points(gains['gain'].max())} points to the DeiT."
-        if gains["gain"].min() != gains["gain"].max()
-        else f"ImageNet's weights add {points(gains['gain'].max())} points to the DeiT.",
-        f"Where both start from these weights, {lead(likewise[likewise['size'] == size].iloc[0], *words)}.",
-    ]
-
-
-def seed_claim(rows: pd.DataFrame) -> list[str]:
-    said = []
-    for of in ("efficientvit", "mobilevit"):
-        row = statistics.shortfall(rows, of=of, against="mobilenetv3").iloc[0]
-        said.append(f"From scratch with {int(row['size']):,} labels, {lead(row, NAMES['mobilenetv3'], NAMES[of])}.")
-    row = statistics.likewise(rows, of="efficientvit", against="mobilenetv3").iloc[0]
-    said.append(f"After the same pretraining, {lead(row, NAMES['mobilenetv3'], NAMES['efficientvit'])}.")
-    return said
-
-
-CLOTHES = "Fashion-MNIST, 10,000 + 2,000 grey images of 28 px"
-CIFAR = "CIFAR-10, a sample of 10,000 + 2,000 images of 32 px, compressed as JPEG"
-STUDIES = {
-    "small data": Study(
-        "", "The small-data shortfall", CLOTHES, ("figure", 0), ("shortfall", 0), ("recovery", "budget", "parts"),
-        small_data,
-    ),
-    "locality": Study(
-        "locality", "Is it locality?", CLOTHES, ("intervention", 0), ("intervention", 0), (), locality
-    ),
-    "pretraining cifar10": Study(
-        "pretraining_cifar10", "On CIFAR-10", CIFAR, ("shortfall", 0), ("recovery", 0), ("recovery",), small_data
-    ),
-    "pretraining": Study(
-        "pretraining", "On Fashion-MNIST", CLOTHES, ("figure", 0), ("recovery", 0), ("recovery",), small_data
-    ),
-    "weights flowers8": Study(
-        "weights_flowers8", "Flowers", "eight kinds of flowers, 360 + 120 photographs at 96 px", ("figure", 0),
-        ("recovery", 2), ("recovery",), photographs,
-    ),
-    "weights cifar10": Study(
-        "weights_cifar10", "CIFAR-10", f"{CIFAR}, enlarged to 96 px", ("figure", 0), ("recovery", 2), ("recovery",),
-        photographs,
-    ),
-    "weights pets3": Study(
-        "weights_pets3", "Pets", "three breeds of Oxford-IIIT Pet, 180 + 60 photographs at 96 px", ("figure", 0),
-        ("recovery", 2), ("recovery",), photographs,
-    ),
-    "seed claim": Study(
-        "seed_claim", "MobileNetV3 against EfficientViT", CLOTHES, ("epochs", 0), ("epochs", 0), ("shortfall",),
-        seed_claim,
-    ),
-}  # fmt: skip
 
 
 def is_settled(study: Study) -> bool:

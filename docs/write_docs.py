@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE))
 
 import bench_tables  # noqa: E402
 import mask_pages  # noqa: E402
+import study_list  # noqa: E402
 import study_pages  # noqa: E402
 
 from bias_lab import catalogue  # noqa: E402
@@ -20,7 +21,7 @@ from bias_lab.report import pages  # noqa: E402
 from bias_lab.report.pages import Cell, Table  # noqa: E402
 
 ROOT = HERE.parent
-MAIN = study_pages.STUDIES["small data"]
+MAIN = study_list.STUDIES["small data"]
 
 
 def result() -> str:
@@ -66,7 +67,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comme
     "bench backbones": ("docs/speed.md", bench_tables.bench_backbones),
     "bench data": ("docs/speed.md", bench_tables.bench_data),
 } | {
-    name: (f"docs/studies/{file}.md", partial(study_pages.block, study_pages.STUDIES[name]))
+    name: (f"docs/studies/{file}.md", partial(study_pages.block, study_list.STUDIES[name]))
     for file, names in study_pages.PAGES.items()
     for name in names
 }
@@ -96,7 +97,7 @@ def main() -> None:
         path = ROOT / file
         path.write_text(written(file, path.read_text(encoding="utf-8")), encoding="utf-8")
         sys.stdout.write(f"{file}\n")
-    for study in study_pages.STUDIES.values():
+    for study in study_list.STUDIES.values():
         for file, drawing in study_pages.drawings(study):
             (ROOT / file).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / file).write_text(drawing, encoding="utf-8")
