@@ -37,9 +37,10 @@ test-slow: $(READY)  ## the tests that take minutes
 docs: $(READY)  ## build the documentation into build/docs, warnings are errors
 	$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs build/docs
 
+# Jupyter refuses root, who works in containers, without the flag
 notebooks: $(READY)  ## install JupyterLab and open the notebooks
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebooks]'
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 audit: $(READY)  ## known vulnerabilities in the pinned versions
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
