@@ -164,9 +164,13 @@ def seed_claim(rows: pd.DataFrame) -> list[str]:
 CLOTHES = "Fashion-MNIST, 10,000 + 2,000 grey images of 28 px"
 CIFAR = "CIFAR-10, a sample of 10,000 + 2,000 images of 32 px, compressed as JPEG"
 STUDIES = {
+    "small data cifar10": Study(
+        "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("budget-axis", 0), ("settled-shortfall", 0),
+        ("parts", "settled-cells", "controls", "ladders"), small_data,
+    ),
     "small data": Study(
-        "", "The small-data shortfall", CLOTHES, ("figure", 0), ("shortfall", 0), ("recovery", "budget", "parts"),
-        small_data,
+        "", "On Fashion-MNIST, at equal images", CLOTHES, ("figure", 0), ("shortfall", 0),
+        ("recovery", "budget", "parts"), small_data,
     ),
     "locality": Study(
         "locality", "Is it locality?", CLOTHES, ("intervention", 0), ("intervention", 0), (), locality

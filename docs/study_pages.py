@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import other_recipes
 import pandas as pd
 from study_list import FOLDER, STUDIES, Study, capital, points
 
@@ -58,6 +59,7 @@ def parts(study: Study) -> Iterator[str]:
         yield f"> **Not settled.** {UNSETTLED}"
     yield image(study, "../")
     yield " ".join(sentences(study))
+    yield other_recipes.said(table(study.place), other_recipes.rows())
     yield pages.markdown(section(study, study.table[0]).tables[study.table[1]])
     yield folded("How sure this is", [read.answers[0][2], *(f"- {text}" for text in read.caveats)])
     more = [one for name in study.folded for one in section(study, name).tables if one.rows]
@@ -146,7 +148,7 @@ def pixels() -> str:
 
 
 PAGES = {  # page below studies/ → its question's short name, and its studies
-    "small_data": ["small data"],
+    "small_data": ["small data cifar10", "small data"],
     "locality": ["locality"],
     "pretraining": ["pretraining cifar10", "pretraining"],
     "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],

@@ -21,7 +21,7 @@ from bias_lab.report import pages  # noqa: E402
 from bias_lab.report.pages import Cell, Table  # noqa: E402
 
 ROOT = HERE.parent
-MAIN = study_list.STUDIES["small data"]
+MAIN = study_list.STUDIES["small data cifar10"]
 
 
 def result() -> str:

@@ -8,9 +8,11 @@ tuning found. All seven backbones (0.3-0.5 M parameters) run at equal images und
 Controls say what an accuracy is worth: a linear classifier and nearest neighbours on pixels, an MLP, untrained
 backbones read out linearly, ViTs with single priors, a ResNet without batch norm. The pair runs under each recipe alone
 and under AdamW at one size too. MAE has one pretraining for each replicate, and one of zero steps as its control.
-Desk has three commands, whose tables `bl.open_results` joins: desk, desk_9000 (the pair at 9,000 labels, where almost
-the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and DINO on 80,000
-images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images in all).
+Desk has several commands, whose tables `bl.open_results` joins: desk, of which desk_1000 is the part that comes first
+(the pair at 1,000 labels under each recipe, with the controls on pixels and untrained features), desk_9000 (the pair at
+9,000 labels, where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining
+(MAE and DINO on 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many
+images in all).
 Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
 classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
@@ -18,7 +20,7 @@ The answer would be different if the interval of the settled shortfall contained
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
 The laptop profile is at equal images, and so answers less: none of its cells is settled. Desk and full are settled and
 are tuned first (experiments/tuning.py).
-Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_9000|desk_pretraining|shapes|full]; those of desk need
+Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_1000|desk_9000|desk_pretraining|shapes|full]; desk needs
 CIFAR-10 (--data-root)
 """
 
@@ -48,7 +50,9 @@ class Scale:
     replicates: int = 3  # at equal images, and of the controls
     blocks: Mapping[int, int] = field(default_factory=dict)  # labelled images → blocks of the pool
     draws: bool = True  # whether replicates differ in their labelled images, and not by seed alone
-    alone_at: tuple[int, ...] = ()  # sizes at which the pair runs under each recipe alone, and under AdamW
+    alone_at: tuple[int, ...] = ()  # sizes at which the pair runs under each recipe alone
+    adamw_at: tuple[int, ...] = ()  # sizes at which the pair is settled under AdamW
+    mlp_at: tuple[int, ...] = ()  # sizes at which an MLP is settled
     variants_at: tuple[int, ...] = ()  # sizes of the variants of the ViT and the ResNet
     pretrained_at: tuple[int, ...] = ()  # sizes after pretraining, and of its controls
     pretrainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # regime → its fields, of the ViT
@@ -82,10 +86,28 @@ PROFILES = {
         equal={1000: 16_000},
         blocks={100: 5, 1000: 5, 3000: 3},
         alone_at=(1000,),
+        adamw_at=(1000,),
+        mlp_at=(1000, 100, 3000),
         variants_at=(1000,),
         ladder=Ladder(cap=1_024_000),  # the ResNet under the strong recipe still gains 2 points at 512,000
     ),
-    "desk_9000": Scale(dataset="cifar10_12k", settled={9000: 3}, draws=False, ladder=Ladder(first=64_000, cap=512_000)),
+    "desk_1000": Scale(  # a part of desk
+        dataset="cifar10_12k",
+        settled={1000: 5},
+        equal={1000: 16_000},
+        equal_of=PAIR,
+        replicates=5,
+        blocks={1000: 5},
+        alone_at=(1000,),
+        ladder=Ladder(cap=1_024_000),
+    ),
+    "desk_9000": Scale(
+        dataset="cifar10_12k",
+        settled={9000: 3},
+        draws=False,
+        mlp_at=(9000,),
+        ladder=Ladder(first=64_000, cap=512_000),
+    ),
     "desk_pretraining": Scale(
         dataset="cifar10_12k",
         equal={1000: 16_000},
@@ -102,6 +124,7 @@ PROFILES = {
         dataset="shapes:position=free",
         settled=dict.fromkeys((100, 300, 1000, 3000), 3),
         blocks=dict.fromkeys((100, 300, 1000, 3000), 3),
+        mlp_at=(100, 300, 1000, 3000),
     ),
     "full": Scale(
         dataset="cifar10",
@@ -109,6 +132,8 @@ PROFILES = {
         equal={n: max(1_280_000, 100 * n) for n in (500, 1000, 2500, 5000, 10_000, 16_000)},
         blocks=dict.fromkeys((500, 1000, 2500, 5000, 10_000, 16_000), 3),
         alone_at=(1000, 10_000),
+        adamw_at=(1000, 10_000),
+        mlp_at=(500, 1000, 2500, 5000, 10_000, 16_000),
         variants_at=(1000, 10_000),
         pretrained_at=(1000, 10_000),
         size_of="mini",
@@ -165,7 +190,7 @@ def study(scale: Scale) -> tuple[Run, ...]:
         *alone(frozen, (vit, resnet), sizes),
         *controls(open_run, scale, alone),
         *(run for name in RECIPES for run in cells(replace(open_run, **recipe(name)), (vit, resnet), under_each)),
-        *alone(replace(open_run, optimizer="adamw"), (vit, resnet), scale.alone_at),
+        *alone(replace(open_run, optimizer="adamw"), (vit, resnet), scale.adamw_at),
         *pretrained(one, resnet, scale, alone),
     )
 
@@ -175,8 +200,7 @@ def controls(run: Run, scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> t
 
     run: of the ViT, with open recipe and budget.
     """
-    sizes = tuple(dict.fromkeys((*scale.settled, *scale.equal)))
-    mlp = alone(run, (f"mlp_{scale.size_of}",), sizes if scale.settled else ())
+    mlp = alone(run, (f"mlp_{scale.size_of}",), scale.mlp_at)
     variants: tuple[Run, ...] = ()
     for size in scale.variants_at:
         equal = replace(run, **recipe("plain"), samples_seen=scale.equal[size])

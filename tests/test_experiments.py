@@ -41,6 +41,7 @@ GOLDEN = {
     ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
     ("small_data", "laptop"): (78, "ce641f091460b09b"),
     ("small_data", "desk"): (136, "d75b99c229f83968"),
+    ("small_data", "desk_1000"): (60, "dacd145ecc6a3df5"),
     ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
     ("small_data", "desk_pretraining"): (51, "49686a5e3b4645c2"),
     ("small_data", "shapes"): (84, "7b66488b1c52b101"),
@@ -49,6 +50,7 @@ GOLDEN = {
     ("tuning", "laptop"): (46, "a8811c90f06ec1c5"),
     ("tuning", "laptop_camvid"): (8, "2f2c62a49e49e89c"),
     ("tuning", "desk"): (73, "565ead98234a3b51"),
+    ("tuning", "desk_1000"): (8, "62cf3cd23f0c413d"),
     ("tuning", "desk_9000"): (3, "b6778a39d306611e"),
     ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
     ("tuning", "shapes"): (12, "58b4745925963101"),
@@ -73,7 +75,9 @@ def test_every_experiment_and_profile_is_pinned() -> None:
     assert set(GOLDEN) == {(name, profile) for name, _, profiles in experiment_files.listed() for profile in profiles}
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
+@pytest.mark.parametrize(
+    "profile", ["smoke", "laptop", "desk", "desk_1000", "desk_9000", "desk_pretraining", "shapes", "full"]
+)
 def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
     runs = [run for run in runs_of("small_data", profile) if run.protocol == "finetune" and run.task == "classify"]
     for size in {run.size for run in runs}:
@@ -105,6 +109,16 @@ def test_the_pair_is_settled_on_disjoint_draws_with_its_controls(profile: str) -
     for backbone, protocol in (("pixels", "linear_probe"), ("pixels", "knn"), (pair[0].backbone, "linear_probe")):
         assert {run.size for run in runs if (run.backbone, run.protocol) == (backbone, protocol)} >= sizes
     assert runs[0] == pair[0], "the answer comes first"
+
+
+def test_the_first_part_of_desk_holds_what_desk_has_at_1000_labels() -> None:
+    """Controls have more replicates in the part, and AdamW, the MLP and other backbones come later."""
+    part, whole = (set(runs_of("small_data", profile)) for profile in ("desk_1000", "desk"))
+    assert {run.size for run in part} == {1000}
+    assert {run.draw for run in part} == set(range(5))
+    pair = {run for run in whole if run.size == 1000 and run.samples_seen is None and run.optimizer == "muon"}
+    assert {run for run in pair if run.backbone in ("vit_micro", "resnet_micro")} <= part
+    assert {run for run in part if run.draw < 3} <= whole
 
 
 def test_almost_the_whole_pool_is_one_draw_with_three_seeds() -> None:
@@ -145,7 +159,7 @@ def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate
     ]
 
 
-@pytest.mark.parametrize("profile", ["laptop", "desk", "desk_9000", "shapes"])
+@pytest.mark.parametrize("profile", ["laptop", "desk", "desk_1000", "desk_9000", "shapes"])
 def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     assert {(run.draw, run.seed) for run in made.trials} == {(1000, 1000)}
@@ -175,7 +189,9 @@ def test_tuning_searches_masks_by_trials_of_their_own_task_on_their_own_ladder(p
         assert is_dense or ladder.first > 6_000
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "desk", "desk_9000", "desk_pretraining", "shapes", "full"])
+@pytest.mark.parametrize(
+    "profile", ["smoke", "laptop", "desk", "desk_1000", "desk_9000", "desk_pretraining", "shapes", "full"]
+)
 def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     largest = {dataset: rows.largest_tuned for dataset, rows in checks.summaries(made.all(), {}).items()}

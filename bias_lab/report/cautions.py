@@ -33,7 +33,12 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
         replicates, lost, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
-    return begun + [text for check in checks for text in check(scratch)] + grid_edges(scratch, tuned)
+    both = {word for text in set(view.get("comparison", [])) for word in str(text).split("+")} >= {"equal", "settled"}
+    told = []
+    for check in checks:
+        at_equal = both and check in (less_fitted, under_trained)  # settled cells have budgets of their own
+        told += [f"At equal images {text[:1].lower()}{text[1:]}" if at_equal else text for text in check(scratch)]
+    return begun + told + grid_edges(scratch, tuned)
 
 
 # --- leaks that were allowed -----------------------------------------------------------------------------------------

@@ -74,6 +74,14 @@ def test_a_vit_that_lags_on_its_own_training_images_is_said_to() -> None:
     assert cautions(table([r | {"top1": 0.4} if vit(r) else r for r in clean()]), {}) == []
 
 
+def test_what_holds_at_equal_images_alone_says_so_where_cells_are_settled_too() -> None:
+    made = [r | {"train_top1": 0.57, "top1": 0.4, "loss_slope": -0.5} if vit(r) else r for r in clean()]
+    settled = [r | {"comparison": "settled", "settled": True, "run_id": f"{r['run_id']}s"} for r in clean()]
+    told = cautions(table([*(r | {"comparison": "equal"} for r in made), *settled]), {})
+    starts = ("At equal images plain ViT is less accurate on", "At equal images the training loss still fell")
+    assert [text.startswith(starts) for text in told[:2]] == [True, True]
+
+
 def test_few_replicates() -> None:
     assert (
         "There is only one replicate at N = 100"

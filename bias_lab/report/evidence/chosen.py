@@ -31,7 +31,7 @@ def how(view: pd.DataFrame, of: str, at: AtSize, tuned: Iterable[Mapping[str, An
     if not given:
         return HOW
     recipes = {recipe for _, _, recipe in cells}
-    under = f" under the recipe {given[0]} alone" if len(recipes) == 1 else ""
+    under = f' under the "{given[0]}" recipe alone' if len(recipes) == 1 else ""
     return f"each trained{under} until it stops improving"
 
 

@@ -16,9 +16,10 @@ from bias_lab.report.evidence.parts import COMPARISONS
 from bias_lab.report.figures.chart import percent
 from bias_lab.report.figures.charts import mean_of
 from bias_lab.report.pages import Section, Table
-from bias_lab.report.sentences import ends, listed
+from bias_lab.report.sentences import capital, ends, listed
 from bias_lab.report.tables import PAIRS, SIZE, in_ci, in_points, in_words, table_of
 
+HOW = {"knn": "nearest neighbours"}  # protocol → words, where its name is none
 NO_BUDGET = "any"  # comparison of what has no training budget
 PIXELS = "What a classifier reaches that sees single pixels: no neighbourhood, no learned feature."
 NETWORK = "What a trained network reaches that assumes nothing about images."
@@ -55,7 +56,7 @@ def _of(view: pd.DataFrame, comparison: str) -> Iterator[Control]:
     rows = rows[rows["regime"] == schema.DEFAULTS["regime"]]
     for (backbone, protocol), part in rows.groupby(["backbone", "protocol"], sort=False):
         traits, is_trained = catalogue.traits(str(backbone)), PROTOCOLS[str(protocol)].trains
-        how = str(protocol).replace("_", " ")
+        how = HOW.get(str(protocol), str(protocol).replace("_", " "))
         words = COMPARISONS[comparison] if is_trained else NO_BUDGET
         if traits.control:
             name = str(backbone) if is_trained else f"{backbone}, {how}"
@@ -113,4 +114,5 @@ def sentence(one: Control) -> str:
     """Return the accuracy of a control at the smallest and the largest size, and what it says."""
     means = one.rows.groupby("size")["top1"].mean().reset_index()
     amounts = [f"{percent(row['top1'])} % at {int(row['size']):,} labels" for row in ends(means)]
-    return f"{one.words[0].upper()}{one.words[1:]}: {listed(amounts)}. {one.says}"
+    start = one.words if "_" in one.words.split()[0] else capital(one.words)  # a backbone's name is left as it is
+    return f"{start}: {listed(amounts)}. {one.says}"

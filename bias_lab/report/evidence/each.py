@@ -11,12 +11,14 @@ CHOICES = ("recipe", "optimizer")
 
 def section(view: pd.DataFrame) -> Section:
     """Return the section for a view with settled cells, empty where all of them have one recipe and one optimizer."""
-    frames = [
-        statistics.gaps(view, where={what: value}, comparison="settled").assign(choice=what, value=str(value))
-        for what in CHOICES
-        if len(values := statistics.values(view, what, "settled")) > 1
-        for value in values
-    ]
+    frames: list[pd.DataFrame] = []
+    for what in CHOICES:
+        found = [
+            statistics.gaps(view, where={what: value}, comparison="settled").assign(choice=what, value=str(value))
+            for value in statistics.values(view, what, "settled")
+        ]
+        known = [frame for frame in found if len(frame)]
+        frames += known if len(known) > 1 else []  # one alone says nothing of the choice
     if not frames:
         return Section(name="each", title="")
     text = (

@@ -28,10 +28,10 @@ def both(plain: float, strong: float, **fields: Any) -> list[dict[str, Any]]:
     [
         ([], HOW),  # the table has no more to say
         (both(0.6, 0.5), HOW),
-        (both(0.5, 0.6), "each trained under the recipe plain alone until it stops improving"),
+        (both(0.5, 0.6), 'each trained under the "plain" recipe alone until it stops improving'),
         (
             [row(name, "plain", 0.5) for name in PAIR],
-            "each trained under the recipe plain alone until it stops improving",
+            'each trained under the "plain" recipe alone until it stops improving',
         ),
         (both(0.5, 0.6, size=1000), HOW),  # rows of other cells say nothing of these
         (both(0.5, 0.6, priors="conv_stem"), HOW),

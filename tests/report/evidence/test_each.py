@@ -15,3 +15,10 @@ def test_a_row_for_each_recipe() -> None:
     assert abs(lines["plain"] - 10) < 0.7
     assert abs(lines["strong"] - 20) < 0.7
     assert not each.section(plain)
+
+
+def test_one_recipe_or_one_optimizer_alone_is_no_choice() -> None:
+    """Controls without a training budget have a field `optimizer` too, and are no settled cells."""
+    muon = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), sizes=(100,), pixels=0.3)
+    one_optimizer = muon.assign(optimizer=muon["protocol"].map({"finetune": "muon", "linear_probe": "adamw"}))
+    assert not each.section(one_optimizer)

@@ -1,0 +1,54 @@
+"""Say where tuning reached more under another recipe than that of a study's settled cells, from tuned.json alone."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bias_lab import ledger, tuning
+
+TUNED = Path(__file__).parent.parent / "experiments" / "tuned.json"
+Row = Mapping[str, Any]
+
+
+def rows() -> list[Row]:
+    """Return the rows of the committed tuning table."""
+    return list(ledger.read_json(TUNED)["rows"])
+
+
+def said(table: pd.DataFrame, tuned: Iterable[Row]) -> str:
+    """Return a sentence on the cells whose hold-out prefers another recipe than the one they have, '' without any.
+
+    table: of a study. tuned: rows of the tuning table, in which a cell of the study and its rivals are looked up.
+    """
+    known = [row for row in tuned if "holdout_top1" in row]
+    cells = table[table["settled"].fillna(False).astype(bool)] if "settled" in table else table.iloc[:0]
+    found = []
+    for cell in cells.drop_duplicates(["backbone", "size", "recipe"]).to_dict("records"):
+        alike = [row for row in known if _is_alike(row, cell)]
+        own = [row["holdout_top1"] for row in alike if row["recipe"] == cell["recipe"]]
+        others = [row for row in alike if row["recipe"] != cell["recipe"]]
+        best = max(others, key=lambda row: float(row["holdout_top1"]), default=None)
+        if best is not None and own and best["holdout_top1"] > own[0]:
+            found.append((cell, own[0], best))
+    if not found:
+        return ""
+    each = [
+        f"{cell['backbone']} reaches {_percent(best['holdout_top1'])} under `{best['recipe']}` after "
+        f"{best['samples_seen']:,} images and {_percent(own)} under `{cell['recipe']}`"
+        for cell, own, best in found
+    ]
+    is_open = [best for *_, best in found if not best.get("settled")]
+    rest = " Under these recipes nothing is settled yet: their ladders have not ended." if is_open else ""
+    return f"On the hold-out, {'; '.join(each)}.{rest}"
+
+
+def _is_alike(row: Row, cell: Mapping[Any, Any]) -> bool:
+    """Return whether a row of the tuning table is of a cell of a study, whatever its recipe."""
+    names = ("dataset", "backbone", "size", "optimizer", "regime", "protocol", "priors", "intervention")
+    return all(tuning.value(row, name) == cell[name] for name in names)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
