@@ -35,15 +35,17 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     present = parts.present(view)
     both = len(present) > 1
     of_controls = controls.found(view, present)
+    on_budgets = seen(view, of_controls, slug)
+    leads = both and view.loc[view["size"] > 0, "size"].nunique() == 1  # one size gives no curve over labels
     after = [
         locality.section(view),
         made_of(view),
         *heads.sections(view),
         each.section(view) if "settled" in present else Section(name="each", title=""),
-        seen(view, of_controls, slug),
+        Section(name="budget-axis", title="") if leads else on_budgets,
         controls.section(view, of_controls),
     ]
-    front = settled(view, slug) if both else []
+    front = [*([on_budgets] if leads and on_budgets.charts else []), *(settled(view, slug) if both else [])]
     datasets = view["dataset"].unique()
     end = settled_cells(view) if both else []
     end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []

@@ -123,10 +123,15 @@ def _series(label: str, points: tuple[Point, ...], rows: pd.DataFrame, dash: Das
     """Return the line of one backbone, in the hue of its family and with the marker of its architecture."""
     first = rows.iloc[0]
     if catalogue.traits(str(first["backbone"])).control:
-        return Series(label=label, points=points, hue="other", marker="", dash=CONTROL)
+        return Series(label=label, points=points, hue="other", marker=_alone(points), dash=CONTROL)
     marker = MARKERS.get(str(first["architecture"]), "star")
     hue = str(first["family"]) if first["family"] in HUES else "other"
     return Series(label=label, points=points, hue=hue, marker=marker, dash=dash, bold=bold)
+
+
+def _alone(points: tuple[Point, ...]) -> str:
+    """Return the marker of a line that needs none, unless it is a single point."""
+    return "star" if len(points) == 1 else ""
 
 
 def _dash(regime: object) -> Dash:
@@ -150,7 +155,7 @@ def accuracy(
     if len(members) > 1:
         label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
         points = curve(rep.select(scratch, against), label, settled=comparison == SETTLED)
-        series.append(Series(label=label, points=points, hue=against, marker="", bold=True))
+        series.append(Series(label=label, points=points, hue=against, marker=_alone(points), bold=True))
     for backbone, part in scratch.groupby("backbone"):
         bold = not reference or backbone in reference or members == [backbone]
         points = curve(part, f"{backbone}, from scratch", settled=comparison == SETTLED)

@@ -1,22 +1,30 @@
 """The sections of a study with settled cells beside those at equal images, in order and never mixed."""
 
+import pandas as pd
+
 from bias_lab.report.evidence import view
 from bias_lab.report.findings import findings
 from bias_lab.results import Results
 from tests.report.evidence.studies import EQUAL, SETTLED, Cell, pair, study
 
 ONE = ("resnet_micro",)
-MADE = study(
-    pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ONE),
-    equal=pair(Cell(0.6, 0.5), Cell(0.8, 0.65), ONE),
-    pixels=0.55,
-    sizes=(100,),
-    changes={"vit_micro": {"settled": False}},
-)
+
+
+def made(*sizes: int) -> pd.DataFrame:
+    return study(
+        pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ONE),
+        equal=pair(Cell(0.6, 0.5), Cell(0.8, 0.65), ONE),
+        pixels=0.55,
+        sizes=sizes,
+        changes={"vit_micro": {"settled": False}},
+    )
+
+
+MADE = made(100)
 
 
 def test_settled_cells_come_first_and_each_figure_says_how_it_compares() -> None:
-    report = findings(Results(table=MADE))
+    report = findings(Results(table=made(100, 1000)))
     assert [part.name for part in report.sections][:6] == [
         "settled", "settled-shortfall", "figure", "shortfall", "parts", "budget-axis",
     ]  # fmt: skip
@@ -27,8 +35,16 @@ def test_settled_cells_come_first_and_each_figure_says_how_it_compares() -> None
         "accuracy-settled", "shortfall-settled", "accuracy", "shortfall",
     ]  # fmt: skip
     hollow = {line.label: [p.hollow for p in line.points] for line in named["settled"].charts[0].series}
-    assert (hollow["vit"], hollow["resnet"]) == ([True], [False])
+    assert (hollow["vit"], hollow["resnet"]) == ([True] * 2, [False] * 2)
     assert named["settled-shortfall"].charts[0].series[0].points[0].hollow
+
+
+def test_one_size_gives_no_curve_over_labels_so_images_seen_come_first_and_every_point_is_visible() -> None:
+    report = findings(Results(table=MADE))
+    assert [part.name for part in report.sections][:3] == ["budget-axis", "settled", "settled-shortfall"]
+    named = {part.name: part for part in report.sections}
+    assert all(line.marker for line in named["settled"].charts[0].series)
+    assert [part.name for part in report.sections].count("budget-axis") == 1
 
 
 def test_the_budget_axis_has_both_budgets_and_the_classifier_on_pixels() -> None:
