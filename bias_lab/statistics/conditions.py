@@ -247,14 +247,18 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
     """Return the study of one comparison. chosen: whether each settled cell has the recipe that it prefers alone.
 
     What tuning finds (the recipe, its fields, and the images seen) differs between settled cells, so it is an axis only
-    where it varies within one cell.
+    where it varies within one cell. So does the learning rate between arms of one backbone, in every comparison.
     """
     rows = finished(with_pretraining(table))
     rows, found = compared(rows, comparison)
     names = [name for name in schema.AXES if name in rows]
     names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
     tuned = TUNED if found == SETTLED else ()
-    names = [*(name for name in names if name not in tuned), *(name for name in names if name in tuned)]
+    last = (
+        *tuned,
+        "learning_rate",
+    )  # each arm has its own rate, so the axis is what tells arms apart, where anything else does
+    names = [*(name for name in names if name not in last), *(name for name in names if name in last)]
     rows = preferred(rows) if tuned and chosen else rows
     whole = _combined(_codes(rows, name) for name in schema.CELL[:2] if name in rows)  # one dataset, one image size
     cell = _combined([whole, *(_codes(rows, name) for name in schema.CELL[2:] if name in rows)])

@@ -130,6 +130,20 @@ def test_two_axes_cross_and_each_is_held_at_its_reference() -> None:
     assert set(moved(data, axis="mixup", where={"label_noise": 0.2})["n"]) == {2}
 
 
+@pytest.mark.parametrize(
+    "arm", [dict(head="matched"), dict(priors="mean_pooling"), dict(method="mine:Method"), dict(optimizer="muon")]
+)
+def test_arms_with_learning_rates_of_their_own_differ_along_their_own_axis(arm: dict[str, Any]) -> None:
+    """Each arm of a backbone is tuned for itself, at some sizes to another rate, at some to the same."""
+    plain = [one | {"learning_rate": 0.01} for one in study()]
+    other = [one | {"learning_rate": 0.01 if one["size"] == 300 else 0.03} for one in study(**arm)]
+    data = table([*plain, *other])
+    (name,) = arm
+    assert axes(data) == [name]
+    assert sorted(comparable(data)["run_id"]) == sorted(one["run_id"] for one in plain)
+    assert set(moved(data, axis=name)["size"]) == {100, 300}
+
+
 def test_what_follows_from_the_backbone_is_no_axis_and_hides_no_backbone() -> None:
     """Learning rates are tuned for each backbone, and a CNN has no patch."""
     tuned = [one | {"learning_rate": 0.01 if one["backbone"] == "vit_micro" else 0.002} for one in study()]
