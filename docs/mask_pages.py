@@ -6,7 +6,6 @@ import study_pages
 
 from bias_lab.report import pages
 
-
 NAMES = {"camvid": "CamVid", "shape_masks": "Drawn shapes"}
 
 
@@ -26,7 +25,38 @@ def of_masks(folder: Path) -> str:
     heads = [" ".join(head.sentences()) for head in found.heads if head.headline]
     parts += heads or [f"> **Not settled.** {study_pages.UNSETTLED}"]
     parts += [sentence for _, sentence, _ in found.answers]
+    parts.append(means(folder))
     for section in found.sections:
         if section.name.endswith(("heads", "test-parts")):
             parts += [*section.text[1:], *(pages.markdown(one) for one in section.tables if one.rows)]
     return "\n\n".join(parts)
+
+
+def means(folder: Path) -> str:
+    """Return the mean test mIoU of every backbone and head, beside one class for all pixels, as a table."""
+    rows = study_pages.table(folder).query("task == 'segment'")
+    cells = rows.groupby(["size", "backbone", "head"])[["miou", "train_miou", "constant_miou"]].agg(["mean", "count"])
+    lines = [
+        (
+            pages.whole(size), pages.word(backbone), pages.word(head or "own"), pages.points(cell["miou", "mean"]),
+            pages.points(cell["train_miou", "mean"]), pages.points(cell["constant_miou", "mean"]),
+            pages.whole(int(cell["miou", "count"])),
+        )
+        for (size, backbone, head), cell in cells.iterrows()
+    ]  # fmt: skip
+    names = ("N", "backbone", "head", "test mIoU, %", "training mIoU, %", "one class for all pixels, %", "n")
+    shown = pages.Table(title="Mean mIoU of every cell", columns=tuple((name, "") for name in names), rows=tuple(lines))
+    return pages.markdown(shown)
+
+
+def overview() -> str:
+    """Return the entry of the list of studies: the question with a link, and the answer on each dataset."""
+    lines = []
+    for folder in (path.parent for path in sorted(study_pages.FOLDER.glob("segmentation*/results.parquet"))):
+        found = study_pages.page(folder)
+        dataset = str(study_pages.table(folder)["dataset"].iloc[0])
+        state = "settled" if any(head.headline for head in found.heads) else "not settled"
+        said = " ".join(sentence for _, sentence, _ in found.answers)
+        lines += [] if lines else [f"### [{found.question}](segmentation.md)"]
+        lines.append(f"**{NAMES.get(dataset, dataset)}** ({state}, in points of mIoU). {said}")
+    return "\n\n".join(lines)

@@ -40,7 +40,8 @@ def said(table: pd.DataFrame, tuned: Iterable[Row]) -> str:
         for cell, own, best in found
     ]
     is_open = [best for *_, best in found if not best.get("settled")]
-    rest = " Under these recipes nothing is settled yet: their ladders have not ended." if is_open else ""
+    names = " and ".join(dict.fromkeys(f"`{best['recipe']}`" for best in is_open))
+    rest = f" Under {names} nothing is settled yet: the ladders have not ended." if is_open else ""
     return f"On the hold-out, {'; '.join(each)}.{rest}"
 
 

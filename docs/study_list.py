@@ -113,7 +113,8 @@ def recovered(rows: pd.DataFrame) -> list[str]:
             f"{r['name']} recovers {percent(r['recovery'])} (95 % CI {whole(r['low'])} to {percent(r['high'])})"
             for r in best
         ]
-        said.append(f"Of this shortfall at {size:,} labels, {listed(each)}.")
+        gap = points(best[0]["shortfall"])
+        said.append(f"Of the shortfall of {gap} points at {size:,} labels, {listed(each)}.")
     if nothing or not said:
         said.append(f"No recovery is shown for {listed(nothing or ['any pretraining'])}.")
     return said

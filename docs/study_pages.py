@@ -61,7 +61,10 @@ def parts(study: Study) -> Iterator[str]:
     yield " ".join(sentences(study))
     yield other_recipes.said(table(study.place), other_recipes.rows())
     yield pages.markdown(section(study, study.table[0]).tables[study.table[1]])
-    yield folded("How sure this is", [read.answers[0][2], *(f"- {text}" for text in read.caveats)])
+    yield folded(
+        "How sure this is",
+        [read.answers[0][2], *(f"- {text}" for text in read.caveats if "see Provenance" not in text)],
+    )
     more = [one for name in study.folded for one in section(study, name).tables if one.rows]
     shown = section(study, study.table[0]).tables[study.table[1]]
     yield folded("More tables", [pages.markdown(one) for one in more if one is not shown])

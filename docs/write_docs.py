@@ -36,13 +36,18 @@ def result() -> str:
 
 def said() -> str:
     """Return three sentences on the main study, after a warning if it is not settled."""
-    text = " ".join(study_pages.sentences(MAIN))
+    text = f"**{MAIN.data.split(',')[0]}.** {' '.join(study_pages.sentences(MAIN))}"
     return text if study_pages.is_settled(MAIN) else f"> **Not settled.** {study_pages.UNSETTLED}\n\n{text}"
 
 
 def first_page() -> str:
     """Return the same for the site, whose charts follow its own switch between light and dark."""
     return f"{said()}\n\n{study_pages.image(MAIN, '')}"
+
+
+def overview() -> str:
+    """Return the list of all studies, with masks last."""
+    return "\n\n".join(filter(None, (study_pages.overview(), mask_pages.overview())))
 
 
 def matrix() -> str:
@@ -60,7 +65,7 @@ def matrix() -> str:
 BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comments → its file, the text between
     "result": ("README.md", result),
     "first page": ("docs/index.md", first_page),
-    "overview": ("docs/results.md", study_pages.overview),
+    "overview": ("docs/results.md", overview),
     "segmentation": ("docs/segmentation.md", mask_pages.segmentation),
     "matrix": ("docs/which_one.md", matrix),
     "pixels": ("docs/studies/small_data.md", study_pages.pixels),

@@ -345,7 +345,7 @@ def test_a_recipe_that_reaches_more_on_the_hold_out_than_that_of_the_settled_cel
         "On the hold-out, vit_micro reaches 53.0 % under `strong` after 512,000 images and 46.7 % under `plain`."
     )
     assert said(table, [plain, dict(strong, settled=False)]).endswith(
-        "Under these recipes nothing is settled yet: their ladders have not ended."
+        "Under `strong` nothing is settled yet: the ladders have not ended."
     )
     assert said(table, [plain, dict(strong, holdout_top1=0.4)]) == ""
     assert said(table, [plain, dict(strong, size=1000)]) == said(table, [plain]) == said(table, []) == ""

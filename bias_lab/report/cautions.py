@@ -165,7 +165,7 @@ def less_fitted(scratch: pd.DataFrame) -> list[str]:
     return [
         f"Plain ViT is less accurate on its own training images than the CNNs at {sizes_in_words(lagging.index)}: "
         f"{ours} % against {theirs} % at {size:,}. There the shortfall comes from fitting within this budget "
-        "as much as from generalising from few labels."
+        "at least as much as from generalising from few labels."
     ]
 
 

@@ -125,9 +125,9 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
     done = table[table["status"] == "finished"]
     if not len(done):
         return ()
-    parts = [plural(len(done), "run"), plural(done["backbone"].nunique(), "backbone")]
-    size = done["parameters"].dropna().astype(float) / 1e6
-    size = size[size > 0]  # the control `pixels` has none
+    models = done[done["parameters"].astype(float).fillna(1) > 0]  # the control `pixels` has none, and is no backbone
+    parts = [plural(len(done), "run"), plural(models["backbone"].nunique(), "backbone")]
+    size = models["parameters"].dropna().astype(float) / 1e6
     if len(size):
         parts[-1] += f" of {size.min():.2f} to {size.max():.2f} M parameters" if size.nunique() > 1 else ""
     images = sorted({int(n) for n in done["test_images"].dropna()})

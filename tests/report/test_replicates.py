@@ -127,7 +127,7 @@ def test_on_the_whole_training_set_replicates_differ_by_seed_alone() -> None:
 
 def test_an_own_training_set_has_a_size_that_the_table_does_not_hold() -> None:
     made = [one | {"dataset": "folder:abc"} for one in rows(lambda run: 0.5, sizes=(100,), replicates=THREE)]
-    assert "N divided by the size of the training set" in draws(split(table(made))[0][1])
+    assert "the share N / size of the training set" in draws(split(table(made))[0][1])
 
 
 def test_one_draw_has_nothing_to_share() -> None:

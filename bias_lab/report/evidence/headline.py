@@ -76,7 +76,7 @@ def at_equal_images(of: str, at: AtSize) -> str:
     if 0 <= part <= gap:
         return f"{start}, of which {percent(part)} points are training accuracy."
     if part > gap > 0:
-        return f"{start}, and in training accuracy alone it is {percent(part)} points."
+        return f"{start}. There {name_of(of)} is {percent(part)} points behind in training accuracy."
     side = "ahead" if part < 0 else "behind"
     return f"{start}, while {name_of(of)} is {percent(abs(part))} points {side} in training accuracy."
 
