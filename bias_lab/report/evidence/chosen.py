@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bias_lab import statistics, tuning
+from bias_lab import schema, statistics, tuning
 from bias_lab.report.evidence.headline import HOW
 from bias_lab.statistics import AtSize
 
@@ -46,4 +46,4 @@ def _cells(view: pd.DataFrame, names: Iterable[str], size: int) -> list[tuple[st
 def _is_plain_start(row: Mapping[str, Any]) -> bool:
     """Return whether a row of the tuning table is of a backbone as it is, from scratch, on images as they are."""
     names = ("regime", "priors", "intervention", "protocol")
-    return tuple(tuning.value(row, name) for name in names) == ("scratch", "", "", "finetune")
+    return all(tuning.value(row, name) == schema.DEFAULTS[name] for name in names)
