@@ -183,7 +183,7 @@ def test_tuning_searches_masks_by_trials_of_their_own_task_on_their_own_ladder(p
     # Of MAE, tuning has a pretraining of its own. A rate is also searched where the shipped table has it for others.
     sizes = {run.size for run in runs_of("segmentation", profile)}
     expected = {run for run in alone.trials if not run.pretraining and run.size in sizes}
-    assert expected
+    assert expected or not alone.searched  # none where the shipped table has every row
     assert {run_id(run) for run in expected} <= trials
     for cell, ladder in zip(made.searched, made.ladders, strict=True):
         is_dense = TASKS[cell[0].task].dense
