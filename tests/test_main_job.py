@@ -92,10 +92,9 @@ def test_learning_rates_are_tuned(swept) -> None:
     table = pd.read_parquet(swept[0] / ledger.TABLE)
     plain = table[(table["task"] == "classify") & (table["protocol"] == "finetune")]
     for (backbone, regime), part in plain.groupby(["backbone", "regime"]):
-        smallest = min(
-            (row for row in tuned if (row["backbone"], row["regime"], row["recipe"]) == (backbone, regime, "plain")),
-            key=lambda row: row["size"],
-        )
+        names = (part["dataset"].iloc[0], backbone, regime, "plain")
+        rows = [row for row in tuned if (row["dataset"], row["backbone"], row["regime"], row["recipe"]) == names]
+        smallest = min(rows, key=lambda row: row["size"])
         assert part["learning_rate"].unique().tolist() == [smallest["learning_rate"]]
 
 
