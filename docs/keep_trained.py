@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent.parent / "notebooks" / "trained"
 KINDS = {
     "tuning trial": "a tuning trial, which stands in until the settled cell is there",
     "run": "a single run, which stands in until the settled cell is there",
-    "settled cell": "a settled cell",
+    "settled cell": "one run of a settled cell",
     "pretraining": "a pretraining",
 }
 HEAD = """# Trained models of the notebooks

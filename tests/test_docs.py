@@ -260,7 +260,7 @@ heavy = {"torch", "timm", "lightning"} & set(sys.modules)
 sys.exit(code or (f"{heavy} was imported" if heavy else 0))
 """
 LOOKED_FOR = {  # what a reader looks for → words on the page that has it
-    "the main result": ("index", "points less accurate"),
+    "the main result": ("index", "points behind ResNet"),
     "the command for my own images": ("your_own_images", "bias-lab datasets check"),
     "how to join a changed ViT": ("your_own_backbone", "conv_stem_vit"),
     "what settled means": ("fairness", "the next doubling"),
