@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import ledger, tuning
+from bias_lab.report.figures.chart import percent
 
 TUNED = Path(__file__).parent.parent / "experiments" / "tuned.json"
 Row = Mapping[str, Any]
@@ -35,8 +36,8 @@ def said(table: pd.DataFrame, tuned: Iterable[Row]) -> str:
     if not found:
         return ""
     each = [
-        f"{cell['backbone']} reaches {_percent(best['holdout_top1'])} under `{best['recipe']}` after "
-        f"{best['samples_seen']:,} images and {_percent(own)} under `{cell['recipe']}`"
+        f"{cell['backbone']} reaches {percent(best['holdout_top1'])} % under `{best['recipe']}` after "
+        f"{best['samples_seen']:,} images and {percent(own)} % under `{cell['recipe']}`"
         for cell, own, best in found
     ]
     is_open = [best for *_, best in found if not best.get("settled")]
@@ -49,7 +50,3 @@ def _is_alike(row: Row, cell: Mapping[Any, Any]) -> bool:
     """Return whether a row of the tuning table is of a cell of a study, whatever its recipe."""
     names = ("dataset", "backbone", "size", "optimizer", "regime", "protocol", "priors", "intervention")
     return all(tuning.value(row, name) == cell[name] for name in names)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

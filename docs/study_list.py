@@ -12,7 +12,7 @@ import pandas as pd
 from bias_lab import statistics
 from bias_lab.report import pages
 from bias_lab.report.evidence import claims
-from bias_lab.report.sentences import start_words, value_words
+from bias_lab.report.sentences import listed, start_words, value_words
 
 FOLDER = Path(__file__).parent / "results"
 PAIR = {"vit": "a plain ViT", "cnn": "CNNs of its size"}
@@ -70,14 +70,6 @@ def whole(share: float) -> str:
 
 def percent(share: float) -> str:
     return f"{whole(share)} %"
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def listed(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def shortfalls(rows: pd.DataFrame, flagged: Collection[int]) -> list[str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import other_recipes
 import pandas as pd
-from study_list import FOLDER, STUDIES, Study, capital, points
+from study_list import FOLDER, STUDIES, Study, points
 
 from bias_lab import results
 from bias_lab.report import pages, report
 from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, LIGHT
+from bias_lab.report.sentences import capital
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import catalogue, schema, statistics, tuning
+from bias_lab.report.evidence import parts
 from bias_lab.report.figures.chart import percent
 from bias_lab.report.sentences import capital, listed, sizes_in_words, start_words
 from bias_lab.statistics import replicates as rep
@@ -33,7 +34,7 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
         replicates, lost, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
-    both = {word for text in set(view.get("comparison", [])) for word in str(text).split("+")} >= {"equal", "settled"}
+    both = len(parts.present(view)) > 1
     told = []
     for check in checks:
         at_equal = both and check in (less_fitted, under_trained)  # settled cells have budgets of their own

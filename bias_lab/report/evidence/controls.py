@@ -114,5 +114,4 @@ def sentence(one: Control) -> str:
     """Return the accuracy of a control at the smallest and the largest size, and what it says."""
     means = one.rows.groupby("size")["top1"].mean().reset_index()
     amounts = [f"{percent(row['top1'])} % at {int(row['size']):,} labels" for row in ends(means)]
-    start = one.words if "_" in one.words.split()[0] else capital(one.words)  # a backbone's name is left as it is
-    return f"{start}: {listed(amounts)}. {one.says}"
+    return f"{capital(one.words)}: {listed(amounts)}. {one.says}"
