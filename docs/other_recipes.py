@@ -43,7 +43,7 @@ def said(table: pd.DataFrame, tuned: Iterable[Row]) -> str:
     is_open = [best for *_, best in found if not best.get("settled")]
     names = " and ".join(dict.fromkeys(f"`{best['recipe']}`" for best in is_open))
     rest = f" Under {names} nothing is settled yet: the ladders have not ended." if is_open else ""
-    return f"On the hold-out, {'; '.join(each)}.{rest}"
+    return f"On the hold-out, {'; '.join(each)}. These are other images than the test images above.{rest}"
 
 
 def _is_alike(row: Row, cell: Mapping[Any, Any]) -> bool:

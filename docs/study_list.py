@@ -3,7 +3,7 @@
 The sentences hold for any outcome, so that a new table needs no new words. docs/study_pages.py puts them on pages.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from bias_lab.report.evidence import claims
 from bias_lab.report.sentences import listed, start_words, value_words
 
 FOLDER = Path(__file__).parent / "results"
-PAIR = {"vit": "a plain ViT", "cnn": "CNNs of its size"}
+VIT = "a plain ViT"
 NAMES = {"efficientvit": "EfficientViT", "mobilevit": "MobileViT", "mobilenetv3": "MobileNetV3"}
 
 
@@ -72,17 +72,20 @@ def percent(share: float) -> str:
     return f"{whole(share)} %"
 
 
-def shortfalls(rows: pd.DataFrame, flagged: Collection[int]) -> list[str]:
+def cnns(rows: pd.DataFrame) -> str:
+    """Return the CNNs of a results table in words: how many they are decides between one and several."""
+    names = set(rows.loc[rows["family"] == "cnn", "backbone"])
+    return "CNNs of its size" if len(names) > 1 else "a CNN of its size"
+
+
+def shortfalls(rows: pd.DataFrame, flagged: Collection[int], against: str) -> list[str]:
     """Return a sentence on the shortfall at the smallest and at the largest size that allows a claim.
 
-    flagged: the sizes that allow none.
+    flagged: the sizes that allow none. against: the CNNs in words.
     """
     rows = rows[~rows["size"].isin(flagged)]
     ends = dict.fromkeys((0, len(rows) - 1)) if len(rows) else {}
-    return [
-        f"With {int(rows.iloc[k]['size']):,} labelled images, {lead(rows.iloc[k], PAIR['cnn'], PAIR['vit'])}."
-        for k in ends
-    ]
+    return [f"With {int(rows.iloc[k]['size']):,} labelled images, {lead(rows.iloc[k], against, VIT)}." for k in ends]
 
 
 def source(name: str) -> str:
@@ -114,7 +117,8 @@ def recovered(rows: pd.DataFrame) -> list[str]:
 
 def small_data(rows: pd.DataFrame) -> list[str]:
     flagged = statistics.unsound(rows)
-    return [*shortfalls(statistics.shortfall(rows), flagged), *recovered(statistics.recovery(rows))]
+    said = [*shortfalls(statistics.shortfall(rows), flagged, cnns(rows)), *recovered(statistics.recovery(rows))]
+    return said[-3:]  # what recovers nothing is said too, rather than the shortfall at the smallest size
 
 
 def locality(rows: pd.DataFrame) -> list[str]:
@@ -129,19 +133,28 @@ def locality(rows: pd.DataFrame) -> list[str]:
 
 def photographs(rows: pd.DataFrame) -> list[str]:
     scratch, likewise = statistics.shortfall(rows), statistics.likewise(rows)
-    gains = statistics.recovery(rows)
-    words = ("the EfficientNet", "the DeiT")
+    vit, cnn = "the DeiT", "the EfficientNet"
     size = scratch["size"].max()
     flagged = {at: flags for at, flags in statistics.unsound(rows).items() if at == size}
+    gains = statistics.gains(rows)
+    (gain,) = gains[(gains["family"] == "transformer") & (gains["size"] == size)].to_dict("records")
     return [
-        claims.unclaimed(flagged, rows)[0].replace("claimed", "claimed from scratch", 1)
+        f"From scratch with {size:,} labels nothing is claimed, since {not_sound(flagged, rows, vit, cnn)}."
         if flagged
-        else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], *words)}.",
-        f"ImageNet's weights add {points(gains['gain'].min())} to {points(gains['gain'].max())} points to the DeiT."
-        if gains["gain"].min() != gains["gain"].max()
-        else f"ImageNet's weights add {points(gains['gain'].max())} points to the DeiT.",
-        f"Where both start from these weights, {lead(likewise[likewise['size'] == size].iloc[0], *words)}.",
+        else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], cnn, vit)}.",
+        f"There ImageNet's weights add {points(gain['gain'])} points to {vit} ({interval(gain)}).",
+        f"Where both start from these weights, {lead(likewise[likewise['size'] == size].iloc[0], cnn, vit)}.",
     ]
+
+
+def not_sound(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], rows: pd.DataFrame, vit: str, cnn: str) -> str:
+    """Return why nothing is claimed at the largest size. flagged: that size alone → its flags. vit, cnn: in words."""
+    (size,) = flagged
+    text = claims.reasons(flagged, [size]).replace(f" at N = {size:,}", "")
+    families = rows.drop_duplicates("backbone").set_index("backbone")["family"]
+    for backbone, family in families.items():
+        text = text.replace(str(backbone), vit if family == "transformer" else cnn)
+    return text
 
 
 def seed_claim(rows: pd.DataFrame) -> list[str]:

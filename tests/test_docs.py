@@ -342,7 +342,8 @@ def test_a_recipe_that_reaches_more_on_the_hold_out_than_that_of_the_settled_cel
     plain = dict(cell, recipe="plain", holdout_top1=0.467, samples_seen=64_000, settled=True)
     strong = dict(cell, recipe="strong", holdout_top1=0.53, samples_seen=512_000, settled=True)
     assert said(table, [plain, strong]) == (
-        "On the hold-out, vit_micro reaches 53.0 % under `strong` after 512,000 images and 46.7 % under `plain`."
+        "On the hold-out, vit_micro reaches 53.0 % under `strong` after 512,000 images and 46.7 % under `plain`. "
+        "These are other images than the test images above."
     )
     assert said(table, [plain, dict(strong, settled=False)]).endswith(
         "Under `strong` nothing is settled yet: the ladders have not ended."

@@ -244,13 +244,15 @@ def origins(scratch: pd.DataFrame) -> list[str]:
 
 def grid_edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     """Return the tuned learning rates at an edge of the grid, where a better one may lie outside."""
-    sizes: dict[str, set[int]] = {}
-    for row in tuned.get("rows", []):
-        if tuning.at_grid_edge(row) and row["backbone"] in set(scratch["backbone"]):
-            is_scratch = row["regime"] == schema.DEFAULTS["regime"]
-            name = row["backbone"] if is_scratch else f"{row['backbone']} + {row['regime']}"
-            sizes.setdefault(name, set()).add(int(row["size"]))
-    if not sizes:
+    rows = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
+    edges: dict[str, set[int]] = {}
+    for row in filter(tuning.at_grid_edge, rows):
+        words = [word for word in tuning.words(row).split() if word != schema.DEFAULTS["regime"]]
+        edges.setdefault(" + ".join(words), set()).add(int(row["size"]))
+    if not edges:
         return []
-    names = listed([f"{name} ({sizes_in_words(sorted(at))})" for name, at in sizes.items()])
-    return [f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside."]
+    names = listed([f"{name} ({sizes_in_words(sorted(at))})" for name, at in edges.items()])
+    text = f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside."
+    others = sorted(set(scratch["size"]) - {int(row["size"]) for row in rows})
+    borrowed = f" Runs at {sizes_in_words(others)} take the rate of the nearest tuned size." if others else ""
+    return [text + borrowed]

@@ -195,7 +195,7 @@ def arms(axis: str, frame: pd.DataFrame) -> Table:
     gone = "points by which the difference at the first value is larger, paired over replicates"
     return table_of(
         f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), SIZE,
-        in_points("shortfall", "points", "mean accuracy of the CNN family minus plain ViT's"), CI, ANY, _P, PAIRS,
+        in_points("shortfall", "points", "CNNs with such runs minus plain ViT's"), CI, ANY, _P, PAIRS,
         in_points("gone", "gone", gone), in_ci(T, "gone_low", "gone_high", OF_IT),
     )  # fmt: skip
 

@@ -100,7 +100,16 @@ def test_a_family_that_changes_with_size_or_has_one_member() -> None:
 def test_a_learning_rate_at_the_end_of_its_grid() -> None:
     trials = [{"learning_rate": rate, "top1": 0.5} for rate in (0.001, 0.003, 0.01)]
     tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
-    told = cautions(table(clean()), {"rows": [tuned, tuned | {"learning_rate": 0.003}]})
-    assert told == [
-        "The best learning rate was at an edge of the grid for vit_micro (N = 100), so a better one may lie outside."
-    ]
+    inner = tuned | {"learning_rate": 0.003}
+    edge = "The best learning rate was at an edge of the grid for vit_micro (N = 100), so a better one may lie outside."
+    assert cautions(table(clean()), {"rows": [tuned, inner, inner | {"size": 1000}]}) == [edge]
+    other = tuned | {"recipe": "strong", "regime": "mae"}
+    (told,) = cautions(table(clean()), {"rows": [other, inner | {"size": 1000}]})
+    assert "vit_micro + mae + strong (N = 100)" in told or "vit_micro + strong + mae (N = 100)" in told
+
+
+def test_a_size_that_borrows_its_rate_is_named() -> None:
+    trials = [{"learning_rate": rate, "top1": 0.5} for rate in (0.001, 0.003, 0.01)]
+    tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
+    (told,) = cautions(table(clean()), {"rows": [tuned]})
+    assert told.endswith("outside. Runs at N = 1,000 take the rate of the nearest tuned size.")

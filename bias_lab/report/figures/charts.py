@@ -285,8 +285,8 @@ def shortfall_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefi
         name=f"{prefix}{axis}-shortfall{tail}",
         title=f"The CNNs minus plain ViT by {axis_words}",
         caption=(
-            f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(by_value.values())} "
-            f"replicates. {BARS} The line pattern shows the {axis_words}."
+            f"Mean accuracy of the CNNs with such runs minus that of plain ViT, paired over n = "
+            f"{_paired(by_value.values())} replicates. {BARS} The line pattern shows the {axis_words}."
         ),
         series=_gap_lines(lines),
         ylabel="CNNs minus plain ViT, points",
