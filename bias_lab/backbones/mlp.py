@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bias_lab.backbones import shared
+from bias_lab.backbones.linear import Linear
 from bias_lab.backbones.shared import DropPath, Mlp, Size, init_linear, pair
 
 
@@ -52,7 +53,7 @@ class ImageMlp(nn.Module):
         self.grad_checkpointing = False
 
         H, W = self.img_size
-        self.embed = nn.Linear(in_chans * H * W, embed_dim)
+        self.embed = Linear(in_chans * H * W, embed_dim)
         rates = shared.drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.Sequential(*(MlpBlock(embed_dim, mlp_ratio=mlp_ratio, drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bias_lab.backbones.linear import linear
 from bias_lab.backbones.shared import (
     Block,
     DropPath,
@@ -335,7 +336,7 @@ def convolve(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> 
     if folded is not None:
         weight, bias, norm = weight * folded[0].reshape(-1, 1, 1, 1), folded[1], None  # (C', C/groups, k, k), (C',)
     if conv.kernel_size == (1, 1):
-        x = F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)  # (B, C', H, W)
+        x = linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)  # (B, C', H, W)
     else:
         x = F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # (B, C', H', W')
     return x if norm is None else norm(x)

@@ -24,6 +24,7 @@ from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bias_lab.backbones.linear import Linear, linear
 from bias_lab.errors import UserError
 
 Size = int | Sequence[int]
@@ -91,8 +92,8 @@ class Attention(nn.Module):
         super().__init__()
         check_heads(width, heads)
         self.num_heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the query, key and value of every token, each (B, h, N, d)."""
@@ -130,9 +131,9 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int, act: type[nn.Module] = nn.GELU, drop: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.act = act()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
@@ -297,4 +298,4 @@ def project_patches(x: Tensor, conv: nn.Conv2d) -> Tensor:
     x = x.reshape(B, C, H // rows, rows, W // columns, columns)  # (B, C, H/P, P, W/P, P)
     x = x.permute(0, 2, 4, 1, 3, 5)  # (B, H/P, W/P, C, P, P)
     x = x.flatten(3)  # (B, H/P, W/P, P*P*C)
-    return F.linear(x, conv.weight.flatten(1), conv.bias)  # (B, H/P, W/P, D)
+    return linear(x, conv.weight.flatten(1), conv.bias)  # (B, H/P, W/P, D)

@@ -16,6 +16,7 @@ from timm.models.swin_transformer import checkpoint_filter_fn as checkpoint_filt
 from torch import Tensor, nn
 
 from bias_lab.backbones import fast_swin, shared, windows
+from bias_lab.backbones.linear import Linear
 from bias_lab.backbones.shared import DropPath, Head, Mlp, PatchEmbed, Size, pair
 from bias_lab.backbones.windows import Pair
 
@@ -207,7 +208,7 @@ class PatchMerging(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * width)
-        self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
+        self.reduction = Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         B, H, W, D = x.shape
@@ -267,8 +268,8 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros(offsets, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         windows.keep(self, "relative_position_index", windows.relative_position_index(window))
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         q, k, v = shared.split_heads(self.qkv(x), 3, self.num_heads)  # each (B*G, h, A, d)
@@ -299,7 +300,7 @@ class WindowAttention(nn.Module):
         windows.keep(self, "relative_position_index", windows.relative_position_index(window))
 
 
-KINDS = (nn.Sequential, Block, nn.LayerNorm, WindowAttention, nn.Linear, DropPath, Mlp, nn.GELU)  # in a stage as built
+KINDS = (nn.Sequential, Block, nn.LayerNorm, WindowAttention, Linear, DropPath, Mlp, nn.GELU)  # in a stage as built
 
 STEADY: dict[str, Any] = dict(drop_path_rate=0.0)  # published sizes train with 0.1
 SIZES: dict[str, dict[str, Any]] = {

@@ -15,6 +15,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn as checkpoint_fi
 from torch import Tensor, nn
 
 from bias_lab.backbones import shared
+from bias_lab.backbones.linear import Linear, linear
 from bias_lab.backbones.shared import Attention, Block, Mlp, PatchEmbed, Size, hooked, init_linear, pair
 from bias_lab.errors import UserError
 
@@ -257,7 +258,7 @@ def reads_one_token(model: VisionTransformer) -> bool:
     if model.global_pool != "token" or model.grad_checkpointing or type(block) is not Block:
         return False
     norms = type(block.norm1) is type(block.norm2) is nn.LayerNorm and type(norm) in (nn.LayerNorm, nn.Identity)
-    mixing = type(block.attn) is Attention and type(block.attn.qkv) is nn.Linear and type(block.mlp) is Mlp
+    mixing = type(block.attn) is Attention and type(block.attn.qkv) is Linear and type(block.mlp) is Mlp
     return norms and mixing and not hooked(model.blocks, norm, *block.modules())
 
 
@@ -281,7 +282,7 @@ def attend_from_first(attention: Attention, x: Tensor) -> Tensor:
     D = x.shape[-1]
     weight, bias = attention.qkv.weight, attention.qkv.bias  # (3D, D), (3D,)
     (q,) = shared.split_heads(F.linear(x[:, :1], weight[:D], bias[:D]), 1, attention.num_heads)  # (B, h, 1, d)
-    k, v = shared.split_heads(F.linear(x, weight[D:], bias[D:]), 2, attention.num_heads)  # each (B, h, N, d)
+    k, v = shared.split_heads(linear(x, weight[D:], bias[D:]), 2, attention.num_heads)  # each (B, h, N, d)
     x = F.scaled_dot_product_attention(q, k, v)  # (B, h, 1, d)
     x = attention.proj(x.transpose(1, 2).flatten(2))  # (B, 1, D)
     return x

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bias_lab.backbones.heads.interface import Map, spread
+from bias_lab.backbones.linear import Linear
 from bias_lab.backbones.shared import Attention, Mlp, init_linear, split_heads
 
 DECODERS = 3  # in the cascade
@@ -33,7 +34,7 @@ class SegViT(nn.Module):
         heads = next(n for n in range(max(1, D // 32), 0, -1) if D % n == 0)
         self.queries = nn.Parameter(torch.zeros(1, classes, D))
         nn.init.trunc_normal_(self.queries, std=0.02)
-        self.inputs = nn.ModuleList(nn.Sequential(nn.Linear(D, D), nn.LayerNorm(D)) for _ in self.taken)
+        self.inputs = nn.ModuleList(nn.Sequential(Linear(D, D), nn.LayerNorm(D)) for _ in self.taken)
         self.decoders = nn.ModuleList(Decoder(D, heads) for _ in self.taken)
         self.classify = nn.Linear(D, classes + 1)  # the last one is no class
         self.apply(init_linear)
@@ -58,7 +59,7 @@ class Decoder(nn.Module):
         self.heads = heads
         self.among = Attention(D, heads)
         self.norm1 = nn.LayerNorm(D)
-        self.query, self.key, self.value, self.proj = (nn.Linear(D, D) for _ in range(4))
+        self.query, self.key, self.value, self.proj = (Linear(D, D) for _ in range(4))
         self.norm2 = nn.LayerNorm(D)
         self.mlp = Mlp(D, 4 * D, nn.ReLU)
         self.norm3 = nn.LayerNorm(D)

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from torch import Tensor, nn
 
+from bias_lab.backbones.linear import Linear
 from bias_lab.backbones.priors.positions import sine_cosine
 from bias_lab.backbones.shared import Block
 from bias_lab.definition import Run, steps
@@ -112,12 +113,12 @@ class MAE(LightningModule):
         self.grid: tuple[int, int] = tuple(encoder.patch_embed.grid_size)
         width = int(encoder.embed_dim)
         narrow = decoder_width or 32 * -(-width // 64)
-        self.embed = nn.Linear(width, narrow)
+        self.embed = Linear(width, narrow)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, narrow))
         self.register_buffer("positions", sine_cosine(*self.grid, narrow)[None], persistent=False)  # (1, N, E)
         self.blocks = nn.Sequential(*(Block(narrow, narrow // 16) for _ in range(decoder_depth)))
         self.norm = nn.LayerNorm(narrow)
-        self.reconstruct = nn.Linear(narrow, self.patch**2 * int(encoder.in_chans))
+        self.reconstruct = Linear(narrow, self.patch**2 * int(encoder.in_chans))
         self.register_buffer("feature_std", torch.tensor(float("nan")))  # a buffer survives a resume
         self.reset()
 
