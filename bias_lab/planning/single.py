@@ -119,7 +119,7 @@ def _identity(typed: Mapping[str, Any], like: Run | None) -> Run:
 
 
 def _to_settle(run: Run, recipe_name: str, typed: Mapping[str, Any], fields: Mapping[str, Any]) -> Run:
-    """Return the run with open learning rate and budget, and an open recipe unless one is named."""
+    """Return the run with open learning rate and budget, and an open recipe unless one is named or changed."""
     if pretrains(run) or not catalogue.PROTOCOLS[run.protocol].needs_learning_rate:
         what = "a pretraining" if pretrains(run) else f"the protocol '{run.protocol}'"
         raise UserError(f"--settle finds a training budget, and {what} has none to find", remedy="leave --settle out")
@@ -128,7 +128,8 @@ def _to_settle(run: Run, recipe_name: str, typed: Mapping[str, Any], fields: Map
     if given or is_tuned is False:
         other = f"--set {given[0]}=…" if given else "--no-tune"
         raise UserError(f"--settle and {other} exclude each other", remedy="leave one of them out")
-    named = {} if recipe_name or fields else recipe(TUNED)
+    is_changed = bool(fields) and run.recipe != DEFAULTS["recipe"]  # by a field of --set, such as mixup
+    named = {} if recipe_name or is_changed else recipe(TUNED)
     return replace(run, samples_seen=None, learning_rate=None, budget=1.0, **named)
 
 

@@ -15,7 +15,16 @@ from bias_lab.report import tables
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.chart import Chart, percent, span
 from bias_lab.report.pages import Section, Table
-from bias_lab.report.sentences import capital, ends, interval, listed, sizes_in_words, start_words, value_words
+from bias_lab.report.sentences import (
+    capital,
+    ends,
+    interval,
+    is_identical,
+    listed,
+    sizes_in_words,
+    start_words,
+    value_words,
+)
 from bias_lab.statistics import ALPHA
 from bias_lab.statistics.conditions import has, is_from_scratch
 
@@ -186,6 +195,7 @@ def change_of_lead(axis: str, arms: pd.DataFrame) -> list[str]:
             is_larger = row["gone"] < 0
             low, high = (-row["gone_high"], -row["gone_low"]) if is_larger else (row["gone_low"], row["gone_high"])
             inside = "one replicate, no interval" if math.isnan(low) else f"95 % CI {span(low, high)}"
+            inside = "identical replicates, no interval" if is_identical(low, high) else inside
             amount = f"{percent(abs(row['gone']))} points {'larger' if is_larger else 'smaller'}"
             at = f"at {row['size']:,} labels"
             lead = f"{_with(axis, row)}, the CNNs' lead"

@@ -20,25 +20,31 @@ CEILING = 0.97
 ALIKE = 2.0  # parameters: largest over smallest
 
 
-def cautions(view: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
+def cautions(view: pd.DataFrame, tuned: Mapping[str, Any], *, path_alone: bool = False) -> list[str]:
     """Return sentences on the runs of one dataset at the reference condition, the most serious first.
 
-    view: one of `findings.split`. tuned: the tuning table, with `rows`.
+    view: one of `findings.split`. tuned: the tuning table, with `rows`. path_alone: whether the runs only show
+    that everything works, so that leaks alone are told.
     """
     rows = statistics.comparable(view, scratch=False)
     scratch = rows[is_from_scratch(rows)]
     begun = overlaps(rows) + untrained(view)
-    if not len(scratch):
+    if path_alone or not len(scratch):
         return begun
     checks: tuple[Callable[[pd.DataFrame], list[str]], ...] = (
         replicates, lost, membership, collapsed, less_fitted, under_trained, budgets, ceiling, parameters, test_images,
         origins,
     )  # fmt: skip
-    both = len(parts.present(view)) > 1
+    present = parts.present(view)
     told = []
     for check in checks:
-        at_equal = both and check in (less_fitted, under_trained)  # settled cells have budgets of their own
-        told += [f"At equal images {text[:1].lower()}{text[1:]}" if at_equal else text for text in check(scratch)]
+        rows = scratch[~scratch["size"].isin(list(statistics.unsound(view)))] if check is less_fitted else scratch
+        at_equal = len(present) > 1 and check in (less_fitted, under_trained)  # settled cells have own budgets
+        told += [f"At equal images {text[:1].lower()}{text[1:]}" if at_equal else text for text in check(rows)]
+    if len(present) > 1:
+        settled = statistics.comparable(view, comparison="settled")
+        again = [text for check in (replicates, lost, collapsed, ceiling, test_images) for text in check(settled)]
+        told += [f"Among settled cells: {text}" for text in again if text not in told]
     return begun + told + grid_edges(scratch, tuned)
 
 

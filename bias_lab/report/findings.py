@@ -1,6 +1,7 @@
 """Turn results into all that the report says, in order: answers, cautions, sections. Words and numbers, no markup."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -9,6 +10,7 @@ from bias_lab.catalogue import TASKS
 from bias_lab.errors import plural
 from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
+from bias_lab.report.evidence import head
 from bias_lab.report.evidence import view as view_evidence
 from bias_lab.report.metric_words import metrics_in_words, said, task_of
 from bias_lab.report.pages import Report, Section
@@ -34,10 +36,13 @@ def findings(results: Results) -> Report:
         sentence, method, of_view = sections.of_view(table, view, about, results.curves)
         evidence = view_evidence.of_view(view, about, sections.slug_of(about), plan.profile, results.tuned)
         task = task_of(view)
+        if plan.profile == head.PATH:  # its runs are too short to mean anything
+            sentence, method = head.PATH_ALONE, ""
         heads.append(said(evidence.head, task))
         answers.append(said((about, sentence, " ".join(filter(None, [draws(view), method]))), task))
-        parts += said(view_evidence.joined(of_view, evidence), task)
-        cautious = said(cautions(view, results.tuned), task)
+        shown = view_evidence.joined(of_view, evidence)
+        parts += said([replace(one, text=()) for one in shown] if plan.profile == head.PATH else shown, task)
+        cautious = said(cautions(view, results.tuned, path_alone=plan.profile == head.PATH), task)
         caveats += [f"{about}: {text}" if about else text for text in cautious]
     undone = provenance.undone(missing, plan.labels, failed, results.reasons)
     parts.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))

@@ -65,7 +65,7 @@ def draws(view: pd.DataFrame) -> str:
     if len(unknown):
         at = sizes_in_words(unknown["size"])
         sentences.append(
-            f"Draws overlap at {at}: two of them share images: on average the share N / size of the training set."
+            f"Draws overlap at {at}: on average two of them have the share N / size of the training set in common."
         )
     if len(whole):
         at = sizes_in_words(whole["size"])

@@ -125,7 +125,8 @@ def _details(view: pd.DataFrame) -> list[Section]:
         tables.power(statistics.power(view)),
     )
     cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
-    crossings = ends(statistics.crossover(claims_of.sound(view)))
+    sound = claims_of.sound(view)
+    crossings = ends(statistics.crossover(sound)) if sound["size"].nunique() > 1 else []  # one size is no curve
     text = tuple(filter(None, [meeting(row) for row in crossings[:1]]))
     return [
         Section(name="labels", title="What it costs in labels", text=text, tables=labels),

@@ -180,7 +180,7 @@ def answer(given: Answer, names: tuple[str, str]) -> str:
     """Return the sentences at the top of the report. names: of the two groups of the answer, in words."""
     if not len(given.gaps):
         return f"There is no pair of finished runs of {names[0]} and {names[1]} yet, so nothing can be concluded."
-    sentences = claims(given.gaps, names) + ([meeting(given.meeting)] if given.meeting else [])
+    sentences = claims(given.gaps, names) + ([meeting(given.meeting)] if given.meeting and len(given.gaps) > 1 else [])
     return " ".join(sentences)
 
 

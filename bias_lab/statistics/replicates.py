@@ -198,8 +198,11 @@ def unit_of(replicates: Mapping[str, Any] | pd.DataFrame) -> str:
 def shared_sizes(rows: pd.DataFrame) -> set[int]:
     """Return the sizes at which one pretraining serves several independent replicates of a backbone.
 
-    Replicates that share a pretraining vary less than pretrainings do, so their intervals hold for that one alone.
+    Replicates that share a pretraining vary less than pretrainings do, so their intervals hold for that one alone. In a
+    table without the column `pretraining`, which older code wrote, all replicates of a start shared one.
     """
+    if "pretraining" not in rows and "regime" in rows:
+        rows = rows.assign(pretraining=rows["regime"].where(rows["regime"].map(_needs_pretraining), ""))
     if "pretraining" not in rows or not (begun := rows["pretraining"].fillna("").ne("")).any():
         return set()
     shared = set()
@@ -207,6 +210,10 @@ def shared_sizes(rows: pd.DataFrame) -> set[int]:
         if (part.groupby("pretraining")[unit_of(part)].nunique() > 1).any():
             shared.add(int(str(size)))
     return shared
+
+
+def _needs_pretraining(regime: str) -> bool:
+    return regime in catalogue.REGIMES and bool(catalogue.REGIMES[regime].module)
 
 
 def common_images(rows: pd.DataFrame, pool: int | None) -> pd.DataFrame:

@@ -1,29 +1,41 @@
 """Report the shortfall of settled cells under each recipe alone and under each optimizer alone."""
 
+from typing import Any
+
 import pandas as pd
 
 from bias_lab import statistics
+from bias_lab.report.evidence import claims
 from bias_lab.report.pages import Section
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_points, in_words, table_of
 
 CHOICES = ("recipe", "optimizer")
 
 
-def section(view: pd.DataFrame) -> Section:
-    """Return the section for a view with settled cells, empty where all of them have one recipe and one optimizer."""
+def section(view: pd.DataFrame, against: str = "cnn") -> Section:
+    """Return the section for a view with settled cells, empty where all of them have one recipe and one optimizer.
+
+    against: the group that is compared. Cells that allow no claim are named and left out of the table.
+    """
     frames: list[pd.DataFrame] = []
+    unsaid: list[str] = []
     for what in CHOICES:
-        found = [
-            statistics.gaps(view, where={what: value}, comparison="settled").assign(choice=what, value=str(value))
-            for value in statistics.values(view, what, "settled")
-        ]
-        known = [frame for frame in found if len(frame)]
+        known = []
+        for value in statistics.values(view, what, "settled"):
+            asked: dict[str, Any] = dict(against=against, where={what: value}, comparison="settled")
+            frame = statistics.gaps(view, **asked).assign(choice=what, value=str(value))
+            flagged = statistics.unsound(view, **asked)
+            known += [frame[~frame["size"].isin(list(flagged))]] if len(frame) else []
+            if len(frame) and flagged:
+                sizes = [int(size) for size in frame["size"]]
+                unsaid.append(f"Under {value} nothing is claimed where {claims.reasons(flagged, sizes)}.")
         frames += known if len(known) > 1 else []  # one alone says nothing of the choice
     if not frames:
         return Section(name="each", title="")
     text = (
         "A settled cell takes the recipe that its own hold-out prefers. Here all cells share one recipe or optimizer."
     )
+    text = " ".join([text, *unsaid])
     shown = table_of(
         "The settled shortfall under one recipe or optimizer for all", pd.concat(frames),
         in_words("choice", "for all", "what all cells share"), in_words("value", "which"), SIZE,

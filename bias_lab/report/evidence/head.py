@@ -35,21 +35,43 @@ def of_view(view: pd.DataFrame, about: str, profile: str, tuned: Iterable[Mappin
     sizes = [at.size for at in found.sizes]
     if not found.open_sizes:
         problems = problems_of(view, found.sizes) or {"no run": {name_of(OF): sizes, name_of(FAMILY): sizes}}
-        return Head(about=about, banner=words.banner(problems, sizes), tiles=shown)
+        return Head(about=about, banner=(*words.banner(problems, sizes), *locality(found.sizes)), tiles=shown)
     first, *others = found.open_sizes
     support = [words.at_equal_images(OF, first), words.on_pixels(first)]
     support += [words.under_each("recipe", first.by_recipe), words.under_each("optimizer", first.by_optimizer)]
-    support += [words.further(OF, others[-1])] if others else []
+    support += [words.further(OF, at) for at in others if at is others[-1] or side(at) != side(first)]
     left_out = problems_of(view, [at for at in found.sizes if not at.is_open])
     support += [
         f"Nothing is claimed elsewhere: {words.reason(kind, cells, sizes)}." for kind, cells in left_out.items()
     ]
-    warning = words.locality(first)
     sentence = words.headline(OF, first, chosen.how(view, OF, first, tuned))
-    return Head(
-        about=about, headline=sentence, support=(*filter(None, support), words.CI),
-        banner=(warning,) if warning else (), tiles=shown,
-    )  # fmt: skip
+    told = [sentence, *filter(None, support)]
+    if any("CI " in text for text in told):
+        told.append(words.explained(first, draws(view, first)))
+    return Head(about=about, headline=sentence, support=tuple(told[1:]), banner=locality(found.sizes), tiles=shown)
+
+
+def locality(sizes: Iterable[AtSize]) -> tuple[str, ...]:
+    """Return the warnings of the sizes at which pixels alone do about as well as the CNNs."""
+    return tuple(filter(None, map(words.locality, sizes)))
+
+
+def side(at: AtSize) -> int:
+    """Return 1 where plain ViT is shown to be behind, −1 where ahead, 0 where nothing is shown."""
+    return words.side_of(at.settled) if words.is_claimed(at.settled) else 0
+
+
+def draws(view: pd.DataFrame, at: AtSize) -> int:
+    """Return how many draws of training images the settled cells of a size have."""
+    rows = statistics.comparable(view, comparison="settled")
+    return int(rows.loc[rows["size"] == at.size, "draw"].nunique())
+
+
+def group(view: pd.DataFrame) -> str:
+    """Return the group that settled cells are compared with at every size: the family, or else one CNN alone."""
+    found = statistics.headline(view, of=OF, against=against(view), family=FAMILY)
+    named = {at.against for at in found.sizes if "absent" not in at.flags}
+    return FAMILY if named <= {FAMILY} else against(view)
 
 
 def against(view: pd.DataFrame) -> str:
@@ -81,7 +103,7 @@ def tiles(view: pd.DataFrame, found: Headline) -> tuple[Tile, ...]:
     settled = Tile("Shortfall, settled", "–", "no settled cells that a headline could speak of")
     if first.is_open:
         settled = Tile("Shortfall, settled", _points(first.settled), _where(first.settled, first))
-    equal = Tile("Shortfall at equal images", "–", "no pair of runs at equal images")
+    equal = Tile("Shortfall at equal images", "–", f"no pair of runs at equal images and {first.size:,} labels")
     if first.equal.n and first.equal_flags:
         equal = Tile("Shortfall at equal images", "–", f"nothing is claimed: {words.flagged(first)}")
     elif first.equal.n:

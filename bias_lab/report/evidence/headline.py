@@ -16,7 +16,8 @@ SMOKE = (
     "This shows the path, not an answer: the runs of this profile are too short and too few to mean anything.",
     "Run the profile `laptop` or `desk` for an answer.",
 )
-CI = "CI is the 95 % confidence interval: in 19 of 20 repetitions of the whole study it holds the true difference."
+CI = "CI is the 95 % confidence interval: in 19 of 20 repetitions of the {study} it holds the true difference."
+STUDY, ON_IMAGES, ON_TESTS = "whole study", "study on these training images", "study on these test images"
 
 Cells = Mapping[str, Sequence[int]]  # backbone or group, in words → sizes
 
@@ -56,8 +57,19 @@ def amount(gap: Gap, against: str) -> str:
 
 
 def _ci(gap: Gap, *, mirrored: bool = False) -> str:
+    """Return ' (CI 4.8 to 7.4)', marked where it excludes 0 although the corrected test claims nothing."""
     low, high = (-gap.best_high, -gap.best_low) if mirrored else (gap.best_low, gap.best_high)
-    return "" if math.isnan(low) or is_identical(low, high) else f" (CI {span(low, high)})"
+    if math.isnan(low) or is_identical(low, high):
+        return ""
+    is_off = side_of(gap) != 0 and gap.p_holm > ALPHA
+    return f" ({'uncorrected ' if is_off else ''}CI {span(low, high)})"
+
+
+def explained(at: AtSize, draws: int) -> str:
+    """Return what CI means. draws: how many draws of training images the compared cells have."""
+    if draws < 2:
+        return CI.format(study=ON_IMAGES)
+    return CI.format(study=ON_TESTS if math.isnan(at.settled.low_any) else STUDY)
 
 
 def at_equal_images(of: str, at: AtSize) -> str:
@@ -65,20 +77,28 @@ def at_equal_images(of: str, at: AtSize) -> str:
     gap, part = at.equal.value, at.training
     if math.isnan(gap):
         return ""
+    who = name_of(of)
     if at.equal_flags:
         return f"At equal images seen nothing is claimed: {flagged(at)}."
     if percent(gap) == percent(0.0):
         return "At equal images seen the two are level."
-    ahead = f"At equal images seen {name_of(of)} is {percent(-gap)} points ahead"
-    start = f"At equal images seen it is {percent(gap)} points" if gap > 0 else ahead
-    if math.isnan(part):
+    if not math.isnan(at.equal.low) and not side_of(at.equal):
+        return f"At equal images seen no difference is shown{_ci(at.equal)}."
+    goes_on = gap > 0 and is_claimed(at.settled) and at.settled.value > 0  # "it" is behind, as in the headline
+    side = f"{who} is {percent(abs(gap))} points {'behind' if gap > 0 else 'ahead'}"
+    start = f"At equal images seen {f'it is {percent(gap)} points' if goes_on else side}"
+    start += _ci(at.equal, mirrored=gap < 0)
+    if math.isnan(at.training_low):
         return f"{start}."
+    if at.training_low <= 0 <= at.training_high or percent(part) == percent(0.0):
+        return f"{start}. No part of it is shown to be training accuracy."
     if 0 <= part <= gap:
         return f"{start}, of which {percent(part)} points are training accuracy."
     if part > gap > 0:
-        return f"{start}. There {name_of(of)} is {percent(part)} points behind in training accuracy."
-    side = "ahead" if part < 0 else "behind"
-    return f"{start}, while {name_of(of)} is {percent(abs(part))} points {side} in training accuracy."
+        return f"{start}. There {who} is {percent(part)} points behind in training accuracy."
+    return (
+        f"{start}, while {who} is {percent(abs(part))} points {'ahead' if part < 0 else 'behind'} in training accuracy."
+    )
 
 
 def flagged(at: AtSize) -> str:
@@ -95,10 +115,11 @@ def locality(at: AtSize) -> str:
     """Return the warning that pixels alone do about as well as the CNNs, or ''."""
     if "control_as_good" not in at.flags:
         return ""
-    side = "less than two points below" if at.lead.value > 0 else "not below"
+    side = "at most two points below" if at.lead.value > 0 else "not below"
+    of_cnn = at.control + at.lead.value
     return (
         f"This dataset cannot speak of locality at {at.size:,} labels: a linear classifier on pixels reaches "
-        f"{percent(at.control)} %, which is {side} {name_of(at.against)} at {percent(at.against_top1)} %."
+        f"{percent(at.control)} %, which is {side} {name_of(at.against)} at {percent(of_cnn)} %."
     )
 
 
@@ -116,11 +137,11 @@ def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
     lacking = [value for value, gap in gaps.items() if not gap.n]
     sentences = [f"With one {what} for all, the shortfall is {listed(texts)}."] if texts else []
     if not texts:
-        return f"No {what} serves both sides, so the {what} may make the difference."
+        return f"No {what} has sound cells on both sides, so the {what} may make the difference."
     if lacking:
-        sentences.append(f"There is no pair of cells under {listed(lacking)}.")
+        sentences.append(f"Nothing is claimed under {listed(lacking)}, where cells are missing or not sound.")
     # one test a value, so the uncorrected interval decides
-    sides = {value: _side(gap) for value, gap in gaps.items() if gap.n}
+    sides = {value: side_of(gap) for value, gap in gaps.items() if gap.n}
     shown = {value: side for value, side in sides.items() if side}
     if len(set(shown.values())) > 1:
         sentences.append(f"Who is ahead depends on the {what}.")
@@ -129,7 +150,7 @@ def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
     return " ".join(sentences)
 
 
-def _side(gap: Gap) -> int:
+def side_of(gap: Gap) -> int:
     """Return 1 if the interval lies above 0, −1 if below, 0 if it holds 0 or is not there."""
     return int(gap.best_low > 0) - int(gap.best_high < 0)
 

@@ -9,8 +9,9 @@ from bias_lab import statistics
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.chart import percent
 from bias_lab.report.pages import Section, Table
-from bias_lab.report.sentences import capital, ends, interval, listed
+from bias_lab.report.sentences import capital, ends, interval, listed, name_of
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_ci, in_points, in_whole, in_words, table_of
+from bias_lab.statistics import ALPHA
 
 SETTLED, EQUAL = "with each cell settled", "at equal images"
 COMPARISONS = {"settled": SETTLED, "equal": EQUAL}  # a comparison of the table → its words
@@ -35,19 +36,19 @@ def held(view: pd.DataFrame) -> str:
     return COMPARISONS.get(default(view), "")
 
 
-def with_settled(gaps: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def with_settled(gaps: pd.DataFrame, rows: pd.DataFrame, against: str = "cnn") -> pd.DataFrame:
     """Return rows of `statistics.gaps` with a flag: whether every cell of both sides is settled at the size."""
     is_open: set[int] = set()
-    for group in ("vit", "cnn"):
+    for group in ("vit", against):
         is_open |= charts.unsettled(statistics.select(rows, group))
     return gaps.assign(settled=~gaps["size"].isin(list(is_open)))
 
 
-def section(parts: pd.DataFrame, fits: pd.DataFrame) -> Section:
+def section(parts: pd.DataFrame, fits: pd.DataFrame, against: str = "cnn") -> Section:
     """Return the section on what the shortfall is made of.
 
     parts: rows of `statistics.decomposition`, with a column `comparison` in words. fits: rows of
-    `statistics.matched_fit`.
+    `statistics.matched_fit`. against: the group of both.
     """
     text = []
     if len(parts):
@@ -57,6 +58,8 @@ def section(parts: pd.DataFrame, fits: pd.DataFrame) -> Section:
         )
         text += [" ".join(sentences(part, str(name))) for name, part in parts.groupby("comparison", sort=False)]
     text.append(at_matched_fit(fits))
+    if against != "cnn" and any(text):
+        text.append(f"The CNN here is {name_of(against)}, as in the headline.")
     shown = (decomposition(parts), matched_fit(fits))
     return Section(name="parts", title="What the shortfall is made of", text=tuple(filter(None, text)), tables=shown)
 
@@ -90,7 +93,7 @@ def sentences(parts: pd.DataFrame, comparison: str) -> list[str]:
 
 def _mostly(row: Any) -> str:
     """Return which part is shown to be larger: the interval of the training part's share lies above or below half."""
-    if row["shortfall"] <= 0 or math.isnan(row["share_low"]):
+    if row["shortfall"] <= 0 or math.isnan(row["share_low"]) or row.get("p_holm", 0.0) > ALPHA:
         return ""
     if row["share_low"] > MOST:
         return ", so it is mostly a matter of fitting the training images"

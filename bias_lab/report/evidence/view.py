@@ -1,6 +1,7 @@
 """Put together what a report says of one dataset beyond its answer: the headline, and the sections on the evidence."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,6 +13,7 @@ from bias_lab.report.figures import budget, charts
 from bias_lab.report.figures.chart import Level
 from bias_lab.report.pages import Head, Section
 from bias_lab.report.replicates import captioned
+from bias_lab.report.sentences import capital, name_of
 
 
 class Evidence(NamedTuple):
@@ -34,55 +36,66 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     """
     present = parts.present(view)
     both = len(present) > 1
+    group = head.group(view) if "settled" in present else head.FAMILY
     of_controls = controls.found(view, present)
     on_budgets = seen(view, of_controls, slug)
     leads = both and view.loc[view["size"] > 0, "size"].nunique() == 1  # one size gives no curve over labels
     after = [
         locality.section(view),
-        made_of(view),
+        made_of(view, group),
         *heads.sections(view),
-        each.section(view) if "settled" in present else Section(name="each", title=""),
+        each.section(view, group) if "settled" in present else Section(name="each", title=""),
         Section(name="budget-axis", title="") if leads else on_budgets,
         controls.section(view, of_controls),
     ]
-    front = [*([on_budgets] if leads and on_budgets.charts else []), *(settled(view, slug) if both else [])]
+    front = [*([on_budgets] if leads and on_budgets.charts else []), *(settled(view, slug, group) if both else [])]
     datasets = view["dataset"].unique()
     end = settled_cells(view) if both else []
     end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
     return Evidence(head.of_view(view, about, profile, tuned.get("rows", [])), front, after, end)
 
 
-def made_of(view: pd.DataFrame) -> Section:
-    """Return the section on the parts of the shortfall, for each comparison that the view has, and at matched fit."""
+def made_of(view: pd.DataFrame, against: str = head.FAMILY) -> Section:
+    """Return the section on the parts of the shortfall, for each comparison that the view has, and at matched fit.
+
+    against: the group that is compared, that of the headline.
+    """
     names = parts.present(view) or ("",)
-    parts_of = {name: _sound(statistics.decomposition(view, comparison=name), view, name) for name in names}
-    split = pd.concat([_named(frame, name) for name, frame in parts_of.items()])
+    split = pd.concat(
+        [
+            _named(_sound(statistics.decomposition(view, against=against, comparison=name), view, name, against), name)
+            for name in names
+        ]
+    )
     whole = view[~view["collapsed"].fillna(False).astype(bool)] if "collapsed" in view else view
-    return parts.section(split, statistics.matched_fit(whole))
+    return parts.section(split, statistics.matched_fit(whole, against=against), against)
 
 
-def _sound(frame: pd.DataFrame, view: pd.DataFrame, comparison: str) -> pd.DataFrame:
+def _sound(frame: pd.DataFrame, view: pd.DataFrame, comparison: str, against: str) -> pd.DataFrame:
     """Return the rows of a statistic by size without the sizes that allow no claim."""
-    return frame[~frame["size"].isin(list(statistics.unsound(view, comparison=comparison)))]
+    return frame[~frame["size"].isin(list(statistics.unsound(view, against=against, comparison=comparison)))]
 
 
 def _named(frame: pd.DataFrame, comparison: str) -> pd.DataFrame:
     return frame.assign(comparison=parts.COMPARISONS.get(comparison, ""))
 
 
-def settled(view: pd.DataFrame, slug: str) -> list[Section]:
-    """Return the main figure and the shortfall of settled cells, for a view that has runs at equal images too."""
+def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[Section]:
+    """Return the main figure and the shortfall of settled cells, for a view that has runs at equal images too.
+
+    against: the group that is compared, that of the headline.
+    """
     rows = statistics.comparable(view, scratch=False, comparison="settled")
-    gaps = statistics.gaps(view, comparison="settled")
+    gaps = statistics.gaps(view, against=against, comparison="settled")
     chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
-    line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows), "ViT")
+    line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows, against), "ViT")
     return [
         Section(name="settled", title="Accuracy, settled", charts=(chart,)),
         Section(
             name="settled-shortfall",
             title="The shortfall, settled",
             charts=(charts.shortfall([line], prefix=slug, comparison="settled"),) if len(gaps) else (),
-            tables=(tables.shortfall(gaps, "The CNN family minus plain ViT, from scratch, settled"),),
+            tables=(tables.shortfall(gaps, f"{capital(name_of(against))} minus plain ViT, from scratch, settled"),),
         ),
     ]
 
@@ -106,7 +119,9 @@ def seen(view: pd.DataFrame, of_controls: list[controls.Control], slug: str) -> 
         for size, part in one.rows.groupby("size")
         if size in set(axis["size"])
     )
-    chart = budget.accuracy(axis, levels=levels, prefix=slug)
+    near = charts.chance(statistics.comparable(view, comparison="settled" if "settled" in parts.present(view) else ""))
+    by_panel = tuple(replace(one, panel=budget.title(size)) for one in near for size in sorted(set(axis["size"])))
+    chart = budget.accuracy(axis, levels=levels + by_panel, prefix=slug)
     text = ("Where a curve still rises at its end, more training would change the comparison.",)
     return Section(name="budget-axis", title="Accuracy against images seen", text=text, charts=(chart,))
 

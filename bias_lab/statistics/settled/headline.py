@@ -135,9 +135,11 @@ def headline(
     tables = {
         name: _Tables(
             settled=ask.shortfall(settled_of, name) if len(every) else None,
-            equal=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
+            equal=gaps(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
+            parts=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
             alone={axis: ask.alone(settled_of, axis, name) for axis in (RECIPE, OPTIMIZER)},
-            control=_leads(table, every, name, metric, where),
+            control=_leads(table, every, name, metric, where, SETTLED),
+            control_equal=_leads(table, base, name, metric, where, EQUAL),
             unsound=unsound(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
         )
         for name in (against, family)
@@ -154,12 +156,17 @@ def headline(
 
 
 class _Tables(NamedTuple):
-    """The statistics of one group: `gaps`, `decomposition`, under each recipe and optimizer, the control, `unsound`."""
+    """The statistics of one group: `gaps`, `decomposition`, under each recipe and optimizer, the control, `unsound`.
+
+    control, control_equal: against settled cells, and against those at equal images.
+    """
 
     settled: pd.DataFrame | None
     equal: pd.DataFrame
+    parts: pd.DataFrame
     alone: dict[str, dict[str, pd.DataFrame]]
     control: tuple[pd.DataFrame, pd.DataFrame]
+    control_equal: tuple[pd.DataFrame, pd.DataFrame]
     unsound: dict[int, Flags]
 
 
@@ -176,23 +183,30 @@ class _Ask(NamedTuple):
         return gaps(table, of=self.of, against=against, metric=self.metric, where=where, comparison=SETTLED)
 
     def alone(self, table: pd.DataFrame, axis: str, against: str) -> dict[str, pd.DataFrame]:
-        """Return value → the rows of `gaps` under it, for an axis that settled cells vary along."""
+        """Return value → the rows of `gaps` under it that allow a claim, for an axis that settled cells vary along."""
         values = conditions.values(table, axis, SETTLED) if len(table) and axis not in (self.where or {}) else []
-        return {str(value): self.shortfall(table, against, {axis: value}) for value in values if len(values) > 1}
+        found = {}
+        for value in values if len(values) > 1 else ():
+            rows = self.shortfall(table, against, {axis: value})
+            where = {**(self.where or {}), axis: value}
+            flagged = unsound(table, of=self.of, against=against, metric=self.metric, where=where, comparison=SETTLED)
+            found[str(value)] = rows[~rows["size"].isin(list(flagged))]
+        return found
 
 
 def _leads(
-    table: pd.DataFrame, settled: pd.DataFrame, against: str, metric: str, where: Where
+    table: pd.DataFrame, cells: pd.DataFrame, against: str, metric: str, where: Where, comparison: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of the linear control, and the rows of `gaps` of `against` over it.
 
-    The control is a backbone without weights to learn that is read out by a protocol that trains on all labels.
+    cells: those of the comparison. The control is a backbone without weights to learn that is read out by a protocol
+    that trains on all labels.
     """
-    every = rep.comparable(table, scratch=False, where=where, metric=metric, comparison=SETTLED)
+    every = rep.comparable(table, scratch=False, where=where, metric=metric, comparison=comparison)
     still = [name for name in every["backbone"].unique() if not catalogue.traits(name).learns]
     linear = [name for name, row in catalogue.PROTOCOLS.items() if row.stores_classifier and not row.trains]
     control = every[every["backbone"].isin(still) & every["protocol"].isin(linear)]
-    return control, between(control, rep.select(settled, against), metric)
+    return control, between(control, rep.select(cells, against), metric)
 
 
 def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> bool:
@@ -219,9 +233,10 @@ def _at(
         name: float(part.groupby("backbone")[metric].mean().mean()) if len(part) else _NAN
         for name, part in sides.items()
     }
-    equal = tables.equal[tables.equal["size"] == size]
-    part = equal.iloc[0] if len(equal) else pd.Series(dtype=float)
-    control, leads = tables.control
+    equal = tables.parts[tables.parts["size"] == size]
+    whole = len(equal) and int(equal.iloc[0]["n"]) == _gap(tables.equal, size).n  # else some lack a training accuracy
+    part = equal.iloc[0] if whole else pd.Series(dtype=float)
+    control, leads = tables.control if _gap(tables.control[1], size).n else tables.control_equal
     linear = control.loc[control["size"] == size, metric]
     lead = _gap(leads, size)
     near = _near(lead)

@@ -17,6 +17,16 @@ def test_a_row_for_each_recipe() -> None:
     assert not each.section(plain)
 
 
+def test_a_recipe_whose_cells_allow_no_claim_is_named_and_left_out() -> None:
+    plain = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), sizes=(100,), recipe="plain")
+    cells = pair(Cell(0.9, 0.1), Cell(0.9, 0.8))
+    strong = study(cells, sizes=(100,), recipe="strong", changes={"vit_micro": {"settled": False}})
+    both = pd.concat([plain, strong.assign(run_id=strong["run_id"] + "s")], ignore_index=True)
+    section = each.section(both)
+    assert [line[1].text for line in section.tables[0].rows] == ["plain"]
+    assert "Under strong nothing is claimed where vit_micro at N = 100 is not settled" in section.text[0]
+
+
 def test_one_recipe_or_one_optimizer_alone_is_no_choice() -> None:
     """Controls without a training budget have a field `optimizer` too, and are no settled cells."""
     muon = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), sizes=(100,), pixels=0.3)

@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bias_lab.report.evidence import headline
 from bias_lab.report.evidence.head import of_view
 from bias_lab.report.findings import findings, split
 from bias_lab.report.pages import Head
-from bias_lab.results import Results
+from bias_lab.results import Results, StudyPlan
 from bias_lab.statistics import Gap
 from tests.planted import CNNS
 from tests.report.evidence.studies import Cell, pair, study
@@ -38,7 +39,7 @@ def test_a_pure_training_gap() -> None:
     )
     assert re.fullmatch(pattern, first(told))
     assert re.fullmatch(
-        r"At equal images seen it is 3[89]\.\d points(, of which .*|\. There plain ViT is .*)",
+        r"At equal images seen it is 3[89]\.\d points \(CI 38\.\d to \d+\.\d\)(, of which .*|\. There plain ViT is .*)",
         told.support[0],
     )
 
@@ -47,7 +48,7 @@ def test_a_pure_generalisation_gap() -> None:
     told = head(cells=pair(Cell(0.99, 0.60), Cell(0.99, 0.75)), equal=pair(Cell(0.99, 0.60), Cell(0.99, 0.75)))
     assert "plain ViT is 1" in first(told)
     assert " points behind the CNN family (CI 1" in first(told)
-    assert re.search(r"of which 0\.\d points are|is 0\.\d points ahead in training accuracy", told.support[0])
+    assert told.support[0].endswith(". No part of it is shown to be training accuracy.")
 
 
 def test_collapsed_cnns_give_no_headline() -> None:
@@ -189,3 +190,71 @@ def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
     sign = headline.under_each("optimizer", {"adamw": gap(-0.04, 0.02), "muon": gap(0.07, 0.01)})
     assert sign.endswith("Who is ahead depends on the optimizer.")
     assert headline.under_each("recipe", {}) == ""
+
+
+# --- what stands beside the first sentence ---------------------------------------------------------------------------
+
+
+def test_the_side_at_equal_images_is_named_where_it_differs_from_the_headline() -> None:
+    told = head(cells=pair(Cell(0.9, 0.75), Cell(0.9, 0.7)), equal=pair(Cell(0.6, 0.5), Cell(0.9, 0.7)))
+    assert " points ahead of the CNN family (CI " in told.headline
+    assert re.match(r"At equal images seen plain ViT is \d+\.\d points behind \(CI ", told.support[0])
+
+
+def test_a_difference_at_equal_images_that_is_not_shown_is_said_to_be_none() -> None:
+    told = head(cells=TEN, equal=pair(Cell(0.9, 0.68), Cell(0.9, 0.7)), noise=0.03)
+    assert re.match(r"At equal images seen no difference is shown \(CI −\d\.\d to \d\.\d\)\.$", told.support[0])
+
+
+def test_a_size_between_the_ends_with_another_side_is_named() -> None:
+    parts = [
+        study(pair(Cell(0.9, 0.75 if size == 300 else 0.5), Cell(0.9, 0.7)), sizes=(size,))
+        for size in (100, 300, 1000, 3000)
+    ]
+    told = of_view(split(pd.concat(parts, ignore_index=True))[0][1], "", "desk")
+    named = [text[:14] for text in told.support if text.startswith("At ") and "labels plain ViT is" in text]
+    assert named == ["At 300 labels ", "At 3,000 label"]
+
+
+def test_pixels_that_are_as_good_at_another_size_or_without_a_headline_are_told() -> None:
+    low, high = (study(TEN, pixels=pixels, sizes=(size,)) for pixels, size in ((0.5, 100), (0.69, 1000)))
+    told = of_view(split(pd.concat([low, high], ignore_index=True))[0][1], "", "desk")
+    assert told.headline.startswith("At 100 labels")
+    assert [text[:56] for text in told.banner] == ["This dataset cannot speak of locality at 1,000 labels: a"]
+    unsettled = head(cells=TEN, pixels=0.69, changes={"vit_micro": {"settled": False}})
+    assert unsettled.banner[-1].startswith("This dataset cannot speak of locality at 100 labels: ")
+    assert head(cells={}, equal=TEN, pixels=0.69).banner[-1].startswith("This dataset cannot speak of locality at 100 ")
+    assert "which is not below" in head(cells=TEN, pixels=0.75).banner[0]
+
+
+def test_a_missing_training_accuracy_hides_no_shortfall() -> None:
+    made = study(TEN, equal=pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), sizes=(100,))
+    is_first = made["draw"] == 0
+    for lost in (made.index, made.index[is_first]):
+        lacking = made.assign(train_top1=made["train_top1"].where(~made.index.isin(lost)))
+        told = of_view(split(lacking)[0][1], "", "desk")
+        assert re.match(r"At equal images seen it is (9|10)\.\d points \(CI [^)]*\)\.$", told.support[0])
+        assert re.match(r"(9|10)\.\d points", told.tiles[1].value)
+
+
+def test_what_ci_means_depends_on_the_replicates() -> None:
+    told = head(cells=TEN)
+    assert "in 19 of 20 repetitions of the study on these test images it holds" in told.support[-1]
+    made = study(TEN, sizes=(100,)).assign(draw=0)
+    same = of_view(split(made)[0][1], "", "desk")
+    assert "repetitions of the study on these training images" in same.support[-1]
+    alike = head(cells=TEN, noise=0.0)
+    assert not any("CI is" in text for text in alike.support)
+
+
+def test_an_interval_that_holds_before_the_correction_alone_says_so() -> None:
+    at = Gap(0.015, 0.002, 0.028, p_holm=0.07, n=5)
+    assert headline.amount(at, "ResNet") == "1.5 points behind ResNet (uncorrected CI 0.2 to 2.8)"
+
+
+def test_smoke_claims_nothing_on_the_whole_page() -> None:
+    made = study(TEN, equal=TEN, sizes=(100, 1000))
+    report = findings(Results(table=made, plan=StudyPlan(profile="smoke")))
+    assert report.answers[0][1] == "Nothing is claimed: the runs of this profile show that everything works."
+    assert not any(part.text for part in report.sections if part.name not in ("undone", "provenance"))
+    assert not any("shortfall comes from" in text for text in report.caveats)

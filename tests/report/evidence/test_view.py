@@ -56,3 +56,23 @@ def test_the_budget_axis_has_both_budgets_and_the_classifier_on_pixels() -> None
     assert [(level.words, level.panel) for level in chart.levels] == [("pixels, linear probe", "N = 100")]
     alone = MADE[MADE["comparison"] != "equal"]
     assert not view.seen(alone, [], "")
+
+
+def test_settled_sections_compare_with_the_headlines_cnn_where_the_family_is_not_whole() -> None:
+    """As in the desk profile: the pair is settled, one CNN in fewer draws, another at equal images alone."""
+    pair_of = study(
+        pair(Cell(0.9, 0.5), Cell(0.9, 0.65), ONE), equal=pair(Cell(0.6, 0.4), Cell(0.8, 0.6)), sizes=(100,)
+    )
+    fewer = study({"efficientnet_micro": Cell(0.9, 0.75)}, sizes=(100,), draws=3)
+    report = findings(Results(table=pd.concat([pair_of, fewer], ignore_index=True)))
+    named = {part.name: part for part in report.sections}
+    assert report.heads[0].headline.split("plain ViT is ")[1].startswith(("14.", "15."))
+    table = named["settled-shortfall"].tables[0]
+    assert table.title == "ResNet minus plain ViT, from scratch, settled"
+    assert abs(float(table.rows[0][1].text) - 15) < 1
+    parts = named["parts"]
+    assert [abs(float(row[2].text) - gap) < 1 for row, gap in zip(parts.tables[0].rows, (15, 20), strict=True)] == [
+        True
+    ] * 2
+    assert parts.tables[1].rows  # matched fit
+    assert any("The CNN here is ResNet" in text for text in parts.text)
