@@ -145,13 +145,11 @@ def headline(
         for name in (against, family)
     }
     worst = majority_of(found) if majority is None else majority
-    level = chance(found)
     rows = []
     for size in sizes:
         here, planned = every[every["size"] == size], base[base["size"] == size]
         name = family if _is_whole(rep.select(planned, family), rep.select(here, family), against) else against
-        sides = rep.select(here, of), rep.select(here, name)
-        rows.append(_at(size, {of: sides[0], name: sides[1]}, tables[name], metric, level, worst))
+        rows.append(_at(size, {of: here, name: here}, tables[name], metric, chance(found), worst))
     return Headline(of, against, tuple(rows))
 
 
@@ -225,8 +223,9 @@ def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> boo
 def _at(
     size: int, sides: dict[str, pd.DataFrame], tables: _Tables, metric: str, level: float, majority: float
 ) -> AtSize:
-    """Return the numbers of one size. sides: name → its settled rows there, first `of`, then `against`."""
+    """Return the numbers of one size. sides: name → the settled rows there, of all backbones, `of` first."""
     of, against = sides
+    sides = {side: rep.select(rows, side) for side, rows in sides.items()}
     rows = pd.concat(sides.values())
     gap = _gap(tables.settled, size)
     levels = {
