@@ -105,7 +105,8 @@ def recovered(rows: pd.DataFrame) -> list[str]:
         size = shown.iloc[-1]["size"]
         best = shown[shown["size"] == size].iloc[::-1].to_dict("records")
         each = [
-            f"{r['name']} recovers {percent(r['recovery'])} (95 % CI {whole(r['low'])} to {percent(r['high'])})"
+            f"{r['name']} recovers {percent(r['recovery'])} (95 % CI {whole(r['low'])} to {percent(r['high'])}"
+            f"{', given one pretraining' if r['shared'] else ''})"
             for r in best
         ]
         gap = points(best[0]["shortfall"])

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.report import tables
+from bias_lab.report.evidence import claims
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.chart import Chart, percent, span
 from bias_lab.report.pages import Section, Table
@@ -58,14 +59,15 @@ def findings_of(view: pd.DataFrame, axis: str, slug: str = "") -> AxisFindings:
         drawn += _charts(rows, axis, arms, moved, slug, tail)
         shown += [tables.arms(axis, arms)] if len(arms) else []
         shown += [tables.moved(axis, moved)] if len(moved) else []
-        lead, change = lead_by_value(axis, arms), change_of_lead(axis, arms)
+        sound, unsaid = sound_arms(arms, rows, axis)
+        lead, change = lead_by_value(axis, sound), change_of_lead(axis, sound)
         members = listed(sorted(rows["backbone"].unique()))
         compared = [] if is_whole else [f"This compares {members}, which have runs with each of the values."]
-        text += [" ".join(each) for each in (compared, lead, change) if each]
+        text += [" ".join(each) for each in (compared, lead, change, unsaid) if each]
         text += changes(axis, moved)
         tested = int(arms["p"].notna().sum())
         if is_whole and len(values) <= MOST_AT_THE_TOP:
-            top = lead
+            top = [*lead, *unsaid]
             method = f"Claims by {words} are Holm-corrected over {tested} comparisons." if tested > 1 else ""
     title = f"Does the shortfall depend on the {words}?"
     part = Section(name=axis, title=title, text=tuple(text), charts=tuple(drawn), tables=tuple(shown))
@@ -122,6 +124,23 @@ def _with(axis: str, row: Any) -> str:
     is_scratch = row["regime"] == schema.DEFAULTS["regime"] and row["protocol"] == schema.DEFAULTS["protocol"]
     start = "" if is_scratch else f" after {start_words(row['regime'], row['protocol'], row['source'])}"
     return f"With {value_words(axis, row['value'])}{start}"
+
+
+def sound_arms(arms: pd.DataFrame, rows: pd.DataFrame, axis: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows of `statistics.arms` that allow a claim, and sentences on the others.
+
+    rows: what the arms were made from. Where the reference allows no claim at a size, no value does there.
+    """
+    is_sound, said = pd.Series(True, index=arms.index), []
+    for place, (value, part) in enumerate(arms.groupby("value", sort=False)):
+        flagged = statistics.unsound(rows, where={axis: value})
+        here = part["size"].isin(list(flagged))
+        if not here.any():
+            continue
+        is_sound &= ~(arms["size"].isin(list(flagged)) & (arms["value"].eq(value) | (place == 0)))
+        why = claims.reasons(flagged, sorted({int(size) for size in part["size"]}))
+        said.append(f"{_with(axis, part.iloc[0])}, nothing is claimed where {why}.")
+    return arms[is_sound], said
 
 
 def lead_by_value(axis: str, arms: pd.DataFrame) -> list[str]:

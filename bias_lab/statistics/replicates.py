@@ -198,12 +198,11 @@ def unit_of(replicates: Mapping[str, Any] | pd.DataFrame) -> str:
 def shared_sizes(rows: pd.DataFrame) -> set[int]:
     """Return the sizes at which one pretraining serves several independent replicates of a backbone.
 
-    Replicates that share a pretraining vary less than pretrainings do, so their intervals hold for that one alone. In a
-    table without the column `pretraining`, which older code wrote, all replicates of a start shared one.
+    Replicates that share a pretraining vary less than pretrainings do, so intervals hold for that one alone. Where
+    the pretraining is not named, as in older tables, all replicates of a start shared one.
     """
-    if "pretraining" not in rows and "regime" in rows:
-        rows = rows.assign(pretraining=rows["regime"].where(rows["regime"].map(_needs_pretraining), ""))
-    if "pretraining" not in rows or not (begun := rows["pretraining"].fillna("").ne("")).any():
+    rows = _with_unnamed(rows)
+    if "pretraining" not in rows or not (begun := rows["pretraining"].ne("")).any():
         return set()
     shared = set()
     for (size, _), part in rows[begun].groupby(["size", "backbone"]):
@@ -212,8 +211,13 @@ def shared_sizes(rows: pd.DataFrame) -> set[int]:
     return shared
 
 
-def _needs_pretraining(regime: str) -> bool:
-    return regime in catalogue.REGIMES and bool(catalogue.REGIMES[regime].module)
+def _with_unnamed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which a start after a pretraining that is not named has one name for all."""
+    if "regime" not in rows:
+        return rows
+    named = rows["pretraining"].fillna("") if "pretraining" in rows else pd.Series("", index=rows.index)
+    begins = rows["regime"].map(lambda regime: regime in catalogue.REGIMES and bool(catalogue.REGIMES[regime].module))
+    return rows.assign(pretraining=named.where(named.ne("") | ~begins.astype(bool), rows["regime"]))
 
 
 def common_images(rows: pd.DataFrame, pool: int | None) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Any field of a run, or of its pretraining, is an axis that the report names, draws and compares."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -104,6 +105,18 @@ def noisy(gap: float) -> list[dict[str, Any]]:
         lambda run: 0.7 - gap * (run.backbone == "vit_micro"), backbones=PAIR, sizes=(100, 1000), noise=0.002,
         label_noise=0.2, seed=1,
     )  # fmt: skip
+
+
+def test_a_value_under_which_a_backbone_collapsed_makes_no_claim() -> None:
+    made = table(noisy(0.13))
+    noise = made["label_noise"] > 0
+    broken = made.assign(collapsed=noise & (made["backbone"] == "vit_micro") & (made["size"] == 100))
+    found = findings(Results(table=broken))
+    told = " ".join(section(found, "label_noise").text)
+    assert "With label noise 0.2, nothing is claimed where runs of vit_micro at N = 100 collapsed" in told
+    assert "With label noise 0.2, the CNNs" in told
+    assert not re.search(r"(smaller|larger) than with [^.]* at 100 labels", told)
+    assert "nothing is claimed where" in found.answers[0][1]
 
 
 def test_the_difference_is_told_with_its_interval() -> None:
