@@ -129,3 +129,12 @@ def test_a_variant_of_a_backbone_is_compared_by_its_own_name() -> None:
     assert set(replicates.select(rows, "vit_micro_wide")["backbone"]) == {"vit_micro_wide"}
     alone = table(flat(backbones=["vit_micro_wide"]))
     assert set(replicates.select(alone, "vit")["backbone"]) == {"vit_micro_wide"}
+
+
+def test_replicates_after_a_pretraining_that_is_not_named_share_one() -> None:
+    """As in tables of older code, where one pretraining served all replicates."""
+    after = table(flat(regime="mae", source="pool"))
+    assert replicates.shared_sizes(after.assign(pretraining="")) == {100}
+    assert replicates.shared_sizes(after.drop(columns="pretraining", errors="ignore")) == {100}
+    assert replicates.shared_sizes(after.assign(pretraining=after["draw"].map(str))) == set()
+    assert replicates.shared_sizes(table(flat())) == set()
