@@ -1,9 +1,9 @@
 """Linear layers whose matrix products use a CPU's whole vector width, equal to torch's up to rounding.
 
 torch multiplies float32 matrices with MKL, which uses half of the vector width (AVX2) on AMD processors with AVX-512.
-oneDNN, which torch uses for convolutions, uses all of it. On one core of an AMD EPYC the products of vit_micro reach
-246 GFLOP/s instead of 108. It saves 29 % of vit_micro's training step, and more of larger ones. torch has this product
-as an operator without a derivative, which `torch.compile` calls in inference. The derivative is added here. Where the
+oneDNN, which torch uses for convolutions, uses all of it. On one core of an AMD EPYC the forward products of vit_micro
+reach 246 GFLOP/s instead of 108. It saves 29 % of vit_micro's forward and backward pass. torch has this product as an
+operator without a derivative, which `torch.compile` calls in inference. The derivative is added here. Where the
 operator is missing, and for all other types, devices and ways of recording a program, the layer is torch's own.
 `test_a_product_is_torchs_own` holds both equal, with their derivatives.
 """

@@ -23,9 +23,23 @@ NO_ANSWER = "this profile shows the path alone"
 SINGLE = "single runs"  # the profile of `bias-lab train`
 
 
-def of_view(view: pd.DataFrame, about: str, profile: str, tuned: Iterable[Mapping[str, Any]] = ()) -> Head:
-    """Return the head of one view of `findings.split`. profile: of the plan. tuned: rows of its tuning table."""
-    found = statistics.headline(view, of=OF, against=against(view), family=FAMILY)
+def numbers(view: pd.DataFrame) -> Headline:
+    """Return the numbers of the headline of one view of `findings.split`."""
+    return statistics.headline(view, of=OF, against=against(view), family=FAMILY)
+
+
+def of_view(
+    view: pd.DataFrame,
+    about: str,
+    profile: str,
+    tuned: Iterable[Mapping[str, Any]] = (),
+    found: Headline | None = None,
+) -> Head:
+    """Return the head of one view of `findings.split`.
+
+    profile: of the plan. tuned: rows of its tuning table. found: `numbers` of the view, where they are known already.
+    """
+    found = numbers(view) if found is None else found
     if profile == SINGLE or (not found.sizes and profile != PATH):
         return Head(about=about)  # its runs were not made to answer the question
     shown = tiles(view, found)
@@ -67,11 +81,10 @@ def draws(view: pd.DataFrame, at: AtSize) -> int:
     return int(rows.loc[rows["size"] == at.size, "draw"].nunique())
 
 
-def group(view: pd.DataFrame) -> str:
+def group(found: Headline) -> str:
     """Return the group that settled cells are compared with at every size: the family, or else one CNN alone."""
-    found = statistics.headline(view, of=OF, against=against(view), family=FAMILY)
     named = {at.against for at in found.sizes if "absent" not in at.flags}
-    return FAMILY if named <= {FAMILY} else against(view)
+    return FAMILY if named <= {FAMILY} else found.against
 
 
 def against(view: pd.DataFrame) -> str:

@@ -36,7 +36,8 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     """
     present = parts.present(view)
     both = len(present) > 1
-    group = head.group(view) if "settled" in present else head.FAMILY
+    found = head.numbers(view)
+    group = head.group(found) if "settled" in present else head.FAMILY
     of_controls = controls.found(view, present)
     on_budgets = seen(view, of_controls, slug)
     leads = both and view.loc[view["size"] > 0, "size"].nunique() == 1  # one size gives no curve over labels
@@ -52,7 +53,7 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     datasets = view["dataset"].unique()
     end = settled_cells(view) if both else []
     end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
-    return Evidence(head.of_view(view, about, profile, tuned.get("rows", [])), front, after, end)
+    return Evidence(head.of_view(view, about, profile, tuned.get("rows", []), found), front, after, end)
 
 
 def made_of(view: pd.DataFrame, against: str = head.FAMILY) -> Section:

@@ -149,7 +149,7 @@ def headline(
     for size in sizes:
         here, planned = every[every["size"] == size], base[base["size"] == size]
         name = family if _is_whole(rep.select(planned, family), rep.select(here, family), against) else against
-        rows.append(_at(size, {of: here, name: here}, tables[name], metric, chance(found), worst))
+        rows.append(_at(size, (of, name), here, tables[name], metric, chance(found), worst))
     return Headline(of, against, tuple(rows))
 
 
@@ -221,11 +221,11 @@ def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> boo
 
 
 def _at(
-    size: int, sides: dict[str, pd.DataFrame], tables: _Tables, metric: str, level: float, majority: float
+    size: int, groups: tuple[str, str], here: pd.DataFrame, tables: _Tables, metric: str, level: float, majority: float
 ) -> AtSize:
-    """Return the numbers of one size. sides: name → the settled rows there, of all backbones, `of` first."""
-    of, against = sides
-    sides = {side: rep.select(rows, side) for side, rows in sides.items()}
+    """Return the numbers of one size. groups: `of` and `against`. here: the settled rows there of all backbones."""
+    of, against = groups
+    sides = {name: rep.select(here, name) for name in groups}
     rows = pd.concat(sides.values())
     gap = _gap(tables.settled, size)
     levels = {
