@@ -139,7 +139,8 @@ def sound_arms(arms: pd.DataFrame, rows: pd.DataFrame, axis: str) -> tuple[pd.Da
             continue
         is_sound &= ~(arms["size"].isin(list(flagged)) & (arms["value"].eq(value) | (place == 0)))
         why = claims.reasons(flagged, sorted({int(size) for size in part["size"]}))
-        said.append(f"{_with(axis, part.iloc[0])}, nothing is claimed where {why}.")
+        at = sizes_in_words(list(flagged))
+        said.append(f"{_with(axis, part.iloc[0])}, nothing is claimed at {at}: {why}.")
     return arms[is_sound], said
 
 

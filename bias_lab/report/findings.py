@@ -12,7 +12,7 @@ from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
 from bias_lab.report.evidence import head
 from bias_lab.report.evidence import view as view_evidence
-from bias_lab.report.metric_words import metrics_in_words, said, task_of
+from bias_lab.report.metric_words import metrics_in_words, only_cnn, said, task_of
 from bias_lab.report.pages import Report, Section
 from bias_lab.report.replicates import draws
 from bias_lab.report.sentences import NOTHING, listed
@@ -35,14 +35,14 @@ def findings(results: Results) -> Report:
         about = name if len(views) > 1 else ""
         sentence, method, of_view = sections.of_view(table, view, about, results.curves)
         evidence = view_evidence.of_view(view, about, sections.slug_of(about), plan.profile, results.tuned)
-        task = task_of(view)
+        words = task_of(view), only_cnn(view)
         if plan.profile == head.PATH:  # its runs are too short to mean anything
             sentence, method = head.PATH_ALONE, ""
-        heads.append(said(evidence.head, task))
-        answers.append(said((about, sentence, " ".join(filter(None, [draws(view), method]))), task))
+        heads.append(said(evidence.head, *words))
+        answers.append(said((about, sentence, " ".join(filter(None, [draws(view), method]))), *words))
         shown = view_evidence.joined(of_view, evidence)
-        parts += said([replace(one, text=()) for one in shown] if plan.profile == head.PATH else shown, task)
-        cautious = said(cautions(view, results.tuned, path_alone=plan.profile == head.PATH), task)
+        parts += said([replace(one, text=()) for one in shown] if plan.profile == head.PATH else shown, *words)
+        cautious = said(cautions(view, results.tuned, path_alone=plan.profile == head.PATH), *words)
         caveats += [f"{about}: {text}" if about else text for text in cautious]
     undone = provenance.undone(missing, plan.labels, failed, results.reasons)
     parts.append(Section(name="undone", title="Missing and failed runs", tables=(undone,), folded=True))

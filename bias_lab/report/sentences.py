@@ -117,10 +117,10 @@ def share(value: float, low: float, high: float, *, shared: bool = False) -> str
 
 def share_span(low: float, high: float) -> str:
     """Return an interval of shares in whole percent, or a word for one that has no ends or tells nothing."""
-    text = span(low, high)
+    text = span(low, high, digits=0)
     if text in ("–", "unbounded"):
         return text
-    return f"{percent(low, 0)} to {percent(high, 0)} %" if is_determined(low, high) else TOO_WIDE
+    return f"{text} %" if is_determined(low, high) else TOO_WIDE
 
 
 # --- one pair of groups ----------------------------------------------------------------------------------------------

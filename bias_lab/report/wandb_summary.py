@@ -14,7 +14,7 @@ from bias_lab.report.evidence import view as evidence
 from bias_lab.report.figures import charts, draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.findings import QUESTION, split
-from bias_lab.report.metric_words import said, task_of
+from bias_lab.report.metric_words import only_cnn, said, task_of
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sections import lines_of_starts
 from bias_lab.report.sentences import GIVEN, trained
@@ -63,17 +63,19 @@ def study_of(
     answers: list[str] = []
     for about, view in views:
         prefix = f"{about}/" if len(views) > 1 else ""
-        given, task, profile = claims.of_view(view), task_of(view), study_results.plan.profile
+        given, profile = claims.of_view(view), study_results.plan.profile
+        words = task_of(view), only_cnn(view)
         rows_of_tuning = study_results.tuned.get("rows", [])
-        head = said(evidence_head.of_view(view, about, profile, rows_of_tuning), task)
-        sentence = said(" ".join(given.sentences), task) if profile != evidence_head.PATH else evidence_head.PATH_ALONE
+        head = said(evidence_head.of_view(view, about, profile, rows_of_tuning), *words)
+        is_path = profile == evidence_head.PATH
+        sentence = evidence_head.PATH_ALONE if is_path else said(" ".join(given.sentences), *words)
         answers += [" ".join(head.sentences()), sentence]
         summary |= {f"{prefix}verdict": given.answer.verdict, f"{prefix}answer": sentence}
         summary |= {f"{prefix}headline": head.headline, f"{prefix}banner": " ".join(head.banner)}
         summary |= _notes(view, prefix)
         rows += [_with_values(row) for row in statistics_of(view, prefix)]
         if figures:
-            for chart in said(_charts(view, statistics.gaps(view)), task):
+            for chart in said(_charts(view, statistics.gaps(view)), *words):
                 drawn[f"{prefix}figures/{chart.name}"] = (draw.png(chart, dpi=300), chart.caption)
     plan = study_results.plan
     return Study(

@@ -4,7 +4,7 @@ import pytest
 
 from bias_lab.report.evidence import headline
 from bias_lab.report.figures.chart import Chart, Level, Point, Series
-from bias_lab.report.metric_words import metrics_in_words, said, task_of
+from bias_lab.report.metric_words import metrics_in_words, only_cnn, said, task_of
 from bias_lab.report.pages import Head, Section, Table, word
 from tests.planted import curve, rows, table
 
@@ -62,3 +62,19 @@ def test_the_task_of_most_runs_and_all_metrics_are_known() -> None:
     assert (task_of(plain.iloc[:0]), metrics_in_words(plain.iloc[:0])) == ("classify", "accuracy")
     mixed = plain.assign(task=["classify"] * 3 + ["segment"] * (len(plain) - 3))
     assert metrics_in_words(mixed) == "accuracy and mIoU"
+
+
+def test_a_view_with_one_cnn_speaks_of_it_and_not_of_a_family() -> None:
+    one = table(rows(lambda run: curve(run.size), sizes=(30,), backbones=("vit_micro", "resnet_micro", "swin_micro")))
+    two = table(rows(lambda run: curve(run.size), sizes=(30,), backbones=("vit_micro", "resnet_micro", "resnet_mini")))
+    assert (only_cnn(one), only_cnn(two), only_cnn(one.iloc[:0])) == ("ResNet", "", "")
+    text = (
+        "The CNNs still lead plain ViT. Plain ViT falls short of the CNN family. The CNNs' lead is 3 points. "
+        "Images that the CNNs have seen."
+    )
+    assert said(text, "classify", only_cnn(one)) == (
+        "ResNet still leads plain ViT. Plain ViT falls short of ResNet. ResNet's lead is 3 points. "
+        "Images that ResNet has seen."
+    )
+    assert said(text, "classify", only_cnn(two)) == text
+    assert said("CNNs' accuracy of my.cnns:net", "segment", "ResNet") == "ResNet's mIoU of my.cnns:net"

@@ -159,9 +159,9 @@ def test_the_summary_for_the_terminal(folder: Path) -> None:
     told = report.summary(folder).split("\n\n")
     assert told[0].startswith("There is no headline: no cell of plain ViT and ResNet is settled. Run a profile ")
     assert told[1].startswith(
-        "At equal images, plain ViT falls short of the CNN family at N = 100 and 1,000. At 100 labels it is 30.0 points"
+        "At equal images, plain ViT falls short of ResNet at N = 100 and 1,000. At 100 labels it is 30.0 points"
     )
-    assert told[2].splitlines()[0] == "The CNN family minus plain ViT, from scratch, at equal images"
+    assert told[2].splitlines()[0] == "ResNet minus plain ViT, from scratch, at equal images"
     assert told[-1] == "failed: 1 of 13, 0 diverged"
 
 

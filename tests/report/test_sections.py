@@ -23,11 +23,9 @@ def section(report: Report, name: str) -> Section:
 def test_locality_says_that_the_lead_is_gone_and_who_moved() -> None:
     report = findings(Results(table=table(study())))
     sentence = report.answers[0][1]
-    assert sentence.startswith("Plain ViT falls short of the CNN family at N = 100 and 1,000")
-    assert (
-        "With pixels permuted, no difference between plain ViT and the CNNs is shown at N = 100 and 1,000" in sentence
-    )
-    assert "With patches of 4 pixels permuted, the CNNs lead plain ViT at N = 100 and 1,000." in sentence
+    assert sentence.startswith("Plain ViT falls short of ResNet at N = 100 and 1,000")
+    assert "With pixels permuted, no difference between plain ViT and ResNet is shown at N = 100 and 1,000" in sentence
+    assert "With patches of 4 pixels permuted, ResNet leads plain ViT at N = 100 and 1,000." in sentence
     arms = section(report, "intervention")
     assert "With pixels permuted, the accuracy of resnet_micro falls by " in " ".join(arms.text)
     assert [chart.name for chart in arms.charts] == ["intervention", "intervention-shortfall"]
@@ -47,7 +45,7 @@ def test_one_replicate_of_an_intervention_claims_nothing() -> None:
 
 def test_weights_say_how_much_of_the_shortfall_is_left() -> None:
     report = findings(Results(table=table(photographs())))
-    assert "Where both start from weights, the CNNs' lead over plain ViT is " in report.answers[0][1]
+    assert "Where both start from weights, ResNet's lead over plain ViT is " in report.answers[0][1]
     assert " % of the lead from scratch (95 % CI " in report.answers[0][1]
     titles = [made.title for made in section(report, "recovery").tables]
     assert titles[1:] == [

@@ -52,4 +52,4 @@ def reasons(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], every: list[in
         for kind, backbones in flags.items():
             for backbone in backbones:
                 cells.setdefault(kind, {}).setdefault(backbone, []).append(size)
-    return " and ".join(headline.reason(kind, where, every) for kind, where in cells.items())
+    return ", and ".join(headline.reason(kind, where, every) for kind, where in cells.items())

@@ -7,6 +7,7 @@ import pandas as pd
 from bias_lab import statistics
 from bias_lab.report.evidence import claims
 from bias_lab.report.pages import Section
+from bias_lab.report.sentences import sizes_in_words
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_points, in_words, table_of
 
 CHOICES = ("recipe", "optimizer")
@@ -28,7 +29,8 @@ def section(view: pd.DataFrame, against: str = "cnn") -> Section:
             known += [frame[~frame["size"].isin(list(flagged))]] if len(frame) else []
             if len(frame) and flagged:
                 sizes = [int(size) for size in frame["size"]]
-                unsaid.append(f"Under {value} nothing is claimed where {claims.reasons(flagged, sizes)}.")
+                at = sizes_in_words(list(flagged))
+                unsaid.append(f"Under {value} nothing is claimed at {at}: {claims.reasons(flagged, sizes)}.")
         frames += known if len(known) > 1 else []  # one alone says nothing of the choice
     if not frames:
         return Section(name="each", title="")

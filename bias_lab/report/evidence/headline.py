@@ -165,12 +165,16 @@ REASONS = {  # what forbids a headline → the reason, and what to do
     "none settled": ("no cell of {names} is settled", _TUNE),
     "unsettled": ("{cells} {verb} not settled", _TUNE),
     "collapsed": (
-        "runs of {cells} collapsed, so they predict one class or have dead features",
+        "runs of {cells} collapsed (they predict one class or have dead features)",
         "Lower the learning rate of collapsed cells, or train them longer.",
     ),
     "at_chance": (
         "{cells} {verb} not shown to be above chance",
         "Tune the learning rate of cells at chance, or train longer.",
+    ),
+    "at_majority": (
+        "{cells} {verb} not shown to be better than naming the largest class each time",
+        "Train longer, or balance the test images.",
     ),
     "no_interval": (
         "{cells} {verb} there in fewer than two common replicates, which give no interval",

@@ -77,6 +77,8 @@ class Chart:
 
 # --- numbers in words -------------------------------------------------------------------------------------------------
 
+MORE_DIGITS = 3  # of an interval whose ends would read alike
+
 
 def percent(fraction: float, digits: int = 1) -> str:
     """Return a fraction in percent, 0.1234 → '12.3', or a dash where there is none. Zero has no sign.
@@ -87,10 +89,20 @@ def percent(fraction: float, digits: int = 1) -> str:
     return "–" if math.isnan(fraction) else f"{round(100 * fraction, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def span(low: float, high: float) -> str:
-    """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'."""
+def span(low: float, high: float, digits: int = 1) -> str:
+    """Return an interval in percent or points: '70.1 to 73.5', 'above 70.1', 'unbounded'.
+
+    Ends that would read alike have as many more digits as tell them apart, at most `MORE_DIGITS`.
+
+    >>> span(0.2, 0.2041), span(0.19998, 0.20003)
+    ('20.0 to 20.4', '19.998 to 20.003')
+    """
     if math.isnan(low) or math.isnan(high):
         return "–"
     if math.isinf(high):
-        return "unbounded" if math.isinf(low) else f"above {percent(low)}"
-    return f"below {percent(high)}" if math.isinf(low) else f"{percent(low)} to {percent(high)}"
+        return "unbounded" if math.isinf(low) else f"above {percent(low, digits)}"
+    if math.isinf(low):
+        return f"below {percent(high, digits)}"
+    enough = (n for n in range(digits, digits + MORE_DIGITS) if percent(low, n) != percent(high, n))
+    digits = next(enough, digits + MORE_DIGITS)
+    return f"{percent(low, digits)} to {percent(high, digits)}"

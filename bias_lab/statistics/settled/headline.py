@@ -13,11 +13,18 @@ from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between, gaps
 from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
-from bias_lab.statistics.settled.sound import Flags, at_chance, collapsed, majority_of, unsettled, unsound
+from bias_lab.statistics.settled.sound import Flags, broken, majority_of, unsettled, unsound
 
-CEILING = 0.97  # accuracy of both groups above which little is left to differ by
 NEAR = 0.02  # a control within this of a group is as good as the group
-BLOCKING = ("absent", "unsettled", "collapsed", "at_chance", "no_interval", "ceiling")  # flags that forbid a headline
+BLOCKING = (  # flags that forbid a headline
+    "absent",
+    "unsettled",
+    "collapsed",
+    "at_chance",
+    "at_majority",
+    "no_interval",
+    "ceiling",
+)
 _NAN = math.nan
 
 
@@ -118,10 +125,9 @@ def headline(
     the place of `against` where all its backbones in the table are settled. train: the metric on the training images.
     majority: share of the largest class among test images. By default it is that of the catalogue, if it is known
     there. where: as in `select_condition`. Errors are those of `shortfall`.
-    Flags: `absent` (a group without settled runs), `unsettled` (cells that are not settled), `collapsed` (backbones
-    with a settled run that collapsed), `at_chance` (not shown to be above the larger of chance and majority),
-    `no_interval` (fewer than two independent pairs), `ceiling` (both groups at `CEILING` or above), `control_as_good`
-    (the linear control is within `NEAR` of `against`, or ahead, by its mean).
+    Flags: `absent` (a group without settled runs), `unsettled` (cells that are not settled), those of `sound.broken`
+    among settled runs, `no_interval` (fewer than two independent pairs), `control_as_good` (the linear control is
+    within `NEAR` of `against`, or ahead, by its mean).
     """
     rep.check(table, metric)
     found = conditions.finished(table)
@@ -144,12 +150,12 @@ def headline(
         )
         for name in (against, family)
     }
-    worst = majority_of(found) if majority is None else majority
+    largest = majority_of(found) if majority is None else majority
     rows = []
     for size in sizes:
         here, planned = every[every["size"] == size], base[base["size"] == size]
         name = family if _is_whole(rep.select(planned, family), rep.select(here, family), against) else against
-        rows.append(_at(size, (of, name), here, tables[name], metric, chance(found), worst))
+        rows.append(_at(size, (of, name), here, tables[name], metric, chance(found), largest))
     return Headline(of, against, tuple(rows))
 
 
@@ -242,10 +248,8 @@ def _at(
     flags = {
         "absent": tuple(name for name, side in sides.items() if not len(side)),
         "unsettled": unsettled(rows),
-        "collapsed": collapsed(rows),
-        "at_chance": at_chance(rows, metric, level, majority),
         "no_interval": (of, against) if math.isnan(gap.low) else (),
-        "ceiling": (of, against) if min(levels.values()) >= CEILING else (),
+        **broken(list(sides.values()), metric, level, majority),
         "control_as_good": (against,) if near in ("shown", "likely") else (),
     }
     return AtSize(

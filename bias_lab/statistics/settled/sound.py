@@ -1,8 +1,8 @@
 """Tell which sizes allow a claim: both groups are settled where that is asked, did not collapse, are above chance."""
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
@@ -15,6 +15,7 @@ from bias_lab.statistics.intervals import LEVEL
 from bias_lab.statistics.settled.chance import chance
 
 Flags = dict[str, tuple[str, ...]]  # what forbids a claim → the backbones concerned
+CEILING = 0.97  # accuracy of both groups above which little is left to differ by
 _NAN = math.nan
 
 
@@ -29,13 +30,13 @@ def unsound(
 ) -> dict[int, Flags]:
     """Return size → what forbids a claim about two groups there. Sizes that allow one are left out.
 
-    Arguments and errors are those of `shortfall`. Flags: `unsettled` (where settled cells are compared), `collapsed`
-    and `at_chance` (`collapsed`, `at_chance` of this module). A size without runs of both groups is left out too.
+    Arguments and errors are those of `shortfall`. Flags: `unsettled` (where settled cells are compared) and those of
+    `broken`. A size without runs of both groups is left out too.
     """
     found = conditions.finished(table)
     name = compared(found, comparison)[1]
     rows = rep.comparable(table, where=where, metric=metric, comparison=comparison)
-    level, majority = chance(found), majority_of(found)
+    level, largest = chance(found), majority_of(found)
     flagged: dict[int, Flags] = {}
     for size in sorted({int(n) for n in rows["size"]}):
         here = rows[rows["size"] == size]
@@ -43,14 +44,30 @@ def unsound(
         if any(not len(side) for side in sides):
             continue
         both = pd.concat(sides)
-        flags = {
-            "unsettled": unsettled(both) if name == SETTLED else (),
-            "collapsed": collapsed(both),
-            "at_chance": at_chance(both, metric, level, majority),
-        }
+        flags = {"unsettled": unsettled(both) if name == SETTLED else (), **broken(sides, metric, level, largest)}
         if any(flags.values()):
             flagged[size] = {flag: names for flag, names in flags.items() if names}
     return flagged
+
+
+def broken(sides: Sequence[pd.DataFrame], metric: str, level: float, largest: float) -> Flags:
+    """Return what forbids a claim about runs of one size, however they were trained, each with its backbones or ().
+
+    sides: the rows of both groups. level: `chance`. largest: `majority_of`.
+    Flags: `collapsed` (a run predicts one class or has dead features), `at_chance` (the mean is not shown to be above
+    chance), `at_majority` (above chance, but not above the share of the largest class), and `ceiling` (both groups at
+    `CEILING` or above).
+    """
+    both = pd.concat(list(sides))
+    low = at_level(both, metric, level)
+    means = [side.groupby("backbone")[metric].mean().mean() for side in sides]
+    is_high = all(mean >= CEILING for mean in means)  # NaN, of a side without rows, is not
+    return {
+        "collapsed": collapsed(both),
+        "at_chance": low,
+        "at_majority": tuple(name for name in at_level(both, metric, largest) if name not in low),
+        "ceiling": tuple(sorted(map(str, both["backbone"].unique()))) if is_high else (),
+    }
 
 
 def unsettled(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -66,24 +83,26 @@ def collapsed(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(map(str, rows.loc[rows["collapsed"].fillna(False).astype(bool), "backbone"].unique())))
 
 
-def at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> tuple[str, ...]:
-    """Return the backbones whose mean is not shown to be above a level that needs no learning. rows: of one size."""
+def at_level(rows: pd.DataFrame, metric: str, level: float) -> tuple[str, ...]:
+    """Return the backbones whose mean is not shown to be above a level that needs no learning, sorted.
+
+    rows: of one size. level: NaN where it is unknown, and then no backbone is at it.
+    """
     cells = {str(name): part for name, part in rows.groupby("backbone")}
-    return tuple(sorted(name for name, part in cells.items() if _is_at_chance(part, metric, level, majority)))
+    return tuple(sorted(name for name, part in cells.items() if _is_at_level(part, metric, level)))
 
 
-def _is_at_chance(rows: pd.DataFrame, metric: str, level: float, majority: float) -> bool:
-    """Return whether a backbone's mean accuracy is not shown to be above chance and the share of the largest class.
+def _is_at_level(rows: pd.DataFrame, metric: str, level: float) -> bool:
+    """Return whether a backbone's mean accuracy is not shown to be above a level.
 
     The one-sided interval holds the scatter of replicates, if there are several, and of binomial test images, if their
     number is known.
     """
-    worth = np.nanmax([level, majority]) if not (math.isnan(level) and math.isnan(majority)) else 0.0
     of = intervals.mean(rep.independent(rows, metric)[int(rows["size"].iloc[0])])
     count = float(rows["test_images"].iloc[0]) if "test_images" in rows else _NAN
     binomial = math.sqrt(of.value * (1 - of.value) / count) if count > 0 else 0.0
     scatter = of.value - of.low if of.k > 1 else 0.0
-    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= worth)
+    return bool(of.value - math.hypot(scatter, float(ndtri((1 + LEVEL) / 2)) * binomial) <= level)
 
 
 def majority_of(rows: pd.DataFrame) -> float:

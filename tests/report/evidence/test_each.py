@@ -24,7 +24,7 @@ def test_a_recipe_whose_cells_allow_no_claim_is_named_and_left_out() -> None:
     both = pd.concat([plain, strong.assign(run_id=strong["run_id"] + "s")], ignore_index=True)
     section = each.section(both)
     assert [line[1].text for line in section.tables[0].rows] == ["plain"]
-    assert "Under strong nothing is claimed where vit_micro at N = 100 is not settled" in section.text[0]
+    assert "Under strong nothing is claimed at N = 100: vit_micro at N = 100 is not settled" in section.text[0]
 
 
 def test_one_recipe_or_one_optimizer_alone_is_no_choice() -> None:

@@ -55,8 +55,8 @@ def test_collapsed_cnns_give_no_headline() -> None:
     told = head(cells=TEN, changes=COLLAPSED)
     assert told.headline == ""
     assert first(told) == (
-        "There is no headline: runs of efficientnet_micro, mobilenetv3_micro and resnet_micro at N = 100 collapsed, so "
-        "they predict one class or have dead features."
+        "There is no headline: runs of efficientnet_micro, mobilenetv3_micro and resnet_micro at N = 100 collapsed "
+        "(they predict one class or have dead features)."
     )
 
 

@@ -56,3 +56,5 @@ def test_intervals_in_words() -> None:
     inf, nan = float("inf"), float("nan")
     told = [span(a, b) for a, b in ((0.1, 0.2), (-inf, inf), (0.1, inf), (-inf, 0.2), (nan, 0.1))]
     assert told == ["10.0 to 20.0", "unbounded", "above 10.0", "below 20.0", "–"]
+    alike = [span(0.2, 0.2004), span(0.19998, 0.20003), span(0.001, 0.003, digits=0), span(-0.0004, 0.0003)]
+    assert alike == ["20.00 to 20.04", "19.998 to 20.003", "0.1 to 0.3", "−0.04 to 0.03"]

@@ -33,16 +33,25 @@ def test_a_backbone_at_chance_forbids_a_claim() -> None:
     assert statistics.unsound(low) == {size: {"at_chance": ("vit_micro",)} for size in (100, 1000)}
 
 
-def test_a_backbone_that_is_no_better_than_the_largest_class_of_the_users_own_images_is_at_chance() -> None:
+def test_a_backbone_that_is_no_better_than_the_largest_class_of_the_users_own_images_forbids_a_claim() -> None:
     """Nine of ten test images show one class, so a constant prediction reaches 90 %."""
     own = study(pair(Cell(0.99, 0.895), Cell(0.99, 0.95))).assign(dataset="mine", classes=2)
     assert statistics.unsound(own, comparison="settled") == {}, "above 1 / 2"
     recorded = own.assign(majority=0.9)
     assert statistics.unsound(recorded, comparison="settled") == {
-        size: {"at_chance": ("vit_micro",)} for size in (100, 1000)
-    }
+        size: {"at_majority": ("vit_micro",)} for size in (100, 1000)
+    }, "it is above chance"
     assert not statistics.headline(recorded).open_sizes
     assert statistics.headline(recorded).sizes[0].majority == 0.9
+
+
+def test_both_groups_at_a_ceiling_forbid_a_claim() -> None:
+    both = study(pair(Cell(1.0, 0.99), Cell(1.0, 0.985)), equal=pair(Cell(1.0, 0.99), Cell(1.0, 0.985)))
+    for comparison in ("equal", "settled"):
+        flags = statistics.unsound(both, against="resnet", comparison=comparison)
+        assert flags == {size: {"ceiling": ("resnet_micro", "vit_micro")} for size in (100, 1000)}
+    one = study({}, equal=pair(Cell(1.0, 0.9), Cell(1.0, 0.985)))
+    assert statistics.unsound(one) == {}, "one of them can still gain"
 
 
 def test_cells_that_are_not_settled_forbid_a_claim_about_settled_ones_alone() -> None:
