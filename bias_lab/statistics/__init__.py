@@ -9,6 +9,7 @@ reads which test images they get right, and `intervals` turns arrays into interv
 maps alone: the effects of heads and encoders, parts of the test images, and groups that depend on one another.
 """
 
+from bias_lab.statistics.comparisons import of_optimizers
 from bias_lab.statistics.conditions import axes, reference, select_condition, values, with_pretraining
 from bias_lab.statistics.contrasts import arms, gains, likewise, matched, moved
 from bias_lab.statistics.curves import crossover, learning_curve, sample_efficiency
@@ -53,6 +54,7 @@ __all__ = [
     "matched",
     "matched_fit",
     "moved",
+    "of_optimizers",
     "power",
     "ranking",
     "recovery",

@@ -49,6 +49,22 @@ def compared(rows: pd.DataFrame, comparison: str = "") -> tuple[pd.DataFrame, st
     return rows[~left_out], name
 
 
+def of_optimizers(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows by which optimizers may be compared, and the recipes that they are confined to, if they are.
+
+    Settled cells stay where every optimizer has their recipe, so that no two optimizers are compared under two recipes.
+    Where they have no recipe in common, all rows stay. Other rows stay as well.
+    """
+    among = serves(rows, SETTLED)
+    if not among.any() or not {RECIPE, OPTIMIZER} <= set(rows.columns):
+        return rows, ()
+    sets = [set(part[RECIPE]) for _, part in rows[among].groupby(OPTIMIZER)]
+    common = set.intersection(*sets)
+    if not common or common == set.union(*sets):
+        return rows, ()
+    return rows[~among | rows[RECIPE].isin(list(common)).to_numpy(dtype=bool)], tuple(sorted(map(str, common)))
+
+
 def preferred(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows without those of settled cells whose recipe the hold-out preferred less.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bias_lab import schema
 from bias_lab.catalogue import PROTOCOLS, REGIMES, TASKS, traits
 from bias_lab.errors import UserError, unknown
-from bias_lab.statistics.comparisons import OPTIMIZER, RECIPE, SETTLED, TUNED, compared, preferred
+from bias_lab.statistics.comparisons import OPTIMIZER, RECIPE, SETTLED, TUNED, compared, preferred, serves
 
 BEFORE = "pretraining_"  # begins the name of a column that holds a field of the pretraining
 UNTRAINED = "untrained_start"  # a column that marks runs from a pretraining near its chance level
@@ -115,7 +115,8 @@ def values(table: pd.DataFrame, axis: str, comparison: str = "") -> list[Any]:
 def reference(table: pd.DataFrame, axis: str, comparison: str = "") -> Any:
     """Return an axis's value by default where finished runs have it, else the most frequent one.
 
-    The optimizer that most cells have is the reference of its axis, whatever the default is.
+    Of optimizers the reference is the one under which the fewest settled cells are unsettled, of several such the one
+    that most cells have, then the one whose cells have the best hold-out accuracy, whatever the default is.
     """
     return _study(table, comparison).reference(axis)
 
@@ -185,20 +186,32 @@ class _Study(NamedTuple):
             return _missing(axis)
         default, values = _missing(axis), self.varying(axis)
         if axis == OPTIMIZER:
-            return self._of_most_cells(axis, default)
+            return self._optimizer(default)
         if axis == BEFORE + SEEN and (values != 0).any():
             values = values[values != 0]  # a pretraining of zero steps is a control
         if not len(values) or (values == default).any():
             return default
         return values.value_counts().index[0]
 
-    def _of_most_cells(self, axis: str, default: Any) -> Any:
-        """Return the value that most cells have, the default of several such."""
+    def _optimizer(self, default: Any) -> Any:
+        """Return the reference optimizer. Only cells that all optimizers have tell which leaves fewer unsettled."""
         names = [name for name in schema.CELL if name in self.rows]
-        cells = self.rows[names].assign(value=given(self.rows, axis)).drop_duplicates()
-        counts = cells["value"].value_counts()
-        most = list(counts[counts == counts.max()].index)
-        return default if default in most or not most else most[0]
+        rows = self.rows[_trains(self.rows)]
+        cells = rows[names].assign(value=given(rows, OPTIMIZER))
+        cells["open"] = serves(rows, SETTLED) & ~_flag(rows, "settled")
+        cells["top1"] = rows["holdout_top1"].astype(float) if "holdout_top1" in rows else np.nan
+        cells = cells.groupby([*names, "value"], as_index=False, dropna=False).agg(
+            open=("open", "any"), top1=("top1", "mean")
+        )
+        if not len(cells):
+            return default
+        values = cells.groupby("value")
+        is_common = cells.groupby(names, dropna=False)["value"].transform("size") == len(values)
+        shared = cells.assign(open=cells["open"] & is_common, top1=cells["top1"].where(is_common)).groupby("value")
+        found = pd.DataFrame({"open": shared["open"].sum(), "cells": values.size(), "top1": shared["top1"].mean()})
+        found["is_default"] = found.index == default
+        order = ["open", "cells", "top1", "is_default"]
+        return found.sort_values(order, ascending=[True, False, False, False], kind="stable").index[0]
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
@@ -232,8 +245,7 @@ def _is_usual(rows: pd.DataFrame) -> NDArray[np.bool_]:
     that are read out without training have no budget, so they do not count where others have one.
     """
     place = [name for name in (*schema.CELL[:2], "size") if name in rows]
-    trains = rows["protocol"].map(lambda name: name not in PROTOCOLS or PROTOCOLS[name].trains).to_numpy(dtype=bool)
-    counted = rows[trains] if trains.any() else rows
+    counted = rows[_trains(rows)]
     seen = counted[[*place, "backbone", *schema.START, SEEN]].assign(**{SEEN: counted[SEEN].astype(float)})
     seen = seen.drop_duplicates()
     cells = seen.groupby([*place, SEEN], dropna=False).size().rename("cells").reset_index()
@@ -275,6 +287,21 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
             groups[name] = whole if is_common else cell
             whole, cell = _combined([whole, codes]), _combined([cell, codes])
     return _Study(rows, axes, groups)
+
+
+def _trains(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which rows train their backbone, (rows,): all of them where none does."""
+    if "protocol" not in rows:
+        return np.ones(len(rows), dtype=bool)
+    trains = rows["protocol"].map(lambda name: name not in PROTOCOLS or PROTOCOLS[name].trains).to_numpy(dtype=bool)
+    return trains if trains.any() else np.ones(len(rows), dtype=bool)
+
+
+def _flag(rows: pd.DataFrame, name: str) -> NDArray[np.bool_]:
+    """Return a column of flags, (rows,). A missing value, or a missing column, is no."""
+    if name not in rows:
+        return np.zeros(len(rows), dtype=bool)
+    return rows[name].fillna(False).astype(bool).to_numpy(dtype=bool)
 
 
 def _missing(axis: str) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from bias_lab.definition import recipe
 from bias_lab.errors import UserError
 from bias_lab.statistics import answer, arms, axes, comparable, gaps, reference, shortfall, values
-from bias_lab.statistics.comparisons import compared, preferred, serves
+from bias_lab.statistics.comparisons import compared, of_optimizers, preferred, serves
 from tests.planted import rows, table
 
 PAIR = ("vit_micro", "resnet_micro")
@@ -107,6 +107,48 @@ def test_the_reference_optimizer_is_that_of_most_cells() -> None:
     data = table([*one_size, *study()])
     assert reference(data, "optimizer", "settled") == "muon"
     assert shortfall(data, comparison="settled")["shortfall"].to_numpy() == pytest.approx(0.1, abs=0.005)
+
+
+def under(optimizer: str, settled: bool, holdout_top1: float, **fields: Any) -> list[dict[str, Any]]:
+    """Return a settled pair under an optimizer, 0.1 apart, of which the ViT is settled or not."""
+    shared = dict(holdout_top1=holdout_top1, samples_seen=64_000, **fields)
+    pair = cell("vit_micro", 0.55, "settled", settled=settled, **shared)
+    pair += cell("resnet_micro", 0.65, "settled", settled=True, **shared)
+    return [one | {"optimizer": optimizer, "run_id": f"{optimizer}{k}"} for k, one in enumerate(pair)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("adamw", "muon", "expected"),
+    [
+        ((True, 0.6), (False, 0.7), "adamw"),  # fewer unsettled cells go before accuracy
+        ((False, 0.7), (True, 0.6), "muon"),
+        ((True, 0.6), (True, 0.7), "muon"),  # as many: the better hold-out accuracy
+        ((True, 0.7), (True, 0.6), "adamw"),
+        ((True, 0.7), (True, 0.7), "adamw"),  # the default at last
+    ],
+)
+def test_the_reference_optimizer_leaves_the_fewest_cells_unsettled(
+    adamw: tuple[bool, float], muon: tuple[bool, float], expected: str, order: int
+) -> None:
+    """Controls have the default optimizer, and do not count."""
+    data = table([*under("adamw", *adamw), *under("muon", *muon), *control()][::order])
+    assert reference(data, "optimizer", "settled") == expected
+    assert values(data, "optimizer", "settled")[0] == expected
+
+
+def test_optimizers_are_compared_under_the_recipes_that_all_of_them_have() -> None:
+    strong = under("muon", True, 0.8, **recipe("strong"))
+    data = table([*under("adamw", True, 0.6), *under("muon", True, 0.7), *strong, *control()])
+    kept, recipes = of_optimizers(data)
+    assert recipes == ("plain",)
+    assert set(kept.loc[serves(kept, "settled"), "recipe"]) == {"plain"}
+    assert len(kept) == len(data) - len(strong), "controls stay"
+    apart = table([*under("adamw", True, 0.6), *strong])
+    pd.testing.assert_frame_equal(of_optimizers(apart)[0], apart)
+    assert of_optimizers(apart)[1] == (), "no recipe in common"
+    alike = table([*under("adamw", True, 0.6), *under("muon", True, 0.7)])
+    assert of_optimizers(alike)[1] == ()
 
 
 def test_a_recipe_without_evidence_is_kept_where_no_other_has_any() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import statistics
-from bias_lab.report.evidence import claims
+from bias_lab.report.evidence import claims, headline
 from bias_lab.report.pages import Section
 from bias_lab.report.sentences import sizes_in_words
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_points, in_words, table_of
@@ -20,12 +20,14 @@ def section(view: pd.DataFrame, against: str = "cnn") -> Section:
     """
     frames: list[pd.DataFrame] = []
     unsaid: list[str] = []
+    by_optimizer, recipes = statistics.of_optimizers(view)
     for what in CHOICES:
         known = []
-        for value in statistics.values(view, what, "settled"):
+        rows = by_optimizer if what == "optimizer" else view
+        for value in statistics.values(rows, what, "settled"):
             asked: dict[str, Any] = dict(against=against, where={what: value}, comparison="settled")
-            frame = statistics.gaps(view, **asked).assign(choice=what, value=str(value))
-            flagged = statistics.unsound(view, **asked)
+            frame = statistics.gaps(rows, **asked).assign(choice=what, value=str(value))
+            flagged = statistics.unsound(rows, **asked)
             known += [frame[~frame["size"].isin(list(flagged))]] if len(frame) else []
             if len(frame) and flagged:
                 sizes = [int(size) for size in frame["size"]]
@@ -37,6 +39,8 @@ def section(view: pd.DataFrame, against: str = "cnn") -> Section:
     text = (
         "A settled cell takes the recipe that its own hold-out prefers. Here all cells share one recipe or optimizer."
     )
+    if recipes and any((frame["choice"] == "optimizer").any() for frame in frames):
+        text += f" Optimizers are compared with the recipe that each of them has: {headline.in_quotes(recipes)}."
     text = " ".join([text, *unsaid])
     shown = table_of(
         "The settled shortfall under one recipe or optimizer for all", pd.concat(frames),

@@ -52,7 +52,10 @@ def of_view(
         return Head(about=about, banner=(*words.banner(problems, sizes), *locality(found.sizes)), tiles=shown)
     first, *others = found.open_sizes
     support = [words.at_equal_images(OF, first), words.on_pixels(first)]
-    support += [words.under_each("recipe", first.by_recipe), words.under_each("optimizer", first.by_optimizer)]
+    support += [
+        words.under_each("recipe", first.by_recipe),
+        words.under_each("optimizer", first.by_optimizer, first.optimizer_recipes),
+    ]
     support += [words.further(OF, at) for at in others if at is others[-1] or side(at) != side(first)]
     left_out = problems_of(view, [at for at in found.sizes if not at.is_open])
     support += [

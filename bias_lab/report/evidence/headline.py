@@ -126,16 +126,18 @@ def locality(at: AtSize) -> str:
 # --- under one choice alone ------------------------------------------------------------------------------------------
 
 
-def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
+def under_each(what: str, gaps: Mapping[str, Gap], recipes: Sequence[str] = ()) -> str:
     """Return the shortfall under each recipe or optimizer alone, and whether a claim holds under one alone.
 
     what: 'recipe' or 'optimizer'. gaps: value → the settled shortfall under it, empty where settled cells have one.
+    recipes: those that optimizers are compared under, if they are not all.
     """
     if not gaps:
         return ""
     texts = [f"{percent(gap.value)} points under {value}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
     lacking = [value for value, gap in gaps.items() if not gap.n]
-    sentences = [f"With one {what} for all, the shortfall is {listed(texts)}."] if texts else []
+    within = f" with the {in_quotes(recipes)} recipe{'s' if len(recipes) > 1 else ''}" if recipes else ""
+    sentences = [f"With one {what} for all, the shortfall{within} is {listed(texts)}."] if texts else []
     if not texts:
         return f"No {what} has sound cells on both sides, so the {what} may make the difference."
     if lacking:
@@ -148,6 +150,11 @@ def under_each(what: str, gaps: Mapping[str, Gap]) -> str:
     elif shown and len(shown) < len(sides):
         sentences.append(f"A difference is shown under {listed(list(shown))} alone.")
     return " ".join(sentences)
+
+
+def in_quotes(recipes: Sequence[str]) -> str:
+    """Return names of recipes: '"plain" and "strong"'."""
+    return listed([f'"{name}"' for name in recipes])
 
 
 def side_of(gap: Gap) -> int:

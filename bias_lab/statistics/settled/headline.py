@@ -8,7 +8,7 @@ import pandas as pd
 from bias_lab import catalogue, schema
 from bias_lab.statistics import conditions
 from bias_lab.statistics import replicates as rep
-from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, compared, serves
+from bias_lab.statistics.comparisons import EQUAL, OPTIMIZER, RECIPE, SETTLED, compared, of_optimizers, serves
 from bias_lab.statistics.conditions import METRIC, Where
 from bias_lab.statistics.gaps import between, gaps
 from bias_lab.statistics.settled.chance import chance
@@ -63,6 +63,7 @@ class AtSize(NamedTuple):
     `against` minus the control, control_near: whether the control is within `NEAR` of `against`: `shown`, `likely` (its
     mean is), `open` (the interval does not exclude it), `no`, or '' without a control. chance: see `statistics.chance`.
     majority: share of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each.
+    optimizer_recipes: the recipes that `by_optimizer` is confined to, if it is (`comparisons.of_optimizers`).
     equal_flags: why nothing is claimed at equal images (`sound.unsound`).
     """
 
@@ -87,6 +88,7 @@ class AtSize(NamedTuple):
     majority: float
     by_recipe: dict[str, Gap]
     by_optimizer: dict[str, Gap]
+    optimizer_recipes: tuple[str, ...]
     equal_flags: Flags
 
     @property
@@ -138,12 +140,15 @@ def headline(
     settled_of = compared(table, SETTLED)[0]
     settled_of = settled_of[serves(settled_of, SETTLED)]
     ask = _Ask(of, metric, where)
+    by_optimizer, confined = of_optimizers(settled_of)
+    choices = {RECIPE: settled_of, OPTIMIZER: by_optimizer}
     tables = {
         name: _Tables(
             settled=ask.shortfall(settled_of, name) if len(every) else None,
             equal=gaps(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
             parts=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
-            alone={axis: ask.alone(settled_of, axis, name) for axis in (RECIPE, OPTIMIZER)},
+            alone={axis: ask.alone(rows, axis, name) for axis, rows in choices.items()},
+            optimizer_recipes=confined,
             control=_leads(table, every, name, metric, where, SETTLED),
             control_equal=_leads(table, base, name, metric, where, EQUAL),
             unsound=unsound(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
@@ -169,6 +174,7 @@ class _Tables(NamedTuple):
     equal: pd.DataFrame
     parts: pd.DataFrame
     alone: dict[str, dict[str, pd.DataFrame]]
+    optimizer_recipes: tuple[str, ...]
     control: tuple[pd.DataFrame, pd.DataFrame]
     control_equal: tuple[pd.DataFrame, pd.DataFrame]
     unsound: dict[int, Flags]
@@ -269,6 +275,7 @@ def _at(
         majority=majority,
         by_recipe={value: _gap(one, size) for value, one in tables.alone[RECIPE].items()},
         by_optimizer={value: _gap(one, size) for value, one in tables.alone[OPTIMIZER].items()},
+        optimizer_recipes=tables.optimizer_recipes,
         equal_flags=tables.unsound.get(size, {}),
     )
 

@@ -32,3 +32,17 @@ def test_one_recipe_or_one_optimizer_alone_is_no_choice() -> None:
     muon = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), sizes=(100,), pixels=0.3)
     one_optimizer = muon.assign(optimizer=muon["protocol"].map({"finetune": "muon", "linear_probe": "adamw"}))
     assert not each.section(one_optimizer)
+
+
+def test_two_optimizers_are_compared_with_the_recipe_that_both_have() -> None:
+    plain = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7)), sizes=(100,), recipe="plain")
+    strong = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.8)), sizes=(100,), recipe="strong", holdout_top1=0.9)
+    adamw = study(pair(Cell(0.9, 0.5), Cell(0.9, 0.65)), sizes=(100,), recipe="plain")
+    every = [plain.assign(optimizer="muon"), strong.assign(optimizer="muon", run_id=strong["run_id"] + "s")]
+    every += [adamw.assign(optimizer="adamw", run_id=adamw["run_id"] + "a")]
+    section = each.section(pd.concat(every, ignore_index=True))
+    assert 'Optimizers are compared with the recipe that each of them has: "plain".' in section.text[0]
+    lines = {line[1].text: float(line[3].text) for line in section.tables[0].rows}
+    assert abs(lines["muon"] - 10) < 0.7
+    assert abs(lines["adamw"] - 15) < 0.7
+    assert abs(lines["strong"] - 20) < 0.7

@@ -189,6 +189,8 @@ def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
     assert one.endswith("A difference is shown under strong alone.")
     sign = headline.under_each("optimizer", {"adamw": gap(-0.04, 0.02), "muon": gap(0.07, 0.01)})
     assert sign.endswith("Who is ahead depends on the optimizer.")
+    confined = headline.under_each("optimizer", {"adamw": gap(0.04, 0.01), "muon": gap(0.07, 0.01)}, ("plain",))
+    assert confined.startswith('With one optimizer for all, the shortfall with the "plain" recipe is ')
     assert headline.under_each("recipe", {}) == ""
 
 

@@ -157,6 +157,23 @@ def test_the_shortfall_under_each_recipe_and_optimizer_stands_beside() -> None:
     assert result[0].settled.value == pytest.approx(0.1, abs=0.01)
 
 
+def test_optimizers_are_compared_under_a_recipe_that_both_have() -> None:
+    """Muon was searched under both recipes and prefers the strong one, AdamW under the plain one alone."""
+    pair = {"vit_micro": 0.6, "resnet_micro": 0.7}
+    better = {"vit_micro": 0.65, "resnet_micro": 0.85}
+    muon = [one | {"optimizer": "muon", "run_id": f"m{k}"} for k, one in enumerate(study(pair))]
+    strong = [
+        one | recipe("strong") | {"optimizer": "muon", "run_id": f"s{k}", "holdout_top1": 0.99}
+        for k, one in enumerate(study(better))
+    ]
+    adamw = [one | {"optimizer": "adamw"} for one in study({"vit_micro": 0.5, "resnet_micro": 0.65})]
+    for one in headline(table([*muon, *strong, *adamw])).sizes:
+        assert one.settled.value == pytest.approx(0.2, abs=0.01), "the headline is of the preferred recipe"
+        found = {name: gap.value for name, gap in one.by_optimizer.items()}
+        assert found == pytest.approx({"muon": 0.1, "adamw": 0.15}, abs=0.01)
+        assert one.optimizer_recipes == ("plain",)
+
+
 def test_the_interval_with_test_images_is_the_best_one_where_it_is_known() -> None:
     planted = study({"vit_micro": 0.6, "resnet_micro": 0.7}, sizes=(100,))
     blind = headline(table(planted)).sizes[0].settled
