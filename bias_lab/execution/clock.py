@@ -29,6 +29,23 @@ class Kind(NamedTuple):
     batch_size: int
 
 
+class UnderWay(NamedTuple):
+    """A run that was begun. began: when. first, share: the share of it that was done then, and that is done now."""
+
+    run: Run
+    began: float
+    first: float = 0.0
+    share: float = 0.0
+
+    def whole(self, now: float) -> float | None:
+        """Return the seconds that all of the run would take at its speed since it was begun, None if it is too early.
+
+        A run that goes on from a checkpoint is not as fast as its share says.
+        """
+        done = self.share - self.first
+        return (now - self.began) / done if done > 0 and done >= TELLING * (1 - self.first) else None
+
+
 class Clock:
     """Estimate the time left from the durations of runs.
 
@@ -42,7 +59,7 @@ class Clock:
         """runs: those to carry out. workers: how many are carried out at a time. now: the time in seconds."""
         self.workers, self.now = max(workers, 1), now
         self.ahead = Counter[tuple[Kind, int]]()  # kind and images → runs that have not ended
-        self.under_way: dict[str, tuple[Run, float, float]] = {}  # run_id → run, when it began, share that is done
+        self.under_way: dict[str, UnderWay] = {}  # run_id → what is known of it
         self.spent: dict[tuple[Kind, int], tuple[float, float]] = {}  # kind and images → weight, weighted seconds
         self.latest: list[tuple[tuple[Kind, int], float]] = []  # kind and images, seconds of the runs that ended last
         self.count = 0
@@ -68,33 +85,36 @@ class Clock:
         self.count += 1
         self._fit = None
 
-    def begin(self, run: Run) -> None:
-        """Record the start of a run."""
-        self.under_way[run_id(run)] = (run, self.now(), 0.0)
+    def begin(self, run: Run, share: float = 0.0) -> None:
+        """Record the start of a run. share: of it that was done before, where it goes on from a checkpoint."""
+        self.under_way[run_id(run)] = UnderWay(run, self.now(), share, share)
 
     def advance(self, run: Run, share: float) -> float | None:
         """Record which share of a run is done, and return the seconds that it has left, None where it is too early."""
-        _, began, _ = self.under_way[run_id(run)]
-        self.under_way[run_id(run)] = (run, began, share)
-        return (self.now() - began) * (1 - share) / share if share >= TELLING else None
+        known = self.under_way[run_id(run)]
+        known = known._replace(share=share, first=min(known.first, share))  # steps after the checkpoint are repeated
+        self.under_way[run_id(run)] = known
+        whole = known.whole(self.now())
+        return None if whole is None else whole * (1 - share)
 
     def end(self, run: Run, *, finished: bool) -> float:
-        """Record the end of a run and return the seconds that it took."""
-        _, began, _ = self.under_way.pop(run_id(run), (run, self.now(), 0.0))
-        seconds = self.now() - began
+        """Record the end of a run and return the seconds that it took since it was begun."""
+        known = self.under_way.pop(run_id(run), UnderWay(run, self.now()))
+        seconds = self.now() - known.began
         self.ahead[_key(run)] -= 1
-        if finished:
-            self.add(run, seconds)
+        if finished and 1 - known.first >= TELLING:
+            self.add(run, seconds / (1 - known.first))
         return seconds
 
     def left(self) -> float | None:
         """Return the estimated seconds left, or None as long as nothing tells the speed of this machine."""
         if self.spent:
             return self.estimate()
-        telling = [(key, self._whole(*value)) for key, value in self.under_way.items() if value[2] >= TELLING]
+        wholes = [(known.run, known.whole(self.now())) for known in self.under_way.values()]
+        telling = {_key(run): (1.0, seconds) for run, seconds in wholes if seconds is not None}
         if not telling:
             return None
-        self.spent = {_key(self.under_way[name][0]): (1.0, seconds) for name, seconds in telling}
+        self.spent = telling
         try:
             return self.estimate()
         finally:
@@ -104,10 +124,12 @@ class Clock:
         """Return the estimated seconds left, by the lab's table where no run has ended yet."""
         total = sum(count * self.cost(*key) for key, count in self.ahead.items() if count > 0)
         rests = []
-        for run, began, share in self.under_way.values():
-            whole, elapsed = self.cost(*_key(run)), self.now() - began
-            rest = elapsed * (1 - share) / share if share >= TELLING else max(whole - elapsed, elapsed / 10)
-            total += rest - whole
+        for known in self.under_way.values():
+            usual, elapsed, whole = self.cost(*_key(known.run)), self.now() - known.began, known.whole(self.now())
+            rest = (
+                max(usual * (1 - known.first) - elapsed, elapsed / 10) if whole is None else whole * (1 - known.share)
+            )
+            total += rest - usual
             rests.append(rest)
         at_once = min(self.workers, max(len(self.under_way), 1)) if self.under_way else self.workers
         return max([0.0, total / at_once, *rests])
@@ -131,9 +153,6 @@ class Clock:
             speeds = same or [rate / _table(known) for known, rate in rates.items()]
             rates[kind] = _table(kind) * (median(speeds) if speeds else 1.0)
         return fixed + rates[kind] * images
-
-    def _whole(self, run: Run, began: float, share: float) -> float:
-        return (self.now() - began) / share
 
     def _fitted(self) -> tuple[float, dict[Kind, float]]:
         """Return the fixed seconds of a run and the seconds an image of each kind, with the least relative error."""

@@ -58,6 +58,12 @@ class Steps:
         return (int(losses[-1]["step"]), float(losses[-1][LOSS])) if losses else (0, None)
 
 
+def share_done(folder: Path, run: Run) -> float:
+    """Return the share of a run's steps that was recorded so far, 0 for one that was never begun."""
+    total = steps(run)
+    return min(1.0, Steps(folder, run, total).read()[0] / total) if total else 0.0
+
+
 class Display:
     """Print one line for each run that ended. At a terminal, a bar with counts stands below these lines.
 
@@ -117,7 +123,7 @@ class Display:
 
     def _alone(self) -> str:
         """Return what is known of the one run under way. Without a terminal, print it if it is news."""
-        ((run, _, _),) = self.clock.under_way.values()
+        (run,) = (known.run for known in self.clock.under_way.values())
         total = steps(run)
         step, loss = Steps(self.folder, run, total).read()
         if not step or loss is None or not total:

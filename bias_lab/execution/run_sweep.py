@@ -13,7 +13,7 @@ from bias_lab.definition import Run, Settings, run_id
 from bias_lab.errors import NOTE, plural
 from bias_lab.execution.clock import Clock
 from bias_lab.execution.engine import Engine, Event, open_engine
-from bias_lab.execution.progress import Display, print_line
+from bias_lab.execution.progress import Display, print_line, share_done
 from bias_lab.execution.publisher import Publisher
 from bias_lab.execution.queue import Queue
 from bias_lab.execution.status import codes, other_code, states
@@ -167,7 +167,7 @@ class _Work:
                 self.publisher.tick()
                 self.display.tick()
             elif event.kind == "started":
-                self.clock.begin(event.run)
+                self.clock.begin(event.run, share_done(self.folder, event.run))
             else:
                 self._ended(event)
                 if more := follow(event.run):

@@ -266,10 +266,8 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
     names = [name for name in schema.AXES if name in rows]
     names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
     tuned = TUNED if found == SETTLED else ()
-    last = (
-        *tuned,
-        "learning_rate",
-    )  # each arm has its own rate, so the axis is what tells arms apart, where anything else does
+    # each arm has a rate of its own, so the axis is what else tells arms apart, where anything does
+    last = (*tuned, "learning_rate")
     names = [*(name for name in names if name not in last), *(name for name in names if name in last)]
     rows = preferred(rows) if tuned and chosen else rows
     whole = _combined(_codes(rows, name) for name in schema.CELL[:2] if name in rows)  # one dataset, one image size

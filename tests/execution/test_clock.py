@@ -41,6 +41,39 @@ def test_time_left_is_unknown_until_a_run_has_finished_or_told_its_speed() -> No
     assert clock.spent == {}
 
 
+def test_a_run_that_goes_on_from_a_checkpoint_is_not_taken_for_a_fast_one() -> None:
+    """Half of it was done before. The next tenth takes 10 s, so that four tenths are 40 s away and all of it is 100."""
+    now = SetTime()
+    clock = Clock([ONE, replace(ONE, seed=1)], 1, now=now)
+    clock.begin(ONE, 0.5)
+    now.time = 1
+    assert clock.advance(ONE, 0.51) is None, "too early"
+    now.time = 10
+    assert clock.advance(ONE, 0.6) == pytest.approx(40)
+    assert clock.left() == pytest.approx(140)
+    now.time = 50
+    assert clock.end(ONE, finished=True) == pytest.approx(50), "what is shown of it is the time that it took"
+    assert clock.left() == pytest.approx(100), "another run takes twice as long"
+
+
+def test_steps_after_the_checkpoint_that_are_repeated_count_as_not_done() -> None:
+    now = SetTime()
+    clock = Clock([ONE], 1, now=now)
+    clock.begin(ONE, 0.5)
+    assert clock.advance(ONE, 0.4) is None
+    now.time = 10
+    assert clock.advance(ONE, 0.6) == pytest.approx(20)
+
+
+def test_a_run_of_which_nearly_all_was_done_tells_no_speed() -> None:
+    now = SetTime()
+    clock = Clock([ONE, replace(ONE, seed=1)], 1, now=now)
+    clock.begin(ONE, 0.95)
+    now.time = 30
+    clock.end(ONE, finished=True)
+    assert clock.left() is None
+
+
 def test_a_fixed_cost_is_told_from_the_cost_of_an_image() -> None:
     """Small runs are not estimated by the seconds an image of long ones: 5 s and 1 ms an image."""
 

@@ -12,7 +12,7 @@ from bias_lab import ledger, schema
 from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, run_id
 from bias_lab.execution.clock import Clock
-from bias_lab.execution.progress import Display, Steps, duration
+from bias_lab.execution.progress import Display, Steps, duration, share_done
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, samples_seen=1600)
 OTHER = replace(ONE, backbone="swin_micro")
@@ -120,6 +120,12 @@ def test_steps_and_loss_are_read_from_the_rows_that_a_run_has_written(tmp_path: 
     before = path.read_bytes()
     assert steps.read() == (20, 1.5)
     assert path.read_bytes() == before
+
+
+def test_the_share_of_a_run_that_was_done_before_is_read_from_its_rows(tmp_path: Path) -> None:
+    assert share_done(tmp_path, ONE) == 0.0, "it was never begun"
+    write_rows(tmp_path, {"step": 10, "train/loss": 2.0})
+    assert share_done(tmp_path, ONE) == pytest.approx(10 / 50)
 
 
 def test_a_run_alone_shows_its_steps_its_loss_and_the_time_left_now_and_then(tmp_path: Path) -> None:
