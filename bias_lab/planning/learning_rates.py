@@ -114,7 +114,7 @@ def untuned(run: Run) -> UserError:
     remedy = f"add --tune (searches first), --no-tune (borrows){{}}, or run {search} of this sweep"
     lacking, more = ("settled budget", "") if run.samples_seen is None else ("learning rate", ", --set learning_rate=…")
     return UserError(
-        f"no tuned {lacking} for {label(run)}",
+        f"no tuned {lacking} for {label(run)} (recipe {run.recipe}, optimizer {run.optimizer})",
         "tuned.json has none for this backbone, recipe, optimizer, priors, regime and intervention",
         remedy.format(more),
     )

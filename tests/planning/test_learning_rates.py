@@ -140,6 +140,7 @@ def test_what_was_tuned_under_an_intervention_is_no_size_of_a_run_without() -> N
 def test_the_remedies_fit_what_is_open() -> None:
     for run, lacking in ((ONE, "learning rate"), (replace(ONE, samples_seen=None), "settled budget")):
         error = learning_rates.untuned(run)
-        assert error.what.startswith(f"no tuned {lacking} for")
+        assert error.what.startswith(f"no tuned {lacking} for vit_micro ")
+        assert error.what.endswith("(recipe plain, optimizer adamw)"), "a cell may be tuned under another one"
         assert ("--set learning_rate" in error.remedy) == (lacking == "learning rate")
         assert all(word in error.remedy for word in ("--tune", "--no-tune", "bias-lab sweep tuning", "bias-lab tuned"))
