@@ -9,6 +9,7 @@ gain of the last doubling (fractions), and `settled`. Older rows lack `samples_s
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from bias_lab.catalogue import TASKS
 from bias_lab.definition import DEFAULTS, Run
 
 REQUIRED, ANY = "required", "any"
@@ -27,14 +28,22 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "head": DEFAULTS["head"],
     "method": DEFAULTS["method"],
     "method_source": ANY,
+    "task": DEFAULTS["task"],  # the one that is tuned, also for its trials: accuracy says nothing of a mean IoU
 }
 ARM = tuple(name for name in KEY if name not in ("dataset", "size"))  # what a row of another dataset or size shares
 
 
+# task of a trial → the task that it tunes
+_TUNED_BY = {task.trials: name for name, task in TASKS.items() if task.trials and task.trials != name}
+
+
 def value(cell: Run | Mapping[str, Any], name: str) -> Any:
-    """Return a field of the key from a run or from a row. A row that lacks it gives an empty text."""
+    """Return a field of the key from a run or from a row. A row that lacks it gives an empty text.
+
+    The task of a trial is the one that it tunes.
+    """
     if isinstance(cell, Run):
-        return getattr(cell, name)
+        return _TUNED_BY.get(cell.task, cell.task) if name == "task" else getattr(cell, name)
     return cell.get(name, "" if KEY[name] in (REQUIRED, ANY) else KEY[name])
 
 
@@ -42,7 +51,7 @@ def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
 
     >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
-    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '', '')
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '', '', 'classify')
     """
     return tuple(value(cell, name) for name in KEY)
 
@@ -97,7 +106,7 @@ def words(cell: Run | Mapping[str, Any]) -> str:
     'vit_micro scratch'
     """
     first = ("backbone", "regime")
-    others = (name for name in ARM if name not in (*first, "backbone_source", "method_source"))
+    others = (name for name in ARM if name not in (*first, "backbone_source", "method_source", "task"))
     changed = [name for name in others if value(cell, name) not in ("", DEFAULTS[name])]
     return " ".join(str(value(cell, name)) for name in (*first, *changed))
 

@@ -7,12 +7,13 @@ Runs: in desk and full the pair ViT and ResNet is settled, each cell with the re
 tuning found. All seven backbones (0.3-0.5 M parameters) run at equal images under the plain recipe. Draws are disjoint.
 Controls say what an accuracy is worth: a linear classifier and nearest neighbours on pixels, an MLP, untrained
 backbones read out linearly, ViTs with single priors, a ResNet without batch norm. The pair runs under each recipe alone
-and under AdamW at one size too. MAE has one pretraining for each replicate, and one of zero steps as its control.
+at one size too, and there under AdamW with the plain recipe. MAE has one pretraining for each replicate, and one of
+zero steps as its control.
 Desk has several commands, whose tables `bl.open_results` joins: desk, of which desk_1000 is the part that comes first
-(the pair at 1,000 labels under each recipe, with the controls on pixels and untrained features), desk_9000 (the pair at
-9,000 labels, where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining
-(MAE and DINO on 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many
-images in all).
+(the pair at 1,000 labels under each recipe and optimizer, with the controls on pixels and untrained features),
+desk_9000 (the pair at 9,000 labels, where almost the whole pool is used, so that its replicates differ by seed alone)
+and desk_pretraining (MAE and DINO on 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from
+scratch with as many images in all).
 Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
 classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
@@ -36,6 +37,7 @@ EVERY = ("vit", *CNNS, *OTHERS)
 PAIR = ("vit", "resnet")
 VARIANTS = ("sincos_positions", "mean_pooling", "mean_pooling+sincos_positions")  # priors of the ViT
 RECIPES = ("plain", "strong")
+ADAMW_REPLICATES = 3  # draws of the pair under AdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class Scale:
     blocks: Mapping[int, int] = field(default_factory=dict)  # labelled images → blocks of the pool
     draws: bool = True  # whether replicates differ in their labelled images, and not by seed alone
     alone_at: tuple[int, ...] = ()  # sizes at which the pair runs under each recipe alone
-    adamw_at: tuple[int, ...] = ()  # sizes at which the pair is settled under AdamW
+    adamw_at: tuple[int, ...] = ()  # sizes at which the pair is settled under AdamW with the plain recipe
     mlp_at: tuple[int, ...] = ()  # sizes at which an MLP is settled
     variants_at: tuple[int, ...] = ()  # sizes of the variants of the ViT and the ResNet
     pretrained_at: tuple[int, ...] = ()  # sizes after pretraining, and of its controls
@@ -99,6 +101,7 @@ PROFILES = {
         replicates=5,
         blocks={1000: 5},
         alone_at=(1000,),
+        adamw_at=(1000,),
         ladder=Ladder(cap=1_024_000),
     ),
     "desk_9000": Scale(
@@ -179,6 +182,7 @@ def study(scale: Scale) -> tuple[Run, ...]:
         run for size, seen in scale.equal.items() for run in alone(replace(one, samples_seen=seen), equals, (size,))
     )
     sizes = tuple(dict.fromkeys((*scale.settled, *scale.equal)))
+    under_adamw = replace(open_run, optimizer="adamw", **recipe("plain"))
     # each recipe alone has the headline's replicates, so that they can be held against one another
     under_each = {size: scale.settled.get(size, scale.replicates) for size in scale.alone_at}
     return (
@@ -190,7 +194,7 @@ def study(scale: Scale) -> tuple[Run, ...]:
         *alone(frozen, (vit, resnet), sizes),
         *controls(open_run, scale, alone),
         *(run for name in RECIPES for run in cells(replace(open_run, **recipe(name)), (vit, resnet), under_each)),
-        *alone(replace(open_run, optimizer="adamw"), (vit, resnet), scale.adamw_at),
+        *cells(under_adamw, (vit, resnet), dict.fromkeys(scale.adamw_at, ADAMW_REPLICATES)),
         *pretrained(one, resnet, scale, alone),
     )
 

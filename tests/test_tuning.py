@@ -21,9 +21,17 @@ def test_a_run_and_the_row_that_was_tuned_for_it_have_one_key() -> None:
 
 @pytest.mark.parametrize("field", tuning.KEY)
 def test_every_field_of_the_key_tells_cells_apart(field: str) -> None:
-    value = {"size": 7, "optimizer": "muon", "priors": "mean_pooling"}.get(field, "other")
+    value = {"size": 7, "optimizer": "muon", "priors": "mean_pooling", "task": "segment"}.get(field, "other")
     other = replace(ONE, **{field: value})  # type: ignore[arg-type]
     assert tuning.key(other) != tuning.key(ONE)
+
+
+def test_a_trial_is_of_the_task_that_it_tunes_and_no_task_has_the_rows_of_another() -> None:
+    assert tuning.key(replace(ONE, task="tune")) == tuning.key(ONE) == tuning.key(ROW)
+    masks = replace(ONE, task="segment")
+    assert tuning.key(replace(masks, task="tune_segment")) == tuning.key(masks)
+    assert tuning.key({**ROW, "task": "segment"}) == tuning.key(masks) != tuning.key(ONE)
+    assert tuning.words(masks) == tuning.words(ONE)
 
 
 def test_a_row_without_an_optimizer_stands_for_adamw() -> None:

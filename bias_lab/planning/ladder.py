@@ -278,6 +278,8 @@ def _row(values: dict[str, Any], runs: Sequence[Run], scores: Mapping[str, float
         for (rate, images), rung in tried.items()
     ]
     named = {name: value for name, value in values.items() if value or tuning.KEY[name] == tuning.REQUIRED}
+    if named["task"] == tuning.KEY["task"]:
+        del named["task"]  # the usual one, which older rows do not name
     row = {**named, "learning_rate": best, "trials": trials}
     rungs = [rung for (rate, _), rung in tried.items() if rate == best]
     failed = sum(rate == best for rate, _ in groups) > len(rungs)

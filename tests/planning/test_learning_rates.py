@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bias_lab import ledger
-from bias_lab.definition import Run, run_id
+from bias_lab.catalogue import TASKS
+from bias_lab.definition import DEFAULTS, Run, run_id
 from bias_lab.errors import UserError
 from bias_lab.planning import ladder, learning_rates, settle
 from bias_lab.planning.learning_rates import Rates
@@ -35,7 +36,7 @@ def filled(run: Run, known: Rates) -> Run:
 
 
 def scored(run: Run, by_rate: dict[float, float]) -> list[dict[str, object]]:
-    runs = [replace(run, task="tune", learning_rate=value) for value in by_rate]
+    runs = [replace(run, task=TASKS[run.task].trials, learning_rate=value) for value in by_rate]
     return ladder.choose(runs, {run_id(one): score for one, score in zip(runs, by_rate.values(), strict=True)})
 
 
@@ -125,6 +126,23 @@ def test_what_was_written_is_read_and_a_second_choice_replaces_the_first(tmp_pat
     assert known.tried("vit_micro") == (1e-3, 3e-3)
     assert known.sizes(ONE) == [100, 3000]
     assert ledger.read_json(path)["command"] == "third"
+
+
+def test_accuracy_chooses_no_rate_for_masks_and_a_mean_iou_none_for_classes() -> None:
+    masks = replace(ONE, task="segment")
+    known = table(row(100, 1e-3), row(3000, 3e-3, task="segment", samples_seen=6000))
+    assert (rate(ONE, known), rate(masks, known)) == (1e-3, 3e-3)
+    one = table(row(100, 1e-3, samples_seen=64_000))
+    assert learning_rates.borrow(replace(masks, samples_seen=None), one) == (
+        learning_rates.COMMON, DEFAULTS["samples_seen"], "a common value that was tuned for no backbone",
+    )  # fmt: skip
+
+
+def test_what_was_written_names_the_task_of_masks_alone(tmp_path: Path) -> None:
+    masks = replace(ONE, task="segment")
+    for run in (ONE, masks):
+        learning_rates.write(tmp_path / "tuned.json", scored(run, {1e-3: 0.4}), "command")
+    assert [found.get("task") for found in ledger.read_json(tmp_path / "tuned.json")["rows"]] == [None, "segment"]
 
 
 def test_what_was_tuned_under_an_intervention_is_no_size_of_a_run_without() -> None:

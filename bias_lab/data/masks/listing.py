@@ -3,6 +3,7 @@
 | layout | how it is read |
 |---|---|
 | train/images, train/masks, test/images, test/masks, perhaps val/ | the split is kept |
+| images/train, images/test, masks/train, masks/test, perhaps val | the split is kept |
 | images/, masks/ | pairs without a split: one is drawn |
 | a CSV or TSV with the columns image, mask, and perhaps split | paths are relative to the table |
 
@@ -11,7 +12,7 @@ the table names the classes.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,8 +123,26 @@ def _pairs(root: Path, part: Path, split: str, out: Path | None, listed: Listing
             what = f"{plural(len(alone), kind)} without {'a' if partner == 'mask' else 'an'} {partner}: {shown}"
             remedy = f"put {partner}s of the same names into {folder.relative_to(root)}/, or remove them"
             raise UserError(what, remedy=remedy)
+    inside = {} if split else _splits_inside(stems[0])
     for stem, image in sorted(stems[0].items()):
-        listed.items.append(Item(image, stems[1][stem], split, str(Path(image).relative_to(root))))
+        named = split or inside.get(_top(stem), "")
+        listed.items.append(Item(image, stems[1][stem], named, str(Path(image).relative_to(root))))
+
+
+def _top(stem: str) -> str:
+    """Return the first folder of a path without ending, '' for a file that lies in none."""
+    return Path(stem).parts[0] if len(Path(stem).parts) > 1 else ""
+
+
+def _splits_inside(stems: Iterable[str]) -> dict[str, str]:
+    """Return folder → split where all images lie in folders that are called like splits, else nothing.
+
+    >>> _splits_inside(["train/a", "test/b"]), _splits_inside(["train/a", "b"]), _splits_inside(["cat/a", "dog/b"])
+    ({'train': 'train', 'test': 'test'}, {}, {})
+    """
+    tops = {_top(stem) for stem in stems}
+    words = split_words.among(tops - {""})
+    return words if tops <= set(words) and "train" in words.values() and len(tops) > 1 else {}
 
 
 def _by_stem(root: Path, folder: Path, out: Path | None, listed: Listing) -> dict[str, str]:

@@ -55,7 +55,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     table = table[table.problem == ""].reset_index(drop=True)
     table = table.assign(values=pd.Series([values_of(text) for text in table.pixels], dtype=object))
     kept = folder / "data" / "split.json"
-    table, how, drawn = _split(table, kept, path)
+    table, how, drawn = _split(table, kept, path, said=lasting)
     table, dropped = _drop_duplicates(table, path)
     values = _values(path, table)
     classes = class_names(values, listed.names, path)
@@ -100,7 +100,7 @@ def check(path: Path, *, skip_bad: bool = False) -> list[str]:
     return [
         f"masks of {len(found.classes)} classes, {counts}",
         f"classes, with their values in the masks: {named}",
-        *(line for line in found.warnings if folder not in line),
+        *found.warnings,
         "to train on them: bias-lab train --task segment --data PATH, or bias-lab sweep segmentation --data PATH",
     ]
 
@@ -190,28 +190,33 @@ def values_of(text: str) -> dict[int, int]:
 # --- splits and classes ----------------------------------------------------------------------------------------------
 
 
-def _split(table: pd.DataFrame, kept: Path, path: Path) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return the table with each pair's split, lines for the user, and the test images' hashes if they were drawn."""
+def _split(table: pd.DataFrame, kept: Path, path: Path, *, said: bool) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return the table with each pair's split, lines for the user, and the test images' hashes if they were drawn.
+
+    Where some pairs are given as training images, the test split is drawn from the others. said: whether `kept` stays.
+    """
     given = set(table.split)
     if "test" in given:
         return table.assign(split=table.split.replace({"val": "holdout", "": "train"})), [], []
     if "val" in given:
         renamed = table.assign(split=table.split.replace({"val": "test", "": "train"}))
         return renamed, ["val is used as the test split"], []
-    drawn = [] if kept.is_file() else draw_split(table, path)
+    is_open = table.split.eq("") if {"", "train"} <= given else pd.Series(True, index=table.index)
+    drawn = [] if kept.is_file() else draw_split(table[is_open], path)
     test = set(drawn or ledger.read_json(kept)["test"])
-    split = ["test" if mark in test else "train" for mark in table.hash]
+    split = ["test" if can and mark in test else "train" for can, mark in zip(is_open, table.hash, strict=True)]
     if "test" not in split:
         remedy = "give a new --out, or remove that file"
         raise UserError(f"none of the images in {path} is in the split of {kept}", remedy=remedy)
-    how = f"no test split was given: {split.count('test')} images were drawn for it, which {kept} lists"
-    return table.assign(split=split), [how], drawn
+    how = f"no test split was given: {split.count('test')} images were drawn for it"
+    return table.assign(split=split), [f"{how}, which {kept} lists" if said else how], drawn
 
 
 def draw_split(table: pd.DataFrame, path: Path) -> list[str]:
     """Draw a test split of 20 % of the images, at least 5, in which every class keeps its share. Return their hashes.
 
-    An image is left in training if it alone holds a value there. Raises UserError for too few images.
+    An image is left in training if it alone holds a value there, and another takes its place. Raises UserError for too
+    few images.
     """
     distinct = table.drop_duplicates("hash").sort_values("hash")
     count = max(TEST_LEAST, round(TEST_SHARE * len(distinct)))
@@ -224,11 +229,15 @@ def draw_split(table: pd.DataFrame, path: Path) -> list[str]:
     order = presence.order(f"split {mark}", held, 0)
     test = [int(order[(k + 1) * len(order) // count - 1]) for k in range(count)]  # evenly, and not the rarest first
     left = held.sum(0)
-    chosen = []
-    for place in test:
-        if (left[held[place]] > 1).all():
+    chosen: list[int] = []
+    for place in dict.fromkeys([*test, *map(int, order[::-1])]):
+        if len(chosen) < count and (left[held[place]] > 1).all():
             left = left - held[place]
             chosen.append(place)
+    if len(chosen) < TEST_LEAST:
+        what = f"{path}: {len(chosen)} of {len(distinct)} images can be test images, since the others hold rare values"
+        why = f"a value that one training mask alone holds must stay there, and {TEST_LEAST} test images are needed"
+        raise UserError(what, why, "save a number for each class, not for each object, or give train/ and test/")
     return sorted(distinct.hash.iloc[place] for place in chosen)
 
 
