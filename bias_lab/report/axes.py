@@ -123,7 +123,8 @@ def _with(axis: str, row: Any) -> str:
     """Return 'With label noise 0.2', and the start of both sides where it is not from scratch."""
     is_scratch = row["regime"] == schema.DEFAULTS["regime"] and row["protocol"] == schema.DEFAULTS["protocol"]
     start = "" if is_scratch else f" after {start_words(row['regime'], row['protocol'], row['source'])}"
-    return f"With {value_words(axis, row['value'])}{start}"
+    article = "the " if axis == "head" else ""  # 'With the matched decoder'
+    return f"With {article}{value_words(axis, row['value'])}{start}"
 
 
 def sound_arms(arms: pd.DataFrame, rows: pd.DataFrame, axis: str) -> tuple[pd.DataFrame, list[str]]:

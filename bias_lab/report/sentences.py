@@ -12,7 +12,7 @@ import pandas as pd
 
 from bias_lab import schema
 from bias_lab.catalogue import REGIMES, head_words, intervention_words
-from bias_lab.report.figures.chart import percent, span
+from bias_lab.report.figures.chart import MORE_DIGITS, percent, span
 from bias_lab.statistics import ALPHA, Answer
 
 NAMES = {
@@ -22,7 +22,7 @@ NAMES = {
 }  # fmt: skip
 NOTHING = "No run is finished yet, so nothing can be concluded."
 WIDEST = 2.0  # interval of a share: a wider one tells nothing
-SMALLEST = 1e-9  # interval of a fraction: a narrower one is of identical replicates
+SMALLEST = 10.0 ** -(3 + MORE_DIGITS)  # interval of a fraction: ends that no digit of `span` tells apart
 GIVEN = "given one pretraining"  # of an interval over replicates that share theirs
 IDENTICAL, TOO_WIDE = "not determined (identical)", "not determined"
 
@@ -270,6 +270,11 @@ def left_where_alike(alike: pd.DataFrame) -> list[str]:
     for key, part in trained(alike).groupby(list(schema.START), sort=False):
         how = start_words(*key)
         for row in ends(part):
+            if row["p_holm"] > ALPHA:  # NaN of a single replicate is not
+                side = f"the CNNs minus plain ViT is {percent(row['shortfall'])} points{interval(row)}"
+                at = f"at {row['size']:,} labels"
+                sentences.append(f"Where both start from {how}, no difference is shown {at}: {side}.")
+                continue
             passed = row["shortfall"] < 0  # a lead is never negative
             whose = "plain ViT's lead over the CNNs" if passed else "the CNNs' lead over plain ViT"
             lead = f"{percent(abs(row['shortfall']))} points{interval(row, mirrored=passed)} at {row['size']:,} labels"
@@ -288,10 +293,14 @@ def removed(own: pd.DataFrame) -> list[str]:
 
     own: rows of `statistics.removed`.
     """
-    return [
-        f"{name} removes {share(row['share'], row['low'], row['high'])} at N = {int(row['size']):,}."
-        if math.isnan(row["low"]) or is_determined(row["low"], row["high"])
-        else f"The share that {name} removes is not determined at N = {int(row['size']):,}: its interval is too wide."
-        for name, part in own.dropna(subset=["share"]).groupby("backbone")
-        for row in ends(part)[:1]
-    ]
+    told = []
+    for name, part in own.dropna(subset=["share"]).groupby("backbone"):
+        row = ends(part)[0]
+        at = f"at N = {int(row['size']):,}"
+        if not math.isnan(row["low"]) and not is_determined(row["low"], row["high"]):
+            told.append(f"The share that {name} removes is not determined {at}: its interval is too wide.")
+        elif row["high"] < 0 or (math.isnan(row["low"]) and row["share"] < 0):
+            told.append(f"{name} removes nothing of the shortfall {at}: it is less accurate than plain ViT.")
+        else:
+            told.append(f"{name} removes {share(row['share'], row['low'], row['high'])} {at}.")
+    return told

@@ -132,9 +132,16 @@ def statistics_of(view: pd.DataFrame, prefix: str = "") -> Iterator[dict[str, An
 
 
 def _of_comparisons(view: pd.DataFrame, prefix: str) -> Iterator[dict[str, Any]]:
-    """Yield rows over `size` for each comparison: `shortfall/equal`, `parts/training equal` and the like."""
-    for comparison in parts.present(view):
-        for row in statistics.decomposition(view, comparison=comparison).to_dict("records"):
+    """Yield rows over `size` for each comparison: `shortfall/equal`, `parts/training equal` and the like.
+
+    Both are against the group of the headline, at the sizes that allow a claim.
+    """
+    present = parts.present(view)
+    against = evidence_head.group(evidence_head.numbers(view)) if "settled" in present else evidence_head.FAMILY
+    for comparison in present:
+        found = statistics.decomposition(view, against=against, comparison=comparison)
+        flagged = statistics.unsound(view, against=against, comparison=comparison)
+        for row in found[~found["size"].isin(list(flagged))].to_dict("records"):
             named = {f"{prefix}shortfall/{comparison}{end}": row[key] for key, end in _ENDS.items()}
             for part in ("training", "generalisation"):
                 ends = {"": part, " low": f"{part}_low", " high": f"{part}_high"}

@@ -25,11 +25,12 @@ from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
 from bias_lab.statistics.settled.headline import AtSize, Gap, Headline, headline
 from bias_lab.statistics.settled.matched import matched_fit
-from bias_lab.statistics.settled.sound import unsound
+from bias_lab.statistics.settled.sound import CEILING, unsound
 from bias_lab.statistics.variance import power, variance_shares
 
 __all__ = [
     "ALPHA",
+    "CEILING",
     "Answer",
     "AtSize",
     "Gap",

@@ -159,11 +159,15 @@ def select_condition(
 
 
 class _Study(NamedTuple):
-    """Finished rows, their axes, and for each axis the number of the group within which it was found to vary."""
+    """Finished rows, their axes, and for each axis the number of the group within which it was found to vary.
+
+    optimizer: the reference of its axis, which is that of all comparisons of the table ('' where nothing trains).
+    """
 
     rows: pd.DataFrame
     axes: list[str]
     groups: dict[str, Codes]
+    optimizer: str
 
     def varying(self, axis: str) -> "pd.Series[Any]":
         """Return an axis's values in the rows of groups that vary along it, or in all rows if none does."""
@@ -185,33 +189,13 @@ class _Study(NamedTuple):
         if axis not in self.rows:
             return _missing(axis)
         default, values = _missing(axis), self.varying(axis)
-        if axis == OPTIMIZER:
-            return self._optimizer(default)
+        if axis == OPTIMIZER and self.optimizer:
+            return self.optimizer
         if axis == BEFORE + SEEN and (values != 0).any():
             values = values[values != 0]  # a pretraining of zero steps is a control
         if not len(values) or (values == default).any():
             return default
         return values.value_counts().index[0]
-
-    def _optimizer(self, default: Any) -> Any:
-        """Return the reference optimizer. Only cells that all optimizers have tell which leaves fewer unsettled."""
-        names = [name for name in schema.CELL if name in self.rows]
-        rows = self.rows[_trains(self.rows)]
-        cells = rows[names].assign(value=given(rows, OPTIMIZER))
-        cells["open"] = serves(rows, SETTLED) & ~_flag(rows, "settled")
-        cells["top1"] = rows["holdout_top1"].astype(float) if "holdout_top1" in rows else np.nan
-        cells = cells.groupby([*names, "value"], as_index=False, dropna=False).agg(
-            open=("open", "any"), top1=("top1", "mean")
-        )
-        if not len(cells):
-            return default
-        values = cells.groupby("value")
-        is_common = cells.groupby(names, dropna=False)["value"].transform("size") == len(values)
-        shared = cells.assign(open=cells["open"] & is_common, top1=cells["top1"].where(is_common)).groupby("value")
-        found = pd.DataFrame({"open": shared["open"].sum(), "cells": values.size(), "top1": shared["top1"].mean()})
-        found["is_default"] = found.index == default
-        order = ["open", "cells", "top1", "is_default"]
-        return found.sort_values(order, ascending=[True, False, False, False], kind="stable").index[0]
 
     def matches(self, axis: str, value: Any) -> NDArray[np.bool_]:
         """Return which rows have this value, or have no value in a group that does not vary along the axis."""
@@ -261,8 +245,8 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
     What tuning finds (the recipe, its fields, and the images seen) differs between settled cells, so it is an axis only
     where it varies within one cell. So does the learning rate between arms of one backbone, in every comparison.
     """
-    rows = finished(with_pretraining(table))
-    rows, found = compared(rows, comparison)
+    every = finished(with_pretraining(table))
+    rows, found = compared(every, comparison)
     names = [name for name in schema.AXES if name in rows]
     names += [str(name) for name in rows.columns if str(name).startswith(BEFORE)]
     tuned = TUNED if found == SETTLED else ()
@@ -284,7 +268,47 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
             axes.append(name)
             groups[name] = whole if is_common else cell
             whole, cell = _combined([whole, codes]), _combined([cell, codes])
-    return _Study(rows, axes, groups)
+    return _Study(rows, axes, groups, _reference_optimizer(every))
+
+
+def _reference_optimizer(rows: pd.DataFrame) -> str:
+    """Return the optimizer under which the fewest cells of a headline are unsettled, of a table's finished rows.
+
+    These are settled cells of plain ViT and of CNNs from scratch, each with the recipe that it prefers, that all
+    optimizers have. Of several such optimizers it is the one that most cells have, then the one with the best hold-out
+    accuracy of those cells, then the default. Without settled cells it is the one that most trained cells have.
+    """
+    trained = rows[_trains(rows)] if OPTIMIZER in rows else rows.iloc[:0]
+    if not len(trained):
+        return ""
+    default = str(_missing(OPTIMIZER))
+    if len(named := given(trained, OPTIMIZER).unique()) == 1:
+        return str(named[0])
+    headline = preferred(trained[serves(trained, SETTLED) & _is_of_a_headline(trained)])
+    cells = headline if len(headline) else trained
+    names = [name for name in schema.CELL if name in cells]
+    table = cells[names].assign(value=given(cells, OPTIMIZER), open=~_flag(cells, "settled"))
+    table["top1"] = cells["holdout_top1"].astype(float) if "holdout_top1" in cells else np.nan
+    each = table.groupby([*names, "value"], as_index=False, dropna=False).agg(
+        open=("open", "any"), top1=("top1", "mean")
+    )
+    is_common = each.groupby(names, dropna=False)["value"].transform("size") == each["value"].nunique()
+    shared = each.assign(open=each["open"] & is_common, top1=each["top1"].where(is_common)).groupby("value")
+    found = pd.DataFrame({"open": shared["open"].sum(), "cells": shared.size(), "top1": shared["top1"].mean()})
+    found["is_default"] = found.index == default
+    order = ["open", "cells", "top1", "is_default"]
+    return str(found.sort_values(order, ascending=[True, False, False, False], kind="stable").index[0])
+
+
+def _is_of_a_headline(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which rows are of a plain ViT or a CNN as it is, from scratch, on images as they are, (rows,)."""
+    kept = (is_from_scratch(rows) & ~is_control(rows)).to_numpy(dtype=bool, copy=True)
+    groups = pd.Series(False, index=rows.index)
+    for column, name in (("architecture", "vit"), ("family", "cnn")):
+        groups |= rows[column].eq(name).fillna(False) if column in rows else False
+    for name in ("priors", "head", "intervention", "method"):
+        kept &= has(rows, name, None).to_numpy(dtype=bool) if name in rows else True
+    return kept & groups.to_numpy(dtype=bool)
 
 
 def _trains(rows: pd.DataFrame) -> NDArray[np.bool_]:

@@ -27,6 +27,33 @@ def test_a_clean_table_needs_none() -> None:
     assert cautions(table([]), {}) == []
 
 
+def test_a_start_that_lost_a_replicate_is_named() -> None:
+    after = rows(
+        lambda run: 0.65, backbones=["vit_micro"], sizes=[100, 1000], replicates=[(k, k) for k in range(4)],
+        regime="mae", source="pool",
+    )  # fmt: skip
+    after = [r | {"correct": bits(np.arange(2000) < 2000 * r["top1"]), "pretraining": f"p{r['draw']}"} for r in after]
+    sentence = (
+        "Of 4 replicates of plain ViT from scratch at N = 100, 3 have one after MAE (on pool). What it recovers rests "
+        "on these."
+    )
+    assert sentence not in cautions(table([*clean(), *after]), {})
+    kept = [r for r in after if (r["draw"], r["size"]) != (1, 100)]
+    assert sentence in cautions(table([*clean(), *kept]), {})
+
+
+def test_no_cause_of_a_shortfall_is_told_where_none_is_shown() -> None:
+    """The ViT fits its images less well, and is behind by 5 points in the mean, but replicates scatter."""
+    shifts = (0.2, -0.3, 0.25, 0.05)
+    made = [
+        r | {"top1": r["top1"] - 0.05 + shifts[r["draw"]], "train_top1": 0.6, "correct": None} if vit(r) else r
+        for r in clean()
+    ]
+    assert not any("fitting within this budget" in text for text in cautions(table(made), {}))
+    sure = [r | {"top1": r["top1"] - 0.05, "train_top1": 0.6, "correct": None} if vit(r) else r for r in clean()]
+    assert any("fitting within this budget" in text for text in cautions(table(sure), {}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

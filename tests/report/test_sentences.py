@@ -93,6 +93,21 @@ def test_what_is_not_determined_is_not_told_as_a_number() -> None:
     assert sentences.removed(own) == [
         "The share that my.nets:stem removes is not determined at N = 100: its interval is too wide."
     ]
+    worse = pd.DataFrame([dict(backbone="my.nets:stem", size=100, share=-3.4, low=-3.7, high=-3.1)])
+    assert sentences.removed(worse) == [
+        "my.nets:stem removes nothing of the shortfall at N = 100: it is less accurate than plain ViT."
+    ]
     start = dict(regime="mae", protocol="finetune", source="pool", size=100)
     assert sentences.recovered(pd.DataFrame([start | dict(recovery=10.44, low=-1.0, high=21.0)])) == []
     assert len(sentences.recovered(pd.DataFrame([start | dict(recovery=0.44, low=-0.1, high=1.0)]))) == 1
+
+
+def test_no_lead_is_told_where_both_start_alike_and_none_is_shown() -> None:
+    alike = dict(regime="imagenet", protocol="finetune", source="x", size=300, shortfall=-0.032, p_holm=0.4)
+    alike |= dict(low=-0.109, high=0.044, low_any=math.nan, high_any=math.nan, left=0.5, left_low=0.1, left_high=0.9)
+    (told,) = sentences.left_where_alike(pd.DataFrame([alike]))
+    assert told.endswith(
+        "no difference is shown at 300 labels: the CNNs minus plain ViT is −3.2 points (95 % CI −10.9 to 4.4)."
+    )
+    sure = alike | dict(shortfall=0.032, low=0.02, high=0.044, p_holm=0.01)
+    assert "the CNNs' lead over plain ViT is 3.2 points" in sentences.left_where_alike(pd.DataFrame([sure]))[0]

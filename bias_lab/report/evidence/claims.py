@@ -42,7 +42,8 @@ def unclaimed(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], view: pd.Dat
     if not flagged:
         return []
     every = sorted({int(size) for size in view["size"]})
-    return [f"Nothing is claimed at {sizes_in_words(list(flagged))}: {reasons(flagged, every)}."]
+    about = f"Nothing is claimed about {NAMES[0]} and {NAMES[1]} at {sizes_in_words(list(flagged))}"
+    return [compared(f"{about}: {reasons(flagged, every)}.", parts.held(view))]
 
 
 def reasons(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], every: list[int]) -> str:
@@ -51,5 +52,5 @@ def reasons(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], every: list[in
     for size, flags in flagged.items():
         for kind, backbones in flags.items():
             for backbone in backbones:
-                cells.setdefault(kind, {}).setdefault(backbone, []).append(size)
+                cells.setdefault(kind, {}).setdefault(name_of(backbone), []).append(size)
     return ", and ".join(headline.reason(kind, where, every) for kind, where in cells.items())

@@ -80,14 +80,15 @@ def at_equal_images(of: str, at: AtSize) -> str:
     who = name_of(of)
     if at.equal_flags:
         return f"At equal images seen nothing is claimed: {flagged(at)}."
+    is_known = not math.isnan(at.equal.low) and not is_identical(at.equal.best_low, at.equal.best_high)
+    if is_known and not side_of(at.equal):
+        return f"At equal images seen no difference is shown{_ci(at.equal)}."
     if percent(gap) == percent(0.0):
         return "At equal images seen the two are level."
-    if not math.isnan(at.equal.low) and not side_of(at.equal):
-        return f"At equal images seen no difference is shown{_ci(at.equal)}."
     goes_on = gap > 0 and is_claimed(at.settled) and at.settled.value > 0  # "it" is behind, as in the headline
     side = f"{who} is {percent(abs(gap))} points {'behind' if gap > 0 else 'ahead'}"
     start = f"At equal images seen {f'it is {percent(gap)} points' if goes_on else side}"
-    start += _ci(at.equal, mirrored=gap < 0)
+    start += _ci(at.equal, mirrored=gap < 0) or (" (one replicate, no interval)" if at.equal.n == 1 else "")
     if math.isnan(at.training_low):
         return f"{start}."
     if at.training_low <= 0 <= at.training_high or percent(part) == percent(0.0):
@@ -204,20 +205,27 @@ def banner(problems: Mapping[str, Cells], sizes: Iterable[int]) -> tuple[str, ..
 
 def reason(kind: str, cells: Cells, sizes: Iterable[int]) -> str:
     """Return one reason in words: 'vit_micro and resnet_micro at N = 100 are not settled'."""
-    where = {"cells": named(cells, sizes), "names": listed(list(cells)), "verb": "is" if len(cells) == 1 else "are"}
+    where = {
+        "cells": named(cells, sizes, "any" if kind == "no run" else "every"),
+        "names": listed(list(cells)),
+        "verb": "is" if len(cells) == 1 else "are",
+    }
     return REASONS[kind][0].format(**where)
 
 
-def named(cells: Cells, sizes: Iterable[int]) -> str:
-    """Return cells in words: 'vit_micro and resnet_micro at N = 100', those with the same sizes together."""
+def named(cells: Cells, sizes: Iterable[int], all_sizes: str = "every") -> str:
+    """Return cells in words: 'vit_micro and resnet_micro at N = 100', those with the same sizes together.
+
+    all_sizes: the word for all of several sizes, 'any' after a negation.
+    """
     every = sorted(set(sizes))
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, at in cells.items():
         alike.setdefault(tuple(sorted(at)), []).append(name)
-    return listed([f"{listed(names)} {_at_sizes(list(at), every)}" for at, names in alike.items()])
+    return listed([f"{listed(names)} {_at_sizes(list(at), every, all_sizes)}" for at, names in alike.items()])
 
 
-def _at_sizes(at: Sequence[int], every: Sequence[int]) -> str:
+def _at_sizes(at: Sequence[int], every: Sequence[int], all_sizes: str) -> str:
     if len(every) > 1 and list(at) == list(every):
-        return "at every N"
+        return f"at {all_sizes} N"
     return f"at {sizes_in_words(at)}" if len(at) <= 2 else f"at {len(at)} sizes from N = {at[0]:,} to {at[-1]:,}"

@@ -10,7 +10,7 @@ from bias_lab.report.evidence.parts import COMPARISONS, present
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.figures.charts import mean_of
 from bias_lab.report.pages import Section, Table, number
-from bias_lab.report.sentences import capital, ends
+from bias_lab.report.sentences import capital, ends, is_identical
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_ci, in_points, in_whole, in_words, table_of
 from bias_lab.statistics import ALPHA
 from bias_lab.statistics.conditions import given
@@ -80,7 +80,7 @@ def sentence(row: dict[str, Any]) -> str:
 def _ci(row: dict[str, Any], name: str) -> str:
     wide = not math.isnan(row[f"{name}_low_any"])
     low, high = (row[f"{name}_{end}{'_any' if wide else ''}"] for end in ("low", "high"))
-    return "" if math.isnan(low) else f" (95 % CI {span(low, high)})"
+    return "" if math.isnan(low) or is_identical(low, high) else f" (95 % CI {span(low, high)})"
 
 
 def effects_table(frame: pd.DataFrame) -> Table:

@@ -15,7 +15,7 @@ from bias_lab.data.readers import procedural
 from bias_lab.report.evidence import claims
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.pages import Section
-from bias_lab.report.sentences import ends, interval
+from bias_lab.report.sentences import ends, interval, is_identical
 from bias_lab.statistics import ALPHA
 
 AXIS = "intervention"
@@ -55,9 +55,10 @@ def answer(base: Any, permuted: Any) -> str:
         return f"{at} there is no answer: on the images as they are, no lead of the CNNs is shown{interval(base)}."
     rest, gone = float(permuted["shortfall"]), float(permuted["gone"])
     low, high = float(permuted["gone_low"]), float(permuted["gone_high"])
-    numbers = (
-        f"the CNNs lead by {percent(lead)} points on the images as they are{interval(base)}, "
+    numbers = f"the CNNs lead by {percent(lead)} points on the images as they are{interval(base)}, " + (
         f"and by {percent(rest)} with pixels permuted{interval(permuted)}"
+        if rest >= 0
+        else f"and plain ViT by {percent(-rest)} with pixels permuted{interval(permuted, mirrored=True)}"
     )
     if low != low:
         return f"{at} one replicate gives no answer: {numbers}."
@@ -68,7 +69,8 @@ def answer(base: Any, permuted: Any) -> str:
         verdict = "in part" if is_shown else "yes" if small else "at least in part"
     else:
         verdict = "no" if high < HALF * lead else "the data leave it open"
-    return f"{at}: {verdict}. There {numbers}. The change is {percent(gone)} points (95 % CI {span(low, high)})."
+    inside = "identical replicates, no interval" if is_identical(low, high) else f"95 % CI {span(low, high)}"
+    return f"{at}: {verdict}. There {numbers}. The change is {percent(gone)} points ({inside})."
 
 
 def pictures(values: list[str], side: int) -> tuple[tuple[str, bytes], ...]:

@@ -59,7 +59,7 @@ def section(parts: pd.DataFrame, fits: pd.DataFrame, against: str = "cnn") -> Se
         text += [" ".join(sentences(part, str(name))) for name, part in parts.groupby("comparison", sort=False)]
     text.append(at_matched_fit(fits))
     if against != "cnn" and any(text):
-        text.append(f"The CNN here is {name_of(against)}, as in the headline.")
+        text.append(f"The CNN here is {name_of(against)}.")
     shown = (decomposition(parts), matched_fit(fits))
     return Section(name="parts", title="What the shortfall is made of", text=tuple(filter(None, text)), tables=shown)
 

@@ -69,7 +69,10 @@ def made_of(view: pd.DataFrame, against: str = head.FAMILY) -> Section:
         ]
     )
     whole = view[~view["collapsed"].fillna(False).astype(bool)] if "collapsed" in view else view
-    return parts.section(split, statistics.matched_fit(whole, against=against), against)
+    fits = statistics.matched_fit(whole, against=against)
+    flagged = statistics.unsound(view, against=against, comparison=parts.default(view))
+    low = [size for size, flags in flagged.items() if {"at_chance", "at_majority"} & set(flags)]
+    return parts.section(split, fits[~fits["size"].isin(low)], against)
 
 
 def _sound(frame: pd.DataFrame, view: pd.DataFrame, comparison: str, against: str) -> pd.DataFrame:
@@ -95,7 +98,9 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
         Section(
             name="settled-shortfall",
             title="The shortfall, settled",
-            charts=(charts.shortfall([line], prefix=slug, comparison="settled"),) if len(gaps) else (),
+            charts=(charts.shortfall([line], prefix=slug, comparison="settled", who=name_of(against)),)
+            if len(gaps)
+            else (),
             tables=(tables.shortfall(gaps, f"{capital(name_of(against))} minus plain ViT, from scratch, settled"),),
         ),
     ]

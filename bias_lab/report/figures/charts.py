@@ -196,21 +196,27 @@ def chance(rows: pd.DataFrame) -> tuple[Level, ...]:
     return (Level(y=level, words=f"chance, {percent(level, 0)} %"),)
 
 
-def shortfall(by_start: Iterable[tuple[str, pd.DataFrame, str]], *, prefix: str = "", comparison: str = "") -> Chart:
+def shortfall(
+    by_start: Iterable[tuple[str, pd.DataFrame, str]],
+    *,
+    prefix: str = "",
+    comparison: str = "",
+    who: str = "the CNN family",
+) -> Chart:
     """Return the shortfall at each size with both intervals.
 
     by_start: (regime, table of `statistics.gaps`, label) for each line. A table may have a flag `settled`, False at
-    sizes whose points are hollow. comparison: of the rows, `settled` or `equal`.
+    sizes whose points are hollow. comparison: of the rows, `settled` or `equal`. who: the group of the tables.
     """
     lines = list(by_start)
     caption = (
-        f"Mean accuracy of the CNN family minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
+        f"Mean accuracy of {who} minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
         f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
         f"from scratch.{HOW.get(comparison, '')}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
-        title="The shortfall: how far plain ViT lies below the CNNs",
+        title=f"The shortfall: how far plain ViT lies below {who}",
         caption=caption,
         series=_gap_lines((label, table, _dash(regime)) for regime, table, label in lines),
         ylabel="shortfall, points",

@@ -15,6 +15,7 @@ from bias_lab.statistics.settled.chance import chance
 from bias_lab.statistics.settled.decomposition import decomposition
 from bias_lab.statistics.settled.sound import Flags, broken, majority_of, unsettled, unsound
 
+OF_A_BROKEN_CNN = ("unsettled", "collapsed", "at_chance", "at_majority")  # beside it, a control says nothing
 NEAR = 0.02  # a control within this of a group is as good as the group
 BLOCKING = (  # flags that forbid a headline
     "absent",
@@ -54,15 +55,16 @@ class Gap(NamedTuple):
 class AtSize(NamedTuple):
     """The numbers of one size. Accuracies and differences are fractions.
 
-    size: labelled images. against: the group that is compared, the family where every member of it is settled at this
-    size and there are several, else the narrower group. members: its backbones. flags: why there is no headline
-    (`BLOCKING`), each with the backbones concerned, and `control_as_good`, which forbids none. settled: the shortfall
-    between settled cells. of, against_top1: mean accuracies there. equal: the shortfall at equal images. training,
-    training_low, training_high: the training part of `equal`; share: of it in `equal`, NaN where it is not determined.
-    of_train, against_train: training accuracies at equal images. control: mean accuracy of the linear control, lead:
-    `against` minus the control, control_near: whether the control is within `NEAR` of `against`: `shown`, `likely` (its
-    mean is), `open` (the interval does not exclude it), `no`, or '' without a control. chance: see `statistics.chance`.
-    majority: share of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each.
+    size: labelled images. against: the group that is compared, the family where every member of it is settled at
+    this size and there are several, else the narrower group. members: its backbones. flags: why there is no
+    headline (`BLOCKING`), each with the backbones concerned, and `control_as_good`, which forbids none. settled:
+    the shortfall between settled cells. of, against_top1: mean accuracies there. equal: the shortfall at equal
+    images, unknown where another optimizer trained its runs. training, training_low, training_high: the training
+    part of `equal`; share: of it in `equal`, NaN where it is not determined. of_train, against_train: training
+    accuracies at equal images. control: mean accuracy of the linear control, lead: `against` minus the control,
+    control_near: whether the control is within `NEAR` of `against`: `shown`, `likely` (its mean is), `open` (the
+    interval does not exclude it), `no`, or '' without a control. chance: see `statistics.chance`. majority: share
+    of the largest class, NaN if unknown. by_recipe, by_optimizer: the settled shortfall under each.
     optimizer_recipes: the recipes that `by_optimizer` is confined to, if it is (`comparisons.of_optimizers`).
     equal_flags: why nothing is claimed at equal images (`sound.unsound`).
     """
@@ -125,11 +127,11 @@ def headline(
 
     table: a results table of one dataset and image size. of, against: backbones or architectures. family: compared in
     the place of `against` where all its backbones in the table are settled. train: the metric on the training images.
-    majority: share of the largest class among test images. By default it is that of the catalogue, if it is known
-    there. where: as in `select_condition`. Errors are those of `shortfall`.
+    majority: share of the largest class among test images. By default it is what runs recorded, or else that of the
+    catalogue, if it is known there. where: as in `select_condition`. Errors are those of `shortfall`.
     Flags: `absent` (a group without settled runs), `unsettled` (cells that are not settled), those of `sound.broken`
     among settled runs, `no_interval` (fewer than two independent pairs), `control_as_good` (the linear control is
-    within `NEAR` of `against`, or ahead, by its mean).
+    within `NEAR` of `against`, or ahead, by its mean, and `against` itself is sound).
     """
     rep.check(table, metric)
     found = conditions.finished(table)
@@ -156,6 +158,10 @@ def headline(
         for name in (against, family)
     }
     largest = majority_of(found) if majority is None else majority
+    if not _same_optimizer(base, every, of, family):
+        tables = {
+            name: one._replace(equal=one.equal.iloc[:0], parts=one.parts.iloc[:0]) for name, one in tables.items()
+        }
     rows = []
     for size in sizes:
         here, planned = every[every["size"] == size], base[base["size"] == size]
@@ -219,6 +225,16 @@ def _leads(
     return control, between(control, rep.select(cells, against), metric)
 
 
+def _same_optimizer(equal: pd.DataFrame, settled: pd.DataFrame, of: str, family: str) -> bool:
+    """Return whether runs at equal images may stand beside settled ones: one optimizer trained all of them."""
+    if not len(settled) or not len(equal) or OPTIMIZER not in equal:
+        return True
+    used = [
+        set(rep.select(rows, side).loc[:, OPTIMIZER].dropna()) for rows in (equal, settled) for side in (of, family)
+    ]
+    return len(set.union(*used)) <= 1
+
+
 def _is_whole(planned: pd.DataFrame, settled: pd.DataFrame, against: str) -> bool:
     """Return whether a family has several backbones at a size, and all of them are settled in the same replicates."""
     names = set(planned["backbone"]) | set(settled["backbone"])
@@ -255,9 +271,12 @@ def _at(
         "absent": tuple(name for name, side in sides.items() if not len(side)),
         "unsettled": unsettled(rows),
         "no_interval": (of, against) if math.isnan(gap.low) else (),
-        **broken(list(sides.values()), metric, level, majority),
-        "control_as_good": (against,) if near in ("shown", "likely") else (),
+        **broken(sides, metric, level, majority),
     }
+    theirs = {against, *map(str, sides[against]["backbone"].unique())}
+    of_lead = flags if _gap(tables.control[1], size).n else tables.unsound.get(size, {})
+    is_broken = any(theirs & set(names) for flag, names in of_lead.items() if flag in OF_A_BROKEN_CNN)
+    flags["control_as_good"] = (against,) if near in ("shown", "likely") and not is_broken else ()
     return AtSize(
         size=size,
         against=against,

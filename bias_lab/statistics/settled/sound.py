@@ -1,7 +1,7 @@
 """Tell which sizes allow a claim: both groups are settled where that is asked, did not collapse, are above chance."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 from scipy.special import ndtri
@@ -40,33 +40,33 @@ def unsound(
     flagged: dict[int, Flags] = {}
     for size in sorted({int(n) for n in rows["size"]}):
         here = rows[rows["size"] == size]
-        sides = [rep.select(here, group) for group in (of, against)]
-        if any(not len(side) for side in sides):
+        sides = {group: rep.select(here, group) for group in (of, against)}
+        if any(not len(side) for side in sides.values()):
             continue
-        both = pd.concat(sides)
+        both = pd.concat(list(sides.values()))
         flags = {"unsettled": unsettled(both) if name == SETTLED else (), **broken(sides, metric, level, largest)}
         if any(flags.values()):
             flagged[size] = {flag: names for flag, names in flags.items() if names}
     return flagged
 
 
-def broken(sides: Sequence[pd.DataFrame], metric: str, level: float, largest: float) -> Flags:
+def broken(sides: Mapping[str, pd.DataFrame], metric: str, level: float, largest: float) -> Flags:
     """Return what forbids a claim about runs of one size, however they were trained, each with its backbones or ().
 
-    sides: the rows of both groups. level: `chance`. largest: `majority_of`.
+    sides: group → its rows. level: `chance`. largest: `majority_of`.
     Flags: `collapsed` (a run predicts one class or has dead features), `at_chance` (the mean is not shown to be above
-    chance), `at_majority` (above chance, but not above the share of the largest class), and `ceiling` (both groups at
-    `CEILING` or above).
+    chance), `at_majority` (above chance, but not above the share of the largest class), and `ceiling` (both groups, by
+    their names, have a mean of `CEILING` or more).
     """
-    both = pd.concat(list(sides))
+    both = pd.concat(list(sides.values()))
     low = at_level(both, metric, level)
-    means = [side.groupby("backbone")[metric].mean().mean() for side in sides]
+    means = [side.groupby("backbone")[metric].mean().mean() for side in sides.values()]
     is_high = all(mean >= CEILING for mean in means)  # NaN, of a side without rows, is not
     return {
         "collapsed": collapsed(both),
         "at_chance": low,
         "at_majority": tuple(name for name in at_level(both, metric, largest) if name not in low),
-        "ceiling": tuple(sorted(map(str, both["backbone"].unique()))) if is_high else (),
+        "ceiling": tuple(sides) if is_high else (),
     }
 
 

@@ -14,7 +14,9 @@ BROKEN = at(VIEW, 1000, "resnet_micro", collapsed=True)
 def test_a_size_with_a_collapsed_cell_is_named_and_the_other_is_claimed() -> None:
     found = claims.of_view(BROKEN)
     assert found.sentences[0].startswith("At equal images, plain ViT falls short of the CNN family at N = 100 by ")
-    assert found.sentences[1].startswith("Nothing is claimed at N = 1,000: runs of resnet_micro at N = 1,000 collapsed")
+    assert found.sentences[1].startswith(
+        "At equal images, nothing is claimed about plain ViT and the CNN family at N = 1,000: runs of resnet_micro at "
+    )
     assert found.answer.sizes == (100,)
     assert set(claims.sound(BROKEN)["size"]) == {100}
 

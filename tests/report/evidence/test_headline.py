@@ -134,7 +134,7 @@ def test_what_forbids_a_headline_forbids_every_claim_of_the_page(kind: str) -> N
     whose = "vit_micro" if kind == "unsettled" else "resnet_micro"
     report = findings(Results(table=study(cells, sizes=(100, 1000), changes={whose: changes})))
     ((_, answer, _),) = report.answers
-    assert answer.startswith("Nothing is claimed at N = 100 and 1,000: ")
+    assert answer.startswith("With each cell settled, nothing is claimed about plain ViT and ")
     assert not any(word in answer for word in ("falls short", "ahead", "behind", "meet at"))
     assert [tile.value for tile in report.heads[0].tiles] == ["–", "–", "–"]
     assert not any("training part" in text for part in report.sections for text in part.text)

@@ -49,7 +49,7 @@ def test_both_groups_at_a_ceiling_forbid_a_claim() -> None:
     both = study(pair(Cell(1.0, 0.99), Cell(1.0, 0.985)), equal=pair(Cell(1.0, 0.99), Cell(1.0, 0.985)))
     for comparison in ("equal", "settled"):
         flags = statistics.unsound(both, against="resnet", comparison=comparison)
-        assert flags == {size: {"ceiling": ("resnet_micro", "vit_micro")} for size in (100, 1000)}
+        assert flags == {size: {"ceiling": ("vit", "resnet")} for size in (100, 1000)}
     one = study({}, equal=pair(Cell(1.0, 0.9), Cell(1.0, 0.985)))
     assert statistics.unsound(one) == {}, "one of them can still gain"
 
