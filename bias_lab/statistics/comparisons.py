@@ -65,6 +65,32 @@ def of_optimizers(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return rows[~among | rows[RECIPE].isin(list(common)).to_numpy(dtype=bool)], tuple(sorted(map(str, common)))
 
 
+def reference_optimizer(rows: pd.DataFrame, is_headline: NDArray[np.bool_], default: str) -> str:
+    """Return the optimizer under which the fewest cells of a headline are unsettled.
+
+    rows: of trained backbones, with their optimizers. is_headline: which of them are of a plain ViT or a CNN as it is.
+    Cells are settled ones, each with the recipe that it prefers, that all optimizers have. Of several such optimizers
+    it is the one that most cells have, then the one with the best hold-out accuracy of those cells, then the default.
+    Without settled cells it is the one that most cells have.
+    """
+    if rows[OPTIMIZER].nunique() == 1:
+        return str(rows[OPTIMIZER].iloc[0])
+    headline = preferred(rows[serves(rows, SETTLED) & is_headline])
+    cells = headline if len(headline) else rows
+    names = [name for name in schema.CELL if name in cells]
+    is_open = ~cells["settled"].fillna(False).astype(bool) if "settled" in cells else True
+    table = cells[[*names, OPTIMIZER]].assign(open=is_open)
+    table["top1"] = cells["holdout_top1"].astype(float) if "holdout_top1" in cells else np.nan
+    by_cell = table.groupby([*names, OPTIMIZER], as_index=False, dropna=False)
+    each = by_cell.agg(open=("open", "any"), top1=("top1", "mean"))
+    is_common = each.groupby(names, dropna=False)[OPTIMIZER].transform("size") == each[OPTIMIZER].nunique()
+    shared = each.assign(open=each["open"] & is_common, top1=each["top1"].where(is_common)).groupby(OPTIMIZER)
+    found = pd.DataFrame({"open": shared["open"].sum(), "cells": shared.size(), "top1": shared["top1"].mean()})
+    found["is_default"] = found.index == default
+    order = ["open", "cells", "top1", "is_default"]
+    return str(found.sort_values(order, ascending=[True, False, False, False], kind="stable").index[0])
+
+
 def preferred(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows without those of settled cells whose recipe the hold-out preferred less.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bias_lab import schema
 from bias_lab.catalogue import PROTOCOLS, REGIMES, TASKS, traits
 from bias_lab.errors import UserError, unknown
-from bias_lab.statistics.comparisons import OPTIMIZER, RECIPE, SETTLED, TUNED, compared, preferred, serves
+from bias_lab.statistics.comparisons import OPTIMIZER, RECIPE, SETTLED, TUNED, compared, preferred, reference_optimizer
 
 BEFORE = "pretraining_"  # begins the name of a column that holds a field of the pretraining
 UNTRAINED = "untrained_start"  # a column that marks runs from a pretraining near its chance level
@@ -272,32 +272,10 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
 
 
 def _reference_optimizer(rows: pd.DataFrame) -> str:
-    """Return the optimizer under which the fewest cells of a headline are unsettled, of a table's finished rows.
-
-    These are settled cells of plain ViT and of CNNs from scratch, each with the recipe that it prefers, that all
-    optimizers have. Of several such optimizers it is the one that most cells have, then the one with the best hold-out
-    accuracy of those cells, then the default. Without settled cells it is the one that most trained cells have.
-    """
+    """Return the reference optimizer of a table's finished rows (`reference_optimizer`), '' where nothing trains."""
     trained = rows[_trains(rows)] if OPTIMIZER in rows else rows.iloc[:0]
-    if not len(trained):
-        return ""
-    default = str(_missing(OPTIMIZER))
-    if len(named := given(trained, OPTIMIZER).unique()) == 1:
-        return str(named[0])
-    headline = preferred(trained[serves(trained, SETTLED) & _is_of_a_headline(trained)])
-    cells = headline if len(headline) else trained
-    names = [name for name in schema.CELL if name in cells]
-    table = cells[names].assign(value=given(cells, OPTIMIZER), open=~_flag(cells, "settled"))
-    table["top1"] = cells["holdout_top1"].astype(float) if "holdout_top1" in cells else np.nan
-    each = table.groupby([*names, "value"], as_index=False, dropna=False).agg(
-        open=("open", "any"), top1=("top1", "mean")
-    )
-    is_common = each.groupby(names, dropna=False)["value"].transform("size") == each["value"].nunique()
-    shared = each.assign(open=each["open"] & is_common, top1=each["top1"].where(is_common)).groupby("value")
-    found = pd.DataFrame({"open": shared["open"].sum(), "cells": shared.size(), "top1": shared["top1"].mean()})
-    found["is_default"] = found.index == default
-    order = ["open", "cells", "top1", "is_default"]
-    return str(found.sort_values(order, ascending=[True, False, False, False], kind="stable").index[0])
+    named = trained.assign(**{OPTIMIZER: given(trained, OPTIMIZER)}) if len(trained) else trained
+    return reference_optimizer(named, _is_of_a_headline(trained), _missing(OPTIMIZER)) if len(trained) else ""
 
 
 def _is_of_a_headline(rows: pd.DataFrame) -> NDArray[np.bool_]:
@@ -317,13 +295,6 @@ def _trains(rows: pd.DataFrame) -> NDArray[np.bool_]:
         return np.ones(len(rows), dtype=bool)
     trains = rows["protocol"].map(lambda name: name not in PROTOCOLS or PROTOCOLS[name].trains).to_numpy(dtype=bool)
     return trains if trains.any() else np.ones(len(rows), dtype=bool)
-
-
-def _flag(rows: pd.DataFrame, name: str) -> NDArray[np.bool_]:
-    """Return a column of flags, (rows,). A missing value, or a missing column, is no."""
-    if name not in rows:
-        return np.zeros(len(rows), dtype=bool)
-    return rows[name].fillna(False).astype(bool).to_numpy(dtype=bool)
 
 
 def _missing(axis: str) -> Any:

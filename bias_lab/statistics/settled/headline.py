@@ -139,29 +139,12 @@ def headline(
     every = rep.comparable(table, where=where, metric=metric, comparison=SETTLED)
     every = every[serves(every, SETTLED)]
     sizes = sorted({int(n) for rows in (base, every) for side in (of, against) for n in rep.select(rows, side)["size"]})
-    settled_of = compared(table, SETTLED)[0]
-    settled_of = settled_of[serves(settled_of, SETTLED)]
     ask = _Ask(of, metric, where)
-    by_optimizer, confined = of_optimizers(settled_of)
-    choices = {RECIPE: settled_of, OPTIMIZER: by_optimizer}
-    tables = {
-        name: _Tables(
-            settled=ask.shortfall(settled_of, name) if len(every) else None,
-            equal=gaps(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
-            parts=decomposition(table, of=of, against=name, metric=metric, train=train, where=where, comparison=EQUAL),
-            alone={axis: ask.alone(rows, axis, name) for axis, rows in choices.items()},
-            optimizer_recipes=confined,
-            control=_leads(table, every, name, metric, where, SETTLED),
-            control_equal=_leads(table, base, name, metric, where, EQUAL),
-            unsound=unsound(table, of=of, against=name, metric=metric, where=where, comparison=EQUAL),
-        )
-        for name in (against, family)
-    }
+    tables = {name: _tables(table, ask, name, (base, every), train) for name in (against, family)}
     largest = majority_of(found) if majority is None else majority
     if not _same_optimizer(base, every, of, family):
-        tables = {
-            name: one._replace(equal=one.equal.iloc[:0], parts=one.parts.iloc[:0]) for name, one in tables.items()
-        }
+        none = {name: one.equal.iloc[:0] for name, one in tables.items()}
+        tables = {name: one._replace(equal=none[name], parts=none[name]) for name, one in tables.items()}
     rows = []
     for size in sizes:
         here, planned = every[every["size"] == size], base[base["size"] == size]
@@ -184,6 +167,28 @@ class _Tables(NamedTuple):
     control: tuple[pd.DataFrame, pd.DataFrame]
     control_equal: tuple[pd.DataFrame, pd.DataFrame]
     unsound: dict[int, Flags]
+
+
+def _tables(
+    table: pd.DataFrame, ask: "_Ask", against: str, rows: tuple[pd.DataFrame, pd.DataFrame], train: str
+) -> _Tables:
+    """Return the statistics of one group. rows: the comparable ones at equal images, and the settled ones."""
+    settled_of = compared(table, SETTLED)[0]
+    settled_of = settled_of[serves(settled_of, SETTLED)]
+    by_optimizer, confined = of_optimizers(settled_of)
+    choices = {RECIPE: settled_of, OPTIMIZER: by_optimizer}
+    of, metric, where = ask
+    base, every = rows
+    return _Tables(
+        settled=ask.shortfall(settled_of, against) if len(every) else None,
+        equal=gaps(table, of=of, against=against, metric=metric, where=where, comparison=EQUAL),
+        parts=decomposition(table, of=of, against=against, metric=metric, train=train, where=where, comparison=EQUAL),
+        alone={axis: ask.alone(known, axis, against) for axis, known in choices.items()},
+        optimizer_recipes=confined,
+        control=_leads(table, every, against, metric, where, SETTLED),
+        control_equal=_leads(table, base, against, metric, where, EQUAL),
+        unsound=unsound(table, of=of, against=against, metric=metric, where=where, comparison=EQUAL),
+    )
 
 
 class _Ask(NamedTuple):
