@@ -139,6 +139,7 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
     """
     trials = [{**row, "trials": _at_first_budget(row.get("trials", []))} for row in tuned.get("rows", [])]
     tried = sorted({float(t["learning_rate"]) for row in trials for t in row["trials"]})
+    more = [name for name in TOLD_APART if len({text_of(row, name) for row in trials}) > 1]
     rows = []
     for row in trials:
         accuracy_at = {float(t["learning_rate"]): float(t["top1"]) for t in row.get("trials", [])}
@@ -150,9 +151,11 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
         ]
         chosen = number(row["learning_rate"], "{:g}")
         start = word(start_words(row["regime"]))
-        rows.append((word(row["backbone"]), start, word(row["recipe"]), whole(row["size"]), chosen, *cells))
+        told = [word(text_of(row, name)) for name in more]
+        rows.append((word(row["backbone"]), start, word(row["recipe"]), *told, whole(row["size"]), chosen, *cells))
     columns = (
-        ("backbone", ""), ("regime", "where the weights come from"), ("recipe", ""), ("N", "labelled training images"),
+        ("backbone", ""), ("regime", "where the weights come from"), ("recipe", ""), *((name, "") for name in more),
+        ("N", "labelled training images"),
         ("chosen", "learning rate"), *((f"{rate:g}", "accuracy on the hold-out, %") for rate in tried),
     )  # fmt: skip
     command = tuned.get("command", "")
@@ -160,6 +163,14 @@ def tuning(tuned: Mapping[str, Any]) -> Table:
     title = "Accuracy on the hold-out, %, for each learning rate"
     note += f" Made by: {command}" if command else ""
     return Table(title=title, columns=columns, rows=tuple(rows), note=note)
+
+
+TOLD_APART = ("dataset", "optimizer", "head", "priors", "intervention")  # columns where rows differ in them
+
+
+def text_of(row: Mapping[str, Any], name: str) -> str:
+    """Return a field of a tuning row as text: its default where the row lacks it, and `own` for a head of its own."""
+    return str(row.get(name) or schema.DEFAULTS.get(name) or ("own" if name == "head" else ""))
 
 
 def _at_first_budget(trials: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

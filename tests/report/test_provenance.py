@@ -113,3 +113,15 @@ def test_the_committed_example_shows_the_tuning_that_gave_its_rates() -> None:
         nearest = min(rates, key=lambda size, at=run["size"]: abs(math.log(size / at)))
         assert run["learning_rate"] == rates[nearest], run["run_id"]
     assert next(part for part in findings(found).sections if part.name == "tuning").tables[0].rows
+
+
+def test_rows_of_the_tuning_table_are_told_apart_by_what_differs() -> None:
+    row = {"backbone": "vit_micro", "regime": "scratch", "recipe": "plain", "size": 30, "learning_rate": 0.01}
+    row |= {"dataset": "camvid", "trials": [{"learning_rate": 0.01, "top1": 0.4}]}
+    made = provenance.tuning({"rows": [row, row | {"head": "matched"}]})
+    heads = [name for name, _ in made.columns].index("head")
+    assert [line[heads].text for line in made.rows] == ["own", "matched"]
+    assert not {"dataset", "optimizer"} & {name for name, _ in made.columns}
+    both = provenance.tuning({"rows": [row, row | {"dataset": "mine", "optimizer": "muon"}]})
+    assert {"dataset", "optimizer"} <= {name for name, _ in both.columns}
+    assert [line[4].text for line in both.rows] == ["adamw", "muon"]

@@ -26,7 +26,8 @@ class Segmenter(LightningModule):
     """Trains a backbone and a head by cross-entropy of their logits (B, K, H, W) on images (B, C, H, W).
 
     backbone: a name of the lab's or of timm's, or `package.module:factory`, made for `channels` and `image_size`, a
-        side or (height, width) in pixels. A model that gives logits (B, K, H, W) is taken as it is.
+        side or (height, width) in pixels. A model that gives logits (B, K, H, W) is taken as it is. To another one,
+        with `forward_intermediates`, give a head.
     head: a name of `catalogue.HEADS`, or empty for the backbone's own. classes: K, 2 to 255, without void.
     steps: of the schedule, by default `samples_seen` in batches if that is given, else those of the Trainer.
     dice: weight of the Dice loss, which is added to the cross-entropy. fields: training fields of `Run`.
@@ -61,9 +62,10 @@ class Segmenter(LightningModule):
         run = replace(keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else ""), head=head)
         self.settings, self.classes, self.dice = run, classes, dice
         model = backbone_of(backbone, run, classes=None, channels=channels, image_size=image_size)
-        if by_name:
+        if by_name or (head and not isinstance(model, heads.DenseModel)):
             shape: dict[str, Any] = dict(classes=classes, channels=channels, image_size=image_size)
-            model = heads.dense(model, run.backbone, head=head, **shape)
+            name = run.backbone if by_name else f"{type(model).__module__}:{type(model).__name__}"
+            model = heads.dense(model, name, head=head, **shape)
         self.backbone = model
         self.steps = keywords.steps_of(steps, fields, run)
         self.average = moving_average(self.backbone, run.ema) if run.ema else None

@@ -63,7 +63,8 @@ class Segmentation:
         images, masks = job.holdout()
 
         def measure(module: Any) -> float:
-            return evaluate(module.trained, job.eval_loader(images, masks), len(job.images.classes)).miou or 0.0
+            loader = job.eval_loader(images, masks)
+            return evaluate(module.trained, loader, len(job.images.classes), boundaries=False).miou or 0.0
 
         return [recording.Monitor(f"holdout/{self.row.metric}", measure, every=max(1, steps // run.monitor))]
 
@@ -77,7 +78,8 @@ class Segmentation:
         losses = [row["train/loss"] for row in rows if "train/loss" in row]
         monitored = [row[f"holdout/{metric}"] for row in rows if f"holdout/{metric}" in row]
         classes = len(job.images.classes)
-        train = evaluate(model, job.eval_loader(job.examples.images, job.examples.labels), classes)
+        shown = job.eval_loader(job.examples.images, job.examples.labels)
+        train = evaluate(model, shown, classes, boundaries=False)
         test = evaluate(model, job.eval_loader(*self.evaluation_images(job)), classes)
         if self.row.evaluated_on == "test":
             save_predictions(test, folder / ledger.PREDICTIONS)
@@ -100,8 +102,9 @@ class Segmentation:
 class Evaluation:
     """What a model predicted. maps: (H, W) in uint8 for each image. counts: see `mask_scores.count`.
 
-    pixels: the pixels of the truth that have each class, (K,). f1: the mean boundary F1 of each image. right, known,
-    nats: pixels that are right, pixels with a class, and their summed cross-entropy.
+    pixels: the pixels of the truth that have each class, (K,). f1: the mean boundary F1 of each image, where
+    `boundaries` asks for it. right, known, nats: pixels that are right, pixels with a class, and their summed
+    cross-entropy.
     """
 
     maps: list[NDArray[np.uint8]] = field(default_factory=list)
@@ -111,6 +114,7 @@ class Evaluation:
     right: int = 0
     known: int = 0
     nats: float = 0.0
+    boundaries: bool = True
 
     def add(self, logits: Tensor, masks: Tensor) -> None:
         """Add a batch: logits (B, K, H, W) and masks (B, H, W). A few images at a time need less memory."""
@@ -122,8 +126,9 @@ class Evaluation:
         self.maps += list(predicted.to(torch.uint8).cpu().numpy())
         self.counts.append(mask_scores.count(predicted, masks, classes))
         self.pixels += np.bincount(masks[masks != VOID].cpu().numpy(), minlength=VOID)
-        f1 = mask_scores.mean_f1(mask_scores.boundary_f1(predicted, masks, classes))
-        self.f1 += f1[~f1.isnan()].tolist()
+        if self.boundaries:
+            f1 = mask_scores.mean_f1(mask_scores.boundary_f1(predicted, masks, classes))
+            self.f1 += f1[~f1.isnan()].tolist()
         right, known = mask_scores.pixel_accuracy(predicted, masks)
         self.right, self.known = self.right + right, self.known + known
         self.nats += float(mask_scores.cross_entropy(logits.double(), masks)) * known
@@ -156,11 +161,16 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: int) -> Evaluation:
-    """Return what a model in evaluation predicts. batches: images (B, C, H, W) and masks (B, H, W)."""
+def evaluate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], classes: int, *, boundaries: bool = True
+) -> Evaluation:
+    """Return what a model in evaluation predicts. batches: images (B, C, H, W) and masks (B, H, W).
+
+    boundaries: whether their F1 is computed, which takes long for large images.
+    """
     was_training = model.training
     model.eval()
-    found = Evaluation()
+    found = Evaluation(boundaries=boundaries)
     for images, masks in batches:
         logits = model(images).float()
         if logits.shape[1] != classes:

@@ -26,6 +26,19 @@ def test_folders_with_a_split(tmp_path: Path) -> None:
     assert listed.warnings == ["next to the splits, these are left out: notes"]
 
 
+def test_splits_inside_images_and_masks_are_kept(tmp_path: Path) -> None:
+    flat_folder(tmp_path / "flat", 6)
+    for k in range(6):
+        for kind, ending in (("images", "jpg"), ("masks", "png")):
+            target = tmp_path / "d" / kind / ("train" if k < 4 else "test") / f"one{k}.{ending}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "flat" / kind / f"one{k}.{ending}").rename(target)
+    assert splits(tmp_path / "d") == {"test": 2, "train": 4}
+    (tmp_path / "d" / "images" / "loose.jpg").write_bytes((tmp_path / "d/images/test/one4.jpg").read_bytes())
+    (tmp_path / "d" / "masks" / "loose.png").write_bytes((tmp_path / "d/masks/test/one4.png").read_bytes())
+    assert splits(tmp_path / "d") == {"": 7}, "not all of them lie in a split"
+
+
 def test_flat_folders_have_no_split_and_names_in_any_case(tmp_path: Path) -> None:
     flat_folder(tmp_path, 3)
     (tmp_path / "images").rename(tmp_path / "JPEGImages")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -93,6 +94,36 @@ def test_too_few_images_are_not_split(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"5 different images, too few.*6 are needed"):
         indexed(flat_folder(tmp_path / "d", 5), tmp_path / "out")
     assert not (tmp_path / "out" / "data" / "split.json").exists()
+
+
+@pytest.mark.parametrize(("common", "able"), [(0, 0), (4, 3)])
+def test_masks_with_a_value_for_each_object_are_not_split(tmp_path: Path, common: int, able: int) -> None:
+    for k in range(12):
+        pair(tmp_path / "d", f"one{k}", values=(0, 1) if k < common else (0, 10 + k))
+    with pytest.raises(UserError, match=rf"{able} of 12 images can be test images.*each class, not for each object"):
+        indexed(tmp_path / "d", tmp_path / "out")
+    with pytest.raises(UserError, match="not for each object"):
+        own.check(tmp_path / "d")
+
+
+def test_another_image_takes_the_place_of_one_that_must_stay_in_training(tmp_path: Path) -> None:
+    for k in range(10):
+        pair(tmp_path / "d", f"one{k}", values=(0, 1) if k < 6 else (0, 10 + k))
+    index = indexed(tmp_path / "d", tmp_path / "out")
+    assert (index.pool, index.test_images) == (5, 5)
+
+
+def test_rows_that_a_table_marks_as_training_images_stay_there(tmp_path: Path) -> None:
+    flat_folder(tmp_path / "d", 20)
+    lines = [f"images/one{k}.jpg,masks/one{k}.png,{'train' if k < 8 else ''}" for k in range(20)]
+    (tmp_path / "d" / "t.csv").write_text("\n".join(["image,mask,split", *lines]))
+    index = indexed(tmp_path / "d" / "t.csv", tmp_path / "out")
+    assert (index.pool, index.test_images) == (15, 5)
+    kept = pd.read_parquet(index.place["index"])
+    marked = kept["name"].isin([f"images/one{k}.jpg" for k in range(8)])
+    assert set(kept.loc[marked, "split"]) == {"train"}
+    again = indexed(tmp_path / "d" / "t.csv", tmp_path / "out")
+    assert again.fingerprint == index.fingerprint
 
 
 def test_val_is_the_holdout_beside_a_test_split_and_else_the_test_split(tmp_path: Path) -> None:
@@ -208,3 +239,6 @@ def test_a_check_tells_the_classes_with_their_values_and_what_to_do(tmp_path: Pa
     assert lines[1].startswith("classes, with their values in the masks: ")
     assert "--task segment" in lines[-1]
     assert not any("/tmp/tmp" in line for line in lines)
+    flat = own.check(flat_folder(tmp_path / "flat"))
+    assert "no test split was given: 5 images were drawn for it" in flat
+    assert not any("/tmp/tmp" in line for line in flat)

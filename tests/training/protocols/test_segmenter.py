@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import timm
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
@@ -188,3 +189,24 @@ def overfit(backbone: str, head: str, *, steps: int = 200, rate: float = 3e-3) -
 def test_it_learns_eight_images_by_heart(backbone: str, head: str) -> None:
     assert (backbone, head) in PAIRS
     assert overfit(backbone, head) > 0.95
+
+
+def test_a_model_of_ones_own_gets_the_head_that_is_asked_for() -> None:
+    """A dense model is taken as it is, and one that gives no maps is refused before it trains."""
+    encoder = timm.create_model("resnet10t", num_classes=0)
+    module = Segmenter(encoder, head="unet", classes=4, image_size=(32, 48))
+    assert module(torch.zeros(2, 3, 32, 48)).shape == (2, 4, 32, 48)
+    again = Segmenter(module.backbone, head="unet", classes=4, image_size=(32, 48))
+    assert again.backbone is module.backbone
+    with pytest.raises(UserError, match="forward_intermediates"):
+        Segmenter(nn.Conv2d(3, 4, 1), head="linear", classes=4, image_size=16)
+
+
+def test_boundaries_are_compared_only_where_they_are_asked_for() -> None:
+    batch = torch.zeros(2, 3, 8, 8), torch.tensor([[0, 1]]).repeat_interleave(4, 1).expand(2, 8, 8)
+    model = nn.Conv2d(3, 2, 1)
+    assert segmentation.evaluate(model, [batch], 2).metrics()["boundary_f1"] is not None
+    assert segmentation.evaluate(model, [batch], 2, boundaries=False).metrics()["boundary_f1"] is None
+    assert (
+        segmentation.evaluate(model, [batch], 2, boundaries=False).miou == segmentation.evaluate(model, [batch], 2).miou
+    )
