@@ -173,7 +173,7 @@ CIFAR = "CIFAR-10, a sample of 10,000 + 2,000 images of 32 px, compressed as JPE
 STUDIES = {
     "small data cifar10": Study(
         "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("budget-axis", 0), ("settled-shortfall", 0),
-        ("parts", "settled-cells", "controls", "ladders"), small_data,
+        ("each", "parts", "settled-cells", "controls", "ladders"), small_data,
     ),
     "small data": Study(
         "", "On Fashion-MNIST, at equal images", CLOTHES, ("figure", 0), ("shortfall", 0),

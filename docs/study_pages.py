@@ -44,6 +44,12 @@ def sentences(study: Study) -> list[str]:
     return study.say(table(study.place))[:3]
 
 
+def in_full(study: Study) -> list[str]:
+    """Return the sentences of the study's own page: with all that supports a headline."""
+    heads = [head for head in page(study.place).heads if head.headline]
+    return [heads[0].headline, *heads[0].support] if heads else sentences(study)
+
+
 # --- blocks of a page ------------------------------------------------------------------------------------------------
 
 UNSETTLED = (
@@ -59,7 +65,7 @@ def parts(study: Study) -> Iterator[str]:
     if not is_settled(study):
         yield f"> **Not settled.** {UNSETTLED}"
     yield image(study, "../")
-    yield " ".join(sentences(study))
+    yield " ".join(in_full(study))
     yield other_recipes.said(table(study.place), other_recipes.rows())
     yield pages.markdown(section(study, study.table[0]).tables[study.table[1]])
     yield folded(
