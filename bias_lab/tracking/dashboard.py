@@ -58,7 +58,7 @@ def _in_metric_of(task: str, part: Any) -> Any:
 
 def _sections(keys: Sequence[str], pictures: Sequence[str], *, is_monitored: bool) -> list[tuple[str, list[Panel]]]:
     media: Panel = {
-        "type": "media", "title": "reconstructions and attention", "media": [f"pictures/{name}" for name in pictures],
+        "type": "media", "title": "pictures of the runs", "media": [f"pictures/{name}" for name in pictures],
     }  # fmt: skip
     return [
         ("Shortfall", _shortfall(keys)),

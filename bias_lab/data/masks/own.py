@@ -167,7 +167,9 @@ def inspect(item: listing.Item) -> Inspection:
         return Inspection(problem=f"its mask {Path(item.mask).name} is {error}")
     if mask.shape != (image.height, image.width):
         what = f"it has {image.width}x{image.height} px, and its mask {mask.shape[1]}x{mask.shape[0]}"
-        return Inspection(problem=f"{what}: save both at one size")
+        turned = mask.shape == (image.width, image.height)
+        remedy = "one of them is turned, perhaps by its EXIF orientation: save both upright" if turned else ""
+        return Inspection(problem=f"{what}: {remedy or 'save both at one size'}")
     if mask.min() < 0 or mask.max() > 65_535:
         return Inspection(
             problem=f"its mask holds the value {mask.min() if mask.min() < 0 else mask.max()}, not 0 to 65535"

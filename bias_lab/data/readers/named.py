@@ -5,6 +5,7 @@ import hashlib
 import json
 import lzma
 import pkgutil
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -257,8 +258,13 @@ def _absent(row: Dataset, root: Path, why: str) -> UserError:
 def _download(kind: str, root: Path) -> None:
     import torchvision.datasets
 
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
-    getattr(torchvision.datasets, kind)(str(root), download=True)
+    try:
+        getattr(torchvision.datasets, kind)(str(root), download=True)
+    finally:
+        if made and not any(path.is_file() for path in root.rglob("*")):
+            shutil.rmtree(made[-1])  # a failed download leaves nothing behind
 
 
 def _signature(folder: Path) -> str:

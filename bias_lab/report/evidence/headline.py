@@ -5,6 +5,7 @@ A headline needs cells that are settled, that did not collapse and that are abov
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bias_lab.report.figures.chart import percent, span
@@ -17,6 +18,7 @@ SMOKE = (
     "Run the profile `laptop` or `desk` for an answer.",
 )
 CI = "CI is the 95 % confidence interval: in 19 of 20 repetitions of the {study} it holds the true difference."
+MOST_NUMBERS = 4  # in one sentence
 STUDY, ON_IMAGES, ON_TESTS = "whole study", "study on these training images", "study on these test images"
 
 Cells = Mapping[str, Sequence[int]]  # backbone or group, in words → sizes
@@ -149,7 +151,9 @@ def under_each(what: str, gaps: Mapping[str, Gap], recipes: Sequence[str] = ()) 
     if len(set(shown.values())) > 1:
         sentences.append(f"Who is ahead depends on the {what}.")
     elif shown and len(shown) < len(sides):
-        sentences.append(f"A difference is shown under {listed(list(shown))} alone.")
+        rest = listed([value for value in sides if value not in shown])
+        shown_under = f"A difference is shown under {listed(list(shown))} and not under {rest}"
+        sentences.append(f"{shown_under}, which does not mean that these differ.")
     return " ".join(sentences)
 
 
@@ -169,7 +173,7 @@ _TUNE = (
     "Run a profile with settled cells, such as `desk`, with `--tune`, which searches each budget on the hold-out first."
 )
 REASONS = {  # what forbids a headline → the reason, and what to do
-    "no run": ("no run of {cells} is finished", "Run the sweep to its end, with plain ViT and a CNN in it."),
+    "no run": ("no run of {cells} is finished", "A headline needs finished runs of plain ViT and of a CNN."),
     "none settled": ("no cell of {names} is settled", _TUNE),
     "unsettled": ("{cells} {verb} not settled", _TUNE),
     "collapsed": (
@@ -222,7 +226,10 @@ def named(cells: Cells, sizes: Iterable[int], all_sizes: str = "every") -> str:
     alike: dict[tuple[int, ...], list[str]] = {}
     for name, at in cells.items():
         alike.setdefault(tuple(sorted(at)), []).append(name)
-    return listed([f"{listed(names)} {_at_sizes(list(at), every, all_sizes)}" for at, names in alike.items()])
+    texts = [f"{listed(names)} {_at_sizes(list(at), every, all_sizes)}" for at, names in alike.items()]
+    if sum(len(re.findall(r"(?<![\w.])\d[\d,]*", text)) for text in texts) > MOST_NUMBERS:
+        return f"{listed(list(cells))} at some N"
+    return listed(texts)
 
 
 def _at_sizes(at: Sequence[int], every: Sequence[int], all_sizes: str) -> str:

@@ -182,6 +182,16 @@ def test_pairs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     assert any("3 of 16 images can't be read and are left out" in line for line in index.warnings)
 
 
+def test_a_mask_beside_a_turned_photograph_is_told_from_one_of_another_size(tmp_path: Path) -> None:
+    split_folder(tmp_path / "d")
+    mask = tmp_path / "d" / "train" / "masks" / "train0.png"
+    save(np.array(Image.open(mask)).T, mask)
+    with pytest.raises(
+        UserError, match=r"train0\.jpg \(it has 16x12 px, and its mask 12x16: .*EXIF.*save both upright"
+    ):
+        indexed(tmp_path / "d", tmp_path / "out")
+
+
 def test_a_value_that_only_test_masks_hold_is_named(tmp_path: Path) -> None:
     root = split_folder(tmp_path / "d")
     mask = np.array(Image.open(root / "test" / "masks" / "test1.png"))

@@ -102,6 +102,17 @@ def test_an_empty_folder_that_a_failed_download_left_does_not_hide_the_dataset(t
         open_images("mnist", data_root=str(tmp_path))
 
 
+def test_a_failed_download_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(root: str, *, download: bool) -> None:
+        (Path(root) / "MNIST" / "raw").mkdir(parents=True)
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", fails)
+    with pytest.raises(UserError, match="mnist is not in .* can't be downloaded"):
+        named.check("mnist", data_root=str(tmp_path / "new" / "data"))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make an MNIST of eight training and four test images that matches the catalogue. Three images are equal."""

@@ -179,6 +179,15 @@ def gap(value: float, half: float, n: int = 5) -> Gap:
     return Gap(value, value - half, value + half, p_holm=0.01, n=n)
 
 
+def test_the_first_sentence_of_a_banner_has_at_most_four_numbers() -> None:
+    cells = {"vit_micro": [100, 300, 1000], "resnet_micro": [100, 3000], "efficientnet_micro": [300, 3000]}
+    sizes = (100, 300, 1000, 3000)
+    told = headline.banner({"unsettled": cells}, sizes)[0]
+    assert told == ("There is no headline: vit_micro, resnet_micro and efficientnet_micro at some N are not settled.")
+    few = headline.banner({"unsettled": {"vit_micro": [100, 300]}}, sizes)[0]
+    assert few == "There is no headline: vit_micro at N = 100 and 300 is not settled."
+
+
 def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
     both = headline.under_each("recipe", {"plain": gap(0.03, 0.01), "strong": gap(0.07, 0.01)})
     assert both == (
@@ -186,7 +195,9 @@ def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
         "(CI 6.0 to 8.0)."
     )
     one = headline.under_each("recipe", {"plain": gap(0.01, 0.02), "strong": gap(0.07, 0.01)})
-    assert one.endswith("A difference is shown under strong alone.")
+    assert one.endswith(
+        "A difference is shown under strong and not under plain, which does not mean that these differ."
+    )
     sign = headline.under_each("optimizer", {"adamw": gap(-0.04, 0.02), "muon": gap(0.07, 0.01)})
     assert sign.endswith("Who is ahead depends on the optimizer.")
     confined = headline.under_each("optimizer", {"adamw": gap(0.04, 0.01), "muon": gap(0.07, 0.01)}, ("plain",))
