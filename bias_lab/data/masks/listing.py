@@ -18,10 +18,12 @@ from pathlib import Path
 
 from bias_lab.data.own import files, layouts, split_words
 from bias_lab.data.own.items import few
-from bias_lab.data.own.text_tables import lines_of
+from bias_lab.data.own.rows import Columns
+from bias_lab.data.own.text_tables import PATHS, lines_of, separator
 from bias_lab.errors import UserError, check_regular, plural
 
 CLASSES = "classes.txt"
+COLUMNS = Columns("image", "mask")  # by which the separator of a table is told
 LAYOUT = "images/ and masks/ are needed, or train/images, train/masks, test/images and test/masks"
 
 
@@ -67,9 +69,9 @@ def holds_pairs(path: Path) -> bool:
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv"):
             return False
-        first = next(iter(lines_of(path)), "").lower()
-        names = {name.strip().strip('"') for name in first.split("\t" if path.suffix.lower() == ".tsv" else ",")}
-        return {"image", "mask"} <= names and "label" not in names
+        first = next((line for line in lines_of(path) if line.strip()), "").lower()
+        names = {name.strip().strip('"') for name in first.split(separator([first], path.suffix.lower(), COLUMNS))}
+        return {"image", "mask"} <= names and not ("label" in names and names & {*PATHS})
     inner = layouts.subfolders(path) if path.is_dir() else []
     return any(all(_images_and_masks(part)) for part in (path, *inner) if part.is_dir())
 
@@ -175,7 +177,8 @@ def _table(file: Path) -> Listing:
         raise UserError(f"{file} is no CSV or TSV", "a table of masks has the columns image, mask, and perhaps split")
     listed = Listing("table")
     try:
-        rows = list(csv.reader(lines_of(file), delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True))
+        lines = lines_of(file)
+        rows = list(csv.reader(lines, delimiter=separator(lines, file.suffix.lower(), COLUMNS), strict=True))
     except csv.Error as error:
         raise UserError(f"{file} is no CSV: {error}", remedy="correct the quotes") from error
     header = [name.strip().lower() for name in rows[0]] if rows else []

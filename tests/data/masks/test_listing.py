@@ -59,6 +59,19 @@ def test_results_inside_are_left_out(tmp_path: Path) -> None:
     assert len(listing(tmp_path).items) == 16
 
 
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_the_separator_of_a_table_is_told_by_its_columns(tmp_path: Path, mark: str) -> None:
+    flat_folder(tmp_path, 3)
+    lines = ["image,mask", *(f"images/one{k}.jpg,masks/one{k}.png" for k in range(3))]
+    (tmp_path / "t.csv").write_text("\n".join(lines).replace(",", mark))
+    assert holds_pairs(tmp_path / "t.csv")
+    assert splits(tmp_path / "t.csv") == {"": 3}
+    (tmp_path / "u.csv").write_text("image,mask,label\nimages/one0.jpg,masks/one0.png,x\n")
+    assert holds_pairs(tmp_path / "u.csv"), "a column more does no harm"
+    (tmp_path / "v.csv").write_text("path,label,image,mask\nimages/one0.jpg,x,a,b\n")
+    assert not holds_pairs(tmp_path / "v.csv")
+
+
 def test_a_table(tmp_path: Path) -> None:
     flat_folder(tmp_path, 3)
     table = tmp_path / "pairs.csv"
@@ -158,7 +171,7 @@ def test_a_layout_of_pairs_is_told_from_one_of_classes(tmp_path: Path) -> None:
     flat_folder(tmp_path / "flat", 2)
     for name in ("cat", "dog", "masks"):
         (tmp_path / "classes" / name).mkdir(parents=True)
-    tables = {"pairs.csv": "Image,mask,split\n", "classes.csv": "path,label\n", "both.csv": "image,mask,label\n"}
+    tables = {"pairs.csv": "Image,mask,split\n", "classes.csv": "path,label\n", "both.csv": "path,image,mask,label\n"}
     for name, header in tables.items():
         (tmp_path / name).write_text(header)
     pairs = ("split", "flat", "pairs.csv")
