@@ -26,13 +26,15 @@ def section(view: pd.DataFrame, against: str = "cnn") -> Section:
         rows = by_optimizer if what == "optimizer" else view
         for value in statistics.values(rows, what, "settled"):
             asked: dict[str, Any] = dict(against=against, where={what: value}, comparison="settled")
-            frame = statistics.gaps(rows, **asked).assign(choice=what, value=str(value))
+            frame = statistics.gaps(rows, **asked).assign(choice=what, value=headline.called(str(value)))
             flagged = statistics.unsound(rows, **asked)
             known += [frame[~frame["size"].isin(list(flagged))]] if len(frame) else []
             if len(frame) and flagged:
                 sizes = [int(size) for size in frame["size"]]
                 at = sizes_in_words(list(flagged))
-                unsaid.append(f"Under {value} nothing is claimed at {at}: {claims.reasons(flagged, sizes)}.")
+                unsaid.append(
+                    f"Under {headline.called(str(value))} nothing is claimed at {at}: {claims.reasons(flagged, sizes)}."
+                )
         frames += known if len(known) > 1 else []  # one alone says nothing of the choice
     if not frames:
         return Section(name="each", title="")

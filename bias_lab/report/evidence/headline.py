@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from bias_lab.catalogue import OPTIMIZERS
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.sentences import capital, is_identical, listed, name_of, sizes_in_words
 from bias_lab.statistics import ALPHA, AtSize, Gap
@@ -137,8 +138,8 @@ def under_each(what: str, gaps: Mapping[str, Gap], recipes: Sequence[str] = ()) 
     """
     if not gaps:
         return ""
-    texts = [f"{percent(gap.value)} points under {value}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
-    lacking = [value for value, gap in gaps.items() if not gap.n]
+    texts = [f"{percent(gap.value)} points under {called(value)}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
+    lacking = [called(value) for value, gap in gaps.items() if not gap.n]
     within = f" with the {in_quotes(recipes)} recipe{'s' if len(recipes) > 1 else ''}" if recipes else ""
     sentences = [f"With one {what} for all, the shortfall{within} is {listed(texts)}."] if texts else []
     if not texts:
@@ -146,7 +147,7 @@ def under_each(what: str, gaps: Mapping[str, Gap], recipes: Sequence[str] = ()) 
     if lacking:
         sentences.append(f"Nothing is claimed under {listed(lacking)}, where cells are missing or not sound.")
     # one test a value, so the uncorrected interval decides
-    sides = {value: side_of(gap) for value, gap in gaps.items() if gap.n}
+    sides = {called(value): side_of(gap) for value, gap in gaps.items() if gap.n}
     shown = {value: side for value, side in sides.items() if side}
     if len(set(shown.values())) > 1:
         sentences.append(f"Who is ahead depends on the {what}.")
@@ -155,6 +156,15 @@ def under_each(what: str, gaps: Mapping[str, Gap], recipes: Sequence[str] = ()) 
         shown_under = f"A difference is shown under {listed(list(shown))} and not under {rest}"
         sentences.append(f"{shown_under}, which does not mean that these differ.")
     return " ".join(sentences)
+
+
+def called(choice: str) -> str:
+    """Return what people call a recipe or an optimizer.
+
+    >>> called("muon"), called("strong")
+    ('Muon', 'strong')
+    """
+    return OPTIMIZERS[choice].words if choice in OPTIMIZERS else choice
 
 
 def in_quotes(recipes: Sequence[str]) -> str:
