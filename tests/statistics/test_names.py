@@ -12,7 +12,7 @@ from bias_lab import statistics
 from bias_lab.errors import UserError
 from tests.planted import curve, rows, table
 
-DATA = ("ALPHA", "Answer", "AtSize", "Gap", "Headline")
+DATA = ("ALPHA", "CEILING", "Answer", "AtSize", "Gap", "Headline")
 FUNCTIONS = {name: getattr(statistics, name) for name in statistics.__all__ if name not in DATA}
 OF_A_TABLE = [name for name, function in FUNCTIONS.items() if "table" in inspect.signature(function).parameters]
 APART = ("comparable", "headline", "unsound")  # one returns the metric's own column, the others no table
