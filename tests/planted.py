@@ -12,6 +12,7 @@ from bias_lab import catalogue, ledger, results
 from bias_lab.catalogue import TASKS
 from bias_lab.definition import Run, run_id, to_json
 from bias_lab.rows import finished_row
+from bias_lab.statistics.masks import groups
 
 SIZES = (100, 300, 1000, 3000, 10_000)
 CNNS = ("resnet_micro", "efficientnet_micro", "mobilenetv3_micro")
@@ -120,3 +121,12 @@ def write_plan(folder: Path, runs: Iterable[Run], **changes: Any) -> None:
 
 def dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+def covariance(runs: list[groups.Scores], of: groups.Groups) -> np.ndarray:
+    """Return the covariance of the mean IoU of runs on the same test images, (R, R), over groups of images.
+
+    The formula is that of bias_lab/statistics/masks/groups.py.
+    """
+    values = groups.pseudo_values(runs, of)  # (R, G)
+    return np.atleast_2d(np.cov(values)) / values.shape[1]

@@ -157,7 +157,7 @@ def choose_patch(image_size: Sides, made_for: int, patch: int, halvings: int = 0
     wanted = published if halvings == 0 else 4 * 2**halvings
     divisors = [p for p in range(1, min(height, width) + 1) if height % p == width % p == 0]
     best = min(divisors, key=lambda p: abs(math.log(side / p / wanted)))
-    if height != width and side / best > 3 * wanted:
+    if height != width and side / best > 2 * wanted:  # a rectangle of odd sides would be cut into single pixels
         raise _filled_by_none(height, width, max(2, round(side / wanted)))
     return best
 

@@ -22,11 +22,14 @@ class Kind(NamedTuple):
 
     backbone: str
     side: int
-    trains: bool
+    protocol: str  # empty for a pretraining
     pretraining: str  # its regime, empty for other runs
     recipe: str
     priors: str
     batch_size: int
+    optimizer: str
+    head: str
+    patch: int  # 0: the one that is chosen by the side
 
 
 class UnderWay(NamedTuple):
@@ -81,7 +84,8 @@ class Clock:
         self.spent = {key: (RECENT * weight, RECENT * total) for key, (weight, total) in self.spent.items()}
         weight, total = self.spent.get(_key(run), (0.0, 0.0))
         self.spent[_key(run)] = (weight + 1, total + seconds)
-        self.latest = [*self.latest[1 - LATEST :], (_key(run), seconds)]
+        if _trains(run):  # what takes a second or none, such as nearest neighbours, tells nothing of the load
+            self.latest = [*self.latest[1 - LATEST :], (_key(run), seconds)]
         self.count += 1
         self._fit = None
 
@@ -190,14 +194,18 @@ def _table(kind: Kind) -> float:
     return costs.seconds_per_image(kind.backbone, kind.side)
 
 
+def _trains(run: Run) -> bool:
+    return pretrains(run) or PROTOCOLS[run.protocol].trains
+
+
 def _key(run: Run) -> tuple[Kind, int]:
     """Return the kind of a run, and the images that it is charged for: those seen, and a third of those evaluated."""
     row = DATASETS.get(run.dataset)
     side = run.image_size or (row.image_size if row else 28)
-    trains = pretrains(run) or PROTOCOLS[run.protocol].trains
     seen = images_seen(run) if run.samples_seen is not None else LADDER.first * run.budget
     read = 0 if pretrains(run) else (row.test_images if row else 0) + run.size
-    kind = Kind(
-        run.backbone, side, trains, run.regime if pretrains(run) else "", run.recipe, run.priors, run.batch_size
-    )
-    return kind, round(trains * seen + costs.READING * read)
+    side = round((side * (run.image_width or side)) ** 0.5)
+    protocol, regime = ("", run.regime) if pretrains(run) else (run.protocol, "")
+    at_step = (run.recipe, run.priors, run.batch_size, run.optimizer, run.head, run.patch or 0)
+    kind = Kind(run.backbone, side, protocol, regime, *at_step)
+    return kind, round(_trains(run) * seen + costs.READING * read)

@@ -108,12 +108,15 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
     if runs and not any(run.size for run in kept) and any(run.size for run in runs):
         pool = next(pool for pool, sizes in out.items() if sizes)
         low, high = bounds[pool]
-        if len(out[pool]) == 1:
-            raise UserError(next(iter(out[pool].values())), f"sizes from {low} to {high} work")
+        why = (
+            next(iter(out[pool].values()))
+            if len(out[pool]) == 1
+            else f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
+            f"{', '.join(map(str, sorted(out[pool])))}"
+        )
         raise UserError(
-            f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
-            f"{', '.join(map(str, sorted(out[pool])))}",
-            f"sizes from {low} to {high} work",
+            why,
+            f"sizes from {low} to {high} work" if low < high else f"size {high} works",
             f"add --sizes {max(low, high // 10)},{high}" if high // 10 > low else f"add --sizes {high}",
         )
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]

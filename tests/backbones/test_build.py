@@ -519,6 +519,8 @@ def test_sides_that_no_patch_divides_are_refused_with_those_that_work(name: str)
         create(name, image_size=(97, 128), channels=3, classes=5)
     with pytest.raises(UserError, match=r"patches of 5 pixels don't fill an image of 96x128; .* are 95 and 130"):
         create(name, image_size=(96, 128), channels=3, classes=5, patch=5)
+    with pytest.raises(UserError, match=r"don't fill an image of 33x50"):  # 1 divides both, and gives 1,650 patches
+        create(name, image_size=(33, 50), channels=3, classes=5)
 
 
 def test_a_side_below_one_pixel_is_refused() -> None:

@@ -51,7 +51,8 @@ def test_the_smallest_block_bounds_the_sizes_of_all_draws() -> None:
     kept, lines = checks.fit_sizes([*runs, *sized(120)], POOL, typed=False)
     assert kept == [*runs[:2], *sized(120)]
     assert lines == ["left out: size 16 exceeds the 15 training images of one of 7 blocks of photos"]
-    with pytest.raises(UserError, match="size 16 exceeds the 15 .* one of 7 blocks of photos; sizes from 7 to 15 work"):
+    remedy = "sizes from 7 to 15 work; add --sizes 15$"
+    with pytest.raises(UserError, match=f"size 16 exceeds the 15 .* one of 7 blocks of photos; {remedy}"):
         checks.fit_sizes(runs[2:], POOL, typed=False)
     with pytest.raises(UserError, match="30 blocks leave a block without class 2, .*; at most 20 blocks"):
         checks.fit_sizes([replace(ONE, blocks=30)], POOL, typed=False)
@@ -69,8 +70,11 @@ def test_a_size_that_leaves_a_class_empty_is_refused_with_the_smallest_that_work
 
 
 def test_if_no_size_of_the_profile_fits_the_largest_that_works_is_named() -> None:
-    with pytest.raises(UserError, match=r"no size of this profile fits photos: 1000, 5000; sizes from 6 to 120 work"):
+    remedy = "sizes from 6 to 120 work; add --sizes 12,120$"
+    with pytest.raises(UserError, match=f"no size of this profile fits photos: 1000, 5000; {remedy}"):
         checks.fit_sizes(sized(1000, 5000), POOL, typed=False)
+    with pytest.raises(UserError, match=f"size 1000 exceeds the 120 training images of photos; {remedy}"):
+        checks.fit_sizes(sized(1000), POOL, typed=False)
 
 
 def test_pretrainings_on_the_whole_pool_have_no_size_to_fit() -> None:

@@ -39,19 +39,6 @@ def pseudo_values(runs: list[Scores], groups: Groups) -> Vector:
     return images.by_group(np.stack([images.shares(scores) for scores in runs]), text)
 
 
-def covariance(runs: list[Scores], groups: Groups) -> Vector:
-    """Return the covariance of the mean IoU of runs on the same test images, (R, R), from the sampling of groups.
-
-    runs: (T, K, 2) each. groups: (T,). NaN for a single group.
-    """
-    values = pseudo_values(runs, groups)  # (R, G)
-    G = values.shape[1]
-    if G < 2:
-        return np.full((len(runs), len(runs)), np.nan)
-    result: Vector = np.atleast_2d(np.cov(values)) / G
-    return result
-
-
 def pack_bits(rows: NDArray[np.bool_]) -> str:
     """Return which images a part has: how many in a row it lacks, has, lacks, and so on.
 

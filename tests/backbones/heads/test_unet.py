@@ -1,10 +1,10 @@
 """U-Net's decoder: its parameters in closed form, the maps that it joins, and where its output comes from."""
 
-import importlib.util
 from itertools import pairwise
 
 import pytest
 import torch
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 
 from bias_lab.backbones.heads.interface import Map
 from bias_lab.backbones.heads.unet import Join, UNet, levels
@@ -22,15 +22,20 @@ def test_parameters_are_those_of_the_formula() -> None:
     assert sum(p.numel() for p in head.parameters()) == expected
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("segmentation_models_pytorch") is None,
-    reason="segmentation-models-pytorch is not installed",
-)
-def test_a_level_has_the_parameters_of_segmentation_models_pytorch() -> None:
-    from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
-
-    theirs = UnetDecoderBlock(40, 24, 24)
-    assert sum(p.numel() for p in Join(40, 24).parameters()) == sum(p.numel() for p in theirs.parameters())
+def test_it_is_the_decoder_of_segmentation_models_pytorch() -> None:
+    """With the same weights both give the same maps, so shapes and parameters are equal too."""
+    head = UNet(MAPS, 5, (16, 20)).eval()
+    channels = [MAPS[index].channels for index in head.taken]
+    theirs = UnetDecoder([3, *channels], channels[-2::-1], n_blocks=len(channels) - 1).eval()
+    ours, names = head.joins.state_dict(), theirs.state_dict()
+    for value in ours.values():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5)  # norms too, whose variances are above 0
+    theirs.load_state_dict(dict(zip(names, ours.values(), strict=True)))
+    maps = [torch.randn(2, MAPS[index].channels, MAPS[index].rows, MAPS[index].columns) for index in head.taken]
+    expected = theirs([torch.zeros(2, 3, 32, 40), *maps])
+    assert expected.shape == (2, channels[0], *maps[0].shape[2:])
+    torch.testing.assert_close(head(maps), head.classify(expected))
 
 
 def test_every_level_reaches_the_output_and_a_skip_keeps_its_place() -> None:

@@ -12,8 +12,7 @@ from scipy import stats
 
 from bias_lab.definition import Run
 from bias_lab.statistics import gaps, heads
-from bias_lab.statistics.masks.groups import covariance
-from tests.planted import row, table
+from tests.planted import covariance, row, table
 
 OWN = {"vit_micro": 0.30, "resnet_micro": 0.50}
 MATCHED = {"vit_micro": 0.35, "resnet_micro": 0.45}
