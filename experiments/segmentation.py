@@ -61,7 +61,7 @@ PROFILES = {
         dataset="shape_masks",
         equal={30: 6_000, 100: 6_000},
         settled={100: 3},
-        ladder=Ladder(first=6_000, cap=48_000),
+        ladder=Ladder(first=6_000, cap=192_000),
     ),
     "laptop_camvid": Scale(dataset="camvid", equal={30: 6_000, 90: 6_000}, patch=8),
     "desk": Scale(

@@ -161,8 +161,8 @@ def _cells(runs: Iterable[Run], rates: Rates, largest: Mapping[str, int]) -> lis
     """Return the cells to search for open runs, each under all its recipes.
 
     A run whose budget is open, and a trial, is searched at its own size, or at the largest size that leaves the
-    hold-out alone. Where the learning rate alone is open, sizes are those at which others were tuned, or the smallest
-    and the largest of the runs.
+    hold-out alone. Where the learning rate alone is open, sizes are those at which others were tuned and that are the
+    nearest to one of the runs', or the smallest and the largest of the runs.
     """
     cells: dict[tuple[Any, ...], dict[str, Run]] = {}
     arms: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
@@ -185,6 +185,7 @@ def _cells(runs: Iterable[Run], rates: Rates, largest: Mapping[str, int]) -> lis
         most = largest[arm[0].dataset]
         known = [size for size in rates.sizes(arm[0]) if size <= most]
         own = sorted({min(run.size, most) for run in arm})
-        for size in known or sorted({own[0], own[-1]}):
+        nearest = {min(known, key=lambda tuned: abs(math.log(tuned / size))) for size in own} if known else set()
+        for size in sorted(nearest or {own[0], own[-1]}):
             add(min(arm, key=lambda run: abs(math.log(run.size / size))), size)
     return [tuple(by_recipe.values()) for by_recipe in cells.values()]
