@@ -33,18 +33,22 @@ def of_masks(folder: Path) -> str:
 
 
 def means(folder: Path) -> str:
-    """Return the mean test mIoU of every backbone and head, beside one class for all pixels, as a table."""
+    """Return the mean test mIoU of every backbone, head and budget, beside one class for all pixels, as a table."""
     rows = study_pages.table(folder).query("task == 'segment'")
-    cells = rows.groupby(["size", "backbone", "head"])[["miou", "train_miou", "constant_miou"]].agg(["mean", "count"])
+    scores = ["miou", "train_miou", "constant_miou"]
+    cells = rows.groupby(["size", "backbone", "head", "samples_seen"])[scores].agg(["mean", "count"])
     lines = [
         (
-            pages.whole(size), pages.word(backbone), pages.word(head or "own"), pages.points(cell["miou", "mean"]),
-            pages.points(cell["train_miou", "mean"]), pages.points(cell["constant_miou", "mean"]),
+            pages.whole(size),
+            pages.word(backbone),
+            pages.word(head or "own"),
+            pages.whole(seen),
+            *(pages.points(cell[score, "mean"]) for score in scores),
             pages.whole(int(cell["miou", "count"])),
         )
-        for (size, backbone, head), cell in cells.iterrows()
-    ]  # fmt: skip
-    names = ("N", "backbone", "head", "test mIoU, %", "training mIoU, %", "one class for all pixels, %", "n")
+        for (size, backbone, head, seen), cell in cells.iterrows()
+    ]
+    names = ("N", "backbone", "head", "images seen", "test mIoU, %", "training mIoU, %", "one class for all, %", "n")
     shown = pages.Table(title="Mean mIoU of every cell", columns=tuple((name, "") for name in names), rows=tuple(lines))
     return pages.markdown(shown)
 

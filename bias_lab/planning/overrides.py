@@ -104,9 +104,15 @@ def with_fields(runs: Iterable[Run], values: Mapping[str, Any]) -> list[Run]:
 
 
 def with_values(run: Run, values: Mapping[str, Any]) -> Run:
-    """Return one run with fields set, which name the recipe anew. An open recipe stays open if it can."""
+    """Return one run with fields set, which name the recipe anew. An open recipe stays open if it can.
+
+    Raises UserError for a change of the recipe where the hold-out chooses it: each recipe was tuned as it is.
+    """
     silent = (*COLUMNED, "learning_rate", "samples_seen") if run.recipe == TUNED else COLUMNED
     named = sorted(name for name in values if name not in silent and getattr(run, name) != values[name])
+    if named and run.recipe == TUNED:
+        what = f"--set {named[0]}=… changes a recipe, and the hold-out chooses among several here"
+        raise UserError(what, remedy=f"name the one to change: --recipe {' or --recipe '.join(RECIPES)}")
     suffix = "".join(f"+{name}={values[name]}" for name in named)
     return replace(run, **{**values, "recipe": run.recipe + suffix})
 

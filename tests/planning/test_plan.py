@@ -73,7 +73,7 @@ def test_a_file_that_does_not_parse_is_a_line(study: Path, tmp_path: Path) -> No
 
 def test_a_joined_backbone_is_tuned_first_like_the_others(study: Path, tmp_path: Path) -> None:
     sweep = make(study, tmp_path, backbones=("resnet18",))
-    assert Counter(run.task for run in sweep.trials) == {"tune": 6}  # plain and strong, each at the tuned size nearest to its runs
+    assert Counter(run.task for run in sweep.trials) == {"tune": 6}  # at the tuned sizes nearest to the runs
     assert {run.backbone for run in sweep.trials} == {"resnet18"}
     assert {run.learning_rate for run in sweep.trials} == {3e-4, 1e-3, 3e-3}
     mine = [run for run in sweep.runs if run.backbone == "resnet18"]
