@@ -7,9 +7,11 @@ The ledger is the source of truth, and W&B's runs can be made again from it, als
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,29 +52,45 @@ def sync(
         raise UserError("W&B has no key on this machine", remedy="wandb login, or export offline and upload later")
     marks = _marks(folder)
     seen: dict[str, str] = marks.setdefault(f"{'online' if online else 'offline'} {entity or ''}/{project}", {})
-    settings = dict(project=project, entity=entity, mode="online" if online else "offline", dir=str(folder))
+    mode = "online" if online else "offline"
+    settings = dict(project=project, entity=entity, mode=mode, dir=str(folder))
     written = []
-    for record in study_results.table.to_dict("records"):
-        row = {str(name): value for name, value in record.items()}
-        name, digest = str(row["run_id"]), _digest(row)
-        if seen.get(name) == digest:
-            continue
-        words = (
-            study_results.plan.labels.get(name)
-            or f"{row['backbone']} {row['regime']} N={row['size']} draw {row['draw']}"
-        )
-        _write_run(row, words, folder, settings, study_results.reasons.get(name, ""), artifacts)
-        seen[name] = digest
-        written.append(name)
-        ledger.write_json(folder / MARKS, marks)
-    name = study_id(study_results.plan.experiment or folder.resolve().name, study_results.plan.profile)
-    digest = "report of " + _digest({run: seen[run] for run in study_results.table["run_id"]})
-    if seen.get(name) != digest:
-        _write_study(study_results.table, study_of(study_results), settings, name)
-        seen[name] = digest
-        ledger.write_json(folder / MARKS, marks)
-        written.append(name)
+    with _environment(mode):
+        for record in study_results.table.to_dict("records"):
+            row = {str(name): value for name, value in record.items()}
+            name, digest = str(row["run_id"]), _digest(row)
+            if seen.get(name) == digest:
+                continue
+            words = (
+                study_results.plan.labels.get(name)
+                or f"{row['backbone']} {row['regime']} N={row['size']} draw {row['draw']}"
+            )
+            _write_run(row, words, folder, settings, study_results.reasons.get(name, ""), artifacts)
+            seen[name] = digest
+            written.append(name)
+            ledger.write_json(folder / MARKS, marks)
+        name = study_id(study_results.plan.experiment or folder.resolve().name, study_results.plan.profile)
+        digest = "report of " + _digest({run: seen[run] for run in study_results.table["run_id"]})
+        if seen.get(name) != digest:
+            _write_study(study_results.table, study_of(study_results), settings, name)
+            seen[name] = digest
+            ledger.write_json(folder / MARKS, marks)
+            written.append(name)
     return written
+
+
+@contextmanager
+def _environment(mode: str) -> Iterator[None]:
+    """Set WANDB_MODE for a while. wandb's service sends measurements of itself unless this variable says offline."""
+    before = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = mode
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WANDB_MODE"]
+        else:
+            os.environ["WANDB_MODE"] = before
 
 
 def study_id(experiment: str, profile: str) -> str:
