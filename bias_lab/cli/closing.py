@@ -1,6 +1,6 @@
 """What the end of a sweep says: the result of a single run, and how the user's own backbone did."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ from bias_lab.definition import Run, images_seen, pretrains, run_id
 from bias_lab.errors import plural
 from bias_lab.execution.progress import duration
 
+ARM = (*schema.START, "intervention", "budget", "head", "comparison")  # runs that differ in one of these have no mean
 EVALUATED = {"test": "test images", "holdout": "hold-out images"}
 
 
@@ -26,7 +27,8 @@ def of_run(run: Run, folder: Path, *, was_finished: bool = False) -> list[str]:
     name = run_id(run)
     here = ledger.run_folder(folder, name)
     result = ledger.read_json(here / ledger.RESULT)
-    images = "" if run.samples_seen is None else f"{round(images_seen(run)):,} images seen"
+    trains = pretrains(run) or catalogue.PROTOCOLS[run.protocol].trains
+    images = f"{round(images_seen(run)):,} images seen" if trains and run.samples_seen is not None else ""
     took = ", ".join(filter(None, (images, duration(float(result["seconds"])))))
     lines = [f"{name}  {schema.label(run)}", f"  {_score(run, result)}; {took}", f"  weights: {here / ledger.WEIGHTS}"]
     if was_finished:
@@ -54,7 +56,7 @@ def _data(run: Run) -> str:
 
 
 def of_own(folder: Path, names: Iterable[str]) -> list[str]:
-    """Return a line for each backbone that the user added: its mean score at each size, beside the others' best."""
+    """Return a line for each backbone that the user added: its mean score in each cell, beside the others' best."""
     table = results.read(folder).table
     done = table[table["status"] == "finished"]
     done = done[[catalogue.TASKS[task].evaluated_on == "test" for task in done["task"]]]
@@ -62,19 +64,28 @@ def of_own(folder: Path, names: Iterable[str]) -> list[str]:
     done = done.assign(score=pd.Series(scores, index=done.index, dtype="float64")).dropna(subset="score")
     lines = []
     for name in dict.fromkeys(names):
-        mine = done[done["backbone"] == name]
-        others = done[(done["backbone"] != name) & (done["regime"].isin(set(mine["regime"])))]
-        parts = []
-        for size in sorted(set(mine["size"].astype(int))):
-            part = mine[mine["size"] == size]
-            means = others[others["size"] == size].groupby("backbone")["score"].mean()
-            best = f", {means.idxmax()} {100 * means.max():.1f} %" if len(means) else ""
-            parts.append(f"N = {size:,}: {100 * part['score'].mean():.1f} % ({plural(len(part), 'run')}{best})")
-        if parts:
-            lines.append(f"{name}: {'; '.join(parts)}. The best other backbone is named beside it.")
+        is_mine = done["backbone"] == name
+        if is_mine.any():
+            cells = "; ".join(_cells(done[is_mine], done[~is_mine]))
+            lines.append(f"{name}: {cells}. The best other backbone is named beside it.")
         else:
             lines.append(f"{name}: no run is finished")
     return lines
+
+
+def _cells(mine: pd.DataFrame, others: pd.DataFrame) -> Iterator[str]:
+    """Yield the mean score of each size and start, in words that name what differs among them."""
+    arm = [name for name in ARM if name in mine]
+    told = [name for name in arm if mine[name].nunique(dropna=False) > 1]
+    for (size, *values), part in mine.groupby(["size", *arm], dropna=False):
+        alike = others.merge(part[["size", *arm]].drop_duplicates(), on=["size", *arm])
+        means = alike.groupby("backbone")["score"].mean()
+        best = f", {means.idxmax()} {100 * means.max():.1f} %" if len(means) else ""
+        at = dict(zip(arm, values, strict=True))
+        at["comparison"] = "settled" if "settled" in str(at.get("comparison", "")) else ""
+        words = " ".join(str(at[name]) for name in told if at[name] and at[name] != schema.DEFAULTS.get(name, ""))
+        words = f"{words or 'scratch'} " if told else ""
+        yield f"N = {size:,}: {words}{100 * part['score'].mean():.1f} % ({plural(len(part), 'run')}{best})"
 
 
 def of_runs(runs: Sequence[Run], folder: Path, before: Mapping[str, int]) -> list[str]:

@@ -109,7 +109,8 @@ def with_values(run: Run, values: Mapping[str, Any]) -> Run:
     Raises UserError for a change of the recipe where the hold-out chooses it: each recipe was tuned as it is.
     """
     silent = (*COLUMNED, "learning_rate", "samples_seen") if run.recipe == TUNED else COLUMNED
-    named = sorted(name for name in values if name not in silent and getattr(run, name) != values[name])
+    opened = [name for name in ("learning_rate", "samples_seen") if values.get(name, 0) is None]  # planning fills it in
+    named = sorted(n for n in values if n not in (*silent, *opened) and getattr(run, n) != values[n])
     if named and run.recipe == TUNED:
         what = f"--set {named[0]}=… changes a recipe, and the hold-out chooses among several here"
         raise UserError(what, remedy=f"name the one to change: --recipe {' or --recipe '.join(RECIPES)}")

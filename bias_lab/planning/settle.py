@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bias_lab import tuning
-from bias_lab.definition import DEFAULTS, RECIPES, TUNED, Run, recipe, run_id
+from bias_lab.definition import DEFAULTS, RECIPES, TUNED, Run, pretrains, recipe, run_id
 from bias_lab.planning import learning_rates, overrides
 from bias_lab.planning.ladder import is_trial
 from bias_lab.planning.learning_rates import Rates, Row
 from bias_lab.rows import comparison_of
 
 Cell = tuple[Run, ...]  # one cell to search, under each of its recipes
+SEEN = DEFAULTS["samples_seen"]  # of a protocol that has no budget, such as nearest neighbours
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class _Filling:
     def _filler(self, open_runs: list[Run]) -> Any:
         def change(run: Run) -> Run:
             if not _is_open(run):
+                run = run if pretrains(run) or run.samples_seen is not None else replace(run, samples_seen=SEEN)
                 return self._noted(run, run, None)
             row = self._row(run)
             if row is not None:

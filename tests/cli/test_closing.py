@@ -1,5 +1,6 @@
 """What the end of a command says of its runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,30 @@ def test_means_of_the_own_backbone_stand_beside_the_best_other_one(tmp_path: Pat
     (line, none) = closing.of_own(tmp_path, ["mine:net", "absent:net"])
     assert line.startswith("mine:net: N = 100: 55.0 % (2 runs, vit_micro 35.0 %)")
     assert none == "absent:net: no run is finished"
+
+
+def test_the_mean_of_the_own_backbone_is_never_over_different_starts(tmp_path: Path) -> None:
+    one = Run(dataset="fashion_mnist_12k", backbone="mine:net", size=100)
+    starts = (one, replace(one, protocol="linear_probe"), replace(one, regime="formula", source="fractals"))
+    runs = [
+        replace(run, backbone=name, seed=seed)
+        for run in starts
+        for name in ("mine:net", "vit_micro")
+        for seed in (0, 1)
+    ]
+    write_plan(tmp_path, runs)
+    for run, top1 in zip(runs, (0.5, 0.6, 0.3, 0.4, 0.1, 0.2, 0.7, 0.8, 0.25, 0.35, 0.2, 0.2), strict=True):
+        write_run(tmp_path, run, top1)
+    (line,) = closing.of_own(tmp_path, ["mine:net"])
+    assert "N = 100: scratch 55.0 % (2 runs, vit_micro 35.0 %)" in line
+    assert "N = 100: linear_probe 15.0 % (2 runs, vit_micro 75.0 %)" in line
+    assert "N = 100: formula fractals 30.0 % (2 runs, vit_micro 20.0 %)" in line
+
+
+def test_what_sees_no_image_more_than_once_is_not_said_to_have_trained(tmp_path: Path) -> None:
+    probe = replace(ONE, protocol="knn")
+    write_run(tmp_path, probe, 0.5)
+    assert "images seen" not in "".join(closing.of_run(probe, tmp_path))
 
 
 def test_a_result_is_named_in_its_own_metric_and_images(tmp_path: Path) -> None:

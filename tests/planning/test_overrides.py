@@ -312,4 +312,5 @@ def test_an_open_recipe_stays_open_where_a_value_is_set_that_tuning_finds() -> N
     run = Run(dataset="mnist", backbone="vit_micro", size=100, recipe=TUNED, samples_seen=None)
     assert overrides.with_values(run, {"learning_rate": 1e-3}).recipe == TUNED
     assert overrides.with_values(run, {"samples_seen": 640}).recipe == TUNED
+    assert overrides.with_values(replace(run, recipe="plain"), {"samples_seen": None}).recipe == "plain"
     assert overrides.with_values(replace(run, recipe="plain"), {"samples_seen": 640}).recipe == "plain+samples_seen=640"

@@ -63,6 +63,13 @@ def test_a_run_without_a_training_budget_serves_no_comparison() -> None:
     assert filled(replace(ONE, protocol="linear_probe"), rates=Rates()).evidence == {}
 
 
+@pytest.mark.parametrize("protocol", ["linear_probe", "knn"])
+def test_a_protocol_without_a_budget_leaves_none_open(protocol: str) -> None:
+    """Such a run has the id of the same run with the usual budget, and can be carried out."""
+    one = replace(ONE, protocol=protocol)
+    assert filled(replace(one, samples_seen=None), rates=Rates()).runs == [one]
+
+
 @pytest.mark.parametrize("changes", [{"size": 300}, {"dataset": "cifar10"}])
 def test_a_budget_of_another_size_or_dataset_is_not_settled_and_that_is_printed(changes: dict[str, object]) -> None:
     rates = table({**ladder_row(100, 0.6), **changes})
