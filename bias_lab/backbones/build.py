@@ -124,7 +124,10 @@ def _built(name: str, factory: Callable[..., Any], keywords: dict[str, Any], opt
             return _built(name, factory, {k: v for k, v in keywords.items() if k != refused[1]}, optional)
         raise NotTaken(name, refused[1], keywords[refused[1]]) from error
     if not isinstance(model, nn.Module):
-        raise UserError(f"the factory {name} returned a {type(model).__name__}", "a torch.nn.Module is needed")
+        code = getattr(factory, "__code__", None)
+        place = f" ({code.co_filename}, line {code.co_firstlineno})" if code else ""
+        what = f"the factory {name} returned an object of the type {type(model).__name__}{place}"
+        raise UserError(what, "a torch.nn.Module is needed")
     return model
 
 

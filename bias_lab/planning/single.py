@@ -49,6 +49,9 @@ def definition(
         run, places = replace(run, source=source), {source: place} if place else {}
     weights = typed.get("weights")
     if weights is not None:
+        if typed.get("regime", "weights") != "weights":
+            what = f"--weights begins with the weights of a file, and --regime {typed['regime']} with a pretraining"
+            raise UserError(what, remedy="leave one of them out")
         name, place = own.weights(weights)
         run = replace(run, weights=name, regime=typed.get("regime", "weights"), source=run.source or name)
         places |= {name: place} if place else {}

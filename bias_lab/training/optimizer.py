@@ -163,10 +163,10 @@ def configure(
 def for_run(
     model: nn.Module, run: Run, *, rate: float, steps: int, betas: tuple[float, float] = (0.9, 0.999)
 ) -> dict[str, Any]:
-    """Return `configure` by a run's fields, without its layer decay. rate: where the run has no learning rate."""
+    """Return `configure` by a run's fields, without its layer decay. rate: the learning rate."""
     return configure(
         model,
-        learning_rate=rate if run.learning_rate is None else run.learning_rate,
+        learning_rate=rate,
         weight_decay=run.weight_decay,
         steps=steps,
         warmup=run.warmup,

@@ -20,7 +20,7 @@ from bias_lab.backbones import create
 from bias_lab.backbones.build import NotTaken
 from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS, is_own, sides
 from bias_lab.data import store
-from bias_lab.definition import Run, Settings
+from bias_lab.definition import Run, Settings, pretrains
 from bias_lab.errors import UserError
 from bias_lab.training import prepare
 from bias_lab.training.hardware import choose_device, multiplies_bf16
@@ -53,7 +53,7 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
             tried.add(subset)
             prepare.select_images(run, images, folder)  # with masks, only the images tell which sizes hold every class
         shape = (run.backbone, run.task, run.head, *where, run.patch, run.window, run.stem, run.priors)
-        build = (*shape, run.drop_path > 0, _trains_on_one(run))
+        build = (*shape, run.drop_path > 0, _trains_on_one(run), _trains(run))
         if build not in tried:
             tried.add(build)
             lines += try_building(run, images)
@@ -167,7 +167,8 @@ def try_method(run: Run, images: store.Images) -> None:
     except Exception as error:
         first = next(iter(str(error).splitlines()), "")
         raise UserError(
-            f"method {run.method} can't train {run.backbone}: {type(error).__name__}: {first}",
+            f"{place_of(error, run.method)}: method {run.method} can't train {run.backbone}: "
+            f"{type(error).__name__}: {first}",
             "it gets images (B, C, H, W), and classes (B,) or probabilities (B, K)",
         ) from error
 
@@ -191,6 +192,27 @@ def _check_loss(loss: object, run: Run) -> None:
     )
 
 
+def _check_output(output: object, run: Run, backbone: nn.Module) -> None:
+    """Raise UserError unless a backbone gives a tensor, and one that can be trained where the run trains it."""
+    place = f" ({where_defined(run.backbone)})" if is_own(run.backbone) else ""
+    if not isinstance(output, torch.Tensor):
+        what = f"{run.backbone} returns an object of the type {type(output).__name__}{place}"
+        raise UserError(what, "a tensor of logits (B, K) is needed", "let forward return the logits alone")
+    if not _trains(run):
+        return
+    if not any(weight.requires_grad for weight in backbone.parameters()):
+        raise UserError(
+            f"{run.backbone} has no weights to train{place}", remedy="add layers to it, or use --protocol knn"
+        )
+    if not output.requires_grad:
+        what = f"{run.backbone} gives logits without a gradient{place}"
+        raise UserError(what, remedy="leave out detach(), no_grad() and the like in forward")
+
+
+def _trains(run: Run) -> bool:
+    return pretrains(run) or PROTOCOLS[run.protocol].trains
+
+
 def try_building(run: Run, images: store.Images) -> list[str]:
     """Build a run's backbone and apply it to two grey images. Return warnings.
 
@@ -204,8 +226,9 @@ def try_building(run: Run, images: store.Images) -> list[str]:
     try:
         backbone, drop_path = prepare.build_backbone(run, size, channels, classes)
         doing = "used on"
-        with torch.no_grad():
-            shape = tuple(backbone.eval()(torch.zeros(2, channels, height, width)).shape)
+        output = backbone.eval()(torch.zeros(2, channels, height, width))
+        _check_output(output, run, backbone)
+        shape = tuple(output.shape)
         if _trains_on_one(run):
             _check_batch_of_one(run, backbone, torch.zeros(1, channels, height, width))
     except NotTaken as error:
@@ -219,7 +242,8 @@ def try_building(run: Run, images: store.Images) -> list[str]:
         what = f"{run.backbone} can't be {doing} {height}x{width} images"
         if is_own(run.backbone):
             said = f"{type(error).__name__}: {first}"
-            raise UserError(f"{place_of(error, run.backbone)}: {said}; {what}", remedy="correct that line") from error
+            remedy = "install it, or correct that line" if isinstance(error, ImportError) else "correct that line"
+            raise UserError(f"{place_of(error, run.backbone)}: {said}; {what}", remedy=remedy) from error
         raise UserError(
             f"{what}: {type(error).__name__}: {first}", remedy="give it another --image-size, or leave it out"
         ) from error

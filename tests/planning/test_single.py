@@ -192,6 +192,8 @@ def test_weights_by_name_and_by_file(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(UserError, match="no weights file"):
         make(tmp_path, **typed)
+    with pytest.raises(UserError, match="--weights begins with .*, and --regime mae with a pretraining; leave one of"):
+        make(tmp_path, **typed, regime="mae")
 
 
 def test_a_damaged_weights_file_is_named_before_a_learning_rate_is_missed(tmp_path: Path) -> None:

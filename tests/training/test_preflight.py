@@ -117,6 +117,36 @@ def five(num_classes, in_chans):
 
 def keyword(classes=10):
     return nn.Identity()
+
+
+class Pair(nn.Linear):
+    def __init__(self, num_classes, in_chans):
+        super().__init__(784, num_classes)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)), None
+
+
+class Detached(Pair):
+    def forward(self, x):
+        return super().forward(x)[0].detach()
+
+
+class Weightless(nn.Module):
+    def __init__(self, num_classes, in_chans):
+        super().__init__()
+        self.classes = num_classes
+
+    def forward(self, x):
+        return x.flatten(1)[:, : self.classes]
+
+
+def number(num_classes, in_chans):
+    return 3
+
+
+def missing(num_classes, in_chans):
+    import a_library_that_is_not_there
 """
 
 
@@ -133,6 +163,14 @@ def keyword(classes=10):
             r"returns \(2, 5\) .* \(2, 10\) is needed; let its last layer have num_classes .*own_lines\.py, line 14",
         ),
         ("keyword", r"does not take .* \(.*own_lines\.py, line 18\); add the keyword: a factory takes num_classes"),
+        (
+            "Pair",
+            r"returns an object of the type tuple \(.*own_lines\.py, line 22\); .*; let forward return the logits",
+        ),
+        ("Detached", r"gives logits without a gradient \(.*own_lines\.py, line 30\); leave out detach"),
+        ("Weightless", r"has no weights to train \(.*own_lines\.py, line 35\); add layers to it"),
+        ("number", r"returned an object of the type int \(.*own_lines\.py, line 44\); a torch.nn.Module is needed"),
+        ("missing", r"own_lines\.py, line 49: ModuleNotFoundError: .*; install it, or correct that line"),
     ],
 )
 def test_a_mistake_in_an_own_backbone_names_file_line_and_remedy(
@@ -143,6 +181,15 @@ def test_a_mistake_in_an_own_backbone_names_file_line_and_remedy(
     with pytest.raises(UserError, match=message) as raised:
         preflight([replace(RUN, backbone=f"own_lines:{factory}")], tmp_path, QUIET)
     assert "image-size" not in str(raised.value)
+
+
+def test_what_cannot_be_trained_may_be_read_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_lines.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    probe = replace(RUN, backbone="own_lines:Weightless", protocol="knn")
+    preflight([probe], tmp_path, QUIET)
+    with pytest.raises(UserError, match="has no weights to train"):
+        preflight([probe, replace(probe, protocol="finetune")], tmp_path, QUIET)
 
 
 def test_preflight_refuses_a_size_that_leaves_out_a_class_of_masks(tmp_path: Path) -> None:

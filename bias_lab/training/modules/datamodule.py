@@ -70,15 +70,16 @@ class DataModule(LightningDataModule):
         self.has_folder = folder is not None
         run = keywords.run_of({"size": 1, **fields})
         self.run = replace(run, dataset=str(data), task=DEFAULTS["task"])
+        self.hparams["batch_size"] = self.run.batch_size  # Lightning's batch size finder sets another one there
         self.open_size = "size" not in fields
-        self.length = keywords.steps_of(None, fields, self.run)
+        self.has_length = fields.get("samples_seen") is not None
 
     @classmethod
     def from_run(cls, run: Run, *, folder: str | Path = FOLDER) -> Self:
         """Return the batches of a run. folder: see the class."""
         data = cls(run.dataset, folder=folder)
-        data.save_hyperparameters({"size": run.size, "draw": run.draw})
-        data.run, data.length, data.open_size = run, definition.steps(run), False
+        data.save_hyperparameters({"size": run.size, "draw": run.draw, "batch_size": run.batch_size})
+        data.run, data.has_length, data.open_size = run, True, False
         return data
 
     @classmethod
@@ -143,8 +144,9 @@ class DataModule(LightningDataModule):
         _ = self.source
 
     def train_dataloader(self) -> "Batches":
-        source, run = self.source, self.run
-        length = self.length or math.ceil(len(source.examples.images) / run.batch_size)
+        source = self.source  # may choose the run's size
+        run = replace(self.run, batch_size=self.hparams["batch_size"])
+        length = definition.steps(run) if self.has_length else math.ceil(len(source.examples.images) / run.batch_size)
         made = batches.Batches(
             source.examples.images,
             source.examples.labels,

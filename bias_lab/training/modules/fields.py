@@ -9,8 +9,9 @@ from lightning.pytorch import LightningModule
 from bias_lab import definition
 from bias_lab.catalogue import REGIMES, Sides
 from bias_lab.definition import Run
-from bias_lab.errors import unknown
+from bias_lab.errors import UserError, unknown
 
+OBJECT = "object "  # begins the hyperparameter that stands for what a checkpoint can't hold
 HOLDER = "pretrain"  # the task of a run that only holds values, which needs no size and may take no step
 
 
@@ -91,6 +92,26 @@ def steps_of(steps: int | None, fields: Mapping[str, Any], run: Run) -> int | No
 def training_fields(run: Run) -> Training:
     """Return a run's training fields as keywords."""
     return cast(Training, {name: getattr(run, name) for name in Training.__annotations__})
+
+
+def complete(method: LightningModule, run: Run, default: float, **missing: object) -> None:
+    """Complete the hyperparameters of a module: the learning rate, and what a checkpoint can't hold.
+
+    Lightning's learning rate finder sets the rate there. default: where the run has none. missing: name → the object
+    that was given, or None. A checkpoint then names it, and loading from it without the object is refused by `asked`.
+    """
+    method.hparams["learning_rate"] = default if run.learning_rate is None else run.learning_rate
+    for name, given in missing.items():
+        if given is not None:
+            method.hparams[name] = f"{OBJECT}{getattr(given, '__qualname__', type(given).__qualname__)}"
+
+
+def asked(**given: object) -> None:
+    """Raise UserError for a value from a checkpoint that only names an object, which its user has to pass again."""
+    for name, value in given.items():
+        if isinstance(value, str) and value.startswith(OBJECT):
+            what = f"the checkpoint was trained with a {name} that was given as an object, {value.removeprefix(OBJECT)}"
+            raise UserError(what, remedy=f"pass it again: load_from_checkpoint(path, {name}=…)")
 
 
 def recorded(method: object, run: Run, *, classes: int, channels: int, image_size: Sides, drop_path: float) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bias_lab.errors import UserError
+from bias_lab.training.modules.fields import OBJECT
 
 STEPS = 1_500  # of a schedule, where neither the module nor a Trainer sets it
 
@@ -36,6 +37,14 @@ def images_of(batch: Any) -> Tensor:
     """Return the images (B, C, H, W) of a batch, which may be a pair of images and labels."""
     images: Tensor = batch[0] if isinstance(batch, tuple | list) else batch
     return images
+
+
+@contextlib.contextmanager
+def drawn_alike(batch_idx: int) -> Iterator[None]:
+    """Draw the masks and crops of a batch alike in every evaluation, and leave the global generator as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(batch_idx)
+        yield
 
 
 def log_loss(module: LightningModule, split: str, loss: Tensor, images: int) -> None:
@@ -114,7 +123,8 @@ def explained(module: LightningModule, images: Tensor, target: Tensor | None = N
         yield
     except (RuntimeError, IndexError) as error:
         channels, classes = module.hparams.get("channels"), module.hparams.get("classes")
-        by_name = isinstance(module.hparams.get("backbone"), str)
+        named = module.hparams.get("backbone")
+        by_name = isinstance(named, str) and not named.startswith(OBJECT)
         if by_name and channels and images.ndim == 4 and images.shape[1] != channels:
             what = f"images of {images.shape[1]} channels don't fit a model for {channels}"
             raise UserError(what, remedy=f"give channels={images.shape[1]}") from error

@@ -57,9 +57,11 @@ class Segmenter(LightningModule):
         super().__init__()
         if not 2 <= classes <= VOID:
             raise UserError(f"{classes} classes can't be told apart in masks", remedy=f"give 2 to {VOID}, without void")
+        keywords.asked(backbone=backbone)
         by_name = isinstance(backbone, str)
         self.save_hyperparameters(ignore=() if by_name else ("backbone",))
         run = replace(keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else ""), head=head)
+        keywords.complete(self, run, LEARNING_RATE, backbone=None if by_name else backbone)
         self.settings, self.classes, self.dice = run, classes, dice
         model = backbone_of(backbone, run, classes=None, channels=channels, image_size=image_size)
         if by_name or (head and not isinstance(model, heads.DenseModel)):
@@ -105,6 +107,10 @@ class Segmenter(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, masks = batch
         logits = self.backbone(images)
+        if logits.ndim != 4 or logits.shape[2:] != masks.shape[1:]:
+            what = f"the model gives {tuple(logits.shape)} for masks of the shape {tuple(masks.shape)}"
+            remedy = "name a head, which turns an encoder's maps into (B, K, H, W): head='linear'"
+            raise UserError(what, "logits (B, K, H, W) are needed", remedy)
         loss = cross_entropy(logits, masks.long(), smoothing=self.settings.label_smoothing)
         return loss + self.dice * dice_loss(logits, masks) if self.dice else loss
 
@@ -156,7 +162,7 @@ class Segmenter(LightningModule):
         run = self.settings
         return configure(
             self.backbone,
-            learning_rate=LEARNING_RATE if run.learning_rate is None else run.learning_rate,
+            learning_rate=self.hparams["learning_rate"],
             weight_decay=run.weight_decay,
             steps=horizon(self, self.steps),
             warmup=run.warmup,

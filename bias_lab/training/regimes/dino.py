@@ -21,7 +21,7 @@ from bias_lab.training.job import Labels, Picture
 from bias_lab.training.modules import fields as keywords
 from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
 from bias_lab.training.modules.fields import Training
-from bias_lab.training.modules.steps import IntervalMeans, clip, horizon, images_of, log_loss
+from bias_lab.training.modules.steps import IntervalMeans, clip, drawn_alike, horizon, images_of, log_loss
 from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import (
     COLLAPSED,
@@ -125,8 +125,10 @@ class DINO(LightningModule):
         **fields: Unpack[Training],
     ) -> None:
         super().__init__()
+        keywords.asked(backbone=backbone)
         self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
         run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
+        keywords.complete(self, run, LEARNING_RATE, backbone=None if isinstance(backbone, str) else backbone)
         self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
         student = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
         check_parts(student, REGIME, ("forward_features", "forward_head", "head_hidden_size"))
@@ -207,11 +209,13 @@ class DINO(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         images = images_of(batch)
-        log_loss(self, "val", self._step(images)[0], len(images))
+        with drawn_alike(batch_idx):
+            log_loss(self, "val", self._step(images)[0], len(images))
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         images = images_of(batch)
-        log_loss(self, "test", self._step(images)[0], len(images))
+        with drawn_alike(batch_idx):
+            log_loss(self, "test", self._step(images)[0], len(images))
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Return the encoder's features (B, D) of images, or of a pair of images and labels."""
@@ -248,7 +252,7 @@ class DINO(LightningModule):
 
     def configure_optimizers(self) -> Any:
         self.set_horizon(horizon(self, self.steps))
-        return optimizer.for_run(self, self.settings, rate=LEARNING_RATE, steps=self.horizon)
+        return optimizer.for_run(self, self.settings, rate=self.hparams["learning_rate"], steps=self.horizon)
 
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std`, the teacher's entropies in nats, and whether it collapsed."""

@@ -22,7 +22,7 @@ from bias_lab.training.job import Labels, Picture
 from bias_lab.training.modules import fields as keywords
 from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
 from bias_lab.training.modules.fields import Training
-from bias_lab.training.modules.steps import IntervalMeans, clip, features, horizon, images_of, log_loss
+from bias_lab.training.modules.steps import IntervalMeans, clip, drawn_alike, features, horizon, images_of, log_loss
 from bias_lab.training.regimes import chance
 from bias_lab.training.regimes.features import check_parts, collapse_diagnostics, feature_std, picture_grid, vit_tokens
 from bias_lab.training.regimes.masking import masked_count, random_mask
@@ -101,8 +101,10 @@ class MAE(LightningModule):
         **fields: Unpack[Training],
     ) -> None:
         super().__init__()
+        keywords.asked(backbone=backbone)
         self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
         run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
+        keywords.complete(self, run, LEARNING_RATE, backbone=None if isinstance(backbone, str) else backbone)
         self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
         made = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
         check_backbone(made, run.mask_ratio)
@@ -190,11 +192,13 @@ class MAE(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         images = images_of(batch)
-        log_loss(self, "val", self._step(images), len(images))
+        with drawn_alike(batch_idx):
+            log_loss(self, "val", self._step(images), len(images))
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         images = images_of(batch)
-        log_loss(self, "test", self._step(images), len(images))
+        with drawn_alike(batch_idx):
+            log_loss(self, "test", self._step(images), len(images))
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Return the encoder's features (B, D) of images, or of a pair of images and labels."""
@@ -209,7 +213,9 @@ class MAE(LightningModule):
         clip(self, optimizer, self.settings.clip, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> Any:
-        return optimizer.for_run(self, self.settings, rate=LEARNING_RATE, steps=horizon(self, self.steps), betas=BETAS)
+        return optimizer.for_run(
+            self, self.settings, rate=self.hparams["learning_rate"], steps=horizon(self, self.steps), betas=BETAS
+        )
 
     def diagnostics(self) -> dict[str, float | bool]:
         """Return the last step's `feature_std` and whether the features have collapsed."""

@@ -14,6 +14,7 @@ import torchvision
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -166,6 +167,54 @@ def test_every_pretraining_module_fits_validates_predicts_and_loads(tmp_path: Pa
     again = kind.load_from_checkpoint(best.best_model_path)
     assert equal(again.state_dict(), torch.load(best.best_model_path, weights_only=False)["state_dict"])
     assert again.mask_ratio == REGIMES[run.regime].fields["mask_ratio"] if hasattr(again, "mask_ratio") else True
+
+
+@pytest.mark.parametrize(("kind", "backbone"), PRETRAINERS, ids=[kind.__name__ for kind, _ in PRETRAINERS])
+def test_two_evaluations_of_the_same_weights_agree(tmp_path: Path, kind, backbone: str) -> None:
+    data = bl.DataModule("fashion_mnist_12k", size=40, batch_size=8)
+    model = kind(backbone, channels=1, image_size=28)
+    one = trainer(tmp_path, limit_val_batches=1)
+    first, second = (one.validate(model, datamodule=data, verbose=False)[0] for _ in range(2))
+    assert first == second
+
+
+def test_the_learning_rate_and_the_batch_size_that_lightning_finds_take_effect(tmp_path: Path) -> None:
+    data = bl.DataModule("fashion_mnist_12k", size=100, batch_size=4)
+    model = bl.Classifier(**SMALL)
+    one = trainer(tmp_path, max_steps=50, enable_checkpointing=True)
+    assert model.hparams["learning_rate"] == 1e-3
+    found = Tuner(one).lr_find(model, datamodule=data, num_training=40, min_lr=1e-5, max_lr=1e-1)
+    assert found is not None
+    rate = found.suggestion()
+    assert rate not in (None, 1e-3)
+    size = Tuner(one).scale_batch_size(model, datamodule=data, init_val=8, max_trials=2, steps_per_trial=1)
+    assert size is not None
+    assert size > 8
+    one = trainer(tmp_path, max_steps=1)
+    one.fit(model, datamodule=data)
+    assert one.optimizers[0].param_groups[0]["initial_lr"] == pytest.approx(rate)
+    assert len(next(iter(data.train_dataloader()))[0]) == size
+
+
+def focal(logits: Tensor, target: Tensor) -> Tensor:
+    return 0.5 * nn.functional.cross_entropy(logits, target)
+
+
+def test_a_checkpoint_names_the_objects_that_it_cannot_hold(tmp_path: Path) -> None:
+    data = bl.DataModule("fashion_mnist_12k", size=20, batch_size=20)
+    encoder = bl.create("vit_micro", image_size=28, channels=1, classes=10)
+    for name, given, model in (
+        ("backbone", encoder, bl.Classifier(encoder)),
+        ("backbone", encoder, bl.MAE(encoder)),
+        ("loss", focal, bl.Classifier(**SMALL, loss=focal)),
+    ):
+        one = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+        one.fit(model, datamodule=data)
+        one.save_checkpoint(tmp_path / "last.ckpt")
+        with pytest.raises(UserError, match=f"trained with a {name} .*; pass it again: .*, {name}=…"):
+            type(model).load_from_checkpoint(tmp_path / "last.ckpt")
+        again = type(model).load_from_checkpoint(tmp_path / "last.ckpt", **{name: given})
+        assert getattr(again, "loss", None) is (given if name == "loss" else None)
 
 
 class Foreign(LightningModule):

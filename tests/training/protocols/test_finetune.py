@@ -58,6 +58,11 @@ def test_with_a_moving_average_its_weights_count() -> None:
     torch.testing.assert_close(classifier(images), classifier.trained(images))
 
 
+def test_a_name_needs_the_number_of_classes() -> None:
+    with pytest.raises(UserError, match="needs the number of classes; give classes="):
+        Classifier("vit_micro", channels=1, image_size=8)
+
+
 def test_images_and_classes_that_do_not_fit_are_named_with_the_keyword_to_change() -> None:
     images, labels = torch.zeros(2, 1, 8, 8), torch.tensor([0, 9])
     colour = Classifier("vit_micro", classes=10, channels=3, image_size=8)

@@ -202,6 +202,15 @@ def test_a_model_of_ones_own_gets_the_head_that_is_asked_for() -> None:
         Segmenter(nn.Conv2d(3, 4, 1), head="linear", classes=4, image_size=16)
 
 
+def test_an_encoder_without_a_head_is_refused_at_the_first_step() -> None:
+    encoder = create("resnet_micro", image_size=16, channels=3, classes=None)
+    module = Segmenter(encoder, classes=4, image_size=16)
+    with pytest.raises(
+        UserError, match=r"the model gives \(2, \d+\) for masks of the shape \(2, 16, 16\); .*name a head"
+    ):
+        module.training_step((torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)), 0)
+
+
 def test_boundaries_are_compared_only_where_they_are_asked_for() -> None:
     batch = torch.zeros(2, 3, 8, 8), torch.tensor([[0, 1]]).repeat_interleave(4, 1).expand(2, 8, 8)
     model = nn.Conv2d(3, 2, 1)
