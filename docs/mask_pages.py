@@ -60,7 +60,8 @@ def overview() -> str:
         found = study_pages.page(folder)
         dataset = str(study_pages.table(folder)["dataset"].iloc[0])
         state = "settled" if any(head.headline for head in found.heads) else "not settled"
-        said = " ".join(sentence for _, sentence, _ in found.answers)
+        headlines = [head.headline for head in found.heads if head.headline]
+        said = " ".join([*headlines, *(sentence for _, sentence, _ in found.answers)])
         lines += [] if lines else [f"### [{found.question}](segmentation.md)"]
         lines.append(f"**{NAMES.get(dataset, dataset)}** ({state}, in points of mIoU). {said}")
     return "\n\n".join(lines)
