@@ -26,6 +26,7 @@ KEY = {  # field of `Run` that a learning rate depends on → what a row without
     "source": ANY,
     "protocol": DEFAULTS["protocol"],
     "head": DEFAULTS["head"],
+    "patch": ANY,
     "method": DEFAULTS["method"],
     "method_source": ANY,
     "task": DEFAULTS["task"],  # the one that is tuned, also for its trials: accuracy says nothing of a mean IoU
@@ -38,12 +39,13 @@ _TUNED_BY = {task.trials: name for name, task in TASKS.items() if task.trials an
 
 
 def value(cell: Run | Mapping[str, Any], name: str) -> Any:
-    """Return a field of the key from a run or from a row. A row that lacks it gives an empty text.
+    """Return a field of the key from a run or from a row. One that is open or absent gives an empty text.
 
     The task of a trial is the one that it tunes.
     """
     if isinstance(cell, Run):
-        return _TUNED_BY.get(cell.task, cell.task) if name == "task" else getattr(cell, name)
+        found = _TUNED_BY.get(cell.task, cell.task) if name == "task" else getattr(cell, name)
+        return "" if found is None else found
     return cell.get(name, "" if KEY[name] in (REQUIRED, ANY) else KEY[name])
 
 
@@ -51,7 +53,7 @@ def key(cell: Run | Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the values of `KEY` of a run or of a row: what identifies a tuned cell.
 
     >>> key({"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100})
-    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '', '', 'classify')
+    ('mnist', 'vit_micro', '', 'plain', 'scratch', 100, '', 'adamw', '', '', 'finetune', '', '', '', '', 'classify')
     """
     return tuple(value(cell, name) for name in KEY)
 
@@ -89,7 +91,7 @@ def malformed(table: Any) -> str:
     return ""
 
 
-_NUMBERS = {"size", "learning_rate", "samples_seen"}
+_NUMBERS = {"size", "learning_rate", "samples_seen", "patch"}
 
 
 def _is_positive(number: Any) -> bool:
@@ -108,7 +110,8 @@ def words(cell: Run | Mapping[str, Any]) -> str:
     first = ("backbone", "regime")
     others = (name for name in ARM if name not in (*first, "backbone_source", "method_source", "task"))
     changed = [name for name in others if value(cell, name) not in ("", DEFAULTS[name])]
-    return " ".join(str(value(cell, name)) for name in (*first, *changed))
+    said = {name: f"patch {value(cell, name)} px" if name == "patch" else str(value(cell, name)) for name in changed}
+    return " ".join([*(str(value(cell, name)) for name in first), *said.values()])
 
 
 def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:

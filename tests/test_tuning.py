@@ -1,11 +1,13 @@
 """Test the description of a row of the tuning table."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bias_lab import tuning
 from bias_lab.definition import Run
+from bias_lab.planning.learning_rates import Rates
 
 ONE = Run(dataset="mnist", backbone="vit_micro", size=100)
 ROW = {"dataset": "mnist", "backbone": "vit_micro", "recipe": "plain", "regime": "scratch", "size": 100}
@@ -21,7 +23,8 @@ def test_a_run_and_the_row_that_was_tuned_for_it_have_one_key() -> None:
 
 @pytest.mark.parametrize("field", tuning.KEY)
 def test_every_field_of_the_key_tells_cells_apart(field: str) -> None:
-    value = {"size": 7, "optimizer": "muon", "priors": "mean_pooling", "task": "segment"}.get(field, "other")
+    values = {"size": 7, "patch": 2, "optimizer": "muon", "priors": "mean_pooling", "task": "segment"}
+    value = values.get(field, "other")
     other = replace(ONE, **{field: value})  # type: ignore[arg-type]
     assert tuning.key(other) != tuning.key(ONE)
 
@@ -32,6 +35,17 @@ def test_a_trial_is_of_the_task_that_it_tunes_and_no_task_has_the_rows_of_anothe
     assert tuning.key(replace(masks, task="tune_segment")) == tuning.key(masks)
     assert tuning.key({**ROW, "task": "segment"}) == tuning.key(masks) != tuning.key(ONE)
     assert tuning.words(masks) == tuning.words(ONE)
+
+
+def test_a_row_that_names_a_patch_serves_this_patch_alone() -> None:
+    row = {**ROW, "learning_rate": 1e-3}
+    assert not tuning.malformed({"rows": [{**row, "patch": 8}]})
+    assert "patch 'a', which is no positive number" in tuning.malformed({"rows": [{**row, "patch": "a"}]})
+    rates = Rates()
+    rates.add({"rows": [{**row, "patch": 8}]}, Path("tuned.json"))
+    assert rates.row(replace(ONE, patch=8)) is not None
+    assert rates.row(replace(ONE, patch=16)) is rates.row(ONE) is None
+    assert tuning.words(replace(ONE, patch=8)).endswith("patch 8 px")
 
 
 def test_a_row_without_an_optimizer_stands_for_adamw() -> None:

@@ -108,12 +108,10 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
     if runs and not any(run.size for run in kept) and any(run.size for run in runs):
         pool = next(pool for pool, sizes in out.items() if sizes)
         low, high = bounds[pool]
-        why = (
-            next(iter(out[pool].values()))
-            if len(out[pool]) == 1
-            else f"no size of this profile fits {data[pool[0]].smallest_block(pool[1]).name}: "
-            f"{', '.join(map(str, sorted(out[pool])))}"
-        )
+        why = next(iter(out[pool].values()))
+        if len(out[pool]) > 1:
+            block, sizes = data[pool[0]].smallest_block(pool[1]).name, ", ".join(map(str, sorted(out[pool])))
+            why = f"no size of this profile fits {block}: {sizes}"
         raise UserError(
             why,
             f"sizes from {low} to {high} work" if low < high else f"size {high} works",

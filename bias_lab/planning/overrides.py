@@ -14,8 +14,9 @@ from typing import Any
 
 from bias_lab import catalogue
 from bias_lab.data import subsets
-from bias_lab.definition import DEFAULTS, RECIPES, TUNED, Run, pretrains, recipe, run_id
+from bias_lab.definition import DEFAULTS, RECIPES, Run, pretrains, recipe, run_id
 from bias_lab.errors import UserError
+from bias_lab.planning import typed_values
 from bias_lab.planning.checks import DatasetSummary
 
 # fields that `--set` does not change, and how to change them
@@ -38,7 +39,6 @@ FLAGS = {
 # fields that can't be set on a whole experiment: they follow from others, or `--set` does not reach pretrainings
 DERIVED = {"task", "backbone_source", "method_source", "pretraining", "regime"}
 DERIVED |= {name for row in catalogue.REGIMES.values() for name in row.fields}
-COLUMNED = ("intervention", "priors", "budget", "protocol", "blocks", "optimizer")  # they do not name the recipe
 
 
 def rewrite(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[Run]:
@@ -100,22 +100,7 @@ def with_fields(runs: Iterable[Run], values: Mapping[str, Any]) -> list[Run]:
         if name in DERIVED:
             what = f"--set {name}=… can't be set on a whole experiment"
             raise UserError(what, remedy="write it into the experiment file")
-    return rewrite_labelled(runs, lambda run: with_values(run, values))
-
-
-def with_values(run: Run, values: Mapping[str, Any]) -> Run:
-    """Return one run with fields set, which name the recipe anew. An open recipe stays open if it can.
-
-    Raises UserError for a change of the recipe where the hold-out chooses it: each recipe was tuned as it is.
-    """
-    silent = (*COLUMNED, "learning_rate", "samples_seen") if run.recipe == TUNED else COLUMNED
-    opened = [name for name in ("learning_rate", "samples_seen") if values.get(name, 0) is None]  # planning fills it in
-    named = sorted(n for n in values if n not in (*silent, *opened) and getattr(run, n) != values[n])
-    if named and run.recipe == TUNED:
-        what = f"--set {named[0]}=… changes a recipe, and the hold-out chooses among several here"
-        raise UserError(what, remedy=f"name the one to change: --recipe {' or --recipe '.join(RECIPES)}")
-    suffix = "".join(f"+{name}={values[name]}" for name in named)
-    return replace(run, **{**values, "recipe": run.recipe + suffix})
+    return rewrite_labelled(runs, lambda run: typed_values.with_values(run, values))
 
 
 def started(runs: Iterable[Run], fields: Mapping[str, Any]) -> list[Run]:

@@ -8,7 +8,7 @@ from typing import Any
 from bias_lab import catalogue, ledger
 from bias_lab.definition import DEFAULTS, TUNED, Experiment, Run, images_seen, pretrains, recipe, run_id
 from bias_lab.errors import UserError, unknown
-from bias_lab.planning import find_run, overrides, own
+from bias_lab.planning import find_run, overrides, own, typed_values
 
 # flags of `bias-lab train` that are fields of a run
 IDENTITY = "dataset backbone task size image_size draw seed regime protocol priors method source".split()
@@ -49,7 +49,7 @@ def definition(
         run, places = replace(run, source=source), {source: place} if place else {}
     weights = typed.get("weights")
     if weights is not None:
-        if typed.get("regime", "weights") != "weights":
+        if (regime := catalogue.REGIMES.get(typed.get("regime", ""))) is not None and regime.module:
             what = f"--weights begins with the weights of a file, and --regime {typed['regime']} with a pretraining"
             raise UserError(what, remedy="leave one of them out")
         name, place = own.weights(weights)
@@ -148,7 +148,7 @@ def _with_fields(run: Run, like: Run | None, fields: Mapping[str, Any]) -> Run:
             raise UserError(what, remedy=f"add --task pretrain --regime {regimes[0]}")
     if like is None or like.regime != run.regime:
         run = replace(run, **{name: value for name, value in own_fields.items() if value != DEFAULTS[name]})
-    return overrides.with_values(run, fields) if fields else run
+    return typed_values.with_values(run, fields) if fields else run
 
 
 def _flag(name: str) -> str:

@@ -1,13 +1,15 @@
-"""Read `FIELD=VALUE` of a command line as a field of `Run` and a value of its type."""
+"""Read `FIELD=VALUE` of a command line as a field of `Run` and a value of its type, and set fields of a run."""
 
 import math
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from bias_lab.definition import FIELDS, Run
+from bias_lab.definition import FIELDS, RECIPES, TUNED, Run
 from bias_lab.errors import UserError, unknown
 
 LARGEST = 2**53  # the table and its readers hold whole numbers up to here without loss
+COLUMNED = ("intervention", "priors", "budget", "protocol", "blocks", "optimizer")  # they do not name the recipe
 TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -44,3 +46,18 @@ def parse_field(text: str) -> tuple[str, Any]:
         wanted = "true or false" if "bool" in kind else "a whole number" if "int" in kind else "a number"
         raise UserError(f"{name}={value!r} is not {wanted}") from error
     return name, value
+
+
+def with_values(run: Run, values: Mapping[str, Any]) -> Run:
+    """Return one run with fields set, which name the recipe anew. An open recipe stays open if it can.
+
+    Raises UserError for a change of the recipe where the hold-out chooses it: each recipe was tuned as it is.
+    """
+    silent = (*COLUMNED, "learning_rate", "samples_seen") if run.recipe == TUNED else COLUMNED
+    opened = [name for name in ("learning_rate", "samples_seen") if values.get(name, 0) is None]  # planning fills it in
+    named = sorted(n for n in values if n not in (*silent, *opened) and getattr(run, n) != values[n])
+    if named and run.recipe == TUNED:
+        what = f"--set {named[0]}=… changes a recipe, and the hold-out chooses among several here"
+        raise UserError(what, remedy=f"name the one to change: --recipe {' or --recipe '.join(RECIPES)}")
+    suffix = "".join(f"+{name}={values[name]}" for name in named)
+    return replace(run, **{**values, "recipe": run.recipe + suffix})

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from timm.optim import muon
 from timm.optim._param_groups import param_groups_layer_decay
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bias_lab.catalogue import OPTIMIZERS
@@ -16,6 +16,7 @@ from bias_lab.definition import DEFAULTS, Run
 from bias_lab.training.job import load
 
 Groups = list[dict[str, Any]]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 _UNDECAYED = ("pos_embed", "cls_token", "mask_token", "dist_token", "relative_position_bias_table")
 
 
@@ -179,5 +180,15 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Return a copy of the model that `update_parameters` moves towards it, buffers too.
 
     average <- decay * average + (1 - decay) * weights
+    Whole numbers, such as Swin's places of tokens and batch norm's count of batches, are those of the model.
     """
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+    moved = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    def move(averages: Tensors, weights: Tensors, updates: Tensor | int) -> None:
+        if averages[0].is_floating_point():  # torch hands on tensors of one type at a time
+            moved(averages, weights, updates)
+            return
+        for average, weight in zip(averages, weights, strict=True):
+            average.copy_(weight)
+
+    return AveragedModel(model, multi_avg_fn=move, use_buffers=True)

@@ -306,11 +306,3 @@ def test_a_recipe_that_the_hold_out_chooses_is_not_changed_before_it_is_chosen()
     with pytest.raises(UserError, match="--set mixup=… changes a recipe, .*; name the one to change: --recipe"):
         overrides.with_fields([run], {"mixup": 0.2})
     assert overrides.with_fields(overrides.with_recipe([run], "plain"), {"mixup": 0.2})[0].recipe == "plain+mixup=0.2"
-
-
-def test_an_open_recipe_stays_open_where_a_value_is_set_that_tuning_finds() -> None:
-    run = Run(dataset="mnist", backbone="vit_micro", size=100, recipe=TUNED, samples_seen=None)
-    assert overrides.with_values(run, {"learning_rate": 1e-3}).recipe == TUNED
-    assert overrides.with_values(run, {"samples_seen": 640}).recipe == TUNED
-    assert overrides.with_values(replace(run, recipe="plain"), {"samples_seen": None}).recipe == "plain"
-    assert overrides.with_values(replace(run, recipe="plain"), {"samples_seen": 640}).recipe == "plain+samples_seen=640"

@@ -1,9 +1,12 @@
 """Test `FIELD=VALUE` of a command line."""
 
+from dataclasses import replace
+
 import pytest
 
+from bias_lab.definition import TUNED, Run
 from bias_lab.errors import UserError
-from bias_lab.planning.typed_values import parse_field
+from bias_lab.planning.typed_values import parse_field, with_values
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,11 @@ def test_fields_that_cannot_be_read_are_one_line(text: str) -> None:
 def test_digits_of_other_scripts_and_huge_numbers_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="is not a|is too large"):
         parse_field(text)
+
+
+def test_an_open_recipe_stays_open_where_a_value_is_set_that_tuning_finds() -> None:
+    run = Run(dataset="mnist", backbone="vit_micro", size=100, recipe=TUNED, samples_seen=None)
+    assert with_values(run, {"learning_rate": 1e-3}).recipe == TUNED
+    assert with_values(run, {"samples_seen": 640}).recipe == TUNED
+    assert with_values(replace(run, recipe="plain"), {"samples_seen": None}).recipe == "plain"
+    assert with_values(replace(run, recipe="plain"), {"samples_seen": 640}).recipe == "plain+samples_seen=640"

@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import nn
 
+from bias_lab.backbones import create
 from bias_lab.training import optimizer
 from bias_lab.training.regimes import dino, mae, simmim
 
@@ -172,6 +173,21 @@ def test_output_layers_of_pretrainings_are_adamw_s(regime: type[nn.Module]) -> N
     outputs = optimizer.output_names(module)
     assert outputs
     assert {name.split(".")[0] for name in outputs} == set(module.OUTPUTS)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.95, 0.9999])
+def test_whole_numbers_of_a_model_are_not_averaged(decay: float) -> None:
+    """Swin keeps the places of its tokens as buffers, and averaging them in fp32 would move some by one."""
+    model = create("swin_micro", image_size=28, channels=1, classes=10).eval()
+    average = optimizer.moving_average(model, decay)
+    for _ in range(20):
+        average.update_parameters(model)
+    mine, theirs = dict(model.named_buffers()), dict(average.module.named_buffers())
+    whole = [name for name, value in mine.items() if not value.is_floating_point()]
+    assert whole
+    assert all(torch.equal(mine[name], theirs[name]) for name in whole)
+    images = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(average.module(images), model(images), rtol=1e-4, atol=1e-4)
 
 
 def test_moving_average_follows_its_formula() -> None:

@@ -94,19 +94,19 @@ def training_fields(run: Run) -> Training:
     return cast(Training, {name: getattr(run, name) for name in Training.__annotations__})
 
 
-def complete(method: LightningModule, run: Run, default: float, **missing: object) -> None:
+def complete(method: LightningModule, run: Run, default: float, missing: Mapping[str, object]) -> None:
     """Complete the hyperparameters of a module: the learning rate, and what a checkpoint can't hold.
 
     Lightning's learning rate finder sets the rate there. default: where the run has none. missing: name → the object
-    that was given, or None. A checkpoint then names it, and loading from it without the object is refused by `asked`.
+    that was given, a name, or None. A checkpoint then names it, and `asked` refuses to load from it without the object.
     """
     method.hparams["learning_rate"] = default if run.learning_rate is None else run.learning_rate
     for name, given in missing.items():
-        if given is not None:
+        if given is not None and not isinstance(given, str):
             method.hparams[name] = f"{OBJECT}{getattr(given, '__qualname__', type(given).__qualname__)}"
 
 
-def asked(**given: object) -> None:
+def asked(given: Mapping[str, object]) -> None:
     """Raise UserError for a value from a checkpoint that only names an object, which its user has to pass again."""
     for name, value in given.items():
         if isinstance(value, str) and value.startswith(OBJECT):

@@ -53,13 +53,13 @@ class Classifier(LightningModule):
         **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        keywords.asked(backbone=backbone, loss=loss)
+        keywords.asked({"backbone": backbone, "loss": loss})
         by_name = isinstance(backbone, str)
         self.save_hyperparameters(ignore=("loss",) if by_name else ("loss", "backbone"))
         if by_name and not classes:
             raise UserError(f"Classifier({backbone!r}) needs the number of classes", remedy="give classes=")
         run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "")
-        keywords.complete(self, run, LEARNING_RATE, loss=loss, backbone=None if by_name else backbone)
+        keywords.complete(self, run, LEARNING_RATE, {"backbone": backbone, "loss": loss})
         self.settings = run
         self.backbone = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
         self.steps = keywords.steps_of(steps, fields, run)

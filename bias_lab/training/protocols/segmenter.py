@@ -57,11 +57,11 @@ class Segmenter(LightningModule):
         super().__init__()
         if not 2 <= classes <= VOID:
             raise UserError(f"{classes} classes can't be told apart in masks", remedy=f"give 2 to {VOID}, without void")
-        keywords.asked(backbone=backbone)
+        keywords.asked({"backbone": backbone})
         by_name = isinstance(backbone, str)
         self.save_hyperparameters(ignore=() if by_name else ("backbone",))
         run = replace(keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else ""), head=head)
-        keywords.complete(self, run, LEARNING_RATE, backbone=None if by_name else backbone)
+        keywords.complete(self, run, LEARNING_RATE, {"backbone": backbone})
         self.settings, self.classes, self.dice = run, classes, dice
         model = backbone_of(backbone, run, classes=None, channels=channels, image_size=image_size)
         if by_name or (head and not isinstance(model, heads.DenseModel)):

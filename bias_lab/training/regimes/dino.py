@@ -125,10 +125,10 @@ class DINO(LightningModule):
         **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        keywords.asked(backbone=backbone)
+        keywords.asked({"backbone": backbone})
         self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
         run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
-        keywords.complete(self, run, LEARNING_RATE, backbone=None if isinstance(backbone, str) else backbone)
+        keywords.complete(self, run, LEARNING_RATE, {"backbone": backbone})
         self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
         student = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
         check_parts(student, REGIME, ("forward_features", "forward_head", "head_hidden_size"))

@@ -101,10 +101,10 @@ class MAE(LightningModule):
         **fields: Unpack[Training],
     ) -> None:
         super().__init__()
-        keywords.asked(backbone=backbone)
+        keywords.asked({"backbone": backbone})
         self.save_hyperparameters(ignore=() if isinstance(backbone, str) else ("backbone",))
         run = keywords.run_of(fields, backbone=backbone if isinstance(backbone, str) else "", regime=REGIME)
-        keywords.complete(self, run, LEARNING_RATE, backbone=None if isinstance(backbone, str) else backbone)
+        keywords.complete(self, run, LEARNING_RATE, {"backbone": backbone})
         self.settings, self.steps = run, keywords.steps_of(steps, fields, run)
         made = backbone_of(backbone, run, classes=classes, channels=channels, image_size=image_size)
         check_backbone(made, run.mask_ratio)
