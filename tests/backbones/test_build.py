@@ -353,7 +353,9 @@ def test_an_own_backbone(tmp_path, monkeypatch):
         micro("my_models:thin", patch=7)
     with pytest.raises(UserError, match="^unknown factory of my_models 'thing'; did you mean 'thin'"):
         micro("my_models:thing")
-    with pytest.raises(UserError, match="^the factory my_models:wrong returned a str; a torch.nn.Module is needed$"):
+    place = r"\(.*my_models.py, line \d+\)"
+    said = f"^the factory my_models:wrong returned an object of the type str {place}; a torch.nn.Module is needed$"
+    with pytest.raises(UserError, match=said):
         micro("my_models:wrong")
 
 
