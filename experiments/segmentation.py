@@ -14,7 +14,8 @@ masks, so the recipe is `plain`.
 Expected: the CNN is ahead, by less with the matched head.
 The answer would be different if the interval of the shortfall with the matched head contained 0 at every size, since
 the lead would then be the decoder's.
-Cost on two slow cores: laptop 27 minutes, laptop_camvid 35, desk 2.5 hours and its settled budgets, in parts.
+Cost on two slow cores, as the dry run counts it: laptop 27 minutes, laptop_camvid 35, desk 2.5 hours with its trials,
+but without its settled budgets, which are not known yet.
 The tuned values of laptop and laptop_camvid are part of the package. Tuning (--tune) comes first elsewhere.
 Run it: bias-lab sweep segmentation --tune [--profile smoke|laptop|laptop_camvid|desk|full] [--data-root FOLDER with
 camvid]

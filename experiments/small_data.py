@@ -11,7 +11,7 @@ at one size too, and there under AdamW with the plain recipe. MAE has one pretra
 zero steps as its control.
 Desk has several commands, whose tables `bl.open_results` joins: desk_1000 is the part that comes first (the pair at
 1,000 labels under each recipe and optimizer, with the controls on pixels and untrained features). Then come desk (100,
-1,000 and 3,000 labels under the plain recipe, whose budgets fit into three hours), desk_9000 (the pair at 9,000 labels,
+1,000 and 3,000 labels under the plain recipe, whose budgets are far smaller), desk_9000 (the pair at 9,000 labels,
 where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and DINO on
 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images in all).
 Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
@@ -90,7 +90,7 @@ PROFILES = {
         blocks={100: 5, 1000: 5, 3000: 3},
         mlp_at=(1000, 100, 3000),
         variants_at=(1000,),
-        recipe="plain",  # one ViT that is settled under the strong recipe takes half an hour: desk_1000 has both
+        recipe="plain",  # one ViT takes half an hour under the strong recipe: desk_1000 has both
     ),
     "desk_1000": Scale(  # a part of desk
         dataset="cifar10_12k",
