@@ -75,12 +75,14 @@ def summaries(runs: Iterable[Run], own: Mapping[str, DatasetSummary]) -> dict[st
     return by_name
 
 
-def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed: bool) -> tuple[list[Run], list[str]]:
+def fit_sizes(
+    runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed: bool, single: bool = False
+) -> tuple[list[Run], list[str]]:
     """Return the runs whose size their pool can give, and a line for each size of the profile that is left out.
 
-    Of blocks the smallest must give the size, so that all draws of a size stay or go.
-
-    typed: the user typed the sizes. Raises UserError for a typed size that does not fit, and if no size is left.
+    Of blocks the smallest must give the size, so that all draws of a size stay or go. typed: the user typed the sizes.
+    single: of one run, whose flag takes one size. Raises UserError for a typed size that does not fit, and if no size
+    is left.
     """
     runs = list(runs)
     bounds: dict[tuple[str, int], tuple[int, int]] = {}
@@ -112,11 +114,9 @@ def fit_sizes(runs: Iterable[Run], data: Mapping[str, DatasetSummary], *, typed:
         if len(out[pool]) > 1:
             block, sizes = data[pool[0]].smallest_block(pool[1]).name, ", ".join(map(str, sorted(out[pool])))
             why = f"no size of this profile fits {block}: {sizes}"
-        raise UserError(
-            why,
-            f"sizes from {low} to {high} work" if low < high else f"size {high} works",
-            f"add --sizes {max(low, high // 10)},{high}" if high // 10 > low else f"add --sizes {high}",
-        )
+        works = f"sizes from {low} to {high} work" if low < high else f"size {high} works"
+        first = f"{max(low, high // 10)}," if high // 10 > low else ""
+        raise UserError(why, works, f"add --size {high}" if single else f"add --sizes {first}{high}")
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
 
 

@@ -45,6 +45,7 @@ class Request:
     recipe: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     start: Mapping[str, Any] = field(default_factory=dict)  # fields about weights, for the runs that start from some
+    single: bool = False  # one run of `bias-lab train`, whose flag is --size
     typed: tuple[str, ...] = ()  # fields of a single run that the user set, which other data must keep
     places: Mapping[str, Any] = field(default_factory=dict)  # of weights files, manifests, earlier data
     tune: bool | None = None  # tune all (True), nothing (False), or joined backbones (None)
@@ -110,7 +111,8 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     data = request.data
     summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})
     runs, overlapping = (runs, []) if "blocks" in request.fields else overrides.fit_blocks(runs, summaries)
-    runs, notes = checks.fit_sizes(runs, _bounded(summaries, request), typed=request.sizes is not None)
+    sizes = _bounded(summaries, request)
+    runs, notes = checks.fit_sizes(runs, sizes, typed=request.sizes is not None, single=request.single)
     runs = _needed(runs, experiment)
     earlier = _pretrained(runs, folder)
     overlaps = checks.check_runs(runs, summaries, allow_overlap=request.allow_overlap, earlier=earlier)

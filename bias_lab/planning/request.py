@@ -73,6 +73,7 @@ def single(typed: Namespace, folder: Path, runs: Sequence[Run], places: Mapping[
         tune=True if typed.settle else typed.tune,
         allow_overlap=typed.allow_overlap,
         skip_bad=typed.skip_bad_images,
+        single=True,
         typed=tuple(parse_field(text)[0] for text in typed.set),
         start=_start(typed),
     )

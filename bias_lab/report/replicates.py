@@ -8,7 +8,7 @@ import pandas as pd
 
 from bias_lab import catalogue, statistics
 from bias_lab.report.figures.chart import Chart, percent
-from bias_lab.report.pages import Cell
+from bias_lab.report.pages import Cell, whole
 from bias_lab.report.sentences import GIVEN, ends, listed, sizes_in_words
 from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import UNTRAINED
@@ -35,11 +35,13 @@ def footnote(texts: Iterable[str]) -> str:
 
 
 def captioned(chart: Chart, rows: pd.DataFrame) -> Chart:
-    """Return a chart whose caption says so if replicates of a start in these comparable rows share a pretraining."""
-    if not rep.shared_sizes(rows):
-        return chart
-    given = f"After a pretraining that replicates share, intervals are {GIVEN}."
-    return replace(chart, caption=f"{chart.caption} {given}")
+    """Return a chart whose caption says what replicates of these comparable rows share: a pretraining, or one draw."""
+    said = [chart.caption]
+    if rep.shared_sizes(rows):
+        said.append(f"After a pretraining that replicates share, intervals are {GIVEN}.")
+    if lone := rep.lone_sizes(rows):
+        said.append(f"At {sizes_in_words(lone)} they are over seeds on one draw of images.")
+    return chart if len(said) == 1 else replace(chart, caption=" ".join(said))
 
 
 # --- training images -------------------------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ def draws(view: pd.DataFrame) -> str:
     partly, unknown = common[(common["share"] > 0) & (common["share"] < 1)], common[common["share"].isna()]
     sentences = []
     if len(apart):
-        at = "" if len(apart) == len(common) else f" at {sizes_in_words(apart['size'])}"
+        at = "" if len(apart) == rows["size"].nunique() else f" at {sizes_in_words(apart['size'])}"
         sentences.append(f"Draws are disjoint blocks of the training set{at}, so replicates share no training image.")
     if len(partly):
         shares = [f"{_share(row['share'])} of their images at N = {row['size']:,}" for row in ends(partly)]
@@ -70,7 +72,15 @@ def draws(view: pd.DataFrame) -> str:
     if len(whole):
         at = sizes_in_words(whole["size"])
         sentences.append(f"At {at} replicates have the whole training set, so they differ by seed alone.")
+    if lone := rep.lone_sizes(rows):
+        sentences.append(f"At {sizes_in_words(lone)} replicates have one draw, so they differ by seed alone.")
     return " ".join(sentences)
+
+
+def counted(row: Any) -> Cell:
+    """Return the cell of `n`, which says so if the replicates are seeds of one draw."""
+    cell = whole(row["n"])
+    return replace(cell, text=f"{cell.text} seeds") if row.get("unit") == "seed" and row["n"] > 1 else cell
 
 
 def _share(share: float) -> str:

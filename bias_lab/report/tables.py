@@ -10,7 +10,7 @@ from bias_lab import schema
 from bias_lab.report.figures.chart import span
 from bias_lab.report.figures.charts import mean_of, several_sources
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
-from bias_lab.report.replicates import flags, footnote, mark
+from bias_lab.report.replicates import counted, flags, footnote, mark
 from bias_lab.report.sentences import (
     IDENTICAL,
     TOO_WIDE,
@@ -94,7 +94,7 @@ def _share_interval(meaning: str, low: str = "low", high: str = "high", heading:
 OF_IT = "95 % CI of it"
 T = "Student's t over replicates"
 SIZE = in_whole("size", "N", "labelled training images")
-PAIRS = in_whole("n", "n", "pairs of replicates (draw, seed) that both sides have")
+PAIRS: Column = ("n", "pairs of replicates (draw, seed) on both sides; seeds: all of one draw of images", counted)
 CI = in_ci(f"{T}, on this test set")
 ANY = in_ci("95 % CI that includes the sampling of test images", "low_any", "high_any", "with test images")
 _P = as_number(

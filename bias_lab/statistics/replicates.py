@@ -211,6 +211,13 @@ def shared_sizes(rows: pd.DataFrame) -> set[int]:
     return shared
 
 
+def lone_sizes(rows: pd.DataFrame) -> list[int]:
+    """Return the sizes at which several seeds share one draw, where other sizes have several draws."""
+    counts = rows.groupby("size")[list(schema.REPLICATE)].nunique()
+    lone = counts[(counts["draw"] == 1) & (counts["seed"] > 1)]
+    return [int(size) for size in lone.index] if (counts["draw"] > 1).any() else []
+
+
 def _with_unnamed(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows in which a start after a pretraining that is not named has one name for all."""
     if "regime" not in rows:

@@ -54,6 +54,8 @@ def test_the_smallest_block_bounds_the_sizes_of_all_draws() -> None:
     remedy = "sizes from 7 to 15 work; add --sizes 15$"
     with pytest.raises(UserError, match=f"size 16 exceeds the 15 .* one of 7 blocks of photos; {remedy}"):
         checks.fit_sizes(runs[2:], POOL, typed=False)
+    with pytest.raises(UserError, match="size 121 exceeds the 120 .*; add --size 120$"):
+        checks.fit_sizes(sized(121), POOL, typed=False, single=True)
     with pytest.raises(UserError, match="30 blocks leave a block without class 2, .*; at most 20 blocks"):
         checks.fit_sizes([replace(ONE, blocks=30)], POOL, typed=False)
 

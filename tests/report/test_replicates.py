@@ -137,6 +137,26 @@ def test_one_draw_has_nothing_to_share() -> None:
     assert draws(split(lone)[0][1]) == ""
 
 
+def test_seeds_on_one_draw_beside_several_draws_are_said_and_marked() -> None:
+    apart = rows(lambda run: 0.5 + run.seed / 100, sizes=(30, 90), replicates=THREE, blocks=3)
+    lone = rows(lambda run: 0.5 + run.seed / 100, sizes=(294,), replicates=[(0, 0), (0, 1), (0, 2)])
+    data = Results(table=table([*apart, *lone]))
+    told = findings(data)
+    assert draws(split(data.table)[0][1]) == (
+        "Draws are disjoint blocks of the training set at N = 30 and 90, so replicates share no training image. "
+        "At N = 294 replicates have one draw, so they differ by seed alone."
+    )
+    assert "Replicates share one draw of images at N = 294, so intervals there hold for those images alone." in (
+        told.caveats
+    )
+    captions = [chart.caption for section in told.sections for chart in section.charts]
+    assert captions
+    assert all(text.endswith("At N = 294 they are over seeds on one draw of images.") for text in captions)
+    shown = {made.title: made for section in told.sections for made in section.tables}
+    counted = [row[4].text for row in shown["The CNN family minus plain ViT, from scratch"].rows]
+    assert counted == ["3", "3", "3 seeds"]
+
+
 def test_the_report_says_it_beside_how_it_was_tested() -> None:
     method = findings(Results(table=table(from_scratch()))).answers[0][2]
     assert method.startswith("Draws overlap: on average two of them have in common 1 % of their images at N = 100")

@@ -279,7 +279,10 @@ def _values(path: Path, table: pd.DataFrame) -> list[int]:
         )
     if len(trained) < 2:
         one = f"one class, the value {min(trained)}" if trained else "no class"
-        raise UserError(f"{path}: the training masks hold {one}", "two or more are needed")
+        has_void = any(str(mask_file.VOID) in json.loads(text) for text in table.pixels[is_train])
+        why = f"{mask_file.VOID} is read as void, which is no class; " if has_void else ""
+        remedy = f"save the pixels of the second class as {min({0, 1} - trained)}" if has_void and trained else ""
+        raise UserError(f"{path}: the training masks hold {one}", f"{why}two or more are needed", remedy)
     return sorted(trained)
 
 

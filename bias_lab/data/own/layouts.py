@@ -167,7 +167,8 @@ def check_masks(root: Path, found: dict[Path, Found]) -> list[str]:
                 raise UserError(
                     what,
                     "each class needs one folder with its images",
-                    f"add --task segment if a class is to be learnt for each pixel, or rename {mask.name}/",
+                    "for a class of each pixel: bias-lab sweep segmentation, or bias-lab train --task segment; "
+                    f"else rename {mask.name}/",
                 )
             lines.append(f"{what}; they are read as two classes")
     for folder, walked in found.items():

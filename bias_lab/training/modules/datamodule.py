@@ -22,7 +22,7 @@ from lightning.pytorch import LightningDataModule
 from bias_lab import definition
 from bias_lab.catalogue import DATASETS, REGIMES, Sides
 from bias_lab.data import batches, own_images, store, subsets
-from bias_lab.data.masks import presence
+from bias_lab.data.masks import listing, own, presence
 from bias_lab.definition import DEFAULTS, Run, Settings, pretrains
 from bias_lab.errors import unknown
 from bias_lab.training import prepare
@@ -39,7 +39,10 @@ SIDE = 64  # pixels of own images, where no image size is given
 class DataModule(LightningDataModule):
     """Serves images (B, C, H, W), normalised, and their classes (B,), or probabilities (B, K) under mixup or cutmix.
 
-    data: the name of a dataset, or the path of a folder of class folders or of a table.
+    A dataset with masks is served as images and masks (B, H, W), both augmented alike. A pixel of 255 is void.
+
+    data: the name of a dataset, or the path of a folder of class folders, of a folder with images/ and masks/, or of a
+        table with the columns path and label, or image and mask.
     folder: where the index of own images is kept, and where a run's pretraining is looked up. By default the index is
         in ~/.cache/bias_lab/own, a folder for each path, so that nothing is written into the working directory.
     fields: fields of `Run` by their names, such as `size`, `draw`, `batch_size`, `seed`, `image_size` and `mixup`.
@@ -110,9 +113,11 @@ class DataModule(LightningDataModule):
         if not path.exists() or run.dataset in DATASETS:
             return run, prepare.open_images(run.dataset, run, self.folder, QUIET)
         folder = self.folder if self.has_folder else index_folder(path)
-        index = own_images.index(path, folder=folder, image_size=run.image_size or SIDE)
+        read = own.index if listing.holds_pairs(path) else own_images.index
+        index = read(path, folder=folder, image_size=run.image_size or SIDE)
         run = replace(run, dataset=index.identity, image_size=run.image_size or SIDE, drop_duplicates=True)
-        return run, store.open_images(run.dataset, image_size=run.image_size, place=dict(index.place))
+        side: Any = dict(image_size=run.image_size, image_width=run.image_width)
+        return run, store.open_images(run.dataset, **side, place=dict(index.place))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -107,10 +107,7 @@ class Segmenter(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, masks = batch
         logits = self.backbone(images)
-        if logits.ndim != 4 or logits.shape[2:] != masks.shape[1:]:
-            what = f"the model gives {tuple(logits.shape)} for masks of the shape {tuple(masks.shape)}"
-            remedy = "name a head, which turns an encoder's maps into (B, K, H, W): head='linear'"
-            raise UserError(what, "logits (B, K, H, W) are needed", remedy)
+        check_shapes(logits, masks)
         loss = cross_entropy(logits, masks.long(), smoothing=self.settings.label_smoothing)
         return loss + self.dice * dice_loss(logits, masks) if self.dice else loss
 
@@ -136,6 +133,7 @@ class Segmenter(LightningModule):
         """
         images, masks = batch
         logits = self(images)
+        check_shapes(logits, masks)
         log_loss(self, split, cross_entropy(logits, masks.long()), len(images))
         return logits.argmax(1), masks.long()
 
@@ -169,3 +167,20 @@ class Segmenter(LightningModule):
             layer_decay=run.layer_decay,
             optimizer=run.optimizer,
         )
+
+
+def check_shapes(logits: Tensor, masks: Tensor) -> None:
+    """Raise UserError unless logits are (B, K, H, W) and masks (B, H, W)."""
+    shape = tuple(masks.shape)
+    if masks.ndim != 3:
+        remedy = "masks.squeeze(1) has it" if masks.ndim == 4 and shape[1] == 1 else ""
+        raise UserError(
+            f"the masks of a batch have the shape {shape}", "(B, H, W) is needed, a class number each", remedy
+        )
+    what = f"the model gives {tuple(logits.shape)} for masks of the shape {shape}"
+    if logits.ndim != 4:
+        remedy = "name a head, which turns an encoder's maps into (B, K, H, W): head='linear'"
+        raise UserError(what, "logits (B, K, H, W) are needed", remedy)
+    if logits.shape[2:] != masks.shape[1:]:
+        remedy = "give images and masks one size, or name a head, which resizes its logits: head='linear'"
+        raise UserError(what, "height and width must be the same", remedy)

@@ -205,7 +205,16 @@ def test_a_value_that_only_test_masks_hold_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [((0,), "one class, the value 0"), ((255,), "no class"), (tuple(range(300)), "hold 299 values.*at most 255")],
+    [
+        ((0,), "one class, the value 0; two or more are needed$"),
+        ((255,), "no class; 255 is read as void"),
+        (
+            (0, 255),
+            "the value 0; 255 is read as void, which is no class; two.*save the pixels of the second class as 1",
+        ),
+        ((1, 255), "the second class as 0"),
+        (tuple(range(300)), "hold 299 values.*at most 255"),
+    ],
 )
 def test_numbers_of_classes_that_are_refused(tmp_path: Path, values: tuple[int, ...], words: str) -> None:
     for split in ("train", "test"):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from bias_lab.errors import UserError
 from bias_lab.training.protocols.segmenter import Segmenter
 from bias_lab.training.tasks import mask_scores, segmentation
 from bias_lab.training.tasks.mask_scores import VOID
+from tests.data.masks.masks_on_disk import flat_folder
 
 CLASSES = len(drawn.CLASSES)
 SIDES = (32, 48)
@@ -108,6 +110,25 @@ def test_the_lab_s_batches_with_masks_train_it() -> None:
     run.limit_val_batches = 1
     run.fit(model, datamodule=data)
     assert 0 <= run.callback_metrics["val/miou"] <= 1
+
+
+@pytest.mark.parametrize("layout", ["folders", "table"])
+def test_a_user_s_own_images_and_masks_train_it(tmp_path: Path, layout: str) -> None:
+    path = flat_folder(tmp_path / "own")
+    if layout == "table":
+        path = tmp_path / "own" / "pairs.csv"
+        rows = [f"images/one{k}.jpg,masks/one{k}.png,{'train' if k > 4 else 'test'}" for k in range(20)]
+        path.write_text("\n".join(["image,mask,split", *rows]))
+    data = bl.DataModule(path, folder=tmp_path / "out", batch_size=4, image_size=24, image_width=32, flip=True)
+    assert (data.classes, data.channels, data.image_size) == (("0", "1", "2"), 3, (24, 32))
+    images, masks = next(iter(data.train_dataloader()))
+    assert (images.shape, masks.shape, masks.dtype) == ((4, 3, 24, 32), (4, 24, 32), torch.int64)
+    assert set(masks.unique().tolist()) == {0, 1, 2, VOID}  # void where crops reach over the edge
+    model = Segmenter("vit_micro", classes=3, image_size=data.image_size, patch=8, learning_rate=1e-3)
+    run = trainer(3)
+    run.fit(model, datamodule=data)
+    assert 0 <= run.callback_metrics["val/miou"] <= 1
+    assert 0 <= run.test(model, data, verbose=False)[0]["test/miou"] <= 1
 
 
 def test_void_pixels_have_no_gradient_and_dice_is_added() -> None:
@@ -209,6 +230,20 @@ def test_an_encoder_without_a_head_is_refused_at_the_first_step() -> None:
         UserError, match=r"the model gives \(2, \d+\) for masks of the shape \(2, 16, 16\); .*name a head"
     ):
         module.training_step((torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)), 0)
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 1, *SIDES), r"masks of a batch have the shape \(2, 1, 32, 48\); \(B, H, W\) .*masks.squeeze\(1\) has it"),
+        ((2, 5, *SIDES), r"the shape \(2, 5, 32, 48\); \(B, H, W\) is needed, a class number each$"),
+        ((2, 32, 8), r"for masks of the shape \(2, 32, 8\); height and width must be the same; give images and masks"),
+    ],
+)
+def test_masks_of_a_wrong_shape_are_refused_with_the_remedy(step: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        getattr(module(), step)((torch.zeros(2, 3, *SIDES), torch.zeros(shape, dtype=torch.long)), 0)
 
 
 def test_boundaries_are_compared_only_where_they_are_asked_for() -> None:
