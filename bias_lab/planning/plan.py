@@ -111,8 +111,7 @@ def arrange(experiment: Experiment, name: str, profile: str, folder: Path, reque
     data = request.data
     summaries = checks.summaries(runs, {data.dataset: data.summary} if data else {})
     runs, overlapping = (runs, []) if "blocks" in request.fields else overrides.fit_blocks(runs, summaries)
-    sizes = _bounded(summaries, request)
-    runs, notes = checks.fit_sizes(runs, sizes, typed=request.sizes is not None, single=request.single)
+    runs, notes = _fitted(runs, summaries, request)
     runs = _needed(runs, experiment)
     earlier = _pretrained(runs, folder)
     overlaps = checks.check_runs(runs, summaries, allow_overlap=request.allow_overlap, earlier=earlier)
@@ -235,6 +234,14 @@ def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:
     named = {run.pretraining for run in runs if run.pretraining}
     known = [name for name in named if (ledger.run_folder(folder, name) / ledger.RUN).is_file()]
     return {name: ledger.read_run(folder, name) for name in known}
+
+
+def _fitted(
+    runs: list[Run], summaries: Mapping[str, DatasetSummary], request: Request
+) -> tuple[list[Run], list[str]]:
+    """Return the runs whose size their pool or manifest can give, and a line for each size that is left out."""
+    typed = request.sizes is not None
+    return checks.fit_sizes(runs, _bounded(summaries, request), typed=typed, single=request.single)
 
 
 def _bounded(summaries: Mapping[str, DatasetSummary], request: Request) -> Mapping[str, DatasetSummary]:
