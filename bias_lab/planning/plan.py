@@ -236,9 +236,7 @@ def _pretrained(runs: Sequence[Run], folder: Path) -> dict[str, Run]:
     return {name: ledger.read_run(folder, name) for name in known}
 
 
-def _fitted(
-    runs: list[Run], summaries: Mapping[str, DatasetSummary], request: Request
-) -> tuple[list[Run], list[str]]:
+def _fitted(runs: list[Run], summaries: Mapping[str, DatasetSummary], request: Request) -> tuple[list[Run], list[str]]:
     """Return the runs whose size their pool or manifest can give, and a line for each size that is left out."""
     typed = request.sizes is not None
     return checks.fit_sizes(runs, _bounded(summaries, request), typed=typed, single=request.single)

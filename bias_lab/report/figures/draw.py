@@ -17,6 +17,7 @@ from bias_lab.report.figures.panel import (
     LETTER,
     PAPER,
     SOFT,
+    TITLE,
     Frame,
     axes_of,
     draw_labels,
@@ -138,7 +139,8 @@ def _frames(chart: Chart, frame: Frame) -> list[Frame]:
     below_legend = frame._replace(top=frame.top + _legend(None, chart, frame))
     if len(chart.panels) > 1:
         return panel_frames(below_legend, len(chart.panels), label)
-    return [below_legend._replace(right=min(max(0.75 * frame.right, label), 0.43 * frame.width))]
+    top = below_legend.top + (TITLE * frame.font if chart.panels[0] else 0)
+    return [below_legend._replace(top=top, right=min(max(0.75 * frame.right, label), 0.43 * frame.width))]
 
 
 def _axis_words(figure: Any, chart: Chart, frames: list[Frame]) -> None:

@@ -10,6 +10,7 @@ from bias_lab.report.figures.palette import HUES, LIGHT
 INK, SOFT, RULE, PAPER = (LIGHT[name] for name in ("ink", "soft", "rule", "paper"))
 _SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
 _LINE = 1.25  # height of a line of text over its font size
+TITLE = 1.9  # height of a panel's title over its font size
 LETTER = 0.6  # width of a letter over its font size, on average
 
 
@@ -45,7 +46,7 @@ def panel_frames(frame: Frame, count: int, label: float) -> list[Frame]:
         top = frame.top + row * frame.row
         frames.append(
             frame._replace(
-                height=height, left=column * width + frame.left, top=top + 1.9 * frame.font,
+                height=height, left=column * width + frame.left, top=top + TITLE * frame.font,
                 right=frame.width - (column + 1) * width + min(label, 0.43 * width),
                 bottom=height - top - frame.row + 2.2 * frame.font,
             )

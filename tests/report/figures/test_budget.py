@@ -22,6 +22,15 @@ def test_a_panel_for_each_size_and_hollow_points_for_other_budgets() -> None:
 
 
 @pytest.mark.parametrize("frame", [draw.WIDE, draw.NARROW])
+def test_the_title_of_a_single_panel_has_room_above_it(frame: draw.Frame) -> None:
+    one = budget.accuracy(by_budget(MADE[MADE["size"] == 1000]))
+    assert one.panels == ("N = 1,000",)
+    root = ET.fromstring(draw.svg(one, frame))
+    title = next(node for node in root.iter("text") if node.text == "N = 1,000")
+    assert float(title.get("y", "nan")) >= frame.font  # its letters are not cut off
+
+
+@pytest.mark.parametrize("frame", [draw.WIDE, draw.NARROW])
 def test_panels_stand_within_the_page(frame: draw.Frame) -> None:
     root = ET.fromstring(draw.svg(CHART, frame))
     width, height = (float(value) for value in root.get("viewBox", "").split()[2:])
