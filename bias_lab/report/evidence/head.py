@@ -58,9 +58,7 @@ def of_view(
     ]
     support += [words.further(OF, at) for at in others if at is others[-1] or side(at) != side(first)]
     left_out = problems_of(view, [at for at in found.sizes if not at.is_open])
-    support += [
-        f"Nothing is claimed elsewhere: {words.reason(kind, cells, sizes)}." for kind, cells in left_out.items()
-    ]
+    support += [words.elsewhere(kind, cells, sizes) for kind, cells in left_out.items()]
     sentence = words.headline(OF, first, chosen.how(view, OF, first, tuned))
     told = [sentence, *filter(None, support)]
     if any("CI " in text for text in told):

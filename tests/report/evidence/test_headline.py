@@ -271,3 +271,12 @@ def test_smoke_claims_nothing_on_the_whole_page() -> None:
     assert report.answers[0][1] == "Nothing is claimed: the runs of this profile show that everything works."
     assert not any(part.text for part in report.sections if part.name not in ("undone", "provenance"))
     assert not any("shortfall comes from" in text for text in report.caveats)
+
+
+def test_sizes_without_a_settled_cell_are_named_beside_a_headline() -> None:
+    two = pair(Cell(0.6, 0.5), Cell(0.9, 0.7), cnns=("resnet_micro",))
+    made = study(two, equal=two)
+    made = made[~((made["comparison"] == "settled") & (made["size"] == 100))]
+    told = of_view(split(made)[0][1], "", "desk")
+    assert "At 1,000 labels" in told.headline
+    assert "Nothing is claimed at N = 100: no cell of plain ViT and ResNet is settled there." in told.support
