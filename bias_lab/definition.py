@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from bias_lab.catalogue import OPTIMIZERS, TASKS, parse_priors
+from bias_lab.catalogue import OPTIMIZERS, PROTOCOLS, TASKS, parse_priors
 from bias_lab.errors import UserError, unknown
 
 Scale = TypeVar("Scale")
@@ -24,13 +24,8 @@ Range = tuple[str, Callable[[Any], bool], str, str]  # field, condition, what is
 RANGES: list[Range] = [
     (name, allows, why, allowed)
     for names, allows, why, allowed in (
-        (
-            "size draw blocks seed crop mixup cutmix colour_jitter",
-            lambda v: v >= 0,
-            "is negative",
-            "it must be 0 or more",
-        ),
-        ("weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
+        ("size draw blocks seed crop mixup cutmix", lambda value: value >= 0, "is negative", "it must be 0 or more"),
+        ("colour_jitter weight_decay clip monitor", lambda value: value >= 0, "is negative", "it must be 0 or more"),
         ("batch_size repeated_augmentation", lambda value: value >= 1, "is below 1", ""),
         ("patch window image_size image_width", lambda value: value is None or value >= 1, "is below 1", ""),
         ("imbalance", lambda value: value >= 1, "is below 1", "it is the largest class count over the smallest"),
@@ -336,6 +331,11 @@ def run_id(run: Run) -> str:
 def pretrains(run: Run) -> bool:
     """Return whether the run trains an encoder that other runs start from."""
     return TASKS[run.task].pretrains
+
+
+def trains(run: Run) -> bool:
+    """Return whether a run takes optimizer steps. A linear probe and nearest neighbours take none."""
+    return pretrains(run) or PROTOCOLS[run.protocol].trains
 
 
 def images_seen(run: Run) -> float:

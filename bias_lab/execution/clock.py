@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from statistics import median
 from typing import NamedTuple
 
-from bias_lab.catalogue import DATASETS, PROTOCOLS, costs
-from bias_lab.definition import LADDER, Run, images_seen, pretrains, run_id
+from bias_lab.catalogue import DATASETS, costs
+from bias_lab.definition import LADDER, Run, images_seen, pretrains, run_id, trains
 
 STEPS = 40  # fixed costs that a fit tries
 RECENT = 0.95  # weight of a duration beside that of the next one, since the load of a machine changes
@@ -84,7 +84,7 @@ class Clock:
         self.spent = {key: (RECENT * weight, RECENT * total) for key, (weight, total) in self.spent.items()}
         weight, total = self.spent.get(_key(run), (0.0, 0.0))
         self.spent[_key(run)] = (weight + 1, total + seconds)
-        if _trains(run):  # what takes a second or none, such as nearest neighbours, tells nothing of the load
+        if trains(run):  # what takes a second or none, such as nearest neighbours, tells nothing of the load
             self.latest = [*self.latest[1 - LATEST :], (_key(run), seconds)]
         self.count += 1
         self._fit = None
@@ -194,10 +194,6 @@ def _table(kind: Kind) -> float:
     return costs.seconds_per_image(kind.backbone, kind.side)
 
 
-def _trains(run: Run) -> bool:
-    return pretrains(run) or PROTOCOLS[run.protocol].trains
-
-
 def _key(run: Run) -> tuple[Kind, int]:
     """Return the kind of a run, and the images that it is charged for: those seen, and a third of those evaluated."""
     row = DATASETS.get(run.dataset)
@@ -208,4 +204,4 @@ def _key(run: Run) -> tuple[Kind, int]:
     protocol, regime = ("", run.regime) if pretrains(run) else (run.protocol, "")
     at_step = (run.recipe, run.priors, run.batch_size, run.optimizer, run.head, run.patch or 0)
     kind = Kind(run.backbone, side, protocol, regime, *at_step)
-    return kind, round(_trains(run) * seen + costs.READING * read)
+    return kind, round(trains(run) * seen + costs.READING * read)

@@ -17,9 +17,8 @@ from bias_lab import ledger, rows
 from bias_lab.catalogue import PROTOCOLS, TASKS, Sides, sides
 from bias_lab.data.batches import Normalise
 from bias_lab.data.readers import image_file
-from bias_lab.definition import Run, from_json
+from bias_lab.definition import Run, from_json, trains
 from bias_lab.errors import UserError
-from bias_lab.training.job import trains
 from bias_lab.training.prepare import build_backbone, describe_images
 from bias_lab.training.weights.files import read_safetensors
 

@@ -17,12 +17,11 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from bias_lab import __version__, ledger
-from bias_lab.definition import Run, Settings, run_id, steps, to_json
+from bias_lab.definition import Run, Settings, run_id, steps, to_json, trains
 from bias_lab.tracking import live
 from bias_lab.training import recording
 from bias_lab.training.fit import fit
 from bias_lab.training.hardware import device_name
-from bias_lab.training.job import trains
 from bias_lab.training.preflight import preflight
 from bias_lab.training.prepare import prepare
 

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 
 from bias_lab import ledger
 from bias_lab.data import batches
-from bias_lab.definition import steps
+from bias_lab.definition import steps, trains
 from bias_lab.training import checkpoints, recording
-from bias_lab.training.job import Job, Probe, Rows, trains
+from bias_lab.training.job import Job, Probe, Rows
 from bias_lab.training.modules.datamodule import DataModule
 
 

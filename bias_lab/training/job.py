@@ -157,11 +157,6 @@ class Job:
         return batches.eval_loader(images, labels, self.run, mean=self.mean, std=self.std, device=self.device, **size)
 
 
-def trains(run: Run) -> bool:
-    """Return whether a run takes optimizer steps. A linear probe and nearest neighbours take none."""
-    return catalogue.TASKS[run.task].pretrains or catalogue.PROTOCOLS[run.protocol].trains
-
-
 def task_of(run: Run) -> Task:
     """Return the object that carries out a run's task."""
     row = catalogue.TASKS[run.task]

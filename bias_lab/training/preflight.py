@@ -18,9 +18,9 @@ from torch import nn
 import bias_lab
 from bias_lab.backbones import create
 from bias_lab.backbones.build import NotTaken
-from bias_lab.catalogue import BACKBONES, PROTOCOLS, REGIMES, SUBSET, TASKS, is_own, sides
+from bias_lab.catalogue import BACKBONES, REGIMES, SUBSET, TASKS, is_own, sides
 from bias_lab.data import store
-from bias_lab.definition import Run, Settings, pretrains
+from bias_lab.definition import Run, Settings, trains
 from bias_lab.errors import UserError
 from bias_lab.training import prepare
 from bias_lab.training.hardware import choose_device, multiplies_bf16
@@ -53,7 +53,7 @@ def preflight(runs: Iterable[Run], folder: Path, settings: Settings) -> list[str
             tried.add(subset)
             prepare.select_images(run, images, folder)  # with masks, only the images tell which sizes hold every class
         shape = (run.backbone, run.task, run.head, *where, run.patch, run.window, run.stem, run.priors)
-        build = (*shape, run.drop_path > 0, _trains_on_one(run), _trains(run))
+        build = (*shape, run.drop_path > 0, _trains_on_one(run), trains(run))
         if build not in tried:
             tried.add(build)
             lines += try_building(run, images)
@@ -97,7 +97,7 @@ def try_starting(run: Run, images: store.Images, folder: Path, settings: Setting
 
 def _trains_on_one(run: Run) -> bool:
     """Return whether a run trains its backbone on batches of one image."""
-    return run.batch_size == 1 and (TASKS[run.task].pretrains or PROTOCOLS[run.protocol].trains)
+    return run.batch_size == 1 and trains(run)
 
 
 def _check_batch_of_one(run: Run, backbone: nn.Module, image: torch.Tensor) -> None:
@@ -198,7 +198,7 @@ def _check_output(output: object, run: Run, backbone: nn.Module) -> None:
     if not isinstance(output, torch.Tensor):
         what = f"{run.backbone} returns an object of the type {type(output).__name__}{place}"
         raise UserError(what, "a tensor of logits (B, K) is needed", "let forward return the logits alone")
-    if not _trains(run):
+    if not trains(run):
         return
     if not any(weight.requires_grad for weight in backbone.parameters()):
         raise UserError(
@@ -207,10 +207,6 @@ def _check_output(output: object, run: Run, backbone: nn.Module) -> None:
     if not output.requires_grad:
         what = f"{run.backbone} gives logits without a gradient{place}"
         raise UserError(what, remedy="leave out detach(), no_grad() and the like in forward")
-
-
-def _trains(run: Run) -> bool:
-    return pretrains(run) or PROTOCOLS[run.protocol].trains
 
 
 def try_building(run: Run, images: store.Images) -> list[str]:
