@@ -19,10 +19,10 @@ classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
 The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
-The laptop profile is at equal images, and so answers less: none of its cells is settled. Desk and full are settled and
-are tuned first (experiments/tuning.py).
-Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_1000|desk_9000|desk_pretraining|shapes|full]; desk needs
-CIFAR-10 (--data-root)
+The laptop profile is at equal images, and so answers less: none of its cells is settled. laptop_1000 settles the pair
+at 1,000 labels under the plain recipe. Desk and full are settled too and are tuned first (experiments/tuning.py).
+Run it: make sweep-small-data [PROFILE=smoke|laptop|laptop_1000|desk|desk_1000|desk_9000|desk_pretraining|shapes|full];
+desk needs CIFAR-10 (--data-root)
 """
 
 from collections.abc import Callable, Mapping
@@ -60,8 +60,7 @@ class Scale:
     pretrainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # regime → its fields, of the ViT
     longer: int = 0  # images that the pair from scratch sees besides, as many as a pretraining's (0: without)
     size_of: str = "micro"  # suffix of every backbone's name
-    optimizer: str = "muon"  # at equal images, and after pretraining
-    settled_optimizer: str = "muon"
+    optimizer: str = "muon"
     batch_size: int = 32
     ladder: Ladder = LADDER
     recipe: str = "tuned"  # of the settled cells: the one that the hold-out prefers, or one by its name
@@ -76,15 +75,20 @@ PROFILES = {
         pretrainings={"mae": dict(samples_seen=256, batch_size=64, learning_rate=2e-3)},
         ladder=Ladder(first=64, cap=128, replicates=1),
     ),
-    "laptop": Scale(
-        settled={1000: 3, 100: 3},
-        equal=dict.fromkeys((1000, 100), 16_000),
+    "laptop": Scale(  # at equal images: its cells are not settled
+        equal=dict.fromkeys((100, 1000), 16_000),
         blocks={100: 3, 1000: 3},
-        mlp_at=(1000, 100),
         pretrained_at=(1000,),
         optimizer="adamw",
         pretrainings={"mae": dict(samples_seen=40_000, batch_size=128, learning_rate=2e-3)},
-        recipe="plain",  # the ViT settles later under the strong recipe, and the laptop would take hours
+    ),
+    "laptop_1000": Scale(  # the settled part of laptop
+        settled={1000: 3},
+        equal={1000: 16_000},
+        equal_of=PAIR,
+        blocks={1000: 3},  # the draws of laptop
+        mlp_at=(1000,),
+        recipe="plain",  # the ViT settles later under the strong recipe, after hours of a laptop
         ladder=Ladder(cap=512_000),
     ),
     "desk": Scale(
@@ -165,7 +169,7 @@ def study(scale: Scale) -> tuple[Run, ...]:
     vit, resnet, efficientnet = (f"{name}_{scale.size_of}" for name in (*PAIR, "efficientnet"))
     equals = tuple(f"{name}_{scale.size_of}" for name in scale.equal_of)
     one = Run(dataset=scale.dataset, backbone=vit, size=1, batch_size=scale.batch_size, optimizer=scale.optimizer)
-    open_run = replace(one, samples_seen=None, optimizer=scale.settled_optimizer, **recipe(scale.recipe))
+    open_run = replace(one, samples_seen=None, **recipe(scale.recipe))
     frozen = Run(dataset=scale.dataset, backbone=vit, size=1, protocol="linear_probe")
 
     def cells(run: Run, backbones: tuple[str, ...], replicates: Mapping[int, int]) -> tuple[Run, ...]:
@@ -196,24 +200,24 @@ def study(scale: Scale) -> tuple[Run, ...]:
         *cells(open_run, (efficientnet,), scale.settled_family),
         *alone(replace(frozen, protocol="knn"), ("pixels",), sizes),
         *alone(frozen, (vit, resnet), sizes),
-        *controls(open_run, one, scale, alone),
+        *controls(open_run, scale, alone),
         *(run for name in RECIPES for run in cells(replace(open_run, **recipe(name)), (vit, resnet), under_each)),
         *cells(under_adamw, (vit, resnet), dict.fromkeys(scale.adamw_at, ADAMW_REPLICATES)),
         *pretrained(one, resnet, scale, alone),
     )
 
 
-def controls(settled: Run, one: Run, scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> tuple[Run, ...]:
+def controls(run: Run, scale: Scale, alone: Callable[..., tuple[Run, ...]]) -> tuple[Run, ...]:
     """Return an MLP, which is settled, and at equal images variants of the ViT and a ResNet without batch norm.
 
-    settled: run of the ViT with an open budget. one: run of the ViT at equal images.
+    run: of the ViT, with open recipe and budget.
     """
-    mlp = alone(settled, (f"mlp_{scale.size_of}",), scale.mlp_at)
+    mlp = alone(run, (f"mlp_{scale.size_of}",), scale.mlp_at)
     variants: tuple[Run, ...] = ()
     for size in scale.variants_at:
-        equal = replace(one, samples_seen=scale.equal[size])
+        equal = replace(run, **recipe("plain"), samples_seen=scale.equal[size])
         for priors in VARIANTS:
-            variants += alone(replace(equal, priors=priors), (one.backbone,), (size,))
+            variants += alone(replace(equal, priors=priors), (run.backbone,), (size,))
         variants += alone(replace(equal, priors="no_batch_norm"), (f"resnet_{scale.size_of}",), (size,))
         variants += alone(equal, (f"vit_{scale.size_of}_wide",), (size,))
     return mlp + variants

@@ -36,6 +36,7 @@ TUNED_FOR = (  # the most important one first
 PROFILES = (  # those of any of these experiments
     "smoke",
     "laptop",
+    "laptop_1000",
     "laptop_camvid",
     "desk",
     "desk_1000",
