@@ -18,7 +18,10 @@ def segmentation() -> str:
 
 
 def of_masks(folder: Path) -> str:
-    """Return one study's heading, headline or banner, answer, and the sections on heads and on parts of test images."""
+    """Return one study's heading, headline or banner, answer, and its sections.
+
+    Those are the parts of the shortfall, heads, parts of the test images, and the rungs of the settled cells.
+    """
     found = study_pages.page(folder)
     dataset = str(study_pages.table(folder)["dataset"].iloc[0])
     parts = [f"### {NAMES.get(dataset, dataset)}", f"*{' '.join(found.facts)}*"]
@@ -27,7 +30,7 @@ def of_masks(folder: Path) -> str:
     parts += [sentence for _, sentence, _ in found.answers]
     parts.append(means(folder))
     for section in found.sections:
-        if section.name.endswith(("heads", "test-parts")):
+        if section.name.endswith(("parts", "heads", "ladders")):
             parts += [*section.text[1:], *(pages.markdown(one) for one in section.tables if one.rows)]
     return "\n\n".join(parts)
 
@@ -36,19 +39,23 @@ def means(folder: Path) -> str:
     """Return the mean test mIoU of every backbone, head and budget, beside one class for all pixels, as a table."""
     rows = study_pages.table(folder).query("task == 'segment'")
     scores = ["miou", "train_miou", "constant_miou"]
-    cells = rows.groupby(["size", "backbone", "head", "samples_seen"])[scores].agg(["mean", "count"])
+    settled = rows["settled"].fillna(False).astype(bool).map({True: "yes", False: "no"})
+    by = ["size", "backbone", "head", "samples_seen", "settled"]
+    cells = rows.assign(settled=settled).groupby(by)[scores].agg(["mean", "count"])
     lines = [
         (
             pages.whole(size),
             pages.word(backbone),
             pages.word(head or "own"),
             pages.whole(seen),
+            pages.word(state),
             *(pages.points(cell[score, "mean"]) for score in scores),
             pages.whole(int(cell["miou", "count"])),
         )
-        for (size, backbone, head, seen), cell in cells.iterrows()
+        for (size, backbone, head, seen, state), cell in cells.iterrows()
     ]
-    names = ("N", "backbone", "head", "images seen", "test mIoU, %", "training mIoU, %", "one class for all, %", "n")
+    scored = ("test mIoU, %", "training mIoU, %", "one class for all, %")
+    names = ("N", "backbone", "head", "images seen", "settled", *scored, "n")
     shown = pages.Table(title="Mean mIoU of every cell", columns=tuple((name, "") for name in names), rows=tuple(lines))
     return pages.markdown(shown)
 

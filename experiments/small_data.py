@@ -19,10 +19,11 @@ classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it.
 The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
-The laptop profile is at equal images, and so answers less: none of its cells is settled. laptop_1000 settles the pair
-at 1,000 labels under the plain recipe. Desk and full are settled too and are tuned first (experiments/tuning.py).
-Run it: make sweep-small-data [PROFILE=smoke|laptop|laptop_1000|desk|desk_1000|desk_9000|desk_pretraining|shapes|full];
-desk needs CIFAR-10 (--data-root)
+The laptop profile is at equal images, and so answers less: none of its cells is settled. laptop_settled settles the
+pair at the same two sizes under the plain recipe. Desk and full are settled too and are tuned first
+(experiments/tuning.py).
+Run it: make sweep-small-data [PROFILE=smoke|laptop|laptop_settled|desk|desk_1000|desk_9000|desk_pretraining|shapes|
+full]; desk needs CIFAR-10 (--data-root)
 """
 
 from collections.abc import Callable, Mapping
@@ -82,12 +83,12 @@ PROFILES = {
         optimizer="adamw",
         pretrainings={"mae": dict(samples_seen=40_000, batch_size=128, learning_rate=2e-3)},
     ),
-    "laptop_1000": Scale(  # the settled part of laptop
-        settled={1000: 3},
-        equal={1000: 16_000},
+    "laptop_settled": Scale(
+        settled={1000: 3, 100: 3},
+        equal=dict.fromkeys((1000, 100), 16_000),
         equal_of=PAIR,
-        blocks={1000: 3},  # the draws of laptop
-        mlp_at=(1000,),
+        blocks={100: 3, 1000: 3},  # the draws of laptop
+        mlp_at=(1000, 100),
         recipe="plain",  # the ViT settles later under the strong recipe, after hours of a laptop
         ladder=Ladder(cap=512_000),
     ),

@@ -40,7 +40,7 @@ GOLDEN = {
     ("segmentation", "full"): (64, "77ea2097d2a90020"),
     ("small_data", "smoke"): (28, "2e0ddd2dc0166046"),
     ("small_data", "laptop"): (78, "ce641f091460b09b"),
-    ("small_data", "laptop_1000"): (27, "417d25de1c6ebff4"),
+    ("small_data", "laptop_settled"): (54, "3d0519302b9f3ef6"),
     ("small_data", "desk"): (110, "f2ad82d9f8db3e43"),
     ("small_data", "desk_1000"): (66, "de20fa77c677c334"),
     ("small_data", "desk_9000"): (21, "27d8d3092e8d7565"),
@@ -49,7 +49,7 @@ GOLDEN = {
     ("small_data", "full"): (336, "20a76737dd6d6dcf"),
     ("tuning", "smoke"): (23, "ce8d751156208d76"),
     ("tuning", "laptop"): (46, "a8811c90f06ec1c5"),
-    ("tuning", "laptop_1000"): (5, "50bd8b8ee52d625c"),
+    ("tuning", "laptop_settled"): (10, "916206e0049af853"),
     ("tuning", "laptop_camvid"): (8, "56873e6025224f71"),
     ("tuning", "desk"): (67, "7a5f670d4313471a"),
     ("tuning", "desk_1000"): (10, "72352aac25747a4e"),
@@ -79,7 +79,7 @@ def test_every_experiment_and_profile_is_pinned() -> None:
 
 @pytest.mark.parametrize(
     "profile",
-    ["smoke", "laptop", "laptop_1000", "desk", "desk_1000", "desk_9000", "desk_pretraining", "shapes", "full"],
+    ["smoke", "laptop", "laptop_settled", "desk", "desk_1000", "desk_9000", "desk_pretraining", "shapes", "full"],
 )
 def test_the_main_experiment_is_paired_and_matched(profile: str) -> None:
     runs = [run for run in runs_of("small_data", profile) if run.protocol == "finetune" and run.task == "classify"]
@@ -171,7 +171,7 @@ def test_the_laptop_needs_no_tuning_and_mae_has_a_pretraining_for_each_replicate
     ]
 
 
-@pytest.mark.parametrize("profile", ["laptop", "laptop_1000", "desk", "desk_1000", "desk_9000", "shapes"])
+@pytest.mark.parametrize("profile", ["laptop", "laptop_settled", "desk", "desk_1000", "desk_9000", "shapes"])
 def test_tuning_searches_every_open_cell_and_uses_no_draw_of_the_sweep(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())
     assert {(run.draw, run.seed) for run in made.trials} == {(1000, 1000)}
@@ -206,7 +206,7 @@ def test_tuning_searches_masks_by_trials_of_their_own_task_on_their_own_ladder(p
 
 @pytest.mark.parametrize(
     "profile",
-    ["smoke", "laptop", "laptop_1000", "desk", "desk_1000", "desk_9000", "desk_pretraining", "shapes", "full"],
+    ["smoke", "laptop", "laptop_settled", "desk", "desk_1000", "desk_9000", "desk_pretraining", "shapes", "full"],
 )
 def test_planning_accepts_every_trial_of_tuning(profile: str, tmp_path: Path) -> None:
     made = plan.make(EXPERIMENTS / "tuning.py", profile, tmp_path, plan.Request())

@@ -33,7 +33,7 @@ from bias_lab.catalogue.interventions import (
     intervention,
     intervention_words,
 )
-from bias_lab.catalogue.masks import REFUSED, check_masks
+from bias_lab.catalogue.masks import REFUSED, check_masks, check_settings
 from bias_lab.catalogue.optimizers import OPTIMIZERS, Optimizer
 from bias_lab.catalogue.priors import PRIORS, Prior, check_priors, join_priors, parse_priors, prior_words
 from bias_lab.catalogue.protocols import PROTOCOLS, Protocol, check_protocol
@@ -96,6 +96,7 @@ __all__ = [
     "check_priors",
     "check_protocol",
     "check_regime",
+    "check_settings",
     "check_source",
     "check_task",
     "choose_patch",

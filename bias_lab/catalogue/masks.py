@@ -35,7 +35,16 @@ def check_masks(task: str, dataset: str, has_masks: bool, settings: Mapping[str,
             f"{what}, so the task '{task}' can't use it", f"tasks that can: {', '.join(able)}" if able else ""
         )
     if row.dense:
-        for name, (neutral, why) in REFUSED.items():
-            if settings[name] != neutral:
-                remedy = f"set {name}={str(neutral).lower()}" if neutral != "" else f"leave {name} out"
-                raise UserError(f"{name} {settings[name]} can't be used with masks: {why}", remedy=remedy)
+        check_settings(settings)
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise UserError for settings that images with masks can't have, all of them at once. settings: as above."""
+    wrong = {name: REFUSED[name] for name in REFUSED if settings[name] != REFUSED[name][0]}
+    if wrong:
+        named = ", ".join(f"{name} {settings[name]}" for name in wrong)
+        why = "; ".join(dict.fromkeys(why for _, why in wrong.values()))
+        neutral = [f"{name}={str(value).lower()}" for name, (value, _) in wrong.items() if value != ""]
+        remedies = [f"set {', '.join(neutral)}"] if neutral else []
+        remedies += [f"leave {name} out" for name, (value, _) in wrong.items() if value == ""]
+        raise UserError(f"{named} can't be used with masks: {why}", remedy=" and ".join(remedies))

@@ -323,12 +323,12 @@ def _finished_on(folder: Path, mark: str) -> bool:
 
 def difference(before: pd.DataFrame, after: pd.DataFrame) -> str:
     """Return the difference of two indices in words: images added, removed, changed or moved to another split."""
-    old, new = dict(zip(before.name, before.hash, strict=True)), dict(zip(after.name, after.hash, strict=True))
-    changed = [name for name in old if name in new and old[name] != new[name]]
-    kinds = {"added": sorted(new.keys() - old.keys()), "removed": sorted(old.keys() - new.keys()), "changed": changed}
-    parts = [
-        f"{len(names)} {kind} ({names[0]}{', …' if len(names) > 1 else ''})" for kind, names in kinds.items() if names
-    ]
+    old, new, both = set(before.name), set(after.name), before.merge(after, on="name", suffixes=("", "_now"))
+    kinds = {"added": sorted(new - old), "removed": sorted(old - new)}
+    for kind, column in (("changed", "hash"), ("with another mask", "mask_hash")):
+        kinds[kind] = list(both.name[both[column] != both[f"{column}_now"]]) if f"{column}_now" in both else []
+    held = {kind: names for kind, names in kinds.items() if names}
+    parts = [f"{len(names)} {kind} ({names[0]}{', …' if len(names) > 1 else ''})" for kind, names in held.items()]
     moved = Counter(before.split) != Counter(after.split)
     return ", ".join(parts) or ("images moved between splits" if moved else "another order of classes")
 

@@ -81,8 +81,7 @@ def fit_sizes(
     """Return the runs whose size their pool can give, and a line for each size of the profile that is left out.
 
     Of blocks the smallest must give the size, so that all draws of a size stay or go. typed: the user typed the sizes.
-    single: of one run, whose flag takes one size. Raises UserError for a typed size that does not fit, and if no size
-    is left.
+    single: of one run with its own flag. Raises UserError for a typed size that does not fit, and if none is left.
     """
     runs = list(runs)
     bounds: dict[tuple[str, int], tuple[int, int]] = {}
@@ -116,7 +115,8 @@ def fit_sizes(
             why = f"no size of this profile fits {block}: {sizes}"
         works = f"sizes from {low} to {high} work" if low < high else f"size {high} works"
         first = f"{max(low, high // 10)}," if high // 10 > low else ""
-        raise UserError(why, works, f"add --size {high}" if single else f"add --sizes {first}{high}")
+        flag = f"--size {high if max(out[pool]) > low else low}" if single else f"--sizes {first}{high}"
+        raise UserError(why, works, f"add {flag}")
     return kept, [f"left out: {why}" for by_size in out.values() for _, why in sorted(by_size.items())]
 
 

@@ -98,10 +98,16 @@ def own_data(
     finished runs.
     """
     from bias_lab.data import own_images
-    from bias_lab.data.masks import own
+    from bias_lab.data.masks import listing, own
     from bias_lab.data.own.rows import Columns
 
     side = image_size or SIDE
+    if dense and any(columns):
+        what = "--path-column and --label-column name columns of a table of classes"
+        raise UserError(what, remedy="call the columns of a table of masks image and mask")
+    if not dense and path.is_file() and listing.holds_pairs(path):
+        remedy = "for a class of each pixel: bias-lab sweep segmentation, or bias-lab train --task segment"
+        raise UserError(f"{path} lists images and masks, and no classes", remedy=remedy)
     if dense:
         index = own.index(path, folder=folder, image_size=side, skip_bad=skip_bad)
     else:

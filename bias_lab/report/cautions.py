@@ -50,7 +50,7 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any], *, path_alone: bool =
 
 def claimed(view: pd.DataFrame) -> list[int]:
     """Return the sizes at which the report claims a shortfall of plain ViT."""
-    gaps = statistics.answer(view[~view["size"].isin(list(statistics.unsound(view)))]).gaps
+    gaps = statistics.answer(view, without=statistics.unsound(view)).gaps
     return [int(size) for size in gaps.loc[(gaps["p_holm"] <= ALPHA) & (gaps["shortfall"] > 0), "size"]]
 
 

@@ -1,7 +1,7 @@
 """The shortfall: how far one group of backbones lies below another at each size, and what the numbers answer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,13 +139,16 @@ def answer(
     metric: str = METRIC,
     where: Where = None,
     comparison: str = "",
+    without: Collection[int] = (),
 ) -> Answer:
     """Return what may be claimed, Holm-corrected over sizes, so that at most one null table in 20 gives a claim.
 
     Arguments and errors are those of `shortfall`. A size is claimed if its Holm-adjusted p is at most `ALPHA`. p
-    includes the sampling of test images where it is known.
+    includes the sampling of test images where it is known. without: sizes at which nothing may be claimed. They count
+    in the correction, since their flags come from the same runs, and are then left out.
     """
     rows = gaps(table, of=of, against=against, metric=metric, where=where, comparison=comparison)
+    rows, table = (frame[~frame["size"].isin(list(without))] for frame in (rows, table))
     if rows["p"].isna().all():
         return Answer("unknown", (), rows)
     claimed = rows["p_holm"] <= ALPHA

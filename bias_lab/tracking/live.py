@@ -92,6 +92,7 @@ def wandb_logger(run: Run, folder: Path, settings: Settings) -> WandbLogger | No
         job_type=mapping.job_type(run.task, run.protocol),
         save_dir=folder,
         offline=mode != "online",
+        mode=mode,  # else WANDB_MODE would come before what was asked for
         config=mapping.config_of(
             rows.row_of(run_id(run), run, experiment=settings.experiment) | results.evidence(folder, run_id(run), run)
         ),

@@ -86,9 +86,14 @@ def mode(asked: str | None = None) -> str:
 
 
 def line(asked: str | None, folder: Path) -> str:
-    """Return a line that says where the runs of a sweep are recorded. asked: what the command line asks for."""
+    """Return a line that says where the runs of a sweep are recorded. asked: what the command line asks for.
+
+    Raises UserError where W&B is to be online and has no key.
+    """
     now = mode(asked)
     if now == "online":
+        if not is_logged_in():
+            raise UserError("W&B has no key on this machine", remedy="wandb login, or leave --wandb online out")
         return "W&B is online: each run is uploaded while it trains"
     if now == "offline":
         return f"W&B is offline: runs are written to {folder}/wandb, and nothing is uploaded (--wandb online uploads)"

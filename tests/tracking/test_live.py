@@ -218,7 +218,10 @@ def test_a_variable_that_disables_it_comes_before_the_flag(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "environment"), [("online", {}), ("", {"WANDB_MODE": "online"})])
+@pytest.mark.parametrize(
+    ("mode", "environment"),
+    [("online", {}), ("online", {"WANDB_MODE": "offline"}), ("", {"WANDB_MODE": "online"})],
+)
 def test_asked_for_it_goes_online(server: Server, tmp_path: Path, mode: str, environment: dict[str, str]) -> None:
     record(tmp_path, mode, **environment)  # the server refuses, so the run goes on without W&B
     assert server.requests

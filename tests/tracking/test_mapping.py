@@ -53,10 +53,20 @@ def test_the_mode_is_what_wandbs_own_variables_say(
 def test_the_flag_comes_before_the_mode_and_after_what_disables(
     monkeypatch: pytest.MonkeyPatch, disabled: str, said: str, asked: str | None, expected: str, words: str
 ) -> None:
-    for name, value in (("WANDB_DISABLED", disabled), ("WANDB_MODE", said)):
+    for name, value in (("WANDB_DISABLED", disabled), ("WANDB_MODE", said), ("WANDB_API_KEY", "k")):
         monkeypatch.setenv(name, value)
     assert mapping.mode(asked) == expected
     assert mapping.line(asked, Path("out")).startswith(words)
+
+
+@pytest.mark.parametrize(("said", "asked"), [("", "online"), ("offline", "online"), ("online", None)])
+def test_without_a_key_it_is_not_said_to_be_online(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, asked: str | None
+) -> None:
+    for name, value in (("WANDB_DISABLED", ""), ("WANDB_MODE", said), ("WANDB_API_KEY", ""), ("HOME", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="W&B has no key on this machine; wandb login, or leave --wandb online out"):
+        mapping.line(asked, Path("out"))
 
 
 @pytest.mark.parametrize("variable", ["WANDB_DISABLED", "WANDB_MODE"])

@@ -41,6 +41,14 @@ class Head(Protocol):
         """Return logits (B, K, H', W') from the maps that it takes, each (B, C, H', W')."""
 
 
+def one_resolution(maps: Sequence[Map], head: str) -> None:
+    """Raise UserError unless all maps have one size and width, as those of a plain ViT have."""
+    if len(set(maps)) > 1:
+        shapes = ", ".join(dict.fromkeys(f"{one.channels} x {one.rows} x {one.columns}" for one in maps))
+        what = f"the backbone gives maps of several shapes, {shapes}, and the head '{head}' reads tokens of one"
+        raise UserError(what, remedy="take another head: linear, matched or the backbone's own")
+
+
 class DenseModel(nn.Module):
     """An encoder and a head: images (B, C, H, W) -> logits (B, K, H, W), those of the head resized bilinearly.
 

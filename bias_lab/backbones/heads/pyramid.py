@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
-from bias_lab.backbones.heads.interface import Map
+from bias_lab.backbones.heads.interface import Map, one_resolution
 
 WIDTH = 64  # of every level after its convolutions
 
@@ -22,6 +22,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, maps: Sequence[Map], classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
+        one_resolution(maps, "pyramid")
         self.taken = (len(maps) - 1,)
         last = maps[-1]
         stride = image_size[0] // last.rows

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bias_lab.backbones.heads.interface import Map, spread
+from bias_lab.backbones.heads.interface import Map, one_resolution, spread
 from bias_lab.backbones.linear import Linear
 from bias_lab.backbones.shared import Attention, Mlp, init_linear, split_heads
 
@@ -30,6 +30,7 @@ class SegViT(nn.Module):
     def __init__(self, maps: Sequence[Map], classes: int, image_size: tuple[int, int]) -> None:
         super().__init__()
         self.taken = spread(len(maps), DECODERS)
+        one_resolution([maps[place] for place in self.taken], "segvit")
         D = maps[-1].channels
         heads = next(n for n in range(max(1, D // 32), 0, -1) if D % n == 0)
         self.queries = nn.Parameter(torch.zeros(1, classes, D))

@@ -178,7 +178,11 @@ def _table(file: Path) -> Listing:
     listed = Listing("table")
     try:
         lines = lines_of(file)
-        rows = list(csv.reader(lines, delimiter=separator(lines, file.suffix.lower(), COLUMNS), strict=True))
+        rows = list(
+            csv.reader(
+                lines, delimiter=separator(lines, file.suffix.lower(), COLUMNS), skipinitialspace=True, strict=True
+            )
+        )
     except csv.Error as error:
         raise UserError(f"{file} is no CSV: {error}", remedy="correct the quotes") from error
     header = [name.strip().lower() for name in rows[0]] if rows else []

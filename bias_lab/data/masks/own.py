@@ -1,8 +1,8 @@
 """Index a user's own images with masks: inspect them once, identify them by their content, split them once. No torch.
 
 Files are kept in the sweep's folder as for class folders (`bias_lab.data.own_images`): `FOLDER/data/seen_masks.parquet`
-(the inspection of each pair), `FOLDER/data/split.json` (a split that was drawn) and `FOLDER/data/<fingerprint>.parquet`
-(the pairs as runs number them).
+(the inspection of each pair), `FOLDER/data/split_masks.json` (a split that was drawn) and
+`FOLDER/data/<fingerprint>.parquet` (the pairs as runs number them).
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bias_lab import ledger
 from bias_lab.data.identity import content_hash, fingerprint
@@ -54,7 +55,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     notes = listed.warnings + check_readable(path, bad, len(table), skip_bad=skip_bad, folder=at)
     table = table[table.problem == ""].reset_index(drop=True)
     table = table.assign(values=pd.Series([values_of(text) for text in table.pixels], dtype=object))
-    kept = folder / "data" / "split.json"
+    kept = folder / "data" / "split_masks.json"
     table, how, drawn = _split(table, kept, path, said=lasting)
     table, dropped = _drop_duplicates(table, path)
     values = _values(path, table)
@@ -65,7 +66,7 @@ def index(path: Path, *, folder: Path, image_size: int = 64, skip_bad: bool = Fa
     if drawn:
         about = "content hash of each test image; drawn once: images added later go to training"
         ledger.write_json(kept, {"about": about, "test": drawn})
-    notes += [*image_file.on_depth(list(table.name), list(table.remark)), *how, *dropped, *_stray(table)]
+    notes += [*image_file.on_depth(list(table.name), list(table.remark)), *how, *dropped, *_stray(table), *_void(table)]
     where = folder / "data" / f"{mark}.parquet"
     with ledger.replacing(where) as temporary:
         table.drop(columns="values").to_parquet(temporary, index=False)
@@ -158,26 +159,34 @@ def _key(item: listing.Item) -> tuple[Any, ...]:
 def inspect(item: listing.Item) -> Inspection:
     """Decode one pair and describe it."""
     try:
-        image, remark = image_file.read_with_remark(fetch(Reference(item.image)))
+        data = fetch(Reference(item.image))
+        image, remark = image_file.read_with_remark(data)
     except image_file.Unreadable as error:
         return Inspection(problem=str(error))
     try:
         mask = mask_file.read(fetch(Reference(item.mask)))
     except image_file.Unreadable as error:
         return Inspection(problem=f"its mask {Path(item.mask).name} is {error}")
-    if mask.shape != (image.height, image.width):
-        what = f"it has {image.width}x{image.height} px, and its mask {mask.shape[1]}x{mask.shape[0]}"
-        turned = mask.shape == (image.width, image.height)
-        remedy = "one of them is turned, perhaps by its EXIF orientation: save both upright" if turned else ""
-        return Inspection(problem=f"{what}: {remedy or 'save both at one size'}")
-    if mask.min() < 0 or mask.max() > 65_535:
-        return Inspection(
-            problem=f"its mask holds the value {mask.min() if mask.min() < 0 else mask.max()}, not 0 to 65535"
-        )
+    if problem := _misfit(image.size, mask, image_file.orientation(data)):
+        return Inspection(problem=problem)
     held, counts = np.unique(mask, return_counts=True)
     pixels = json.dumps(dict(zip(map(str, held.tolist()), counts.tolist(), strict=True)))
     mark = content_hash(image_file.pixels(image))
     return Inspection(mark, mask_file.value_hash(mask), image.mode == "L", pixels, remark=remark)
+
+
+def _misfit(size: tuple[int, int], mask: NDArray[np.int64], orientation: int) -> str:
+    """Return why a mask (H, W) does not belong to an image, or ''. size: (width, height) of the image, upright."""
+    H, W = mask.shape
+    if size != (W, H):
+        turned = size == (H, W)
+        remedy = "one of them is turned, perhaps by its EXIF orientation: save both upright" if turned else ""
+        return f"it has {size[0]}x{size[1]} px, and its mask {W}x{H}: {remedy or 'save both at one size'}"
+    if orientation > 1 and (orientation < 5 or W == H):  # 5 to 8 swap the sides, so that the sizes tell
+        return f"its EXIF orientation {orientation} turns it, and perhaps not its mask: save both upright"
+    if mask.min() < 0 or mask.max() > 65_535:
+        return f"its mask holds the value {mask.min() if mask.min() < 0 else mask.max()}, not 0 to 65535"
+    return ""
 
 
 def values_of(text: str) -> dict[int, int]:
@@ -295,6 +304,17 @@ def _stray(table: pd.DataFrame) -> list[str]:
             name, pixels = holders[0]
             lines.append(f"the value {value} is in one mask alone: {name} ({plural(pixels, 'pixel')})")
     return lines
+
+
+def _void(table: pd.DataFrame) -> list[str]:
+    """Return a line on the pixels that are void, since a class that is stored as 255 would be lost silently."""
+    held = [json.loads(text) for text in table.pixels]
+    void = [pixels.get(str(mask_file.VOID), 0) for pixels in held]
+    if not any(void):
+        return []
+    share = sum(void) / sum(sum(pixels.values()) for pixels in held)
+    masks = plural(sum(map(bool, void)), "mask")
+    return [f"{mask_file.VOID} is void: {100 * share:.2g} % of all pixels, in {masks}, count nowhere"]
 
 
 def class_names(values: list[int], lines: list[str], path: Path) -> tuple[str, ...]:

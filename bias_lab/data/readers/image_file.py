@@ -120,6 +120,15 @@ def _low_bytes(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def orientation(data: bytes) -> int:
+    """Return the EXIF orientation of a file, 2 to 8 where `read` turns its image, else 1."""
+    try:
+        value = _orientation(Image.open(io.BytesIO(data)))
+    except (Image.DecompressionBombError, *_DAMAGE):  # `read` says what is wrong with it
+        return 1
+    return value if value in UPRIGHT else 1
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)

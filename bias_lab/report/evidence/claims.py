@@ -27,7 +27,7 @@ class Claims(NamedTuple):
 def of_view(view: pd.DataFrame) -> Claims:
     """Return the claims about one view of `findings.split`."""
     flagged = statistics.unsound(view)
-    given = statistics.answer(view[~view["size"].isin(list(flagged))])
+    given = statistics.answer(view, without=flagged)
     said = [compared(answer(given, NAMES), parts.held(view))] if len(given.gaps) or not flagged else []
     return Claims(given, flagged, [*said, *unclaimed(flagged, view)])
 

@@ -231,8 +231,8 @@ def elsewhere(kind: str, cells: Cells, sizes: Iterable[int]) -> str:
     """Return the sentence on sizes that have no headline, beside one that has."""
     if kind == "none settled":
         at = sizes_in_words(sorted({size for among in cells.values() for size in among}))
-        return f"Nothing is claimed at {at}: {reason(kind, cells, sizes)} there."
-    return f"Nothing is claimed elsewhere: {reason(kind, cells, sizes)}."
+        return f"There is no headline at {at}: {reason(kind, cells, sizes)} there."
+    return f"There is no headline elsewhere: {reason(kind, cells, sizes)}."
 
 
 def named(cells: Cells, sizes: Iterable[int], all_sizes: str = "every") -> str:

@@ -7,6 +7,7 @@ run.
 """
 
 import hashlib
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from bias_lab import definition
-from bias_lab.catalogue import DATASETS, REGIMES, Sides
+from bias_lab.catalogue import DATASETS, REFUSED, REGIMES, Sides, check_settings
 from bias_lab.data import batches, own_images, store, subsets
 from bias_lab.data.masks import listing, own, presence
 from bias_lab.definition import DEFAULTS, Run, Settings, pretrains
@@ -98,6 +99,8 @@ class DataModule(LightningDataModule):
         if REGIMES[self.run.regime].starts_from and not pretrains(self.run):  # weights bring their normalisation
             return Source.of(prepare.prepare(self.run, self.folder, QUIET))
         run, images = self._opened()
+        if images.presence is not None and not pretrains(run):
+            check_settings({name: getattr(run, name) for name in REFUSED})
         if self.open_size:
             run = replace(run, size=largest(run, images))
         self.run = run
@@ -115,6 +118,8 @@ class DataModule(LightningDataModule):
         folder = self.folder if self.has_folder else index_folder(path)
         read = own.index if listing.holds_pairs(path) else own_images.index
         index = read(path, folder=folder, image_size=run.image_size or SIDE)
+        for line in index.warnings:
+            logging.getLogger(__name__).warning("%s", line)
         run = replace(run, dataset=index.identity, image_size=run.image_size or SIDE, drop_duplicates=True)
         side: Any = dict(image_size=run.image_size, image_width=run.image_width)
         return run, store.open_images(run.dataset, **side, place=dict(index.place))

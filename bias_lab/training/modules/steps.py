@@ -117,7 +117,8 @@ def features(backbone: Any, images: Tensor) -> Tensor:
 def explained(module: LightningModule, images: Tensor, target: Tensor | None = None) -> Iterator[None]:
     """Turn torch's error on images or classes that do not fit the model into a UserError that says what to change.
 
-    images: (B, C, H, W). target: (B,) classes, or None. An error of another cause stays as it is.
+    images: (B, C, H, W). target: (B,) classes, or None. Masks (B, H, W) are named as such. An error of another cause
+    stays as it is.
     """
     try:
         yield
@@ -128,6 +129,9 @@ def explained(module: LightningModule, images: Tensor, target: Tensor | None = N
         if by_name and channels and images.ndim == 4 and images.shape[1] != channels:
             what = f"images of {images.shape[1]} channels don't fit a model for {channels}"
             raise UserError(what, remedy=f"give channels={images.shape[1]}") from error
+        if target is not None and target.ndim == 3:
+            what = f"the labels of a batch have the shape {tuple(target.shape)}, a class for each pixel"
+            raise UserError(what, remedy="train them with bl.Segmenter") from error
         if by_name and classes and target is not None and target.ndim == 1 and int(target.max()) >= classes:
             what = f"the label {int(target.max())} doesn't fit a model for {classes} classes"
             raise UserError(what, f"labels are 0 to {classes - 1}", "give classes=, the number of classes") from error

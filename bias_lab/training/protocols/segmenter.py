@@ -15,7 +15,7 @@ from bias_lab.errors import UserError
 from bias_lab.training.modules import fields as keywords
 from bias_lab.training.modules.build import FOLDER, backbone_of, from_run
 from bias_lab.training.modules.fields import Training
-from bias_lab.training.modules.steps import IntervalMeans, clip, horizon, images_of, log_loss
+from bias_lab.training.modules.steps import IntervalMeans, clip, explained, horizon, images_of, log_loss
 from bias_lab.training.optimizer import configure, moving_average
 from bias_lab.training.tasks.mask_scores import VOID, BoundaryF1, cross_entropy, dice_loss
 
@@ -106,8 +106,9 @@ class Segmenter(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, masks = batch
-        logits = self.backbone(images)
-        check_shapes(logits, masks)
+        with explained(self, images):
+            logits = self.backbone(images)
+        check(logits, masks, self.classes)
         loss = cross_entropy(logits, masks.long(), smoothing=self.settings.label_smoothing)
         return loss + self.dice * dice_loss(logits, masks) if self.dice else loss
 
@@ -132,14 +133,17 @@ class Segmenter(LightningModule):
         The loss is not smoothed, and has no Dice part.
         """
         images, masks = batch
-        logits = self(images)
-        check_shapes(logits, masks)
+        with explained(self, images):
+            logits = self(images)
+        check(logits, masks, self.classes)
         log_loss(self, split, cross_entropy(logits, masks.long()), len(images))
         return logits.argmax(1), masks.long()
 
     def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
         """Return the logits (B, K, H, W) of images, or of a pair of images and masks."""
-        logits: Tensor = self(images_of(batch))
+        images = images_of(batch)
+        with explained(self, images):
+            logits: Tensor = self(images)
         return logits
 
     def configure_callbacks(self) -> list[Callback]:
@@ -169,14 +173,20 @@ class Segmenter(LightningModule):
         )
 
 
-def check_shapes(logits: Tensor, masks: Tensor) -> None:
-    """Raise UserError unless logits are (B, K, H, W) and masks (B, H, W)."""
+def check(logits: Any, masks: Tensor, classes: int) -> None:
+    """Raise UserError unless logits are (B, K, H, W), and masks (B, H, W) hold class numbers below K, or void."""
     shape = tuple(masks.shape)
     if masks.ndim != 3:
         remedy = "masks.squeeze(1) has it" if masks.ndim == 4 and shape[1] == 1 else ""
         raise UserError(
             f"the masks of a batch have the shape {shape}", "(B, H, W) is needed, a class number each", remedy
         )
+    if masks.is_floating_point():
+        remedy = "read them without ToTensor, which divides by 255"
+        raise UserError(f"the masks of a batch are {masks.dtype}", "whole numbers are needed, a class each", remedy)
+    if not isinstance(logits, Tensor):
+        remedy = "wrap it in a module whose forward returns the logits alone"
+        raise UserError(f"the model gives an object of the type {type(logits).__name__}", "logits are needed", remedy)
     what = f"the model gives {tuple(logits.shape)} for masks of the shape {shape}"
     if logits.ndim != 4:
         remedy = "name a head, which turns an encoder's maps into (B, K, H, W): head='linear'"
@@ -184,3 +194,10 @@ def check_shapes(logits: Tensor, masks: Tensor) -> None:
     if logits.shape[2:] != masks.shape[1:]:
         remedy = "give images and masks one size, or name a head, which resizes its logits: head='linear'"
         raise UserError(what, "height and width must be the same", remedy)
+    if logits.shape[1] != classes:
+        raise UserError(f"{what}, and classes is {classes}", remedy=f"give classes={logits.shape[1]}")
+    if (
+        masks.is_cpu and (wrong := (masks != VOID) & ((masks < 0) | (masks >= classes))).any()
+    ):  # elsewhere it would wait
+        remedy = f"classes are 0 to {classes - 1}, and {VOID} is void; give classes="
+        raise UserError(f"a mask holds {masks[wrong][0].item()}, and the model has {classes} classes", remedy)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bias_lab.data import store
+from bias_lab.data import own_images, store
 from bias_lab.data.masks import own
 from bias_lab.data.own_images import Index
 from bias_lab.errors import UserError
@@ -68,11 +68,11 @@ def test_a_split_is_drawn_once_and_said(tmp_path: Path) -> None:
     first = indexed(tmp_path / "d", tmp_path / "out")
     assert (first.pool, first.test_images) == (15, 5)
     assert any("no test split was given: 5 images were drawn" in line for line in first.warnings)
-    drawn = json.loads((tmp_path / "out" / "data" / "split.json").read_text())["test"]
+    drawn = json.loads((tmp_path / "out" / "data" / "split_masks.json").read_text())["test"]
     pair(tmp_path / "d", "later")
     again = indexed(tmp_path / "d", tmp_path / "out")
     assert (again.pool, again.test_images) == (16, 5)
-    assert json.loads((tmp_path / "out" / "data" / "split.json").read_text())["test"] == drawn
+    assert json.loads((tmp_path / "out" / "data" / "split_masks.json").read_text())["test"] == drawn
     assert indexed(tmp_path / "d", tmp_path / "other").fingerprint != again.fingerprint  # another draw of 21 images
     for file in (tmp_path / "d" / "images").iterdir():
         Image.new("RGB", (16, 12), tuple(file.stem.encode()[:3])).save(file)
@@ -93,7 +93,7 @@ def test_a_drawn_split_keeps_a_rare_class_in_training(tmp_path: Path) -> None:
 def test_too_few_images_are_not_split(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"5 different images, too few.*6 are needed"):
         indexed(flat_folder(tmp_path / "d", 5), tmp_path / "out")
-    assert not (tmp_path / "out" / "data" / "split.json").exists()
+    assert not (tmp_path / "out" / "data" / "split_masks.json").exists()
 
 
 @pytest.mark.parametrize(("common", "able"), [(0, 0), (4, 3)])
@@ -190,6 +190,67 @@ def test_a_mask_beside_a_turned_photograph_is_told_from_one_of_another_size(tmp_
         UserError, match=r"train0\.jpg \(it has 16x12 px, and its mask 12x16: .*EXIF.*save both upright"
     ):
         indexed(tmp_path / "d", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("orientation", "square", "fits"), [(1, True, True), (3, False, False), (6, True, False)])
+def test_a_photograph_that_is_turned_to_its_own_size_is_refused(
+    tmp_path: Path, orientation: int, square: bool, fits: bool
+) -> None:
+    """Nothing tells whether the mask was drawn on the turned photograph."""
+    root = split_folder(tmp_path / "d")
+    side = (12, 12) if square else (12, 16)
+    pair(root / "train", "turned", side=side)
+    image = root / "train" / "images" / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(image).save(image, exif=exif)
+    if fits:
+        assert indexed(root, tmp_path / "out").pool == 13
+        return
+    words = rf"turned\.jpg \(its EXIF orientation {orientation} turns it, .*: save both upright\)"
+    with pytest.raises(UserError, match=words):
+        indexed(root, tmp_path / "out")
+
+
+def test_void_pixels_are_counted(tmp_path: Path) -> None:
+    root = split_folder(tmp_path / "d")
+    assert not any("void" in line for line in indexed(root, tmp_path / "out").warnings)
+    mask = root / "train" / "masks" / "train0.png"
+    values = np.array(Image.open(mask))
+    values[:6] = 255
+    save(values, mask)
+    told = own.check(root)
+    assert "255 is void: 3.1 % of all pixels, in 1 mask, count nowhere" in told
+
+
+def test_a_table_with_blanks_before_quotes_is_read(tmp_path: Path) -> None:
+    flat_folder(tmp_path / "d", 20)
+    lines = [f'"images/one{k}.jpg", "masks/one{k}.png"' for k in range(20)]
+    (tmp_path / "d" / "t.csv").write_text("\n".join(['"image", "mask"', *lines]))
+    assert indexed(tmp_path / "d" / "t.csv", tmp_path / "out").test_images == 5
+
+
+def test_masks_and_classes_keep_their_drawn_splits_apart(tmp_path: Path) -> None:
+    flat_folder(tmp_path / "masks")
+    for name in ("cat", "dog"):
+        for k in range(8):
+            pair(tmp_path / name, f"{name}{k}")
+            (tmp_path / "classes" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / "images" / f"{name}{k}.jpg").rename(tmp_path / "classes" / name / f"{name}{k}.jpg")
+    for _ in range(2):
+        assert indexed(tmp_path / "masks", tmp_path / "out").test_images == 5
+        assert own_images.index(tmp_path / "classes", folder=tmp_path / "out").test_images == 10
+
+
+def test_a_changed_mask_is_named(tmp_path: Path) -> None:
+    index = indexed(flat_folder(tmp_path / "d"), tmp_path / "out")
+    mask = tmp_path / "d" / "masks" / "one1.png"
+    values = np.array(Image.open(mask))
+    values[0, 0] = 1
+    save(values, mask)
+    again = indexed(tmp_path / "d", tmp_path / "out")
+    before, after = (pd.read_parquet(one.place["index"]) for one in (index, again))
+    assert own_images.difference(before, after) == "1 with another mask (images/one1.jpg)"
 
 
 def test_a_value_that_only_test_masks_hold_is_named(tmp_path: Path) -> None:

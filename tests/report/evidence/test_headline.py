@@ -279,4 +279,4 @@ def test_sizes_without_a_settled_cell_are_named_beside_a_headline() -> None:
     made = made[~((made["comparison"] == "settled") & (made["size"] == 100))]
     told = of_view(split(made)[0][1], "", "desk")
     assert "At 1,000 labels" in told.headline
-    assert "Nothing is claimed at N = 100: no cell of plain ViT and ResNet is settled there." in told.support
+    assert "There is no headline at N = 100: no cell of plain ViT and ResNet is settled there." in told.support

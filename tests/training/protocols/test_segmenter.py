@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -230,6 +231,58 @@ def test_an_encoder_without_a_head_is_refused_at_the_first_step() -> None:
         UserError, match=r"the model gives \(2, \d+\) for masks of the shape \(2, 16, 16\); .*name a head"
     ):
         module.training_step((torch.zeros(2, 3, 16, 16), torch.zeros(2, 16, 16, dtype=torch.long)), 0)
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+@pytest.mark.parametrize(
+    ("fill", "kind", "message"),
+    [
+        (0.5, torch.float32, "masks of a batch are torch.float32; whole numbers are needed.*without ToTensor"),
+        (
+            CLASSES,
+            torch.long,
+            f"a mask holds {CLASSES}, and the model has {CLASSES} classes; .*255 is void; give classes",
+        ),
+        (-100, torch.long, f"a mask holds -100, .*classes are 0 to {CLASSES - 1}"),
+    ],
+)
+def test_values_that_are_no_classes_are_named(step: str, fill: float, kind: torch.dtype, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        getattr(module(), step)((torch.zeros(2, 3, *SIDES), torch.full((2, *SIDES), fill, dtype=kind)), 0)
+
+
+class Dictionary(nn.Module):
+    """Gives its logits as torchvision's models of segmentation do."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": images}
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+def test_models_and_images_that_do_not_fit_are_named(step: str) -> None:
+    masks = torch.zeros(2, *SIDES, dtype=torch.long)
+    with pytest.raises(UserError, match="gives an object of the type dict; .*forward returns the logits alone"):
+        getattr(Segmenter(Dictionary(), classes=3), step)((torch.zeros(2, 3, *SIDES), masks), 0)
+    with pytest.raises(UserError, match=r"gives \(2, 4, 32, 48\) .* and classes is 3; give classes=4"):
+        getattr(Segmenter(nn.Conv2d(3, 4, 1), classes=3), step)((torch.zeros(2, 3, *SIDES), masks), 0)
+    with pytest.raises(UserError, match="images of 1 channels don't fit a model for 3; give channels=1"):
+        getattr(module(), step)((torch.zeros(2, 1, *SIDES), masks), 0)
+
+
+def test_it_is_monitored_stopped_and_loaded_again(tmp_path: Path) -> None:
+    data = bl.DataModule("shape_masks", size=8, batch_size=4, image_size=24, image_width=32)
+    model = Segmenter("vit_micro", classes=5, channels=3, image_size=(24, 32), patch=8, learning_rate=1e-3)
+    kept = ModelCheckpoint(tmp_path, monitor="val/miou", mode="max")
+    stops = EarlyStopping("val/miou", mode="max", patience=1, min_delta=1.0)  # no gain is as large
+    run = Trainer(max_epochs=5, callbacks=[kept, stops], accelerator="cpu", logger=False, num_sanity_val_steps=1,
+                  limit_val_batches=1, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    run.fit(model, datamodule=data)
+    assert run.current_epoch == 2
+    again = Segmenter.load_from_checkpoint(kept.best_model_path)
+    images = torch.rand(2, 3, 24, 32)
+    weights = torch.load(kept.best_model_path, weights_only=True)["state_dict"]
+    assert all(torch.equal(weights[name], value) for name, value in again.state_dict().items())
+    assert again.eval()(images).shape == (2, 5, 24, 32)
 
 
 @pytest.mark.parametrize("step", ["training_step", "validation_step"])
