@@ -43,6 +43,36 @@ def test_every_prefix_is_within_two_images_of_proportional(
     assert off(present, order) <= 2
 
 
+def background_and_one(images: int, classes: int, seed: int) -> np.ndarray:
+    """Return the presence (M, K) of a pool in which every image shows the background and one other class."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.ones(classes - 1)) if seed % 2 else None
+    present = np.zeros((images, classes), bool)
+    present[:, 0] = present[np.arange(images), 1 + rng.choice(classes - 1, images, p=shares)] = True
+    return present
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(20, 150), st.integers(3, 24), st.integers(0, 10**6))
+def test_one_class_before_a_background_is_within_two_images_too(images: int, classes: int, seed: int) -> None:
+    present = background_and_one(images, classes, seed)
+    assert off(present, presence.order("f", present, 0)) <= 2
+
+
+def test_a_pool_in_which_the_rarest_first_falls_behind() -> None:
+    present = background_and_one(183, 21, 83)
+    ranks = presence.ranks("f", 183, 0)
+    for quarters in presence.NEAR:
+        assert off(present, presence._spread(present, present[:, :0], ranks, presence._rarest_first(quarters))) > 3
+    assert off(present, presence.order("f", present, 0)) <= 1
+
+
+@pytest.mark.slow
+def test_the_bound_holds_for_two_thousand_pools_with_a_background() -> None:
+    pools = (background_and_one(20 + k % 280, 3 + k % 21, k) for k in range(2000))
+    assert max(off(present, presence.order("f", present, 0)) for present in pools) <= 2
+
+
 @pytest.mark.slow
 def test_the_bound_holds_for_two_thousand_random_pools() -> None:
     worst = [

@@ -63,6 +63,10 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 VIT = replace(RUN, backbone="vit_micro")
+MASKS = Run(
+    dataset="shape_masks", backbone="vit_micro", task="segment", size=12, image_size=24, patch=8, batch_size=4,
+    samples_seen=80, learning_rate=1e-3, clip=0.1, ema=0.9,
+)  # fmt: skip
 HARD = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, clip=0.1, monitor=3)
 
 
@@ -72,13 +76,16 @@ HARD = replace(RUN, drop_path=0.2, mixup=0.2, ema=0.9, clip=0.1, monitor=3)
         HARD,
         pytest.param(replace(VIT, task="pretrain", regime="mae", source="pool", size=0), marks=pytest.mark.slow),
         pytest.param(replace(VIT, task="pretrain", regime="dino", source="subset"), marks=pytest.mark.slow),
+        pytest.param(replace(VIT, task="pretrain", regime="simmim", source="subset"), marks=pytest.mark.slow),
         pytest.param(replace(VIT, optimizer="muon", precision="bf16", clip=0.1), marks=pytest.mark.slow),
+        MASKS,
     ],
-    ids=["finetune", "mae", "dino", "bf16"],
+    ids=["finetune", "mae", "dino", "simmim", "bf16", "masks"],
 )
 def test_a_stock_trainer_ends_in_the_weights_of_a_sweep(tmp_path: Path, run: Run) -> None:
     finished(run, tmp_path)
-    kind = {"mae": bl.MAE, "dino": bl.DINO}.get(run.regime, bl.Classifier)
+    kinds = {"mae": bl.MAE, "dino": bl.DINO, "simmim": bl.SimMIM, "segment": bl.Segmenter}
+    kind = kinds.get(run.regime) or kinds.get(run.task, bl.Classifier)
     torch.rand(5)  # earlier draws do not matter
     module, data = kind.from_run(run), bl.DataModule.from_run(run)
     options = dict(precision="bf16-mixed") if run.precision == "bf16" else {}
@@ -156,10 +163,19 @@ def test_every_pretraining_module_fits_validates_predicts_and_loads(tmp_path: Pa
     data = bl.DataModule.from_run(replace(run, source="pool", batch_size=8, samples_seen=24))
     model = kind(backbone, channels=1, image_size=28)
     best = ModelCheckpoint(dirpath=tmp_path, monitor="val/loss")
-    short = dict(limit_val_batches=1, limit_test_batches=1, limit_predict_batches=1)
-    one = trainer(tmp_path, max_steps=3, enable_checkpointing=True, callbacks=[best], **short)
+    stops = EarlyStopping(
+        "val/loss", patience=1, min_delta=100.0, check_on_train_epoch_end=False
+    )  # no gain is as large
+    logger = CSVLogger(tmp_path, name="", version="")
+    short = dict(limit_val_batches=1, limit_test_batches=1, limit_predict_batches=1, val_check_interval=1)
+    one = trainer(
+        tmp_path, max_steps=3, enable_checkpointing=True, callbacks=[best, stops], logger=logger, log_every_n_steps=1,
+        **short,
+    )  # fmt: skip
     one.fit(model, datamodule=data)
     assert {"train/loss", "val/loss"} <= set(one.callback_metrics)
+    assert stops.wait_count >= 1
+    assert "val/loss" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
     assert set(one.validate(model, datamodule=data, verbose=False)[0]) == {"val/loss"}
     assert set(one.test(model, datamodule=data, verbose=False)[0]) == {"test/loss"}
     (features,) = one.predict(model, datamodule=data)
