@@ -18,7 +18,7 @@ from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart, percent
 from bias_lab.report.figures.palette import DARK, HUES, LIGHT
 from bias_lab.report.findings import findings
-from bias_lab.report.own import page
+from bias_lab.report.own import masks, page
 from bias_lab.report.sentences import start_words
 from bias_lab.rows import image_ious, unpack_scores, worst_median_best
 from bias_lab.statistics.conditions import PRETRAINS, finished
@@ -34,7 +34,7 @@ def read(folder: Path) -> pages.Report:
     report, shown = findings(results_read), pictures(Path(folder), results_read.table)
     part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
     seen, sections = test_images(Path(folder), results_read), report.sections
-    own = page.of_folder(Path(folder), results_read.table)
+    own = page.of_folder(Path(folder), results_read.table) + masks.of_folder(Path(folder), results_read.table)
     place = next((k for k, one in enumerate(sections) if one.folded), len(sections))
     return replace(report, sections=tuple(filter(None, (*sections[:place], seen, *own, *sections[place:], part))))
 
@@ -75,7 +75,9 @@ def test_images(folder: Path, results_read: results.Results) -> pages.Section:
     if isinstance(packed, bytes):
         scores = image_ious(unpack_scores(packed, int(row["classes"])))
     ranked = worst_median_best(scores)
-    words = {which: f", mean IoU {percent(float(scores[k]))} %, test image {k}" for which, k in ranked.items()}
+    named = masks.names(folder, str(row["dataset"]))
+    names = named if len(named) == len(scores) else [f"test image {k}" for k in range(len(scores))]
+    words = {which: f", mean IoU {percent(float(scores[k]))} %, {names[k]}" for which, k in ranked.items()}
     shown = [(f"{which.capitalize()}{words.get(which, '')}", path.read_bytes())
              for which, path in zip(WHICH, paths, strict=True)]  # fmt: skip
     return replace(section, text=(text,), pictures=tuple(shown))

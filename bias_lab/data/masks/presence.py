@@ -66,9 +66,9 @@ def spread(presence: Presence, rank: Indices) -> Indices:
     rank: (M,) the place of each image in hash order.
     """
     orders = []
-    near = itertools.product((presence[:, :0], _combinations(presence)), map(_rarest_first, NEAR))
-    for further, choose in (*near, *((presence[:, :0], _first_due(slack)) for slack in SLACK)):
-        orders.append(_spread(presence, further, rank, choose))
+    near = itertools.product((presence[:, :0], _combinations(presence)), map(rarest_first, NEAR))
+    for further, choose in (*near, *((presence[:, :0], first_due(slack)) for slack in SLACK)):
+        orders.append(spread_by(presence, further, rank, choose))
         if _distance(presence[orders[-1]]) <= BOUND:
             return orders[-1]
     return min(orders, key=lambda order: _distance(presence[order]))
@@ -81,7 +81,7 @@ def _distance(presence: Presence) -> float:
     return float(np.abs(M * presence.cumsum(0) - share).max(initial=0) / max(M, 1))
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What the next image of an order is chosen by. there: (candidates, K + …), the classes that each holds.
 
     total, taken: (K + …) images of the pool and of the order so far with each class. rarest: the K classes, the rarest
@@ -101,7 +101,7 @@ class _Step(NamedTuple):
         return self.M * (self.taken + self.there) - self.step * self.total
 
 
-def _spread(presence: Presence, further: Presence, rank: Indices, choose: Callable[[_Step], int]) -> Indices:
+def spread_by(presence: Presence, further: Presence, rank: Indices, choose: Callable[[Step], int]) -> Indices:
     """Return an order of images (M, K). further: (M, …), what else is kept to its share. choose: the next candidate.
 
     Of images that serve equally well, the first in hash order is taken.
@@ -116,7 +116,7 @@ def _spread(presence: Presence, further: Presence, rank: Indices, choose: Callab
     for step in range(1, M + 1):
         near = [waiting[:WINDOW], *(holding[c][:FIRST] for c in rarest if len(waiting) > WINDOW)]
         candidates = np.unique(np.concatenate(near))
-        image = candidates[choose(_Step(there[candidates], total, taken, rarest, step, M))]
+        image = candidates[choose(Step(there[candidates], total, taken, rarest, step, M))]
         chosen[step - 1] = image
         taken += there[image]
         waiting = waiting[waiting != image]
@@ -137,7 +137,7 @@ def _combinations(presence: Presence) -> Presence:
     return np.asarray(kind.reshape(-1, 1) == np.array(often, int)[None], bool)
 
 
-def _rarest_first(quarters: int) -> Callable[[_Step], int]:
+def rarest_first(quarters: int) -> Callable[[Step], int]:
     """Return the choice of the image that holds the rarest class below its share.
 
     It must leave every class within so many quarters of an image of its share. If no image with this class does, the
@@ -146,7 +146,7 @@ def _rarest_first(quarters: int) -> Callable[[_Step], int]:
     (doi:10.1007/978-3-642-23808-6_10).
     """
 
-    def choose(at: _Step) -> int:
+    def choose(at: Step) -> int:
         distance = 4 * np.abs(at.after).max(1, initial=0)
         close = distance <= quarters * at.M
         if not close.any():
@@ -159,7 +159,7 @@ def _rarest_first(quarters: int) -> Callable[[_Step], int]:
     return choose
 
 
-def _first_due(slack: float) -> Callable[[_Step], int]:
+def first_due(slack: float) -> Callable[[Step], int]:
     """Return the choice of the image with the class that would be the first to fall `slack` images below its share.
 
     It may leave no class more than `slack` images above its share, or as little as possible. Where an image has one
@@ -167,7 +167,7 @@ def _first_due(slack: float) -> Callable[[_Step], int]:
     every class within one image of its share.
     """
 
-    def choose(at: _Step) -> int:
+    def choose(at: Step) -> int:
         over = at.after.max(1, initial=0)
         fits = over <= max(slack * at.M, over.min())
         due = np.ceil((at.taken + slack) * at.M / np.maximum(at.total, 1))  # the last length that needs no other

@@ -63,7 +63,7 @@ def test_a_pool_in_which_the_rarest_first_falls_behind() -> None:
     present = background_and_one(183, 21, 83)
     ranks = presence.ranks("f", 183, 0)
     for quarters in presence.NEAR:
-        assert off(present, presence._spread(present, present[:, :0], ranks, presence._rarest_first(quarters))) > 3
+        assert off(present, presence.spread_by(present, present[:, :0], ranks, presence.rarest_first(quarters))) > 3
     assert off(present, presence.order("f", present, 0)) <= 1
 
 
