@@ -125,7 +125,12 @@ def again(sub: Parser) -> None:
 
 def data(sub: Parser) -> None:
     add = sub.add_argument
-    add("--data", type=Path, metavar="PATH", help="your own images: a folder of class folders, a table, or hf:NAME")
+    add(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="your own images: class folders, images/ and masks/, a table, or hf:NAME",
+    )
     columns(sub)
     add(
         "--image-size", type=values.positive, metavar="PX", help="side of the images in pixels (default for --data: 64)"

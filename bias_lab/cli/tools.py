@@ -80,7 +80,7 @@ def datasets(arguments: argparse.Namespace) -> int:
     console = terminal.console()
     terminal.table(console, ["name", "classes", "training", "test", "px", "channels", "licence"], rows)
     print_line(console, "for the citation and checksums of a dataset: bias-lab datasets check NAME", "dim")
-    print_line(console, "for your own images: --data PATH, a folder of class folders or a table", "dim")
+    print_line(console, "for your own images: --data PATH, class folders, images/ and masks/, or a table", "dim")
     return 0
 
 

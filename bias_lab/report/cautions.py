@@ -114,8 +114,9 @@ def replicates(scratch: pd.DataFrame) -> list[str]:
         sentences.append(f"There is only one replicate at {sizes}, which gives no interval and so no claim.")
     draws = paired.groupby("size")["draw"].nunique()
     if alone := draws.index[(draws == 1) & (counts > 1)].tolist():
-        at = f" at {sizes_in_words(alone)}" if len(alone) < len(draws) else ""
-        sentences.append(f"Replicates share one draw of images{at}, so intervals there hold for those images alone.")
+        where = (f" at {sizes_in_words(alone)}", " there") if len(alone) < len(draws) else ("", "")
+        what = f"Replicates share one draw of images{where[0]}, so intervals{where[1]} hold for those images alone"
+        sentences.append(f"{what}.")
     if (draws == 2).any() and draws[draws > 1].min() == 2:
         sentences.append("Some size has only two draws, so an interval excludes 0 only for very large differences.")
     return sentences

@@ -65,6 +65,10 @@ def _ends(counts: Iterable[int]) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
+def _replicates(count: str) -> str:
+    return f"n = {count} replicate{'' if count == '1' else 's'}"
+
+
 def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
     """Return backbone → its name in labels, and a sentence on the ending that was left out (`_micro`), or ''.
 
@@ -169,7 +173,7 @@ def accuracy(
         bold = not reference or (few and name in reference)
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
-        f"Mean test accuracy over n = {replicate_count(rows)} replicates, each a draw of the labelled images and a "
+        f"Mean test accuracy over {_replicates(replicate_count(rows))}, each a draw of the labelled images and a "
         f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{shorter}"
     )
     return Chart(
@@ -210,9 +214,9 @@ def shortfall(
     """
     lines = list(by_start)
     caption = (
-        f"Mean accuracy of {who} minus that of plain ViT, paired over n = {_paired(t for _, t, _ in lines)} "
-        f"replicates. {BARS} The line pattern shows where the ViT's weights come from. The CNNs are always trained "
-        f"from scratch.{HOW.get(comparison, '')}"
+        f"Mean accuracy of {who} minus that of plain ViT, paired over "
+        f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS} The line pattern shows "
+        f"where the ViT's weights come from. The CNNs are always trained from scratch.{HOW.get(comparison, '')}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
@@ -270,7 +274,7 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
         name=f"{prefix}{axis}{tail}",
         title=f"Accuracy by {axis_words}",
         caption=(
-            f"Mean test accuracy over n = {replicate_count(pd.concat(every), 'value')} replicates. {BANDS} {LOOKS} the "
+            f"Mean test accuracy over {_replicates(replicate_count(pd.concat(every), 'value'))}. {BANDS} {LOOKS} the "
             f"{axis_words}.{shorter}"
         ),
         series=tuple(line for line in series if line.points),
@@ -327,7 +331,7 @@ def epochs(accuracies: pd.DataFrame, *, size: int, prefix: str = "", tail: str =
         series.append(_series(label, tuple(points), part, _dash(regime), bold=True))
     n = accuracies.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
     caption = (
-        f"Mean accuracy on the hold-out over n = {_ends(n)} replicates at N = {size:,}. {BANDS} {LOOKS} where the "
+        f"Mean accuracy on the hold-out over {_replicates(_ends(n))} at N = {size:,}. {BANDS} {LOOKS} where the "
         f"weights come from. Nothing is chosen by these curves.{shorter}"
     )
     return Chart(
