@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bias_lab import catalogue, ledger, results, schema
-from bias_lab.definition import Run, images_seen, pretrains, run_id, trains
+from bias_lab.definition import Run, pretrains, run_id, trains
 from bias_lab.errors import plural
 from bias_lab.execution.progress import duration
 
@@ -27,7 +27,8 @@ def of_run(run: Run, folder: Path, *, was_finished: bool = False) -> list[str]:
     name = run_id(run)
     here = ledger.run_folder(folder, name)
     result = ledger.read_json(here / ledger.RESULT)
-    images = f"{round(images_seen(run)):,} images seen" if trains(run) and run.samples_seen is not None else ""
+    seen = result.get("samples_seen")  # in whole batches
+    images = f"{int(seen):,} images seen" if seen is not None and trains(run) else ""
     took = ", ".join(filter(None, (images, duration(float(result["seconds"])))))
     lines = [f"{name}  {schema.label(run)}", f"  {_score(run, result)}; {took}", f"  weights: {here / ledger.WEIGHTS}"]
     if was_finished:

@@ -22,8 +22,9 @@ def find(name: str, folder: Path | None, results: Path = Path("results")) -> tup
     Raises UserError if no run or several runs match.
     """
     path = Path(name)
-    if path.parent.name == "runs" and path.is_dir():
-        return path.parent.parent, path.name
+    for place in (path, folder / path) if folder else (path,):
+        if place.parent.name == "runs" and place.is_dir():
+            return place.parent.parent, place.name
     folders = [folder] if folder else sorted(runs.parent for runs in results.glob("*/runs"))
     matches = [(at, run.name) for at in folders for run in sorted((at / "runs").glob(f"{name}*")) if run.is_dir()]
     matches = [match for match in matches if match[1] == name] or matches

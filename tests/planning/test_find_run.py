@@ -19,6 +19,7 @@ def test_a_run_is_found_by_id_by_its_beginning_and_by_its_folder(tmp_path: Path)
     assert find(name, tmp_path) == (tmp_path, name)
     assert find(name[:9], tmp_path) == (tmp_path, name)
     assert find(str(ledger.run_folder(tmp_path, name)), None) == (tmp_path, name)
+    assert find(f"runs/{name}", tmp_path) == (tmp_path, name)
     with pytest.raises(UserError, match=f"no run 'abc' in {tmp_path / 'empty'}; --out FOLDER"):
         find("abc", tmp_path / "empty")
 
