@@ -175,6 +175,10 @@ STUDIES = {
         "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("budget-axis", 0), ("settled-shortfall", 0),
         ("each", "parts", "settled-cells", "controls", "ladders"), small_data,
     ),
+    "small data fashion": Study(
+        "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),
+        ("parts", "settled-cells", "controls", "ladders"), small_data,
+    ),
     "small data": Study(
         "", "On Fashion-MNIST, at equal images", CLOTHES, ("figure", 0), ("shortfall", 0),
         ("recovery", "budget", "parts"), small_data,

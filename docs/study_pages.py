@@ -45,9 +45,9 @@ def sentences(study: Study) -> list[str]:
 
 
 def in_full(study: Study) -> list[str]:
-    """Return the sentences of the study's own page: with all that supports a headline."""
+    """Return the sentences of the study's own page: with all that supports a headline, and what warns of it."""
     heads = [head for head in page(study.place).heads if head.headline]
-    return [heads[0].headline, *heads[0].support] if heads else sentences(study)
+    return [heads[0].headline, *heads[0].support, *heads[0].banner] if heads else sentences(study)
 
 
 # --- blocks of a page ------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def pixels() -> str:
 
 
 PAGES = {  # page below studies/ → its question's short name, and its studies
-    "small_data": ["small data cifar10", "small data"],
+    "small_data": ["small data cifar10", "small data fashion", "small data"],
     "locality": ["locality"],
     "pretraining": ["pretraining cifar10", "pretraining"],
     "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],

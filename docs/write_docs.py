@@ -3,6 +3,7 @@
 Tests compare them. Run it after a change in docs/results/: python docs/write_docs.py
 """
 
+import re
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
@@ -22,6 +23,7 @@ from bias_lab.report.pages import Cell, Table  # noqa: E402
 
 ROOT = HERE.parent
 MAIN = study_list.STUDIES["small data cifar10"]
+BESIDE = study_list.STUDIES["small data fashion"]  # of the images that come with the package
 
 
 def result() -> str:
@@ -31,7 +33,7 @@ def result() -> str:
         f'<picture><source media="(max-width: 600px)" srcset="{figure}-narrow.svg">'
         f'<img alt="{study_pages.words(MAIN)}" src="{figure}-wide.svg" width="860"></picture>'
     )
-    return f"{picture}\n\n*{study_pages.words(MAIN)}*\n\n{said()}"
+    return f"{picture}\n\n*{study_pages.words(MAIN)}*\n\n{said()}\n\n{beside()}"
 
 
 def said() -> str:
@@ -40,9 +42,17 @@ def said() -> str:
     return text if study_pages.is_settled(MAIN) else f"> **Not settled.** {study_pages.UNSETTLED}\n\n{text}"
 
 
+def beside() -> str:
+    """Return the headline on the images that come with the package, at each of its sizes, with its warning."""
+    head = next(head for head in study_pages.page(BESIDE.place).heads if head.headline)
+    further = [text for text in head.support if re.match(r"At [\d,]+ labels", text)]
+    told = " ".join([head.headline, *further, *head.banner])
+    return f"**{BESIDE.data.split(',')[0]}**, whose images come with the package. {told}"
+
+
 def first_page() -> str:
     """Return the same for the site, whose charts follow its own switch between light and dark."""
-    return f"{said()}\n\n{study_pages.image(MAIN, '')}"
+    return f"{said()}\n\n{study_pages.image(MAIN, '')}\n\n{beside()}"
 
 
 def overview() -> str:

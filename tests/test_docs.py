@@ -72,7 +72,10 @@ def test_numbers_are_those_of_the_committed_table() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["docs/results.md", *(f"docs/studies/{p.name}" for p in DOCS.glob("studies/*.md"))])
+@pytest.mark.parametrize(
+    "file",
+    ["docs/results.md", "docs/segmentation.md", *(f"docs/studies/{p.name}" for p in DOCS.glob("studies/*.md"))],
+)
 def test_numbers_of_every_study_are_those_of_its_committed_table(file: str) -> None:
     text = text_of(file)
     assert writer().written(file, text) == text, "run: python docs/write_docs.py"
