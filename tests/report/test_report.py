@@ -16,6 +16,7 @@ from bias_lab.errors import UserError
 from bias_lab.report import report
 from tests.planted import curve, rows, table, write_failure, write_plan, write_run
 from tests.report import browser
+from tests.report.evidence.studies import Cell, pair, study
 
 ONE = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, learning_rate=0.001)
 RUNS = grid(ONE, backbone=("vit_micro", "resnet_micro"), size=(100, 1000), draw=(0, 1, 2))
@@ -261,3 +262,15 @@ def test_100_000_runs_in_a_minute_and_one_gigabyte(tmp_path: Path) -> None:
     assert "100,000 of 100,000" in (tmp_path / ledger.REPORT).read_text()
     assert float(seconds) < 60
     assert int(kilobytes) < 2**20
+
+
+def test_the_sentence_and_the_tiles_of_one_head_stand_beside_the_first_figure(tmp_path: Path) -> None:
+    """Where a study has several heads, or no figure to stand beside, they follow one another."""
+    ten = pair(Cell(0.6, 0.5), Cell(0.9, 0.7))
+    results.save(results.Results(table=study(ten, equal=ten)), 0, tmp_path / "results.parquet")
+    page = report.write(tmp_path).read_text()
+    start, end = page.index('<div class="first beside">'), page.index('<div class="detail">')
+    assert start < page.index('class="tiles"') < page.index("<figure>") < end
+    assert page.count("<div") == page.count("</div")
+    results.save(results.Results(table=study({}, equal=ten).iloc[:0]), 0, tmp_path / "results.parquet")
+    assert 'class="first beside"' not in report.write(tmp_path).read_text()

@@ -83,9 +83,12 @@ def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
 
 
 def start_label(name: str, regime: Any, protocol: Any, source: Any = "") -> str:
-    """Return a line's label: 'vit', 'vit + mae', 'vit + mae (knn), pool'."""
-    label = name if regime == schema.DEFAULTS["regime"] else f"{name} + {regime}"
-    label += "" if protocol == schema.DEFAULTS["protocol"] else f" ({str(protocol).replace('_', ' ')})"
+    """Return a line's label: 'vit', 'vit + mae', 'vit + mae (knn), pool', 'vit (untrained, knn)'."""
+    is_scratch = regime == schema.DEFAULTS["regime"]
+    label = name if is_scratch else f"{name} + {regime}"
+    if protocol != schema.DEFAULTS["protocol"]:
+        untrained = "untrained, " if is_scratch and catalogue.traits(name).learns else ""
+        label += f" ({untrained}{str(protocol).replace('_', ' ')})"
     return f"{label}, {source}" if source else label
 
 

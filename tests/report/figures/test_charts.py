@@ -58,3 +58,9 @@ def test_intervals_in_words() -> None:
     assert told == ["10.0 to 20.0", "unbounded", "above 10.0", "below 20.0", "–"]
     alike = [span(0.2, 0.2004), span(0.19998, 0.20003), span(0.001, 0.003, digits=0), span(-0.0004, 0.0003)]
     assert alike == ["20.00 to 20.04", "19.998 to 20.003", "0.1 to 0.3", "−0.04 to 0.03"]
+
+
+def test_a_frozen_backbone_from_scratch_is_called_untrained() -> None:
+    assert charts.start_label("vit", "scratch", "linear_probe") == "vit (untrained, linear probe)"
+    assert charts.start_label("pixels", "scratch", "knn") == "pixels (knn)"
+    assert charts.start_label("vit", "mae", "linear_probe") == "vit + mae (linear probe)"
