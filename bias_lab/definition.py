@@ -1,7 +1,6 @@
 """Define what is run: `Run`, `Experiment`, `grid` and `run_id`. All are frozen values that JSON can hold. No torch.
 
-Every value that can change a run's result is a field of `Run`. How runs are carried out (device, workers, W&B) belongs
-to `Settings`.
+Every value that can change a run's result is a field of `Run`. How runs are carried out belongs to `Settings`.
 """
 
 import hashlib
@@ -10,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from bias_lab.catalogue import OPTIMIZERS, PROTOCOLS, TASKS, parse_priors
@@ -166,6 +166,7 @@ def levels(text: str) -> tuple[float, ...]:
 
 
 FIELDS = tuple(one.name for one in fields(Run))
+_VALUES = attrgetter(*FIELDS)
 DEFAULTS: dict[str, Any] = {one.name: one.default for one in fields(Run) if one.default is not MISSING}
 REPLICATE = "replicate"  # the axis of `grid` that sets draw and seed together
 
@@ -225,11 +226,11 @@ class Experiment:
     ladders: Mapping[str, Ladder] = field(default_factory=dict)  # dataset → its own, where it has another one
 
     def __post_init__(self) -> None:
-        seen: dict[str, Run] = {}
+        seen: set[Run] = set()
         for run in self.runs:
-            if (key := run_id(run)) in seen:
+            if run in seen:
                 raise UserError(f"two equal runs in one experiment: {to_json(run)}", remedy="remove one of them")
-            seen[key] = run
+            seen.add(run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,8 +293,7 @@ def _axis(name: str, values: Iterable[Any]) -> list[dict[str, Any]]:
 
 def to_json(run: Run) -> dict[str, Any]:
     """Return the run's fields for JSON. Those at their default are left out, so a new field changes no old id."""
-    values = {name: getattr(run, name) for name in FIELDS}
-    return {name: value for name, value in values.items() if name not in DEFAULTS or value != DEFAULTS[name]}
+    return {n: v for n, v in zip(FIELDS, _VALUES(run), strict=True) if n not in DEFAULTS or v != DEFAULTS[n]}
 
 
 def from_json(values: Mapping[str, Any]) -> Run:

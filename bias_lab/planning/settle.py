@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from bias_lab import tuning
@@ -14,6 +15,7 @@ from bias_lab.planning.learning_rates import Rates, Row
 from bias_lab.rows import comparison_of
 
 Cell = tuple[Run, ...]  # one cell to search, under each of its recipes
+_CELL = attrgetter(*tuning.KEY)  # the fields of a run that decide which row fits it
 SEEN = DEFAULTS["samples_seen"]  # of a protocol that has no budget, such as nearest neighbours
 
 
@@ -54,6 +56,7 @@ class _Filling:
         self.comparisons: dict[str, set[str]] = defaultdict(set)
         self.borrowed: dict[str, dict[str, None]] = defaultdict(dict)
         self.used: dict[int, Row] = {}
+        self.found: dict[tuple[Any, ...], Row | None] = {}  # replicates of a cell have one row
         self.is_mixed = False  # whether the plan has settled cells
 
     def fill(self, runs: Sequence[Run]) -> Settled:
@@ -61,7 +64,9 @@ class _Filling:
         searched = [run for run in runs if is_trial(run) and run.learning_rate is None]
         open_runs: list[Run] = []
         result = self.result
-        result.runs = overrides.rewrite([run for run in runs if run not in set(searched)], self._filler(open_runs))
+        left_out = set(searched)
+        kept = [run for run in runs if run not in left_out] if left_out else list(runs)
+        result.runs = overrides.rewrite(kept, self._filler(open_runs))
         result.pending = list(dict.fromkeys(open_runs))
         result.cells = _cells([*searched, *open_runs], self.rates, self.largest)
         for name, comparisons in self.comparisons.items():
@@ -88,7 +93,14 @@ class _Filling:
         return change
 
     def _row(self, run: Run) -> Row | None:
-        """Return the row that fills a run's open values: of several recipes the one that the hold-out preferred."""
+        """Return the row that fills a run's open values, looked up once for a cell."""
+        cell = (_CELL(run), run.samples_seen is None)
+        if cell not in self.found:
+            self.found[cell] = self._looked_up(run)
+        return self.found[cell]
+
+    def _looked_up(self, run: Run) -> Row | None:
+        """Return the row of a run: of several recipes the one that the hold-out preferred."""
         names = list(RECIPES) if run.recipe == TUNED else [run.recipe]
         own_data = self.tune is True
         rows = [row for name in names if (row := self.rates.row(_under(run, name), own_data=own_data)) is not None]
