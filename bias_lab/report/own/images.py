@@ -70,10 +70,15 @@ def known(folder: Path, place: Mapping[str, Any], rows: pd.DataFrame) -> Known |
     )
 
 
+def index_file(folder: Path, place: Mapping[str, Any]) -> Path | None:
+    """Return the file that lists a user's images, where the sweep wrote it or below its moved folder, or None."""
+    paths = [Path(str(place.get("index", ""))), Path(folder) / "data" / f"{place.get('fingerprint')}.parquet"]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def named(folder: Path, place: Mapping[str, Any], count: int) -> tuple[tuple[str, ...], tuple[Reference, ...]]:
     """Return the names and places of the `count` test images in the order of runs, empty names if the index is gone."""
-    paths = [Path(str(place.get("index", ""))), Path(folder) / "data" / f"{place.get('fingerprint')}.parquet"]
-    path = next((path for path in paths if path.is_file()), None)
+    path = index_file(folder, place)
     index = pd.read_parquet(path) if path else pd.DataFrame({"split": []})
     tested = index[index["split"] == "test"]
     if len(tested) != count:

@@ -16,7 +16,8 @@ from bias_lab.report.pages import Cell, Section, Table, points, word
 from bias_lab.rows import SCORES, unpack_scores
 from bias_lab.statistics.conditions import finished
 
-ARM = ["backbone", "head", "samples_seen"]
+ARM = ["backbone", "head"]
+TOLD_APART = ["regime", "source", "recipe", "optimizer", "priors", "patch", "samples_seen"]  # where they vary
 
 
 def of_folder(folder: Path, table: pd.DataFrame) -> tuple[Section, ...]:
@@ -55,9 +56,9 @@ def class_table(rows: pd.DataFrame, classes: tuple[str, ...]) -> Table:
     """
     K = int(rows["classes"].iloc[0])
     names = classes if len(classes) == K else tuple(map(str, range(K)))
-    arms = {key: class_ious(part) for key, part in rows.groupby(ARM, sort=False)}
-    same_budget = rows.groupby(ARM[:2])["samples_seen"].nunique().max() == 1
-    columns = [("class", "")] + [(heading(key, same_budget), "mean IoU of its runs, %") for key in arms]
+    apart = [name for name in TOLD_APART if name in rows and rows.groupby(ARM)[name].nunique(dropna=False).max() > 1]
+    arms = {key: class_ious(part) for key, part in rows.groupby([*ARM, *apart], sort=False, dropna=False)}
+    columns = [("class", "")] + [(heading(key, apart), "mean IoU of its runs, %") for key in arms]
     every = np.stack(list(arms.values()))  # (arms, K)
     mean = np.where(
         np.isnan(every).all(0), np.inf, np.nan_to_num(every).sum(0) / np.maximum((~np.isnan(every)).sum(0), 1)
@@ -68,11 +69,20 @@ def class_table(rows: pd.DataFrame, classes: tuple[str, ...]) -> Table:
     return Table(title="IoU, %", columns=tuple(columns), rows=tuple(lines), note=note if np.isnan(every).any() else "")
 
 
-def heading(arm: tuple[Any, ...], same_budget: bool) -> str:
-    """Return an arm in words: 'vit_micro, own head', with the images seen where a head has several budgets."""
-    backbone, head, seen = arm
-    words = f"{backbone}, {catalogue.head_words(str(head))}"
-    return words if same_budget else f"{words}, {int(seen):,} images seen"
+def heading(arm: tuple[Any, ...], apart: list[str]) -> str:
+    """Return an arm in words: 'vit_micro, own head', with the fields that tell arms of one head apart.
+
+    arm: values of `ARM` and of `apart`.
+    """
+    backbone, head, *values = arm
+    told = dict(zip(apart, values, strict=True))
+    seen = told.pop("samples_seen", None)
+    words = [
+        str(backbone),
+        catalogue.head_words(str(head)),
+        *(str(v) for v in told.values() if pd.notna(v) and v != ""),
+    ]
+    return ", ".join(words if seen is None else [*words, f"{int(seen):,} images seen"])
 
 
 def class_ious(rows: pd.DataFrame) -> np.ndarray[Any, Any]:
@@ -91,7 +101,6 @@ def names(folder: Path, dataset: str) -> tuple[str, ...]:
     place = images.places(folder).get(dataset)
     if place is None:
         return ()
-    paths = [Path(str(place.get("index", ""))), Path(folder) / "data" / f"{place.get('fingerprint')}.parquet"]
-    path = next((path for path in paths if path.is_file()), None)
+    path = images.index_file(folder, place)
     index = pd.read_parquet(path, columns=["split", "name"]) if path else pd.DataFrame({"split": [], "name": []})
     return tuple(map(str, index.loc[index["split"] == "test", "name"]))

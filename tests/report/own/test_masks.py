@@ -85,5 +85,10 @@ def test_budgets_of_one_head_are_told_apart_and_classifications_have_no_section(
     longer = runs.assign(samples_seen=128)
     (section,) = masks.of_folder(tmp_path, pd.concat([runs, longer], ignore_index=True))
     assert [name for name, _ in section.tables[0].columns][1] == "vit_micro, own head, 64 images seen"
+    begun = runs.assign(regime="mae", source="pool")
+    (section,) = masks.of_folder(tmp_path, pd.concat([runs, begun], ignore_index=True))
+    headings = [name for name, _ in section.tables[0].columns]
+    assert "vit_micro, own head, mae, pool" in headings, "another start is another arm"
+    assert "vit_micro, own head, scratch" in headings
     plain = table([row(Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100), top1=0.5)])
     assert masks.of_folder(tmp_path, plain) == ()
