@@ -45,9 +45,12 @@ notebooks: $(READY)  ## install JupyterLab and open the notebooks
 audit: $(READY)  ## known vulnerabilities in the pinned versions
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
+# their rates and budgets are in no committed table, so they are searched first
+sweep-locality sweep-pretraining: SEARCH = $(if $(findstring tune,$(ARGS)),,--tune)
+
 sweep-%: $(READY)  ## run experiments/NAME.py (underscores as hyphens) into results/NAME/
 	$(BIN)/bias-lab sweep experiments/$(subst -,_,$*).py --profile $(PROFILE) \
-	  --out results/$(subst -,_,$*)$(if $(filter-out laptop,$(PROFILE)),-$(PROFILE)) $(ARGS)
+	  --out results/$(subst -,_,$*)$(if $(filter-out laptop,$(PROFILE)),-$(PROFILE)) $(SEARCH) $(ARGS)
 
 tune: $(READY)  ## tune every backbone of small_data.py again and write experiments/tuned.json
 	$(MAKE) sweep-tuning PROFILE=$(PROFILE)

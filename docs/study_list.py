@@ -177,11 +177,7 @@ STUDIES = {
     ),
     "small data fashion": Study(
         "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),
-        ("parts", "settled-cells", "controls", "ladders"), small_data,
-    ),
-    "small data": Study(
-        "", "On Fashion-MNIST, at equal images", CLOTHES, ("figure", 0), ("shortfall", 0),
-        ("recovery", "budget", "parts"), small_data,
+        ("parts", "settled-cells", "shortfall", "cells", "recovery", "controls", "ladders"), small_data,
     ),
     "locality": Study(
         "locality", "Is it locality?", CLOTHES, ("intervention", 0), ("intervention", 0), (), locality

@@ -5,6 +5,7 @@ docs/write_docs.py puts them into the pages. docs/study_list.py lists the studie
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from study_list import FOLDER, STUDIES, Study, points
 
 from bias_lab import results
 from bias_lab.report import pages, report
+from bias_lab.report.evidence.parts import COMPARISONS
 from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, LIGHT
@@ -72,9 +74,9 @@ def parts(study: Study) -> Iterator[str]:
         "How sure this is",
         [read.answers[0][2], *(f"- {text}" for text in read.caveats if "see Provenance" not in text)],
     )
-    more = [one for name in study.folded for one in section(study, name).tables if one.rows]
+    more = [(name, one) for name in study.folded for one in section(study, name).tables if one.rows]
     shown = section(study, study.table[0]).tables[study.table[1]]
-    yield folded("More tables", [pages.markdown(one) for one in more if one is not shown])
+    yield folded("More tables", [pages.markdown(titled(study, name, one)) for name, one in more if one is not shown])
 
 
 def block(study: Study) -> str:
@@ -89,6 +91,13 @@ def folded(title: str, texts: list[str]) -> str:
 
 def section(study: Study, name: str) -> pages.Section:
     return next(one for one in page(study.place).sections if one.name == name)
+
+
+def titled(study: Study, name: str, table: pages.Table) -> pages.Table:
+    """Return a table of a section with the comparison that the section's title names, as pages don't show that one."""
+    held = section(study, name).title.rpartition(", ")[2]
+    is_said = held not in COMPARISONS.values() or table.title.endswith(held)
+    return table if is_said else replace(table, title=f"{table.title}, {held}")
 
 
 def chart_of(study: Study) -> Chart:
@@ -158,7 +167,7 @@ def pixels() -> str:
 
 
 PAGES = {  # page below studies/ → its question's short name, and its studies
-    "small_data": ["small data cifar10", "small data fashion", "small data"],
+    "small_data": ["small data cifar10", "small data fashion"],
     "locality": ["locality"],
     "pretraining": ["pretraining cifar10", "pretraining"],
     "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],

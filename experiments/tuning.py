@@ -36,7 +36,6 @@ TUNED_FOR = (  # the most important one first
 PROFILES = (  # those of any of these experiments
     "smoke",
     "laptop",
-    "laptop_settled",
     "laptop_camvid",
     "desk",
     "desk_1000",

@@ -38,7 +38,7 @@ def test_experiments_are_listed_with_their_profiles(run: Call) -> None:
     assert code == 0
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert {"small_data", "tuning", "pretraining"} <= set(rows)
-    assert "smoke, laptop, laptop_settled, desk" in rows["small_data"]
+    assert "smoke, laptop, desk" in rows["small_data"]
     assert "How much accuracy does a plain vision transformer lose" in rows["small_data"]
 
 

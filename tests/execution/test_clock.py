@@ -208,7 +208,7 @@ def replayed(study: str, workers: int) -> list[float]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("study", ["", "pretraining/", "weights_flowers8/", "weights_pets3/"])
+@pytest.mark.parametrize("study", ["small_data_fashion/", "pretraining/", "weights_flowers8/", "weights_pets3/"])
 def test_from_the_tenth_run_on_the_time_left_is_right_within_a_third(study: str, workers: int) -> None:
     """Replay recorded durations, those of 97 and 75 runs of seven backbones among them, with long and short runs."""
     ratios = replayed(f"{study}results.parquet", workers)

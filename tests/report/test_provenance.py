@@ -101,15 +101,17 @@ def test_provenance() -> None:
 
 def test_the_committed_example_shows_the_tuning_that_gave_its_rates() -> None:
     """Each run of the example took the rate that its tuning table chose at the nearest size (in log N)."""
-    folder = Path(__file__).parents[2] / "docs" / "results"
+    folder = Path(__file__).parents[2] / "docs" / "results" / "small_data_fashion"
     found = results.read(folder)
     made = found.table
     chosen: dict[tuple[str, ...], dict[int, float]] = {}
     for trial in found.tuned["rows"]:
-        key = tuple(trial[name] for name in ("backbone", "recipe", "regime"))
+        key = tuple(trial[name] for name in ("backbone", "recipe", "regime", "optimizer"))
         chosen.setdefault(key, {})[trial["size"]] = trial["learning_rate"]
-    for run in made[(made["task"] == "classify") & (made["status"] == "finished")].to_dict("records"):
-        rates = chosen[run["backbone"], run["recipe"], run["regime"]]
+    trained = made[(made["task"] == "classify") & (made["status"] == "finished") & (made["protocol"] == "finetune")]
+    assert len(set(trained["backbone"])) >= 3
+    for run in trained.to_dict("records"):
+        rates = chosen[run["backbone"], run["recipe"], run["regime"], run["optimizer"]]
         nearest = min(rates, key=lambda size, at=run["size"]: abs(math.log(size / at)))
         assert run["learning_rate"] == rates[nearest], run["run_id"]
     assert next(part for part in findings(found).sections if part.name == "tuning").tables[0].rows

@@ -9,7 +9,7 @@ from bias_lab import statistics
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.chart import percent
 from bias_lab.report.pages import Section, Table
-from bias_lab.report.sentences import capital, ends, interval, listed, name_of
+from bias_lab.report.sentences import capital, ends, interval, listed
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_ci, in_points, in_whole, in_words, table_of
 from bias_lab.statistics import ALPHA
 
@@ -44,11 +44,11 @@ def with_settled(gaps: pd.DataFrame, rows: pd.DataFrame, against: str = "cnn") -
     return gaps.assign(settled=~gaps["size"].isin(list(is_open)))
 
 
-def section(parts: pd.DataFrame, fits: pd.DataFrame, against: str = "cnn") -> Section:
+def section(parts: pd.DataFrame, fits: pd.DataFrame) -> Section:
     """Return the section on what the shortfall is made of.
 
     parts: rows of `statistics.decomposition`, with a column `comparison` in words. fits: rows of
-    `statistics.matched_fit`. against: the group of both.
+    `statistics.matched_fit`.
     """
     text = []
     if len(parts):
@@ -58,8 +58,6 @@ def section(parts: pd.DataFrame, fits: pd.DataFrame, against: str = "cnn") -> Se
         )
         text += [" ".join(sentences(part, str(name))) for name, part in parts.groupby("comparison", sort=False)]
     text.append(at_matched_fit(fits))
-    if against != "cnn" and any(text):
-        text.append(f"The CNN here is {name_of(against)}.")
     shown = (decomposition(parts), matched_fit(fits))
     return Section(name="parts", title="What the shortfall is made of", text=tuple(filter(None, text)), tables=shown)
 

@@ -11,6 +11,7 @@ from bias_lab.report import tables
 from bias_lab.report.evidence import controls, each, head, heads, ladders, locality, parts
 from bias_lab.report.figures import budget, charts
 from bias_lab.report.figures.chart import Level
+from bias_lab.report.metric_words import said
 from bias_lab.report.pages import Head, Section
 from bias_lab.report.replicates import captioned
 from bias_lab.report.sentences import capital, name_of
@@ -45,7 +46,7 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
         locality.section(view),
         made_of(view, group),
         *heads.sections(view),
-        each.section(view, group) if "settled" in present else Section(name="each", title=""),
+        _of(each.section(view, group), group) if "settled" in present else Section(name="each", title=""),
         Section(name="budget-axis", title="") if leads else on_budgets,
         controls.section(view, of_controls),
     ]
@@ -72,7 +73,12 @@ def made_of(view: pd.DataFrame, against: str = head.FAMILY) -> Section:
     fits = statistics.matched_fit(whole, against=against)
     flagged = statistics.unsound(view, against=against, comparison=parts.default(view))
     low = [size for size, flags in flagged.items() if {"at_chance", "at_majority"} & set(flags)]
-    return parts.section(split, fits[~fits["size"].isin(low)], against)
+    return _of(parts.section(split, fits[~fits["size"].isin(low)]), against)
+
+
+def _of(section: Section, against: str) -> Section:
+    """Return a section on the CNNs, which names the one that is compared if the group is not the family."""
+    return said(section, str(schema.DEFAULTS["task"]), "" if against == head.FAMILY else name_of(against))
 
 
 def _sound(frame: pd.DataFrame, view: pd.DataFrame, comparison: str, against: str) -> pd.DataFrame:

@@ -75,4 +75,6 @@ def test_settled_sections_compare_with_the_headlines_cnn_where_the_family_is_not
         True
     ] * 2
     assert parts.tables[1].rows  # matched fit
-    assert any("The CNN here is ResNet" in text for text in parts.text)
+    assert [name for name, _ in parts.tables[1].columns if "CNN" in name] == [], "of one CNN"
+    assert {"ResNet, %", "ResNet's images"} <= {name for name, _ in parts.tables[1].columns}
+    assert "CNN" not in "".join(about for _, about in parts.tables[0].columns)
