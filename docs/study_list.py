@@ -177,7 +177,8 @@ STUDIES = {
     ),
     "small data fashion": Study(
         "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),
-        ("parts", "settled-cells", "shortfall", "cells", "recovery", "controls", "ladders"), small_data,
+        ("parts", "settled-cells", "shortfall", "cells", "recovery", "pretraining_samples_seen", "controls", "ladders"),
+        small_data,
     ),
     "locality": Study(
         "locality", "Is it locality?", CLOTHES, ("intervention", 0), ("intervention", 0), (), locality
