@@ -120,11 +120,11 @@ def _charts(
 
 
 def _with(axis: str, row: Any) -> str:
-    """Return 'With label noise 0.2', and the start of both sides where it is not from scratch."""
+    """Return 'With label noise 0.2', or 'After MAE with label noise 0.2' where the start is not from scratch."""
     is_scratch = row["regime"] == schema.DEFAULTS["regime"] and row["protocol"] == schema.DEFAULTS["protocol"]
-    start = "" if is_scratch else f" after {start_words(row['regime'], row['protocol'], row['source'])}"
+    start = "" if is_scratch else f"after {start_words(row['regime'], row['protocol'], row['source'])} "
     article = "the " if axis == "head" else ""  # 'With the matched decoder'
-    return f"With {article}{value_words(axis, row['value'])}{start}"
+    return capital(f"{start}with {article}{value_words(axis, row['value'])}")
 
 
 def sound_arms(arms: pd.DataFrame, rows: pd.DataFrame, axis: str) -> tuple[pd.DataFrame, list[str]]:

@@ -93,7 +93,7 @@ def test_any_field_of_a_pretraining_is_an_axis(name: str, value: Any) -> None:
     values = [value_words(part.name, one) for one in statistics.values(split(shown)[0][1], part.name)]
     page = report.markdown(found)
     assert all(words in page for words in values)
-    assert "With a pretraining " in part.text[0]
+    assert part.text[0].startswith("After MAE (on pool) with a pretraining ")
     assert "the accuracy of vit_micro falls by 4.0 points" in " ".join(part.text)
     assert len({line.label for line in part.charts[0].series}) == 2
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bias_lab import schema, statistics
 from bias_lab.catalogue import FAMILIES
-from bias_lab.report.evidence import chosen
+from bias_lab.report.evidence import chosen, parts
 from bias_lab.report.evidence import headline as words
 from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.pages import Head, Tile
@@ -50,7 +50,8 @@ def of_view(
     if not found.open_sizes:
         problems = problems_of(view, found.sizes) or {"no run": {name_of(OF): sizes, name_of(FAMILY): sizes}}
         return Head(about=about, banner=(*words.banner(problems, sizes), *locality(found.sizes)), tiles=shown)
-    first, *others = found.open_sizes
+    first = leading(found)
+    others = [at for at in found.open_sizes if at is not first]
     support = [words.at_equal_images(OF, first), words.on_pixels(first)]
     support += [
         words.under_each("recipe", first.by_recipe),
@@ -64,6 +65,14 @@ def of_view(
     if any("CI " in text for text in told):
         told.append(words.explained(first, draws(view, first)))
     return Head(about=about, headline=sentence, support=tuple(told[1:]), banner=locality(found.sizes), tiles=shown)
+
+
+def leading(found: Headline) -> AtSize:
+    """Return the size of the first sentence: the smallest one that a headline may speak of.
+
+    A size at which pixels alone do about as well as the CNNs comes after all others, since it says little of locality.
+    """
+    return min(found.open_sizes or found.sizes, key=lambda at: ("control_as_good" in at.flags, at.size))
 
 
 def locality(sizes: Iterable[AtSize]) -> tuple[str, ...]:
@@ -113,7 +122,7 @@ def tiles(view: pd.DataFrame, found: Headline) -> tuple[Tile, ...]:
     """Return the shortfall of settled cells, that at equal images, and what recovers most of it."""
     if not found.sizes:
         return ()
-    first = next(iter(found.open_sizes), found.sizes[0])
+    first = leading(found)
     settled = Tile("Shortfall, settled", "–", "no settled cells that a headline could speak of")
     if first.is_open:
         settled = Tile("Shortfall, settled", _points(first.settled), _where(first.settled, first))
@@ -138,8 +147,11 @@ def _where(gap: Gap, at: AtSize) -> str:
 
 
 def recovers_most(view: pd.DataFrame) -> Tile:
-    """Return the start that recovers most of the shortfall at the smallest size where a share is determined."""
-    label = "Recovers most of it"
+    """Return the start that recovers most of the shortfall at the smallest size where a share is determined.
+
+    The shortfall is that at equal images, where runs are compared so.
+    """
+    label = "Largest share recovered"
     known = trained(statistics.recovery(view))
     known = known[known["recovery"].notna() & (known["low"] > 0) & (known["high"] - known["low"] <= WIDEST)]
     known = known[~is_unsound(view, known)]
@@ -150,7 +162,8 @@ def recovers_most(view: pd.DataFrame) -> Tile:
     share = f"95 % CI {percent(first['low'], 0)} to {percent(first['high'], 0)} %"
     share = "identical replicates" if is_identical(first["low"], first["high"]) else share
     share += f", {GIVEN}" if first.get("shared") else ""
-    return Tile(label, f"{percent(first['recovery'], 0)} %", f"{start}, at {int(first['size']):,} labels ({share})")
+    where = ", ".join(filter(None, (start, parts.held(view), f"at {int(first['size']):,} labels")))
+    return Tile(label, f"{percent(first['recovery'], 0)} %", f"{where} ({share})")
 
 
 def is_unsound(view: pd.DataFrame, starts: pd.DataFrame) -> "pd.Series[bool]":

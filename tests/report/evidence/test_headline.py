@@ -234,6 +234,11 @@ def test_pixels_that_are_as_good_at_another_size_or_without_a_headline_are_told(
     told = of_view(split(pd.concat([low, high], ignore_index=True))[0][1], "", "desk")
     assert told.headline.startswith("At 100 labels")
     assert [text[:56] for text in told.banner] == ["This dataset cannot speak of locality at 1,000 labels: a"]
+    swapped = [study(TEN, pixels=pixels, sizes=(size,)) for pixels, size in ((0.69, 100), (0.5, 1000))]
+    told = of_view(split(pd.concat(swapped, ignore_index=True))[0][1], "", "desk")
+    assert told.headline.startswith("At 1,000 labels"), "the size that can speak of locality leads"
+    assert any(text.startswith("At 100 labels plain ViT is ") for text in told.support)
+    assert [tile.note[:41] for tile in told.tiles[:1]] == ["against the CNN family, at 1,000 labels ("]
     unsettled = head(cells=TEN, pixels=0.69, changes={"vit_micro": {"settled": False}})
     assert unsettled.banner[-1].startswith("This dataset cannot speak of locality at 100 labels: ")
     assert head(cells={}, equal=TEN, pixels=0.69).banner[-1].startswith("This dataset cannot speak of locality at 100 ")
