@@ -154,6 +154,48 @@ def test_the_claim_holds_in_the_committed_table() -> None:
         assert (cnns - equal["vit_micro"]).mean() > 0
 
 
+def mean(study: str, backbone: str, size: int, comparison: str = "settled", **where: object) -> pd.Series:
+    """Return the mean accuracies of a cell of a committed study: test and training."""
+    rows = pd.read_parquet(DOCS / "results" / study / ledger.TABLE)
+    usual = dict(backbone=backbone, size=size, task="classify", protocol="finetune", optimizer="muon", regime="scratch")
+    for name, value in {**usual, "recipe": "plain", **where}.items():
+        rows = rows[rows[name] == value]
+    compared = rows[rows["comparison"].fillna("").str.contains(comparison)]
+    assert len(compared) >= 3, (study, backbone, size, comparison)
+    return 100 * compared[["top1", "train_top1"]].astype(float).mean()
+
+
+def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
+    """Its sentences have no numbers, so they are held against the tables here."""
+    clothes, photographs = "small_data_fashion", "small_data_cifar10"
+    for backbone in ("vit_micro", "resnet_micro"):
+        assert mean(photographs, backbone, 1000)["train_top1"] > 99.5, "by heart"
+
+    def gap(study: str, size: int, comparison: str) -> pd.Series:
+        return mean(study, "resnet_micro", size, comparison) - mean(study, "vit_micro", size, comparison)
+
+    assert gap(clothes, 1000, "settled")["top1"] < gap(clothes, 100, "settled")["top1"]
+    assert gap(clothes, 1000, "settled")["train_top1"] < 0.1 * gap(clothes, 1000, "settled")["top1"]
+    assert gap(clothes, 100, "settled")["train_top1"] > 0.5 * gap(clothes, 100, "settled")["top1"]
+    assert gap(clothes, 1000, "equal")["top1"] > 2 * gap(clothes, 1000, "settled")["top1"], "far larger"
+    assert gap(photographs, 1000, "equal")["top1"] < gap(photographs, 1000, "settled")["top1"]
+    mlp = {size: (mean(clothes, "mlp_micro", size) - mean(clothes, "vit_micro", size))["top1"] for size in (100, 1000)}
+    assert mlp[100] > 3
+    assert abs(mlp[1000]) < 0.5, "level"
+    linear = {
+        n: mean(clothes, "pixels", n, "", protocol="linear_probe", optimizer="adamw")["top1"] for n in (100, 1000)
+    }
+    assert abs(linear[100] - mean(clothes, "resnet_micro", 100)["top1"]) < 1
+    assert 0 < mean(clothes, "vit_micro", 1000)["top1"] - linear[1000] < 4, "a few points"
+    assert mean(clothes, "resnet_micro", 1000)["top1"] - linear[1000] > 5, "well ahead"
+    scratch, settled = mean(clothes, "vit_micro", 1000, "equal")["top1"], mean(clothes, "vit_micro", 1000)["top1"]
+    rows = pd.read_parquet(DOCS / "results" / clothes / ledger.TABLE).set_index("run_id")
+    after = rows[(rows["regime"] == "mae") & (rows["task"] == "classify")]
+    seen = rows.loc[after["pretraining"], "samples_seen"].to_numpy()
+    mae, zero = (100 * after.loc[seen == images, "top1"].mean() for images in (80_000, 0))
+    assert scratch < zero < mae < settled
+
+
 @pytest.mark.parametrize("name", ["backbones", "data"])
 def test_every_measured_row_stands_in_its_table(name: str) -> None:
     """The lines between the marker comments against the file, read here by other means."""
