@@ -27,8 +27,8 @@ command:
 
     python docs/keep_trained.py NAME results/STUDY/runs/RUN
 
-Each record has the command that was typed then. What was the profile `laptop_settled` is a part of `laptop` now, and these
-runs have the same ids there.
+Each record has the command that was typed then. What was the profile `laptop_settled` is a part of `laptop` now, and
+these runs have the same ids there.
 
 """
 
