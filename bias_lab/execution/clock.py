@@ -191,7 +191,7 @@ def _with_fixed(fixed: float, points: list[tuple[Kind, int, float, float]]) -> t
 
 
 def _table(kind: Kind) -> float:
-    return costs.seconds_per_image(kind.backbone, kind.side)
+    return costs.seconds_per_image(kind.backbone, kind.side, kind.pretraining)
 
 
 def _key(run: Run) -> tuple[Kind, int]:

@@ -28,7 +28,7 @@ def arranged(folder: Path, *runs: Run, **request: object) -> plan.Plan:
 
 def test_the_minutes_come_first_then_the_counts_then_the_cells(tmp_path: Path) -> None:
     lines = printed(arranged(tmp_path, *grid(ONE, draw=(0, 1), size=(30, 100))), tmp_path)
-    assert lines[0].startswith("about 81 s for 4 runs, 2 at a time (by runs on one busy CPU core each; the first runs")
+    assert lines[0].startswith("about 77 s for 4 runs, 2 at a time (by runs on one busy CPU core each; the first runs")
     assert lines[1] == "4 runs, 64,000 images to be seen"
     assert lines[2:4] == [
         "warning: fashion_mnist_12k: N = 30 is under 5 images a class; expect wide intervals",

@@ -1,6 +1,7 @@
 """Report what the shortfall is made of: its training part and generalisation part, and the pair at matched fit."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -34,6 +35,11 @@ def default(view: pd.DataFrame) -> str:
 def held(view: pd.DataFrame) -> str:
     """Return in words how statistics compare unless another comparison is given, '' where the view has none."""
     return COMPARISONS.get(default(view), "")
+
+
+def titled(table: Table, view: pd.DataFrame) -> Table:
+    """Return a table whose title also says how the statistics of a view compare, where the view has comparisons."""
+    return replace(table, title=", ".join(filter(None, (table.title, held(view)))))
 
 
 def with_settled(gaps: pd.DataFrame, rows: pd.DataFrame, against: str = "cnn") -> pd.DataFrame:
