@@ -245,9 +245,9 @@ def test_where_the_machine_changed_its_speed_most_estimates_are_right_within_a_t
 ) -> None:
     """Replay studies that shared their machine. No estimate can foresee that another job begins or ends.
 
-    The runs of `small_data_fashion` are of two days. In `pretraining_cifar10` equal runs took 101 seconds at first, then
-    53. In `locality` they took 54 to 293 seconds, and the last six were faster than any before. In `seed_claim` they
-    took 106 to 186 seconds, and a third of the runs are of a backbone of which none had ended.
+    The runs of `small_data_fashion` are of two days. In `pretraining_cifar10` equal runs took 101 seconds, later 53. In
+    `locality` they took 54 to 293 seconds, and the last six were faster than any before. In `seed_claim` they took 106
+    to 186 seconds, and a third of the runs are of a backbone of which none had ended.
     """
     ratios = replayed(f"{study}/results.parquet", workers)
     assert sum(2 / 3 < ratio < 4 / 3 for ratio in ratios) / len(ratios) >= least
