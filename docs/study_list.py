@@ -24,6 +24,7 @@ class Study(NamedTuple):
 
     chart, table: (section of the report, which one of that section) of the figure and of the table that are shown.
     folded: further sections whose tables open on a click. say: results table → three sentences.
+    parts: further folders, of commands that ran another part of the study.
     """
 
     folder: str
@@ -33,10 +34,11 @@ class Study(NamedTuple):
     table: tuple[str, int]
     folded: tuple[str, ...]
     say: Callable[[pd.DataFrame], list[str]]
+    parts: tuple[str, ...] = ()
 
     @property
-    def place(self) -> Path:
-        return FOLDER / self.folder
+    def places(self) -> tuple[Path, ...]:
+        return tuple(FOLDER / name for name in (self.folder, *self.parts))
 
 
 # --- sentences -------------------------------------------------------------------------------------------------------

@@ -23,32 +23,32 @@ from bias_lab.report.sentences import capital
 
 
 @cache
-def page(folder: Path) -> pages.Report:
-    """Return the report of a folder, made once."""
-    return report.read(folder)
+def page(*folders: Path) -> pages.Report:
+    """Return the report of a study's folders, made once."""
+    return report.read(*folders)
 
 
 @cache
-def table(folder: Path) -> pd.DataFrame:
-    return results.read(folder).table
+def table(*folders: Path) -> pd.DataFrame:
+    return results.open_results(*folders).table
 
 
 def is_settled(study: Study) -> bool:
     """Return whether the report of a study has a headline, which only settled cells are allowed."""
-    return any(head.headline for head in page(study.place).heads)
+    return any(head.headline for head in page(*study.places).heads)
 
 
 def sentences(study: Study) -> list[str]:
     """Return the headline of a settled study with what supports it, or else three sentences at equal images."""
-    heads = [head for head in page(study.place).heads if head.headline]
+    heads = [head for head in page(*study.places).heads if head.headline]
     if heads:
         return [heads[0].headline, *heads[0].support][:3]
-    return study.say(table(study.place))[:3]
+    return study.say(table(*study.places))[:3]
 
 
 def in_full(study: Study) -> list[str]:
     """Return the sentences of the study's own page: with all that supports a headline, and what warns of it."""
-    heads = [head for head in page(study.place).heads if head.headline]
+    heads = [head for head in page(*study.places).heads if head.headline]
     return [heads[0].headline, *heads[0].support, *heads[0].banner] if heads else sentences(study)
 
 
@@ -62,13 +62,13 @@ UNSETTLED = (
 
 def parts(study: Study) -> Iterator[str]:
     """Yield a study's part of a page: its state, the figure, the sentences, the table, and what opens on a click."""
-    read = page(study.place)
+    read = page(*study.places)
     yield f"*Data: {study.data}. {' '.join(read.facts)}*"
     if not is_settled(study):
         yield f"> **Not settled.** {UNSETTLED}"
     yield image(study, "../")
     yield " ".join(in_full(study))
-    yield other_recipes.said(table(study.place), other_recipes.rows())
+    yield other_recipes.said(table(*study.places), other_recipes.rows())
     yield pages.markdown(section(study, study.table[0]).tables[study.table[1]])
     yield folded(
         "How sure this is",
@@ -90,7 +90,7 @@ def folded(title: str, texts: list[str]) -> str:
 
 
 def section(study: Study, name: str) -> pages.Section:
-    return next(one for one in page(study.place).sections if one.name == name)
+    return next(one for one in page(*study.places).sections if one.name == name)
 
 
 def titled(study: Study, name: str, table: pages.Table) -> pages.Table:
@@ -179,7 +179,7 @@ def overview() -> str:
     """Return the list of studies: the question with a link, and for each dataset its state and three sentences."""
     lines = []
     for page_name, names in PAGES.items():
-        lines.append(f"### [{page(STUDIES[names[0]].place).question}](studies/{page_name}.md)")
+        lines.append(f"### [{page(*STUDIES[names[0]].places).question}](studies/{page_name}.md)")
         for study in map(STUDIES.__getitem__, names):
             state = "settled" if is_settled(study) else "not settled"
             lines.append(f"**{capital(study.data.split(',')[0])}** ({state}). {' '.join(sentences(study))}")

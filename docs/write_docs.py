@@ -44,7 +44,7 @@ def said() -> str:
 
 def beside() -> str:
     """Return the headline on the images that come with the package, at each of its sizes, with its warning."""
-    head = next(head for head in study_pages.page(BESIDE.place).heads if head.headline)
+    head = next(head for head in study_pages.page(*BESIDE.places).heads if head.headline)
     further = [text for text in head.support if re.match(r"At [\d,]+ labels", text)]
     told = " ".join([head.headline, *further, *head.banner])
     return f"**{BESIDE.data.split(',')[0]}**, whose images come with the package. {told}"

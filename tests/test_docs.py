@@ -113,7 +113,7 @@ def test_a_settled_study_is_told_by_its_headline(monkeypatch: pytest.MonkeyPatch
     class Settled:
         heads = (Head(headline="Plain ViT is 7.0 points behind.", support=("One.", "Two.", "Three.")),)
 
-    monkeypatch.setattr(studies(), "page", lambda folder: Settled)
+    monkeypatch.setattr(studies(), "page", lambda *folders: Settled)
     assert studies().is_settled(study)
     assert studies().sentences(study) == ["Plain ViT is 7.0 points behind.", "One.", "Two."]
 
@@ -403,6 +403,6 @@ def test_a_recipe_that_reaches_more_on_the_hold_out_than_that_of_the_settled_cel
 
 def test_the_front_pages_say_that_another_recipe_reaches_more_as_long_as_it_does() -> None:
     main, others = writer().MAIN, studies().other_recipes
-    told = others.said(studies().table(main.place), others.rows())
+    told = others.said(studies().table(*main.places), others.rows())
     for file in ("README.md", "docs/index.md"):
         assert ("**One recipe.**" in text_of(file)) is bool(told)

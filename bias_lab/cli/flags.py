@@ -270,9 +270,15 @@ def show(sub: Parser) -> None:
 
 def report(sub: Parser) -> None:
     folder(sub)
+    sub.add_argument(
+        "parts", nargs="*", type=Path, metavar="PART", help="further folders of the same study, to be joined"
+    )
     sub.add_argument("--format", default="html", help="html, md, svg or png (default: html)")
     sub.add_argument(
-        "--out", type=Path, metavar="PATH", help="file to write, or folder for svg and png (default: in FOLDER)"
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="file to write, or folder for svg and png (default: in FOLDER, required with PART)",
     )
 
 

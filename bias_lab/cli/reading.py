@@ -41,18 +41,22 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write the table and the report of a folder again."""
+    """Write the table and the report of a folder again, or one report of several parts of a study."""
     from bias_lab import ledger, results
     from bias_lab.execution.status import check_folder
     from bias_lab.report import report as page
 
-    check_folder(arguments.folder)
-    runs, table, plan = (arguments.folder / name for name in ("runs", ledger.TABLE, ledger.EXPERIMENT))
-    if not (runs.is_dir() or table.is_file() or plan.is_file()):
-        raise UserError(f"{arguments.folder} holds neither runs nor a table", remedy="give the --out of a sweep")
-    if runs.is_dir() or not table.is_file():
-        results.write(arguments.folder)
-    print(page.write(arguments.folder, format=arguments.format, out=arguments.out))
+    folders = [arguments.folder, *arguments.parts]
+    if arguments.parts and arguments.out is None:
+        raise UserError("several folders have no report of their own", remedy="say where it goes: --out FILE")
+    for folder in folders:
+        check_folder(folder)
+        runs, table, plan = (folder / name for name in ("runs", ledger.TABLE, ledger.EXPERIMENT))
+        if not (runs.is_dir() or table.is_file() or plan.is_file()):
+            raise UserError(f"{folder} holds neither runs nor a table", remedy="give the --out of a sweep")
+        if runs.is_dir() or not table.is_file():
+            results.write(folder)
+    print(page.write(*folders, format=arguments.format, out=arguments.out))
     return 0
 
 

@@ -28,15 +28,24 @@ WHICH = ("worst", "median", "best")
 FORMATS = ("html", "md", "svg", "png")
 
 
-def read(folder: Path) -> pages.Report:
-    """Return the report of a folder or a table file. Raise UserError if it can't be read."""
-    results_read = results.read(Path(folder))
-    report, shown = findings(results_read), pictures(Path(folder), results_read.table)
-    part = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
-    seen, sections = test_images(Path(folder), results_read), report.sections
-    own = page.of_folder(Path(folder), results_read.table) + masks.of_folder(Path(folder), results_read.table)
-    place = next((k for k, one in enumerate(sections) if one.folded), len(sections))
-    return replace(report, sections=tuple(filter(None, (*sections[:place], seen, *own, *sections[place:], part))))
+def read(*folders: Path) -> pages.Report:
+    """Return the report of a folder or a table file, or of several that are parts of one study.
+
+    What lies in the folders themselves comes from the first of them that has it, pictures of pretrainings from all.
+    Raises UserError if one can't be read.
+    """
+    places = [Path(folder) for folder in folders]
+    parts = [results.read(place) for place in places]
+    report = findings(results.open_results(*parts))
+    pairs = list(zip(places, parts, strict=True))
+    shown = tuple(one for place, part in pairs for one in pictures(place, part.table))[:MOST_PICTURES]
+    drawn = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
+    seen = next(filter(None, (test_images(place, part) for place, part in pairs)), None)
+    own = next(filter(None, (page.of_folder(place, part.table) for place, part in pairs)), ())
+    own += next(filter(None, (masks.of_folder(place, part.table) for place, part in pairs)), ())
+    sections = report.sections
+    at = next((k for k, one in enumerate(sections) if one.folded), len(sections))
+    return replace(report, sections=tuple(filter(None, (*sections[:at], seen, *own, *sections[at:], drawn))))
 
 
 def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]:
@@ -46,7 +55,7 @@ def pictures(folder: Path, table: pd.DataFrame) -> tuple[tuple[str, bytes], ...]
         start = start_words(row["regime"], source=row["source"])
         for path in sorted(ledger.run_folder(folder, str(row["run_id"])).glob("*.png")):
             shown.append((f"{path.stem.replace('_', ' ').capitalize()}: {row['backbone']}, {start}", path.read_bytes()))
-    return tuple(shown[:MOST_PICTURES])
+    return tuple(shown)
 
 
 def test_images(folder: Path, results_read: results.Results) -> pages.Section:
@@ -83,15 +92,16 @@ def test_images(folder: Path, results_read: results.Results) -> pages.Section:
     return replace(section, text=(text,), pictures=tuple(shown))
 
 
-def write(folder: Path, *, format: str = "html", out: Path | None = None) -> Path:  # noqa: A002  the word that users type
+def write(folder: Path, *parts: Path, format: str = "html", out: Path | None = None) -> Path:  # noqa: A002  the word that users type
     """Write the report and return its path: `report.html`, `report.md`, or `figures/` (SVG and PNG).
 
-    out: the file, or for figures the folder, in place of the one beside the runs.
+    parts: further folders of the same study, whose runs are joined.
+    out: the file, or for figures the folder, in place of the one beside the runs of the first folder.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     folder = Path(folder)
-    report = read(folder)
+    report = read(folder, *parts)
     if format in ("svg", "png"):
         return write_figures(report, out or folder / "figures")
     path = out or folder / (ledger.REPORT if format == "html" else "report.md")

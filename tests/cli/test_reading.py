@@ -60,3 +60,19 @@ def test_a_report_is_written_where_it_is_asked_for(run_with_report: Call, study:
     assert "Is the sweep sound?" in Path("mine/page.html").read_text()
     code, out, _ = run_with_report("report", folder, "--format", "md", "--out", "page.md")
     assert (code, out, Path("page.md").is_file()) == (0, "page.md\n", True)
+
+
+def test_parts_of_a_study_have_one_report_where_it_is_asked_for(run_with_report: Call, study: Path) -> None:
+    folders = [f"results/draw{draw}" for draw in (0, 1)]
+    for draw, folder in enumerate(folders):
+        run_with_report("sweep", study, "--profile", "smoke", "--sizes", 20, "--draws", draw, "--out", folder)
+    before = Path(folders[0], "report.html").read_bytes()
+    code, out, err = run_with_report("report", *folders)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "say where it goes: --out FILE" in err
+    assert run_with_report("report", folders[0], "results/nowhere", "--out", "both.md")[0] == 2
+    assert not Path("both.md").exists()
+    code, out, _ = run_with_report("report", *folders, "--format", "md", "--out", "both.md")
+    assert (code, out) == (0, "both.md\n")
+    assert "4 runs" in Path("both.md").read_text()
+    assert Path(folders[0], "report.html").read_bytes() == before

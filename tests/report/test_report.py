@@ -134,6 +134,29 @@ def test_a_table_alone_gives_the_same_report(folder: Path, tmp_path: Path) -> No
     assert report.write(tmp_path).read_bytes() == report.write(folder).read_bytes()
 
 
+def test_parts_of_a_study_make_one_report(folder: Path, tmp_path: Path) -> None:
+    """Two folders with half of the runs each say what one with all of them says; pictures come from both."""
+    from PIL import Image
+
+    parts = [tmp_path / name for name in ("vit", "cnn")]
+    for place, backbone in zip(parts, ("vit_micro", "resnet_micro"), strict=True):
+        before = replace(ONE, backbone=backbone, task="pretrain", regime="simmim", source="pool", size=0)
+        mine = [*(run for run in RUNS if run.backbone == backbone), before]
+        write_plan(place, mine)
+        for run in mine:
+            write_run(place, run, (0.5 if run.backbone == "vit_micro" else 0.8) + 0.05 * (run.draw == 1))
+        Image.new("L", (8, 8)).save(ledger.run_folder(place, run_id(before)) / "reconstruction.png")
+    whole, joined, alone = report.read(folder), report.read(*parts), report.read(parts[0])
+    assert joined.answers == whole.answers != alone.answers
+    captions = [picture[0] for section in joined.sections for picture in section.pictures]
+    assert [name for text in captions for name in ("vit_micro", "resnet_micro") if name in text] == [
+        "vit_micro",
+        "resnet_micro",
+    ]
+    made = report.write(*parts, out=tmp_path / "both.html")
+    assert (made, [(place / ledger.REPORT).exists() for place in parts]) == (tmp_path / "both.html", [False, False])
+
+
 def test_the_first_minute(tmp_path: Path) -> None:
     write_plan(tmp_path, RUNS)
     text = report.write(tmp_path).read_text()
