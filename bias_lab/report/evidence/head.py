@@ -57,7 +57,12 @@ def of_view(
         words.under_each("recipe", first.by_recipe),
         words.under_each("optimizer", first.by_optimizer, first.optimizer_recipes),
     ]
-    support += [words.further(OF, at) for at in others if at is others[-1] or side(at) != side(first)]
+    several = draws(view, first) > 1
+    support += [
+        words.further(OF, at, one_draw=several and draws(view, at) == 1)
+        for at in others
+        if at is others[-1] or side(at) != side(first)
+    ]
     left_out = problems_of(view, [at for at in found.sizes if not at.is_open])
     support += [words.elsewhere(kind, cells, sizes) for kind, cells in left_out.items()]
     sentence = words.headline(OF, first, chosen.how(view, OF, first, tuned))

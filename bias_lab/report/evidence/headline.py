@@ -41,11 +41,15 @@ def headline(of: str, at: AtSize, how: str = HOW) -> str:
     return f"{start} no difference between {who} and {against} is shown: {against} minus {who} is {found}."
 
 
-def further(of: str, at: AtSize) -> str:
-    """Return the sentence on a size other than that of the headline."""
+def further(of: str, at: AtSize, *, one_draw: bool = False) -> str:
+    """Return the sentence on a size other than that of the headline.
+
+    one_draw: whether all replicates of this size have one draw of training images, unlike those of the headline.
+    """
+    start = f"At {at.size:,} labels{', with the same training images in all replicates,' if one_draw else ''}"
     if is_claimed(at.settled):
-        return f"At {at.size:,} labels {name_of(of)} is {amount(at.settled, name_of(at.against))}."
-    return f"At {at.size:,} labels no difference is shown{_ci(at.settled)}."
+        return f"{start} {name_of(of)} is {amount(at.settled, name_of(at.against))}."
+    return f"{start} no difference is shown{_ci(at.settled)}."
 
 
 def is_claimed(gap: Gap) -> bool:

@@ -229,6 +229,16 @@ def test_a_size_between_the_ends_with_another_side_is_named() -> None:
     assert named == ["At 300 labels ", "At 3,000 label"]
 
 
+def test_a_further_size_whose_replicates_share_their_images_says_so() -> None:
+    few, many = study(TEN, sizes=(1000,)), study(TEN, sizes=(9000,)).assign(draw=0)
+    told = of_view(split(pd.concat([few, many], ignore_index=True))[0][1], "", "desk")
+    (further,) = [text for text in told.support if text.startswith("At 9,000 labels")]
+    assert further.startswith("At 9,000 labels, with the same training images in all replicates, plain ViT is 20.")
+    both = study(TEN, sizes=(1000, 9000)).assign(draw=0)  # then the meaning of CI says so for both
+    told = of_view(split(both)[0][1], "", "desk")
+    assert any(text.startswith("At 9,000 labels plain ViT is 20.") for text in told.support)
+
+
 def test_pixels_that_are_as_good_at_another_size_or_without_a_headline_are_told() -> None:
     low, high = (study(TEN, pixels=pixels, sizes=(size,)) for pixels, size in ((0.5, 100), (0.69, 1000)))
     told = of_view(split(pd.concat([low, high], ignore_index=True))[0][1], "", "desk")
