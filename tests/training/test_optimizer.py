@@ -1,5 +1,6 @@
 """Parameter groups, the schedule's values, and the moving average, against their definitions."""
 
+import contextlib
 import math
 
 import pytest
@@ -141,6 +142,45 @@ def test_muon_moves_a_matrix_along_its_orthogonalised_momentum_in_float32(shape:
     assert singular.max() < 1.3
     rough = timm.optim.muon.zeropower_via_newtonschulz(gradient.reshape(rows, -1), 5, [(3.4445, -4.7750, 2.0315)])
     assert rough.dtype == torch.bfloat16, "timm's own function is left as it is"
+
+
+def dying(steps: int) -> tuple[nn.Linear, torch.optim.Optimizer]:
+    """Train a layer under Muon of whose 12 rows the first 4 get no gradient after the first step."""
+    torch.manual_seed(0)
+    layer = nn.Linear(20, 12, bias=False)
+    stepper = muon_of(layer, learning_rate=1e-3, steps=steps)
+    for step in range(steps):
+        layer.weight.grad = torch.randn(12, 20)
+        layer.weight.grad[:4] *= step == 0
+        stepper.step()
+    return layer, stepper
+
+
+def test_the_momentum_of_rows_that_no_longer_learn_ends_at_zero_and_not_at_slow_subnormal_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, stepper = dying(2000)
+    (state,) = stepper.state.values()
+    assert torch.equal(state["momentum_buffer"][:4], torch.zeros(4, 20))
+    monkeypatch.setattr(optimizer, "without_subnormals", contextlib.nullcontext)
+    slow, stepper = dying(2000)
+    (state,) = stepper.state.values()
+    stuck = state["momentum_buffer"][:4].abs()
+    assert 0 < stuck.max() < torch.finfo(torch.float32).tiny, "what it is there for"
+    assert torch.equal(layer.weight, slow.weight), "no bit of the weights changes"
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_a_step_leaves_the_arithmetic_of_its_thread_as_it_was(flushes: bool) -> None:
+    tiny = torch.tensor(2.0**-126)
+    torch.set_flush_denormal(flushes)
+    try:
+        with contextlib.suppress(KeyError), optimizer.without_subnormals():
+            assert tiny.mul(0.5) == 0
+            raise KeyError
+        assert bool(tiny.mul(0.5) == 0) is flushes
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_muon_leaves_vectors_embeddings_and_the_head_to_adamw() -> None:
