@@ -114,7 +114,7 @@ PROFILES = {
         draws=False,
         mlp_at=(9000,),
         recipe="plain",  # as in desk
-        ladder=Ladder(first=64_000, cap=512_000),
+        ladder=Ladder(first=64_000, cap=1_024_000),  # the ResNet still gains at 512,000
     ),
     "desk_pretraining": Scale(
         dataset="cifar10_12k",
