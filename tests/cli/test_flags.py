@@ -10,7 +10,7 @@ backbones WORD
 bench WHAT --out --quick
 datasets check NAME --data-root --label-column --path-column --skip-bad-images
 experiments
-report FOLDER --format --out
+report FOLDER PART --format --out
 runs FOLDER WORD
 show RUN --out
 status FOLDER
