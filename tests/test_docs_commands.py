@@ -24,6 +24,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PLACEHOLDER = re.compile(r"NAME|COMMAND|PROFILE=…|-wandb online")  # a pattern of commands, or one that would upload
 KNOWN = ("source .venv/bin/activate", "pip install bias_lab[dashboards]", "pre-commit install")  # what needs a network
 OWN = "results/small_data"  # the folder that the pages read
+PARTS = ("results/part_1", "results/part_2")  # those of a study that ran in parts
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -106,6 +107,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(here)
         words = "train --backbone resnet_micro --size 300 --set samples_seen=64 --workers 1 --no-wandb --out"
         assert main([*words.split(), OWN]) == 0
+    for part in PARTS:
+        shutil.copytree(here / OWN, here / part)
     return here
 
 
@@ -140,7 +143,11 @@ STUDIES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 def test_what_make_types_for_a_study_is_planned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No study of `make sweep-NAME` stops for want of a learning rate or a budget: it is searched if need be."""
     printed = subprocess.run(
-        ["make", "-n", f"sweep-{name.replace('_', '-')}"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", f"sweep-{name.replace('_', '-')}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     words = shlex.split(printed[printed.rindex("bias-lab sweep") :].replace("\\\n", " "))[1:]
     monkeypatch.chdir(ROOT)
