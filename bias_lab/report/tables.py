@@ -124,9 +124,10 @@ def shortfall(frame: pd.DataFrame, title: str) -> Table:
     known = frame[frame["p_smallest"].notna()]
     note = ""
     if len(known):
+        fewest = known.sort_values("units", kind="stable").iloc[0]
         note = (
-            f"Sign flips of {int(known['units'].min())} {known['unit'].iloc[0]}s cannot reach a p below "
-            f"{known['p_smallest'].max():.3g}, however large the difference is."
+            f"Sign flips of {int(fewest['units'])} {fewest['unit']}s cannot reach a p below "
+            f"{fewest['p_smallest']:.3g}, however large the difference is."
         )
     collapsed = "runs among them that predict one class or have dead features, which stay in all means"
     return table_of(

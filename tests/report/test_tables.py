@@ -56,6 +56,9 @@ def test_the_shortfall_is_in_points_and_says_what_sign_flips_can_reach() -> None
     assert column(made, "n") == ["6"] * 5
     assert column(made, "with test images") == ["–"] * 5
     assert made.note == "Sign flips of 3 draws cannot reach a p below 0.25, however large the difference is."
+    frame = statistics.gaps(MADE)
+    mixed = frame.assign(units=[5] * 4 + [3], unit=["draw"] * 4 + ["seed"], p_smallest=[0.0625] * 4 + [0.25])
+    assert tables.shortfall(mixed, "t").note.startswith("Sign flips of 3 seeds cannot reach a p below 0.25, ")
 
 
 def test_recovery_in_percent() -> None:
