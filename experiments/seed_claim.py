@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bias_lab.definition import Experiment, Run, choose_profile, grid, recipe, run_id
+from bias_lab.definition import Experiment, Run, choose_profile, grid, run_id
 
 FINETUNE_RATE = 1e-3  # learning rate of the pretrained rows, and in `full` of the rows from scratch too
 
@@ -41,7 +41,6 @@ class Scale:
     pretraining: Mapping[str, Any] | None = None  # fields of the pretraining
     weights: bool = False  # whether ImageNet's weights take its place
     settled: bool = False  # whether every backbone from scratch is settled besides
-    recipe: str = "plain"  # of the settled cells, as in the laptop profile of small_data
 
 
 SIMMIM = dict(regime="simmim", source="pool", mask_ratio=0.6, learning_rate=1e-3, batch_size=64)
@@ -89,7 +88,7 @@ def experiment(profile: str) -> Experiment:
     for backbone in scale.backbones:
         scratch = replace(one, backbone=backbone)
         if scale.settled:
-            runs += grid(replace(scratch, samples_seen=None, monitor=0, **recipe(scale.recipe)), replicate=pairs)
+            runs += grid(replace(scratch, samples_seen=None, monitor=0), replicate=pairs)
         runs += [*pretraining(scratch, scale), *grid(scratch, replicate=pairs)]
         pretrained = start(scratch, scale)
         runs += grid(replace(pretrained, learning_rate=FINETUNE_RATE), replicate=pairs) if pretrained else ()

@@ -47,10 +47,11 @@ def report(arguments: argparse.Namespace) -> int:
     from bias_lab.report import report as page
 
     folders = [arguments.folder, *arguments.parts]
+    for folder in folders:
+        check_folder(folder)
     if arguments.parts and arguments.out is None:
         raise UserError("several folders have no report of their own", remedy="say where it goes: --out FILE")
     for folder in folders:
-        check_folder(folder)
         runs, table, plan = (folder / name for name in ("runs", ledger.TABLE, ledger.EXPERIMENT))
         if not (runs.is_dir() or table.is_file() or plan.is_file()):
             raise UserError(f"{folder} holds neither runs nor a table", remedy="give the --out of a sweep")

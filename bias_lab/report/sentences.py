@@ -228,9 +228,13 @@ def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
     text = f"Intervals are Student's t over {count} replicates {images}."
     if len(tested) > 1:
         text += f" Claims are Holm-corrected over {len(tested)} {what}."
-    fewest = tested.sort_values("units", kind="stable").iloc[0]
-    reach = f"sign flips of {fewest['units']} {fewest['unit']}s cannot reach a p below {fewest['p_smallest']:.3g}"
-    return f"{text} For comparison, {reach}."
+    return f"{text} For comparison, {sign_flips(tested)}."
+
+
+def sign_flips(gaps: pd.DataFrame) -> str:
+    """Return how small the p of sign flips can be where the fewest draws or seeds are. gaps: `statistics.gaps`."""
+    fewest = gaps.sort_values("units", kind="stable").iloc[0]
+    return f"sign flips of {fewest['units']} {fewest['unit']}s cannot reach a p below {fewest['p_smallest']:.3g}"
 
 
 # --- starts ----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from bias_lab.report.sentences import (
     is_identical,
     rounded,
     share_span,
+    sign_flips,
     start_words,
     value_words,
 )
@@ -122,13 +123,7 @@ def _unbounded(frame: pd.DataFrame, low: str, high: str) -> str:
 def shortfall(frame: pd.DataFrame, title: str) -> Table:
     """Return the rows of `statistics.gaps`, in points."""
     known = frame[frame["p_smallest"].notna()]
-    note = ""
-    if len(known):
-        fewest = known.sort_values("units", kind="stable").iloc[0]
-        note = (
-            f"Sign flips of {int(fewest['units'])} {fewest['unit']}s cannot reach a p below "
-            f"{fewest['p_smallest']:.3g}, however large the difference is."
-        )
+    note = f"{capital(sign_flips(known))}, however large the difference is." if len(known) else ""
     collapsed = "runs among them that predict one class or have dead features, which stay in all means"
     return table_of(
         title, frame, SIZE, in_points("shortfall", "points", "mean accuracy of the reference minus the other's"), CI,

@@ -114,8 +114,8 @@ _NEWTON_SCHULZ = muon.zeropower_via_newtonschulz
 class Float32Muon(muon.Muon):
     """timm's Muon whose orthogonalisation runs in float32 on CPUs. timm's runs in bfloat16 and has no option for it.
 
-    The momentum of a filter that no longer learns decays to subnormal numbers and stays there, and CPUs are up to 40
-    times slower at multiplying these. So they are zeros within a step, which changes nothing that weights could hold.
+    The momentum of a filter that no longer learns decays to subnormal numbers and stays there, and CPUs multiply these
+    many times more slowly. So a step takes them as zeros, which is far below the rounding of the weights.
     """
 
     @torch.no_grad()
@@ -133,12 +133,13 @@ class Float32Muon(muon.Muon):
 @contextmanager
 def without_subnormals() -> Iterator[None]:
     """Take subnormal numbers as zeros in this thread's arithmetic on the CPU, and leave its mode as it was."""
-    is_off = bool(torch.tensor(2.0**-126).mul(0.5) == 0)  # torch tells no mode, so half the smallest normal number does
+    smallest = torch.tensor(2.0**-126, device="cpu")
+    was_set = bool(smallest.mul(0.5) == 0)  # torch has no way to ask for the mode
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(is_off)
+        torch.set_flush_denormal(was_set)
 
 
 def output_names(model: nn.Module) -> set[str]:

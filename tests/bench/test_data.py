@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bias_lab.bench import data
-from bias_lab.catalogue import PROTOCOLS
+from bias_lab.catalogue import PROTOCOLS, traits
 from bias_lab.data.readers.image_file import pixels, read
 from bias_lab.definition import RECIPES, TUNED, Run
 
@@ -39,7 +39,7 @@ def test_pages_of_a_store_are_not_the_processes_memory(tmp_path: Path) -> None:
 
 
 def test_every_cell_of_the_laptop_profile_has_its_share_measured() -> None:
-    """The controls, of which the MLP is the only one that trains here, are left out."""
+    """Controls are left out, as in `data.cells`."""
 
     def steps(runs: Iterable[Run]) -> set[tuple[object, ...]]:
         trained = [run for run in runs if PROTOCOLS[run.protocol].trains]
@@ -50,7 +50,7 @@ def test_every_cell_of_the_laptop_profile_has_its_share_measured() -> None:
         }
 
     runs = run_path("experiments/small_data.py")["experiment"]("laptop").runs
-    runs = [run for run in runs if run.backbone != "mlp_micro"]
+    runs = [run for run in runs if not traits(run.backbone).control]
     planned = {each if each[3] == "pretrain" else (*each[:4], "scratch", each[5]) for each in steps(runs)}
     assert planned <= steps(data.cells())  # a run's start changes nothing in its step
 

@@ -70,7 +70,9 @@ def test_parts_of_a_study_have_one_report_where_it_is_asked_for(run_with_report:
     code, out, err = run_with_report("report", *folders)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "say where it goes: --out FILE" in err
-    assert run_with_report("report", folders[0], "results/nowhere", "--out", "both.md")[0] == 2
+    for words in (["results/nowhere", "--out", "both.md"], ["results/nowhere"]):
+        code, _, err = run_with_report("report", folders[0], *words)
+        assert (code, err) == (2, "error: there is no folder results/nowhere; give the --out of a sweep\n")
     assert not Path("both.md").exists()
     code, out, _ = run_with_report("report", *folders, "--format", "md", "--out", "both.md")
     assert (code, out) == (0, "both.md\n")
