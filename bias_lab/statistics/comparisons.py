@@ -24,8 +24,10 @@ def serves(rows: pd.DataFrame, comparison: str) -> NDArray[np.bool_]:
     """Return which rows serve a comparison by name, (rows,). Those that belong to both are not among them."""
     if COLUMN not in rows:
         return np.zeros(len(rows), dtype=bool)
-    words = rows[COLUMN].astype("object").fillna("").str.split("+")
-    return np.array([comparison in named for named in words], dtype=bool)
+    codes, words = pd.factorize(rows[COLUMN].astype("object").fillna(""))  # few words, many rows
+    found = np.array([comparison in str(word).split("+") for word in words], dtype=bool)
+    of_row: NDArray[np.bool_] = found[codes]
+    return of_row
 
 
 def compared(rows: pd.DataFrame, comparison: str = "") -> tuple[pd.DataFrame, str]:

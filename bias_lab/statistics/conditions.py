@@ -273,9 +273,14 @@ def _study(table: pd.DataFrame, comparison: str = "", *, chosen: bool = False) -
 
 def _reference_optimizer(rows: pd.DataFrame) -> str:
     """Return the reference optimizer of a table's finished rows (`reference_optimizer`), '' where nothing trains."""
-    trained = rows[_trains(rows)] if OPTIMIZER in rows else rows.iloc[:0]
-    named = trained.assign(**{OPTIMIZER: given(trained, OPTIMIZER)}) if len(trained) else trained
-    return reference_optimizer(named, _is_of_a_headline(trained), _missing(OPTIMIZER)) if len(trained) else ""
+    if OPTIMIZER not in rows:
+        return ""
+    trains = _trains(rows)
+    named = given(rows, OPTIMIZER)[trains]
+    if named.nunique() < 2:  # most tables; the others need a copy
+        return "".join(named.iloc[:1])
+    trained = rows[trains].assign(**{OPTIMIZER: named})
+    return reference_optimizer(trained, _is_of_a_headline(trained), _missing(OPTIMIZER))
 
 
 def _is_of_a_headline(rows: pd.DataFrame) -> NDArray[np.bool_]:
@@ -293,7 +298,8 @@ def _trains(rows: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which rows train their backbone, (rows,): all of them where none does."""
     if "protocol" not in rows:
         return np.ones(len(rows), dtype=bool)
-    trains = rows["protocol"].map(lambda name: name not in PROTOCOLS or PROTOCOLS[name].trains).to_numpy(dtype=bool)
+    without = [name for name, protocol in PROTOCOLS.items() if not protocol.trains]
+    trains = ~rows["protocol"].isin(without).to_numpy(dtype=bool)
     return trains if trains.any() else np.ones(len(rows), dtype=bool)
 
 
@@ -304,10 +310,13 @@ def _missing(axis: str) -> Any:
 
 
 def _filled(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
-    column = schema.COLUMNS.get(axis)  # None for a field of the pretraining: a run without one has no value of it
-    if column is None or (schema.DEFAULTS.get(axis) is None and column.kind != "text"):
-        return rows[axis]
-    return rows[axis].fillna(_missing(axis))
+    return rows[axis].fillna(_missing(axis)) if _fills(axis) else rows[axis]
+
+
+def _fills(axis: str) -> bool:
+    """Return whether a missing value stands for one: not so for a field of the pretraining, which a run may lack."""
+    column = schema.COLUMNS.get(axis)
+    return column is not None and (schema.DEFAULTS.get(axis) is not None or column.kind == "text")
 
 
 def given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
@@ -318,7 +327,12 @@ def given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
 
 def _codes(rows: pd.DataFrame, axis: str) -> Codes:
     """Return a number for each value, in the order of the table."""
-    return pd.factorize(_filled(rows, axis), use_na_sentinel=False)[0]
+    codes, values = pd.factorize(rows[axis])
+    missing = codes < 0
+    if not missing.any():
+        return codes
+    same = [number for number, value in enumerate(values) if value == _missing(axis)] if _fills(axis) else []
+    return pd.factorize(np.where(missing, same[0] if same else len(values), codes))[0]
 
 
 def _combined(parts: Iterable[Codes]) -> Codes:

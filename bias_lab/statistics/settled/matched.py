@@ -93,12 +93,12 @@ _Paths = dict[tuple[int, int], list[_Path]]  # (draw, seed) → a path for each 
 def _paths(rows: pd.DataFrame, metric: str, train: str) -> _Paths:
     """Return the paths of a group, for the replicates in which each of its backbones has several budgets."""
     paths: _Paths = {}
-    for (draw, seed, _), part in rows.groupby([*schema.REPLICATE, "backbone"]):
-        if len(part) > 1:
-            runs = part.sort_values(IMAGES)
-            seen, fit, test = (runs[name].to_numpy(dtype=float) for name in (IMAGES, train, metric))
-            paths.setdefault((int(str(draw)), int(str(seed))), []).append(_Path(seen, fit, test, runs))
-    members = rows["backbone"].nunique()
+    curve, members = [*schema.REPLICATE, "backbone"], rows["backbone"].nunique()
+    several = rows[rows.duplicated(curve, keep=False)]  # first, as most curves of a large table have one budget
+    for (draw, seed, _), part in several.groupby(curve):
+        runs = part.sort_values(IMAGES)
+        seen, fit, test = (runs[name].to_numpy(dtype=float) for name in (IMAGES, train, metric))
+        paths.setdefault((int(str(draw)), int(str(seed))), []).append(_Path(seen, fit, test, runs))
     return {key: found for key, found in paths.items() if len(found) == members}
 
 
