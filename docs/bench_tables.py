@@ -74,7 +74,11 @@ def half(rows: list[Row]) -> str:
     """Return a sentence on bf16, with the processor's support for it, empty without such rows."""
     ours = [row for row in rows if row["reference"] == "ours fp32"]
     why = " or ".join(named([row for row in ours if "note" in row], "note"))
-    return f"bf16 autocast against our own fp32: {span(ours)}" + (f" ({why})" if why else "") if ours else ""
+    return (
+        f"With bf16 autocast our models are {span(ours)} times as fast as with fp32" + (f" ({why})" if why else "")
+        if ours
+        else ""
+    )
 
 
 def bench_data() -> str:
@@ -90,8 +94,8 @@ def bench_data() -> str:
         note=sentences(
             f"Medians with quartiles of {counts(batches)} rounds",
             *places(batches),
-            f"The model's share of a training step, in {len(shares)} cases: {span(shares)}" if shares else "",
-            *(f"{row['case']}: {ratio(row).text} of {row['reference']}" for row in rates),
+            f"In {len(shares)} cases the model takes {span(shares)} of the time of a training step" if shares else "",
+            *(f"{row['case']}: {ratio(row).text} of the rate of {row['reference']}" for row in rates),
         ),
     )
     return pages.markdown(table)

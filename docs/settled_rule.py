@@ -137,8 +137,8 @@ _LIMITS = """
 The rule looks at one doubling. It calls a *creeping* curve settled, which gains less than 1 point by each doubling and
 several by many, and a *late* one, which gains nothing before it gains a lot. No rule that stops can exclude the second.
 A *slow* curve that gains 1 to 4 points a doubling is stopped by chance, because every doubling is another chance to see
-a gain below 1 point. So *settled* means that the next doubling is not shown to help, and not that the plateau was
-reached.
+a gain below 1 point. So *settled* means that the last doubling that was tried gained less than 1 point, and not that
+the plateau was reached.
 
 ## By noise and replicates
 
@@ -166,7 +166,10 @@ def _lines() -> Iterator[str]:
         for replicates in REPLICATES:
             yield f"| {100 * noise:.1f} points | {replicates} | {_cells(pooled(noise, replicates))} |"
     error = 50 / TABLES**0.5
-    yield f"\nThe Monte-Carlo standard error of a share in the first two tables is at most {error:.1f} points."
+    yield (
+        f"\nThe Monte-Carlo standard error of *settled* and *missed* in the first two tables is at most {error:.1f} "
+        "points. The other columns are shares of fewer searches, so theirs is larger."
+    )
 
 
 def pooled(noise: float, replicates: int) -> Errors:

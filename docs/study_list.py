@@ -59,7 +59,8 @@ def lead(row: Any, ahead: str, behind: str) -> str:
     """
     gap = float(row["shortfall"])
     if row["low_any"] <= 0 <= row["high_any"]:
-        return f"no difference between {behind} and {ahead} is shown ({interval(row)} points)"
+        larger, smaller = (name.removeprefix("the ").removeprefix("a ") for name in (ahead, behind))
+        return f"no difference between {behind} and {ahead} is shown ({larger} minus {smaller}: {interval(row)} points)"
     if gap < 0:
         row = dict(low_any=-row["high_any"], high_any=-row["low_any"])
     word = "less" if gap > 0 else "more"
@@ -77,7 +78,7 @@ def percent(share: float) -> str:
 def cnns(rows: pd.DataFrame) -> str:
     """Return the CNNs of a results table in words: how many they are decides between one and several."""
     names = set(rows.loc[rows["family"] == "cnn", "backbone"])
-    return "CNNs of its size" if len(names) > 1 else "a CNN of its size"
+    return "CNNs of similar size" if len(names) > 1 else "a CNN of similar size"
 
 
 def shortfalls(rows: pd.DataFrame, flagged: Collection[int], against: str) -> list[str]:
@@ -142,10 +143,10 @@ def photographs(rows: pd.DataFrame) -> list[str]:
     gains = statistics.gains(rows)
     (gain,) = gains[(gains["family"] == "transformer") & (gains["size"] == size)].to_dict("records")
     return [
-        f"From scratch with {size:,} labels nothing is claimed, since {not_sound(flagged, rows, vit, cnn)}."
+        f"From scratch with {size:,} labels the two are not compared, since {not_sound(flagged, rows, vit, cnn)}."
         if flagged
         else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], cnn, vit)}.",
-        f"There ImageNet's weights add {points(gain['gain'])} points to {vit} ({interval(gain)}).",
+        f"With as many labels, ImageNet's weights add {points(gain['gain'])} points to {vit} ({interval(gain)}).",
         f"Where both start from these weights, {lead(likewise[likewise['size'] == size].iloc[0], cnn, vit)}.",
     ]
 

@@ -216,8 +216,8 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     if not names:
         return []
     return [
-        f"The training loss still fell at the end of this budget for {listed(names)}. In brackets is the lowest "
-        "accuracy on its own training images. More steps may help."
+        f"The training loss still fell at the end of this budget for {listed(names)}. The brackets give the mean "
+        "accuracy on the training images, at the size where it is lowest. More steps may help."
     ]
 
 

@@ -100,13 +100,14 @@ def at_equal_images(of: str, at: AtSize) -> str:
         return f"{start}."
     if at.training_low <= 0 <= at.training_high or percent(part) == percent(0.0):
         return f"{start}. No part of it is shown to be training accuracy."
+    low, high = (-at.training_high, -at.training_low) if part < 0 else (at.training_low, at.training_high)
+    sure = "" if is_identical(low, high) else f" (CI {span(low, high)})"
     if 0 <= part <= gap:
-        return f"{start}, of which {percent(part)} points are training accuracy."
+        return f"{start}, of which {percent(part)} points are training accuracy{sure}."
     if part > gap > 0:
-        return f"{start}. There {who} is {percent(part)} points behind in training accuracy."
-    return (
-        f"{start}, while {who} is {percent(abs(part))} points {'ahead' if part < 0 else 'behind'} in training accuracy."
-    )
+        return f"{start}. There {who} is {percent(part)} points behind in training accuracy{sure}."
+    side = "ahead" if part < 0 else "behind"
+    return f"{start}, while {who} is {percent(abs(part))} points {side} in training accuracy{sure}."
 
 
 def flagged(at: AtSize) -> str:
@@ -123,11 +124,11 @@ def locality(at: AtSize) -> str:
     """Return the warning that pixels alone do about as well as the CNNs, or ''."""
     if "control_as_good" not in at.flags:
         return ""
-    side = "at most two points below" if at.lead.value > 0 else "not below"
+    side = "within two points of" if at.lead.value > 0 else "no less than"
     of_cnn = at.control + at.lead.value
     return (
-        f"This dataset cannot speak of locality at {at.size:,} labels: a linear classifier on pixels reaches "
-        f"{percent(at.control)} %, which is {side} {name_of(at.against)} at {percent(of_cnn)} %."
+        f"At {at.size:,} labels nothing can be said of locality: a linear classifier, which sees single pixels, "
+        f"reaches {percent(at.control)} %, {side} {name_of(at.against)}'s {percent(of_cnn)} %."
     )
 
 
