@@ -45,6 +45,13 @@ def control() -> list[dict[str, Any]]:
     return [one | {"optimizer": "adamw"} for one in cell("pixels", 0.6, "", protocol="linear_probe")]
 
 
+def test_a_run_may_serve_both_comparisons_or_none_by_name() -> None:
+    rows = pd.DataFrame({"comparison": ["equal", "settled", "equal+settled", "", None]})
+    assert serves(rows, "equal").tolist() == [True, False, True, False, False]
+    assert serves(rows, "settled").tolist() == [False, True, True, False, False]
+    assert not serves(rows[[]], "equal").any()
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_each_comparison_has_its_own_shortfall_in_any_order_of_rows(order: int) -> None:
     data = table([*study(), *control()][::order])

@@ -56,6 +56,16 @@ def study(**kind: Any) -> list[dict[str, Any]]:
     return rows(lambda run: 0.6, backbones=PAIR, sizes=(100, 300), replicates=TWO, **kind)
 
 
+@pytest.mark.parametrize("name", ["intervention", "priors", "optimizer", "imbalance", "batch_size", "precision"])
+def test_a_missing_value_is_the_default_and_no_value_of_its_own(name: str) -> None:
+    """Tables of older versions lack what had one value then, and may come first or last when tables are joined."""
+    data = table(study())
+    for missing in (data["draw"] == 0, data["draw"] == 1):
+        assert axes(data.assign(**{name: data[name].mask(missing)})) == []
+    with_two = data.assign(**{name: data[name].mask(data["draw"] == 0, other(name))})
+    assert axes(with_two.assign(**{name: with_two[name].mask(data["draw"] == 1)})) == [name]
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(Run) if field.name not in APART])
 def test_any_field_alone_is_an_axis(name: str) -> None:
     plain, varied = study(), study(**{name: other(name)}, seed=1)
