@@ -13,13 +13,15 @@ import other_recipes
 import pandas as pd
 from study_list import FOLDER, STUDIES, Study, points
 
-from bias_lab import results
-from bias_lab.report import pages, report
+from bias_lab import results, statistics
+from bias_lab.report import findings, pages, report
+from bias_lab.report.evidence import head
 from bias_lab.report.evidence.parts import COMPARISONS
 from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import DARK, LIGHT
-from bias_lab.report.sentences import capital
+from bias_lab.report.replicates import draws
+from bias_lab.report.sentences import capital, method
 
 
 @cache
@@ -35,20 +37,29 @@ def table(*folders: Path) -> pd.DataFrame:
 
 def is_settled(study: Study) -> bool:
     """Return whether the report of a study has a headline, which only settled cells are allowed."""
-    return any(head.headline for head in page(*study.places).heads)
+    return any(one.headline for one in page(*study.places).heads)
 
 
 def sentences(study: Study) -> list[str]:
-    """Return the headline of a settled study with what supports it, or else three sentences at equal images."""
-    heads = [head for head in page(*study.places).heads if head.headline]
+    """Return the headline of a settled study with what supports it, or else three sentences at equal images.
+
+    Two sentences support a headline, and one for each further size follows them.
+    """
+    heads = [one for one in page(*study.places).heads if one.headline]
     if heads:
-        return [heads[0].headline, *heads[0].support][:3]
+        told = [heads[0].headline, *heads[0].support[:2], *further(heads[0])]
+        return list(dict.fromkeys(told))  # one of the two may be on a further size
     return study.say(table(*study.places))[:3]
+
+
+def further(of: pages.Head) -> list[str]:
+    """Return the sentences of a headline on its further sizes."""
+    return [text for text in of.support if re.match(r"At [\d,]+ labels", text)]
 
 
 def in_full(study: Study) -> list[str]:
     """Return the sentences of the study's own page: with all that supports a headline, and what warns of it."""
-    heads = [head for head in page(*study.places).heads if head.headline]
+    heads = [one for one in page(*study.places).heads if one.headline]
     return [heads[0].headline, *heads[0].support, *heads[0].banner] if heads else sentences(study)
 
 
@@ -72,11 +83,20 @@ def parts(study: Study) -> Iterator[str]:
     yield pages.markdown(section(study, study.table[0]).tables[study.table[1]])
     yield folded(
         "How sure this is",
-        [read.answers[0][2], *(f"- {text}" for text in read.caveats if "see Provenance" not in text)],
+        [sure(study), *(f"- {text}" for text in read.caveats if "see Provenance" not in text)],
     )
     more = [(name, one) for name in study.folded for one in section(study, name).tables if one.rows]
     shown = section(study, study.table[0]).tables[study.table[1]]
     yield folded("More tables", [pages.markdown(titled(study, name, one)) for name, one in more if one is not shown])
+
+
+def sure(study: Study) -> str:
+    """Return how the shortfall was tested that the page shows: that of settled cells where there is a headline."""
+    if not is_settled(study):
+        return page(*study.places).answers[0][2]
+    view = findings.split(table(*study.places))[0][1]
+    gaps = statistics.gaps(view, against=head.group(head.numbers(view)), comparison="settled")
+    return f"{draws(view)} {method(gaps)}"
 
 
 def block(study: Study) -> str:

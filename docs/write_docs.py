@@ -3,7 +3,6 @@
 Tests compare them. Run it after a change in docs/results/: python docs/write_docs.py
 """
 
-import re
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
@@ -37,7 +36,7 @@ def result() -> str:
 
 
 def said() -> str:
-    """Return three sentences on the main study, after a warning if it is not settled."""
+    """Return the sentences on the main study, after a warning if it is not settled."""
     text = f"**{MAIN.data.split(',')[0]}.** {' '.join(study_pages.sentences(MAIN))}"
     return text if study_pages.is_settled(MAIN) else f"> **Not settled.** {study_pages.UNSETTLED}\n\n{text}"
 
@@ -45,8 +44,7 @@ def said() -> str:
 def beside() -> str:
     """Return the headline on the images that come with the package, at each of its sizes, with its warning."""
     head = next(head for head in study_pages.page(*BESIDE.places).heads if head.headline)
-    further = [text for text in head.support if re.match(r"At [\d,]+ labels", text)]
-    told = " ".join([head.headline, *further, *head.banner])
+    told = " ".join([head.headline, *study_pages.further(head), *head.banner])
     return f"**{BESIDE.data.split(',')[0]}**, whose images come with the package. {told}"
 
 

@@ -160,12 +160,12 @@ def test_the_claim_holds_in_the_committed_table() -> None:
 
 
 def cell(study: str, backbone: str, size: int, comparison: str = "settled", **where: object) -> pd.DataFrame:
-    """Return a cell of a committed study in percent: draw → test and training accuracy."""
+    """Return a cell of a committed study in percent: replicate → test and training accuracy."""
     rows = pd.read_parquet(DOCS / "results" / study / ledger.TABLE)
     usual = dict(backbone=backbone, size=size, task="classify", protocol="finetune", optimizer="muon", regime="scratch")
     for name, value in {**usual, "recipe": "plain", **where}.items():
         rows = rows[rows[name] == value]
-    compared = rows[rows["comparison"].fillna("").str.contains(comparison)].set_index("draw")
+    compared = rows[rows["comparison"].fillna("").str.contains(comparison)].set_index(["draw", "seed"])
     assert len(compared) >= 3, (study, backbone, size, comparison)
     assert compared.index.is_unique
     return 100 * compared[["top1", "train_top1"]].astype(float)
@@ -176,10 +176,10 @@ def after_mae(images: int) -> pd.DataFrame:
     rows = pd.read_parquet(DOCS / "results" / CLOTHES / ledger.TABLE).set_index("run_id")
     tuned = rows[(rows["regime"] == "mae") & (rows["task"] == "classify")]
     seen = rows.loc[tuned["pretraining"], "samples_seen"].to_numpy()
-    return 100 * tuned[seen == images].set_index("draw")[["top1", "train_top1"]].astype(float)
+    return 100 * tuned[seen == images].set_index(["draw", "seed"])[["top1", "train_top1"]].astype(float)
 
 
-CLOTHES, PHOTOGRAPHS = "small_data_fashion", "small_data_cifar10"
+CLOTHES, PHOTOGRAPHS, MORE = "small_data_fashion", "small_data_cifar10", "small_data_cifar10_9000"
 
 
 def gap(study: str, size: int, comparison: str = "settled") -> pd.DataFrame:
@@ -221,6 +221,13 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
 
     for backbone in ("vit_micro", "resnet_micro"):
         assert cell(PHOTOGRAPHS, backbone, 1000)["train_top1"].mean() > 99.5, "by heart"
+        gain = cell(MORE, backbone, 9000)["top1"].mean() - cell(PHOTOGRAPHS, backbone, 1000)["top1"].mean()
+        assert gain > 20, "from nine times the labels"
+    assert cell(MORE, "resnet_micro", 9000)["train_top1"].min() > 99.5
+    assert 75 < cell(MORE, "vit_micro", 9000)["train_top1"].mean() < 85, "four fifths"
+    assert (cell(MORE, "vit_micro", 9000)["top1"] - cell(MORE, "mlp_micro", 9000)["top1"]).mean() > 9.5
+    (row,) = (row for row in studies().other_recipes.rows() if (row["backbone"], row["size"]) == ("vit_micro", 9000))
+    assert row["holdout_gain"] < 0.0005, "the last doubling gained nothing"
     assert gap(CLOTHES, 1000)["train_top1"].mean() < 0.1 * gap(CLOTHES, 1000)["top1"].mean()
     parts = gap(CLOTHES, 100)["train_top1"], gap(CLOTHES, 100)["top1"] - gap(CLOTHES, 100)["train_top1"]
     for one in (*parts, (mlp[100] - vit[100])["top1"], (vit[1000] - mae)["top1"], (vit[1000] - zero)["top1"]):

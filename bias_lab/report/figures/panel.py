@@ -9,6 +9,7 @@ from bias_lab.report.figures.palette import HUES, LIGHT
 
 INK, SOFT, RULE, PAPER = (LIGHT[name] for name in ("ink", "soft", "rule", "paper"))
 _SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
+_LARGER = {"star": 1.6}  # a star fills less of its square than the other shapes
 _LINE = 1.25  # height of a line of text over its font size
 TITLE = 1.9  # height of a panel's title over its font size
 LETTER = 0.6  # width of a letter over its font size, on average
@@ -116,7 +117,7 @@ def pattern(dash: tuple[int, ...], scale: float = 1.0) -> Any:
 
 
 def draw_levels(figure: Any, axes: Any, levels: Sequence[Level], frame: Frame) -> None:
-    """Draw thin lines across a panel, each with its words above its left end."""
+    """Draw thin lines across a panel, each with its words above its left end, which no other line strikes through."""
     f = frame
     heights = [float(axes.transData.transform((1, level.y))[1]) for level in levels]
     for level in levels:
@@ -127,7 +128,8 @@ def draw_levels(figure: Any, axes: Any, levels: Sequence[Level], frame: Frame) -
     for level, v in zip(
         levels, push_apart([v + 0.7 * size for v in heights], 1.2 * size, f.bottom, f.height), strict=True
     ):
-        put_text(figure, f.left + 4, v, level.words, dict(va="center", color=SOFT, fontsize=size))
+        paper = dict(facecolor=PAPER, linewidth=0, pad=0.5 * f.scale)
+        put_text(figure, f.left + 4, v, level.words, dict(va="center", color=SOFT, fontsize=size, bbox=paper))
 
 
 def draw_lines(
@@ -170,8 +172,8 @@ def draw_lines(
                     )
             axes.plot(
                 [point.x], [point.y], linestyle="none", marker=_SHAPES[line.marker or "none"], zorder=4,
-                markersize=scale * (8.6 if line.bold else 7), **_outline(line, point, scale),
-                gid=f"point{first + len(drawn)}", **style,
+                markersize=scale * (8.6 if line.bold else 7) * _LARGER.get(line.marker, 1),
+                gid=f"point{first + len(drawn)}", **_outline(line, point, scale), **style,
             )  # fmt: skip
             drawn.append((*moved.transform((point.x, point.y)), point.tip))
     return drawn

@@ -43,3 +43,17 @@ def test_panels_stand_within_the_page(frame: draw.Frame) -> None:
     assert len(points) == sum(len(line.points) for line in CHART.series)
     below = float(words["N = 1,000"].get("y", "nan")) > float(words["N = 100"].get("y", "nan"))
     assert below == (frame is draw.NARROW)
+
+
+def test_words_of_a_level_lie_on_paper_so_that_no_other_line_strikes_through_them() -> None:
+    levels = tuple(Level(y=y, words=f"at {y}", panel="N = 100") for y in (0.55, 0.56))
+    near = ET.fromstring(draw.svg(budget.accuracy(by_budget(MADE), levels=levels), draw.WIDE))
+    nodes = list(near.iter())
+    lines = [k for k, node in enumerate(nodes) if "stroke-dasharray" in node.get("style", "")]
+    for words in ("at 0.55", "at 0.56"):
+        (at,) = (k for k, node in enumerate(nodes) if node.text == words)
+        papers = [
+            k for k, node in enumerate(nodes[:at]) if "fill:var(--paper)" in node.get("style", "").replace(" ", "")
+        ]
+        assert papers
+        assert papers[-1] > max(k for k in lines if k < at), "above the lines and below its words"
