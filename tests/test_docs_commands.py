@@ -24,7 +24,12 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 PLACEHOLDER = re.compile(r"NAME|COMMAND|PROFILE=…|-wandb online")  # a pattern of commands, or one that would upload
 KNOWN = ("source .venv/bin/activate", "pip install bias_lab[dashboards]", "pre-commit install")  # what needs a network
 OWN = "results/small_data"  # the folder that the pages read
-PARTS = ("results/part_1", "results/part_2")  # those of a study that ran in parts
+PARTS = (
+    "results/part_1",
+    "results/part_2",
+    "results/desk_1000",
+    "results/desk_9000",
+)  # those of a study that ran in parts
 
 
 def blocks(path: Path, language: str) -> list[str]:
