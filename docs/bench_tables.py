@@ -74,11 +74,8 @@ def half(rows: list[Row]) -> str:
     """Return a sentence on bf16, with the processor's support for it, empty without such rows."""
     ours = [row for row in rows if row["reference"] == "ours fp32"]
     why = " or ".join(named([row for row in ours if "note" in row], "note"))
-    return (
-        f"With bf16 autocast our models are {span(ours)} times as fast as with fp32" + (f" ({why})" if why else "")
-        if ours
-        else ""
-    )
+    said = f"With bf16 autocast our models are {span(ours)} times as fast as with fp32" if ours else ""
+    return f"{said} ({why})" if why else said
 
 
 def bench_data() -> str:

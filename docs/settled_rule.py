@@ -168,7 +168,7 @@ def _lines() -> Iterator[str]:
     error = 50 / TABLES**0.5
     yield (
         f"\nThe Monte-Carlo standard error of *settled* and *missed* in the first two tables is at most {error:.1f} "
-        "points. The other columns are shares of fewer searches, so theirs is larger."
+        "points. The other columns are shares of fewer searches, so theirs can be larger."
     )
 
 

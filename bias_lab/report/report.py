@@ -38,11 +38,10 @@ def read(*folders: Path) -> pages.Report:
     parts = [results.read(place) for place in places]
     report = findings(results.open_results(*parts))
     pairs = list(zip(places, parts, strict=True))
-    shown = dict.fromkeys(
-        one for place, part in pairs for one in pictures(place, part.table)
-    )  # a run of two parts once
-    some = tuple(shown)[:MOST_PICTURES]
-    drawn = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=some, folded=True)
+    # two parts may share a pretraining, whose pictures are shown once
+    different = dict.fromkeys(one for place, part in pairs for one in pictures(place, part.table))
+    shown = tuple(different)[:MOST_PICTURES]
+    drawn = pages.Section(name="pictures", title="Pictures of the pretrainings", pictures=shown, folded=True)
     seen = next(filter(None, (test_images(place, part) for place, part in pairs)), None)
     own = next(filter(None, (page.of_folder(place, part.table) for place, part in pairs)), ())
     own += next(filter(None, (masks.of_folder(place, part.table) for place, part in pairs)), ())

@@ -148,7 +148,9 @@ def claims(gaps: pd.DataFrame, names: tuple[str, str]) -> list[str]:
         what = "" if claimed.any() else f"between {names[0]} and {names[1]} "
         low, high = level["low_any"].fillna(level["low"]), level["high_any"].fillna(level["high"])
         is_off = bool(((low > 0) | (high < 0)).any())
-        corrected, the = (" once several comparisons are corrected for", "Before that the") if is_off else ("", "The")
+        corrected, the = (
+            (" once several comparisons are corrected for", "Without this correction the") if is_off else ("", "The")
+        )
         sentences.append(f"No difference {what}is shown at {sizes_in_words(level['size'])}{corrected}.")
         intervals = "intervals there reach" if len(level) > 1 else "interval there reaches"
         reach = f"from {percent(low.min())} to {percent(high.max())} points"

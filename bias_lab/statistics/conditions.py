@@ -326,7 +326,7 @@ def given(rows: pd.DataFrame, axis: str) -> "pd.Series[Any]":
 
 
 def _codes(rows: pd.DataFrame, axis: str) -> Codes:
-    """Return a number for each value, in the order of the table."""
+    """Return a number for each value, in the order of the table. A missing value is the default where it has one."""
     codes, values = pd.factorize(rows[axis])
     missing = codes < 0
     if not missing.any():

@@ -100,8 +100,7 @@ def at_equal_images(of: str, at: AtSize) -> str:
         return f"{start}."
     if at.training_low <= 0 <= at.training_high or percent(part) == percent(0.0):
         return f"{start}. No part of it is shown to be training accuracy."
-    low, high = (-at.training_high, -at.training_low) if part < 0 else (at.training_low, at.training_high)
-    sure = "" if is_identical(low, high) else f" (CI {span(low, high)})"
+    sure = _ci(Gap(part, at.training_low, at.training_high), mirrored=part < 0)
     if 0 <= part <= gap:
         return f"{start}, of which {percent(part)} points are training accuracy{sure}."
     if part > gap > 0:
