@@ -6,6 +6,7 @@ from typing import Any
 
 from bias_lab.report import pages
 from bias_lab.report.pages import Cell, Table
+from bias_lab.report.sentences import listed
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -96,6 +97,18 @@ def bench_data() -> str:
         ),
     )
     return pages.markdown(table)
+
+
+def bench_study() -> str:
+    """Return how long the main study takes from its command to its report, and until its pair is there at each size."""
+    (row,) = measured("study")
+    pair = [f"{minutes:.0f} minutes at {int(size):,} labels" for size, minutes in row["settled_minutes"].items()]
+    often = "once" if row["n"] == 1 else f"{row['n']} times"
+    return sentences(
+        f"`{row['case']}` took {row['minutes']:.0f} minutes with {row['workers']} workers, {row['runs']} runs in all",
+        f"All replicates of the settled pair were finished after {listed(pair)}",
+        f"Measured {often}, on {row['date']}: {row['machine']}",
+    )
 
 
 def named(rows: list[Row], key: str) -> list[str]:

@@ -19,19 +19,22 @@ def rows() -> list[Row]:
 
 
 def said(table: pd.DataFrame, tuned: Iterable[Row]) -> str:
-    """Return a sentence on the cells whose hold-out prefers another recipe than the one they have, '' without any.
+    """Return a sentence on the cells whose hold-out prefers a recipe that the study lacks, '' without any.
 
     table: of a study. tuned: rows of the tuning table, in which a cell of the study and its rivals are looked up.
     """
     known = [row for row in tuned if "holdout_top1" in row]
     cells = table[table["settled"].fillna(False).astype(bool)] if "settled" in table else table.iloc[:0]
     found = []
+    has = set(cells[["backbone", "size", "recipe"]].itertuples(index=False, name=None))
     for cell in cells.drop_duplicates(["backbone", "size", "recipe"]).to_dict("records"):
         alike = [row for row in known if _is_alike(row, cell)]
         own = [row["holdout_top1"] for row in alike if row["recipe"] == cell["recipe"]]
         others = [row for row in alike if row["recipe"] != cell["recipe"]]
         best = max(others, key=lambda row: float(row["holdout_top1"]), default=None)
-        if best is not None and own and best["holdout_top1"] > own[0]:
+        if best is None or (cell["backbone"], cell["size"], best["recipe"]) in has:
+            continue
+        if own and best["holdout_top1"] > own[0]:
             found.append((cell, own[0], best))
     if not found:
         return ""

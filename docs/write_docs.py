@@ -79,6 +79,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {  # name in the marker comme
     "pixels": ("docs/studies/small_data.md", study_pages.pixels),
     "bench backbones": ("docs/speed.md", bench_tables.bench_backbones),
     "bench data": ("docs/speed.md", bench_tables.bench_data),
+    "bench study": ("docs/speed.md", bench_tables.bench_study),
 } | {
     name: (f"docs/studies/{file}.md", partial(study_pages.block, study_list.STUDIES[name]))
     for file, names in study_pages.PAGES.items()

@@ -63,6 +63,7 @@ MAIN = (
     "matrix",
     "bench backbones",
     "bench data",
+    "bench study",
 )  # the rest takes a minute
 
 
@@ -263,6 +264,18 @@ def test_every_measured_row_stands_in_its_table(name: str) -> None:
         assert row.get("machine", "") in table
 
 
+def test_the_time_of_the_main_study_is_the_measured_one_and_within_its_limits() -> None:
+    (row,) = json.loads((DOCS / "results" / "bench_study.json").read_text(encoding="utf-8"))
+    said = text_of("docs/speed.md").partition("## A whole study")[2]
+    assert (
+        f"`make sweep-small-data` took {row['minutes']:.0f} minutes with 2 workers, {row['runs']} runs in all." in said
+    )
+    assert " after 3 minutes at 100 labels and 26 minutes at 1,000 labels." in said
+    assert row["minutes"] < 60
+    assert row["settled_minutes"]["100"] < 15
+    assert row["runs"] == len(pd.read_parquet(DOCS / "results" / CLOTHES / ledger.TABLE))
+
+
 def test_what_bf16_costs_is_said_with_what_the_processor_has() -> None:
     rows = [
         dict(reference="ours fp32", ratio=ratio, note="no unit of this CPU multiplies bf16: a cost here")
@@ -450,6 +463,7 @@ def test_a_recipe_that_reaches_more_on_the_hold_out_than_that_of_the_settled_cel
     assert said(table, [plain, dict(strong, settled=False)]).endswith(
         "Under `strong` nothing is settled yet: the ladders have not ended."
     )
+    assert said(pd.concat([table, table.assign(recipe="strong")]), [plain, strong]) == "", "the study has both"
     assert said(table, [plain, dict(strong, holdout_top1=0.4)]) == ""
     assert said(table, [plain, dict(strong, size=1000)]) == said(table, [plain]) == said(table, []) == ""
 

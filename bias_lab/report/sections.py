@@ -9,23 +9,20 @@ import pandas as pd
 from bias_lab import schema, statistics
 from bias_lab.report import axes, tables
 from bias_lab.report.evidence import claims as claims_of
-from bias_lab.report.evidence import head
+from bias_lab.report.evidence import head, pairwise
 from bias_lab.report.evidence import parts as parts_of
 from bias_lab.report.figures import charts
 from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sentences import (
-    claims,
     ends,
     left_where_alike,
     meeting,
     method,
-    name_of,
     recovered,
     removed,
     start_words,
 )
-from bias_lab.statistics import intervals
 from bias_lab.statistics.conditions import PRETRAINS, is_from_scratch
 
 START = list(schema.START)
@@ -48,7 +45,7 @@ def of_view(
     said, how = claims.sentences, method(claims.answer.gaps)
     pairs: tuple[Table, ...] = ()
     if gaps["p"].isna().all() and not len(statistics.select(view, "vit")):
-        (finding, pairs_method), pairs = pairwise(view)
+        finding, pairs_method, pairs = pairwise.of_view(view)
         said, how = ([finding], pairs_method) if finding else (said, how)
     by_axis = [axes.findings_of(view, axis, slug) for axis in statistics.axes(view)]
     starts, left = starts_of(table, view)
@@ -64,8 +61,10 @@ def of_view(
     parts += [*_starts(view, starts, left), *checks, *_details(view)]
     tail = f": {about}" if about else ""
     both = len(parts_of.present(view)) > 1
+    is_mixed = [part is shortfall and bool(pairs) for part in parts]  # it holds pairs of both comparisons
     parts = [
-        replace(part, title=f"{part.title}, {held}") if both and held not in part.title else part for part in parts
+        replace(part, title=f"{part.title}, {held}") if both and held not in part.title and not mixed else part
+        for part, mixed in zip(parts, is_mixed, strict=True)
     ]
     rows = statistics.comparable(view, scratch=False)
     titled = [
@@ -124,14 +123,18 @@ def _details(view: pd.DataFrame) -> list[Section]:
         tables.variance(statistics.variance_shares(view)),
         tables.power(statistics.power(view)),
     )
-    cells = (tables.ranking(statistics.ranking(view)), versus(rows[is_from_scratch(rows)]), tables.accuracies(rows))
+    every = (
+        tables.ranking(statistics.ranking(view)),
+        pairwise.versus(rows[is_from_scratch(rows)]),
+        tables.accuracies(rows),
+    )
     sound = claims_of.sound(view)
     crossings = ends(statistics.crossover(sound)) if sound["size"].nunique() > 1 else []  # one size is no curve
     text = tuple(filter(None, [meeting(row) for row in crossings[:1]]))
     return [
         Section(name="labels", title="What it costs in labels", text=text, tables=labels),
         Section(name="made-of", title="What accuracy varies with", tables=varies),
-        Section(name="cells", title="Every backbone, every cell", tables=cells),
+        Section(name="cells", title="Every backbone, every cell", tables=every),
     ]
 
 
@@ -151,23 +154,6 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
     return lines
 
 
-def versus(scratch: pd.DataFrame) -> Table:
-    """Return every backbone against plain ViT, and the CNNs' mean against each that is not of the family."""
-    vit, cnn = statistics.select(scratch, "vit"), statistics.select(scratch, "cnn")
-    compared = []
-    for name, part in scratch.groupby("backbone"):
-        if name not in set(vit["backbone"]) and len(vit):
-            compared.append((str(name), "plain ViT", statistics.between(vit, part)))
-    for name, part in scratch[~scratch["backbone"].isin({*vit["backbone"], *cnn["backbone"]})].groupby("backbone"):
-        if len(cnn):
-            compared.append(("CNN family", str(name), statistics.between(part, cnn)))
-    note = (
-        "These intervals are not corrected for the number of pairs: where the true difference is 0, one interval in "
-        "twenty excludes it."
-    )
-    return tables.pairs(compared, "Pair by pair, from scratch", note)
-
-
 # --- starts ----------------------------------------------------------------------------------------------------------
 
 
@@ -180,42 +166,6 @@ def starts_of(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...
     shown = [tables.gains(gained)] if len(gained) else []
     shown += [tables.likewise(alike)] if len(alike) else []
     return tuple(shown), left_where_alike(alike)
-
-
-def pairwise(view: pd.DataFrame) -> tuple[tuple[str, str], tuple[Table, ...]]:
-    """Return ((finding, method), tables) of each backbone against the CNNs, start by start.
-
-    This serves a study without a plain ViT. Claims are Holm-corrected over all pairs, starts and sizes. Everything is
-    empty where there are no CNNs, or nothing beside them.
-    """
-    rows = statistics.comparable(view, scratch=False)
-    cnn = statistics.select(rows, "cnn")
-    members = sorted(cnn["backbone"].unique())
-    reference = members[0] if len(members) == 1 else name_of("cnn")
-    compared: list[tuple[str, str, pd.DataFrame]] = []
-    for (regime, protocol), part in rows.groupby(START[:2], sort=False):
-        theirs, ours = part[part.index.isin(cnn.index)], part[~part.index.isin(cnn.index)]
-        many = part["source"].nunique() > 1
-        for name, own in ours.groupby("backbone"):
-            for source, one, other in statistics.matched(own, theirs, str(regime)):
-                how = "" if is_from_scratch(one).all() else start_words(regime, protocol, source if many else "")
-                how += ", untrained" if flags(one)["untrained"] else ""
-                compared.append((how, str(name), statistics.between(one, other)))
-    compared = [(how, name, part) for how, name, part in compared if len(part)]
-    if not compared:
-        return ("", ""), ()
-    every = pd.concat([part for _, _, part in compared], ignore_index=True)
-    every["p_holm"] = intervals.holm(every["p"].to_numpy(dtype=float))
-    sentences, at = [], 0
-    for how, name, part in compared:
-        text = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
-        if not how.endswith("untrained"):  # which says nothing about the start
-            sentences.append(f"After {how}, {text.replace('No ', 'no ', 1)}" if how else text)
-        at += len(part)
-    labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in compared]
-    return (" ".join(sentences), method(every, "comparisons")), (
-        tables.pairs(labelled, "Pair by pair, start by start"),
-    )
 
 
 # --- epochs ----------------------------------------------------------------------------------------------------------
@@ -236,12 +186,12 @@ def over_epochs(view: pd.DataFrame, curves: Mapping[str, Any], slug: str) -> lis
         for size, part in epochs.groupby("size")
     )
     key = ["backbone", *START, "size"]
-    cells = dict(tuple(known.groupby(key)))
+    by_cell = dict(tuple(known.groupby(key)))
     rows_of_table = []
     for cell, part in epochs[epochs["epoch"] > LAST * epochs["epochs"]].groupby(key):
         backbone, regime, protocol, source, size = cell
         runs = part.groupby(list(schema.REPLICATE))["top1"].agg(["mean", "min", "max"])
-        of, test = charts.mean_of(runs.reset_index().rename(columns={"mean": "top1"})), charts.mean_of(cells[cell])
+        of, test = charts.mean_of(runs.reset_index().rename(columns={"mean": "top1"})), charts.mean_of(by_cell[cell])
         shown = source if charts.several_sources(known, backbone, regime) else ""
         rows_of_table.append(
             (

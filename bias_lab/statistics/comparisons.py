@@ -115,3 +115,13 @@ def preferred(rows: pd.DataFrame) -> pd.DataFrame:
     kept = np.ones(len(rows), dtype=bool)
     kept[places] = scores["recipe"].to_numpy() == scores["cell"].map(best).to_numpy()
     return rows[kept]
+
+
+def with_recipe(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows whose column of the recipe is empty for those without a training budget, or gone if all have one."""
+    if not {RECIPE, COLUMN} <= set(rows.columns):
+        return rows.drop(columns=RECIPE, errors="ignore")
+    trained = rows[COLUMN].fillna("") != ""
+    if rows.loc[trained, RECIPE].nunique() < 2:
+        return rows.drop(columns=RECIPE)
+    return rows.assign(**{RECIPE: rows[RECIPE].where(trained, "")})

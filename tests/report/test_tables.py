@@ -1,9 +1,13 @@
 """Statistics in words: points, percent, bounds and dashes, every row as wide as its heading."""
 
+import pandas as pd
+
 from bias_lab import statistics
 from bias_lab.report import tables
+from bias_lab.report.evidence import pairwise
 from bias_lab.report.pages import Table
 from tests.planted import CNNS, curve, rows, table
+from tests.report.evidence.studies import Cell, pair, study
 
 PAIRS = [(d, s) for d in range(3) for s in range(2)]
 SCRATCH = rows(lambda run: curve(run.size) - (0.1 if run.backbone == "vit_micro" else 0), replicates=PAIRS, noise=0.002)
@@ -38,7 +42,7 @@ def everything() -> list[Table]:
         tables.variance(statistics.variance_shares(MADE)),
         tables.power(statistics.power(MADE)),
         tables.ranking(statistics.ranking(MADE)),
-        tables.pairs([("a", "b", statistics.gaps(MADE))], "t"),
+        pairwise.table([("a", "b", statistics.gaps(MADE))], "t"),
         tables.arms("label_noise", statistics.arms(NOISY, axis="label_noise")),
         tables.moved("label_noise", statistics.moved(NOISY, axis="label_noise")),
     ]
@@ -86,19 +90,28 @@ def test_a_share_whose_interval_is_too_wide_is_not_determined() -> None:
     assert "not determined" in column(tables.likewise(alike.assign(left_low=-1.0, left_high=2.0)), "left")
 
 
+def test_bounds_and_unbounded_intervals_are_words() -> None:
+    made = tables.efficiency(statistics.sample_efficiency(MADE))
+    assert column(made, "times the labels")[-1] == "> 1×"
+    assert column(made, "plain ViT needs")[-1] == "> 10,000"
+    assert tables.percents(float("-inf"), float("inf")).text == "unbounded"
+
+
+def test_empty_statistics_give_empty_tables() -> None:
+    none = table([])
+    assert not tables.shortfall(statistics.gaps(none), "t").rows
+    assert not tables.factors(statistics.effects(none)).rows
+    assert not tables.power(statistics.power(none)).rows
+    assert not tables.variance(statistics.variance_shares(none)).rows
+    assert not tables.accuracies(none).rows
+
+
 def test_identical_replicates_have_no_interval() -> None:
     same = rows(lambda run: 2 / 3, replicates=PAIRS, noise=0.0)
     for made in (tables.accuracies(table(same)), tables.ranking(statistics.ranking(table(same)))):
         assert set(column(made, "95 % CI")) == {"not determined (identical)"}
         assert "Not determined (identical): all replicates are the same there, so " in made.note
     assert "ot determined" not in tables.accuracies(MADE).note
-
-
-def test_bounds_and_unbounded_intervals_are_words() -> None:
-    made = tables.efficiency(statistics.sample_efficiency(MADE))
-    assert column(made, "times the labels")[-1] == "> 1×"
-    assert column(made, "plain ViT needs")[-1] == "> 10,000"
-    assert tables.percents(float("-inf"), float("inf")).text == "unbounded"
 
 
 def test_accuracies_name_train_accuracy_slope_and_collapse() -> None:
@@ -111,10 +124,15 @@ def test_accuracies_name_train_accuracy_slope_and_collapse() -> None:
     )
 
 
-def test_empty_statistics_give_empty_tables() -> None:
-    none = table([])
-    assert not tables.shortfall(statistics.gaps(none), "t").rows
-    assert not tables.factors(statistics.effects(none)).rows
-    assert not tables.power(statistics.power(none)).rows
-    assert not tables.variance(statistics.variance_shares(none)).rows
-    assert not tables.accuracies(none).rows
+def test_recipes_are_named_where_cells_have_several() -> None:
+    few = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ("resnet_micro",)), pixels=0.5, sizes=(100,))
+    many = study(pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ("resnet_micro",)), sizes=(1000,)).assign(recipe="strong")
+    made = tables.accuracies(pd.concat([few, many], ignore_index=True))
+    named = dict(
+        zip(zip(column(made, "backbone"), column(made, "N"), strict=True), column(made, "recipe"), strict=True)
+    )
+    assert named == {
+        ("resnet_micro", "100"): "plain", ("resnet_micro", "1,000"): "strong", ("pixels", "100"): "",
+        ("vit_micro", "100"): "plain", ("vit_micro", "1,000"): "strong",
+    }  # fmt: skip
+    assert "recipe" not in [heading for heading, _ in tables.accuracies(few).columns]

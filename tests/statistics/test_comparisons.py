@@ -8,7 +8,7 @@ import pytest
 from bias_lab.definition import recipe
 from bias_lab.errors import UserError
 from bias_lab.statistics import answer, arms, axes, comparable, gaps, reference, shortfall, values
-from bias_lab.statistics.comparisons import compared, of_optimizers, preferred, serves
+from bias_lab.statistics.comparisons import compared, of_optimizers, preferred, serves, with_recipe
 from tests.planted import rows, table
 
 PAIR = ("vit_micro", "resnet_micro")
@@ -169,3 +169,10 @@ def test_another_word_is_an_error_with_the_nearest() -> None:
         shortfall(table(study()), comparison="setled")
     with pytest.raises(UserError, match="equal"):
         compared(table(study()), "x")
+
+
+def test_the_column_of_the_recipe_stays_where_trained_rows_have_several_and_is_empty_for_controls() -> None:
+    made = pd.DataFrame({"comparison": ["settled", "settled", ""], "recipe": ["plain", "strong", "plain"]})
+    assert with_recipe(made)["recipe"].tolist() == ["plain", "strong", ""]
+    assert "recipe" not in with_recipe(made.iloc[[0, 2]]), "one recipe of all that were trained"
+    assert "recipe" not in with_recipe(made[["recipe"]]), "no comparison"

@@ -1,4 +1,7 @@
-"""Say how the cells of a headline were trained: as their hold-outs prefer, or under a recipe that somebody gave."""
+"""Say how the cells of a headline were trained: as their hold-outs prefer, or under a recipe that somebody gave.
+
+Recipes may differ between sizes, and between settled cells and runs at equal images. Sentences say so.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -7,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import schema, statistics, tuning
-from bias_lab.report.evidence.headline import HOW
+from bias_lab.report.evidence.headline import HOW, UNTIL, in_quotes
 from bias_lab.statistics import AtSize
+from bias_lab.statistics.comparisons import EQUAL, SETTLED
 
 
 def how(view: pd.DataFrame, of: str, at: AtSize, tuned: Iterable[Mapping[str, Any]]) -> str:
@@ -17,7 +21,7 @@ def how(view: pd.DataFrame, of: str, at: AtSize, tuned: Iterable[Mapping[str, An
     view: one of `findings.split`. tuned: rows of the tuning table that the plan used. A hold-out prefers a recipe only
     where another one was searched too. A cell without a row is taken at its word, since its table has no more to say.
     """
-    cells = _cells(view, (of, *at.members), at.size)
+    cells = _cells(view, (of, *at.members), at.size, SETTLED)
     searched: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for row in tuned:
         if row["dataset"] == view["dataset"].iloc[0] and row["size"] == at.size and _is_plain_start(row):
@@ -32,12 +36,23 @@ def how(view: pd.DataFrame, of: str, at: AtSize, tuned: Iterable[Mapping[str, An
         return HOW
     recipes = {recipe for _, _, recipe in cells}
     under = f' under the "{given[0]}" recipe alone' if len(recipes) == 1 else ""
-    return f"each trained{under} until it stops improving"
+    return f"each trained{under}{UNTIL}"
 
 
-def _cells(view: pd.DataFrame, names: Iterable[str], size: int) -> list[tuple[str, str, str]]:
-    """Return (backbone, optimizer, recipe) of the settled cells that a headline compares."""
-    rows = statistics.comparable(view, comparison="settled")
+def of_equal(view: pd.DataFrame, of: str, at: AtSize) -> str:
+    """Return ', under the "plain" recipe,' where runs at equal images have other recipes than settled cells, or ''."""
+    settled, equal = (
+        {recipe for *_, recipe in _cells(view, (of, *at.members), at.size, comparison)}
+        for comparison in (SETTLED, EQUAL)
+    )
+    if not equal or equal == settled:
+        return ""
+    return f", under the {in_quotes(sorted(equal))} recipe{'s' if len(equal) > 1 else ''},"
+
+
+def _cells(view: pd.DataFrame, names: Iterable[str], size: int, comparison: str) -> list[tuple[str, str, str]]:
+    """Return (backbone, optimizer, recipe) of the cells that a headline compares, settled or at equal images."""
+    rows = statistics.comparable(view, comparison=comparison)
     rows = rows[rows["size"] == size]
     part = pd.concat([statistics.select(rows, name) for name in names])
     return list(part[["backbone", "optimizer", "recipe"]].drop_duplicates().itertuples(index=False, name=None))

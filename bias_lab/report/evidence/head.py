@@ -52,20 +52,21 @@ def of_view(
         return Head(about=about, banner=(*words.banner(problems, sizes), *locality(found.sizes)), tiles=shown)
     first = leading(found)
     others = [at for at in found.open_sizes if at is not first]
-    support = [words.at_equal_images(OF, first), words.on_pixels(first)]
+    how = chosen.how(view, OF, first, tuned)
+    support = [words.at_equal_images(OF, first, chosen.of_equal(view, OF, first)), words.on_pixels(first)]
     support += [
         words.under_each("recipe", first.by_recipe),
         words.under_each("optimizer", first.by_optimizer, first.optimizer_recipes),
     ]
     several = draws(view, first) > 1
-    support += [
-        words.further(OF, at, one_draw=several and draws(view, at) == 1)
-        for at in others
-        if at is others[-1] or side(at) != side(first)
-    ]
+    for at in others:
+        if at is others[-1] or side(at) != side(first):
+            unlike = chosen.how(view, OF, at, tuned)
+            one_draw = several and draws(view, at) == 1
+            support.append(words.further(OF, at, how="" if unlike == how else unlike, one_draw=one_draw))
     left_out = problems_of(view, [at for at in found.sizes if not at.is_open])
     support += [words.elsewhere(kind, cells, sizes) for kind, cells in left_out.items()]
-    sentence = words.headline(OF, first, chosen.how(view, OF, first, tuned))
+    sentence = words.headline(OF, first, how)
     told = [sentence, *filter(None, support)]
     if any("CI " in text for text in told):
         told.append(words.explained(first, draws(view, first)))

@@ -13,7 +13,8 @@ from bias_lab.report.figures.chart import percent, span
 from bias_lab.report.sentences import capital, is_identical, listed, name_of, sizes_in_words
 from bias_lab.statistics import ALPHA, AtSize, Gap
 
-HOW = "each trained as its hold-out prefers until it stops improving"
+UNTIL = " until it stops improving"
+HOW = f"each trained as its hold-out prefers{UNTIL}"
 SMOKE = (
     "This shows the path, not an answer: the runs of this profile are too short and too few to mean anything.",
     "Run the profile `laptop` or `desk` for an answer.",
@@ -41,12 +42,15 @@ def headline(of: str, at: AtSize, how: str = HOW) -> str:
     return f"{start} no difference between {who} and {against} is shown: {against} minus {who} is {found}."
 
 
-def further(of: str, at: AtSize, *, one_draw: bool = False) -> str:
+def further(of: str, at: AtSize, *, how: str = "", one_draw: bool = False) -> str:
     """Return the sentence on a size other than that of the headline.
 
-    one_draw: whether all replicates of this size have one draw of training images, unlike those of the headline.
+    how: how its cells were trained, if not like those of the headline. one_draw: whether all replicates of this size
+    have one draw of training images, unlike those of the headline.
     """
-    start = f"At {at.size:,} labels{', with the same training images in all replicates,' if one_draw else ''}"
+    unlike = [how.removesuffix(UNTIL), "with the same training images in all replicates" if one_draw else ""]
+    told = " and ".join(filter(None, unlike))
+    start = f"At {at.size:,} labels{f', {told},' if told else ''}"
     if is_claimed(at.settled):
         return f"{start} {name_of(of)} is {amount(at.settled, name_of(at.against))}."
     return f"{start} no difference is shown{_ci(at.settled)}."
@@ -79,22 +83,25 @@ def explained(at: AtSize, draws: int) -> str:
     return CI.format(study=ON_TESTS if math.isnan(at.settled.low_any) else STUDY)
 
 
-def at_equal_images(of: str, at: AtSize) -> str:
-    """Return the shortfall at equal images and how much of it is training accuracy, '' where no runs compare so."""
-    gap, part = at.equal.value, at.training
+def at_equal_images(of: str, at: AtSize, under: str = "") -> str:
+    """Return the shortfall at equal images and how much of it is training accuracy, '' where no runs compare so.
+
+    under: the recipe there, between commas, if it is not that of the headline (`chosen.of_equal`).
+    """
+    gap, part, seen = at.equal.value, at.training, f"At equal images seen{under}"
     if math.isnan(gap):
         return ""
     who = name_of(of)
     if at.equal_flags:
-        return f"At equal images seen nothing is claimed: {flagged(at)}."
+        return f"{seen} nothing is claimed: {flagged(at)}."
     is_known = not math.isnan(at.equal.low) and not is_identical(at.equal.best_low, at.equal.best_high)
     if is_known and not side_of(at.equal):
-        return f"At equal images seen no difference is shown{_ci(at.equal)}."
+        return f"{seen} no difference is shown{_ci(at.equal)}."
     if percent(gap) == percent(0.0):
-        return "At equal images seen the two are level."
+        return f"{seen} the two are level."
     goes_on = gap > 0 and is_claimed(at.settled) and at.settled.value > 0  # "it" is behind, as in the headline
     side = f"{who} is {percent(abs(gap))} points {'behind' if gap > 0 else 'ahead'}"
-    start = f"At equal images seen {f'it is {percent(gap)} points' if goes_on else side}"
+    start = f"{seen} {f'it is {percent(gap)} points' if goes_on else side}"
     start += _ci(at.equal, mirrored=gap < 0) or (" (one replicate, no interval)" if at.equal.n == 1 else "")
     if math.isnan(at.training_low):
         return f"{start}."

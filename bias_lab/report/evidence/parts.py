@@ -11,8 +11,9 @@ from bias_lab.report.figures import charts
 from bias_lab.report.figures.chart import percent
 from bias_lab.report.pages import Section, Table
 from bias_lab.report.sentences import capital, ends, interval, listed
-from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_ci, in_points, in_whole, in_words, table_of
+from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, given, in_ci, in_points, in_whole, in_words, table_of
 from bias_lab.statistics import ALPHA
+from bias_lab.statistics.comparisons import RECIPE
 
 SETTLED, EQUAL = "with each cell settled", "at equal images"
 COMPARISONS = {"settled": SETTLED, "equal": EQUAL}  # a comparison of the table → its words
@@ -50,6 +51,21 @@ def with_settled(gaps: pd.DataFrame, rows: pd.DataFrame, against: str = "cnn") -
     return gaps.assign(settled=~gaps["size"].isin(list(is_open)))
 
 
+def with_recipes(frame: pd.DataFrame, rows: pd.DataFrame, against: str) -> pd.DataFrame:
+    """Return rows of a statistic by size with the recipes of plain ViT and of the group that it is compared with.
+
+    rows: the comparable ones that the statistic is of.
+    """
+    sides = pd.concat([statistics.select(rows, group) for group in ("vit", against)])
+    of_size = {size: listed(sorted(part[RECIPE].unique())) for size, part in sides.groupby("size")}
+    return frame.assign(**{RECIPE: frame["size"].map(of_size)})
+
+
+def if_several(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame without the column of the recipe if all its rows have the same one."""
+    return frame if frame[RECIPE].nunique() > 1 else frame.drop(columns=RECIPE)
+
+
 def section(parts: pd.DataFrame, fits: pd.DataFrame) -> Section:
     """Return the section on what the shortfall is made of.
 
@@ -72,7 +88,7 @@ def decomposition(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.decomposition`, in points."""
     note = "The two parts add up to the shortfall. A negative part is one in which plain ViT does better."
     return table_of(
-        "Shortfall = training part + generalisation part", frame, _HELD, SIZE,
+        "Shortfall = training part + generalisation part", frame, _HELD, SIZE, *given(frame, RECIPE),
         in_points("shortfall", "shortfall", "points of test accuracy, the CNNs minus plain ViT"),
         in_ci(_T),
         in_points("training", "training part", "points of accuracy on the training images, the CNNs minus plain ViT"),

@@ -63,12 +63,12 @@ def made_of(view: pd.DataFrame, against: str = head.FAMILY) -> Section:
     against: the group that is compared, that of the headline.
     """
     names = parts.present(view) or ("",)
-    split = pd.concat(
-        [
-            _named(_sound(statistics.decomposition(view, against=against, comparison=name), view, name, against), name)
-            for name in names
-        ]
-    )
+    found = []
+    for name in names:
+        whole = statistics.decomposition(view, against=against, comparison=name)
+        rows = statistics.comparable(view, comparison=name)
+        found.append(_named(parts.with_recipes(_sound(whole, view, name, against), rows, against), name))
+    split = parts.if_several(pd.concat(found))
     whole = view[~view["collapsed"].fillna(False).astype(bool)] if "collapsed" in view else view
     fits = statistics.matched_fit(whole, against=against)
     flagged = statistics.unsound(view, against=against, comparison=parts.default(view))
@@ -99,6 +99,7 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
     gaps = statistics.gaps(view, against=against, comparison="settled")
     chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
     line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows, against), "ViT")
+    title = f"{capital(name_of(against))} minus plain ViT, from scratch, settled"
     return [
         Section(name="settled", title="Accuracy, settled", charts=(chart,)),
         Section(
@@ -107,7 +108,7 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
             charts=(charts.shortfall([line], prefix=slug, comparison="settled", who=name_of(against)),)
             if len(gaps)
             else (),
-            tables=(tables.shortfall(gaps, f"{capital(name_of(against))} minus plain ViT, from scratch, settled"),),
+            tables=(tables.shortfall(parts.if_several(parts.with_recipes(gaps, rows, against)), title),),
         ),
     ]
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bias_lab import statistics
 from bias_lab.report.evidence import chosen
 from bias_lab.report.evidence.head import of_view
 from bias_lab.report.evidence.headline import HOW
-from tests.report.evidence.studies import Cell, study
+from tests.report.evidence.studies import SIZES, Cell, study
 
 PAIR = {"vit_micro": Cell(0.9, 0.5), "resnet_micro": Cell(0.9, 0.7)}
 
@@ -45,6 +46,26 @@ def test_how_the_cells_of_a_headline_were_trained(rows: list[dict[str, Any]], sa
     (at,) = statistics.headline(view).sizes
     assert chosen.how(view, "vit", at, rows) == said
     assert of_view(view, "", "desk", rows).headline.startswith(f"At 100 labels, {said}, plain ViT is ")
+
+
+def test_another_size_or_runs_at_equal_images_under_another_recipe_say_so() -> None:
+    equal = {name: Cell(0.6, truth.test - 0.1) for name, truth in PAIR.items()}
+    few = study(PAIR, equal=equal, sizes=(100,))
+    few.loc[few["comparison"] == "settled", "recipe"] = "strong"
+    view = pd.concat([few, study(PAIR, sizes=(1000,), draws=3)], ignore_index=True)
+    rows = [*both(0.5, 0.6), *(row(name, "plain", 0.5, size=1000) for name in PAIR)]
+    told = of_view(view, "", "desk", rows)
+    assert told.headline.startswith(f"At 100 labels, {HOW}, plain ViT is ")
+    assert told.support[0].startswith('At equal images seen, under the "plain" recipe, it is ')
+    (further,) = [text for text in told.support if text.startswith("At 1,000 labels")]
+    assert further.startswith('At 1,000 labels, each trained under the "plain" recipe alone, plain ViT is ')
+
+    alike = of_view(
+        view.assign(recipe="plain"), "", "desk", [row(n, "plain", 0.5, size=s) for n in PAIR for s in SIZES]
+    )
+    assert alike.support[0].startswith("At equal images seen it is ")
+    (further,) = [text for text in alike.support if text.startswith("At 1,000 labels")]
+    assert further.startswith("At 1,000 labels plain ViT is ")
 
 
 def test_recipes_that_differ_and_were_not_both_chosen_are_not_named() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bias_lab import statistics
 from bias_lab.report.evidence import headline
 from bias_lab.report.evidence.head import of_view
 from bias_lab.report.findings import findings, split
@@ -257,6 +258,12 @@ def test_a_further_size_whose_replicates_share_their_images_says_so() -> None:
     told = of_view(split(pd.concat([few, many], ignore_index=True))[0][1], "", "desk")
     (further,) = [text for text in told.support if text.startswith("At 9,000 labels")]
     assert further.startswith("At 9,000 labels, with the same training images in all replicates, plain ViT is 20.")
+    (at, _) = statistics.headline(study(TEN)).sizes
+    how = 'each trained under the "plain" recipe alone until it stops improving'
+    assert headline.further("vit", at, how=how, one_draw=True).startswith(
+        'At 100 labels, each trained under the "plain" recipe alone and with the same training images in all '
+        "replicates, plain ViT is "
+    )
     both = study(TEN, sizes=(1000, 9000)).assign(draw=0)  # then the meaning of CI says so for both
     told = of_view(split(both)[0][1], "", "desk")
     assert any(text.startswith("At 9,000 labels plain ViT is 20.") for text in told.support)

@@ -78,3 +78,18 @@ def test_settled_sections_compare_with_the_headlines_cnn_where_the_family_is_not
     assert [name for name, _ in parts.tables[1].columns if "CNN" in name] == [], "of one CNN"
     assert {"ResNet, %", "ResNet's images"} <= {name for name, _ in parts.tables[1].columns}
     assert "CNN" not in "".join(about for _, about in parts.tables[0].columns)
+
+
+def test_tables_name_the_recipe_where_sizes_or_comparisons_differ_in_it() -> None:
+    truth = pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ONE)
+    few = study(truth, equal=pair(Cell(0.6, 0.5), Cell(0.8, 0.65), ONE), sizes=(100,))
+    few.loc[few["comparison"] == "settled", "recipe"] = "strong"
+    table = pd.concat([few, study(truth, sizes=(1000,))], ignore_index=True)
+    named = {part.name: part for part in findings(Results(table=table)).sections}
+    for name, recipes in {"settled-shortfall": ["strong", "plain"], "parts": ["strong", "plain", "plain"]}.items():
+        made = named[name].tables[0]
+        place = [heading for heading, _ in made.columns].index("recipe")
+        assert [row[place].text for row in made.rows] == recipes
+    for part in findings(Results(table=MADE)).sections:
+        if part.name in ("settled-shortfall", "settled-cells"):
+            assert "recipe" not in [heading for heading, _ in part.tables[0].columns]
