@@ -66,8 +66,8 @@ def in_words(name: str, heading: str = "", meaning: str = "") -> Column:
 
 
 def given(frame: pd.DataFrame, *names: str) -> tuple[Column, ...]:
-    """Return the columns of words that a frame has."""
-    return tuple(in_words(name) for name in names if name in frame)
+    """Return the columns of words that a frame has, with a dash for an empty word."""
+    return tuple((name, "", lambda row, name=name: word(row[name] or "–")) for name in names if name in frame)
 
 
 def in_points(name: str, heading: str, meaning: str) -> Column:
@@ -325,7 +325,7 @@ def ranking(frame: pd.DataFrame) -> Table:
 def accuracies(rows: pd.DataFrame) -> Table:
     """Return every cell of comparable rows: test accuracy with its interval, and accuracy on its training images."""
     rows = with_recipe(rows)
-    key = ["family", "backbone", *schema.START, *([RECIPE] if RECIPE in rows else []), "size"]
+    key = ["family", "backbone", *schema.START, "size", *([RECIPE] if RECIPE in rows else [])]
     cells = []
     for names, part in rows.groupby(key):
         cell: dict[str, Any] = dict(zip(key, names, strict=True))

@@ -132,7 +132,8 @@ def test_recipes_are_named_where_cells_have_several() -> None:
         zip(zip(column(made, "backbone"), column(made, "N"), strict=True), column(made, "recipe"), strict=True)
     )
     assert named == {
-        ("resnet_micro", "100"): "plain", ("resnet_micro", "1,000"): "strong", ("pixels", "100"): "",
+        ("resnet_micro", "100"): "plain", ("resnet_micro", "1,000"): "strong", ("pixels", "100"): "–",
         ("vit_micro", "100"): "plain", ("vit_micro", "1,000"): "strong",
     }  # fmt: skip
+    assert column(made, "N")[:2] == ["100", "1,000"], "sorted by size first"
     assert "recipe" not in [heading for heading, _ in tables.accuracies(few).columns]

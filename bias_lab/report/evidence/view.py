@@ -96,6 +96,7 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
     against: the group that is compared, that of the headline.
     """
     rows = statistics.comparable(view, scratch=False, comparison="settled")
+    scratch = statistics.comparable(view, comparison="settled")
     gaps = statistics.gaps(view, against=against, comparison="settled")
     chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
     line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows, against), "ViT")
@@ -108,7 +109,7 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
             charts=(charts.shortfall([line], prefix=slug, comparison="settled", who=name_of(against)),)
             if len(gaps)
             else (),
-            tables=(tables.shortfall(parts.if_several(parts.with_recipes(gaps, rows, against)), title),),
+            tables=(tables.shortfall(parts.if_several(parts.with_recipes(gaps, scratch, against)), title),),
         ),
     ]
 

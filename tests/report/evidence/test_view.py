@@ -84,7 +84,8 @@ def test_tables_name_the_recipe_where_sizes_or_comparisons_differ_in_it() -> Non
     truth = pair(Cell(0.9, 0.6), Cell(0.9, 0.7), ONE)
     few = study(truth, equal=pair(Cell(0.6, 0.5), Cell(0.8, 0.65), ONE), sizes=(100,))
     few.loc[few["comparison"] == "settled", "recipe"] = "strong"
-    table = pd.concat([few, study(truth, sizes=(1000,))], ignore_index=True)
+    untrained = study({"vit_micro": Cell(0.3, 0.3)}, sizes=(100,), protocol="linear_probe").assign(comparison="")
+    table = pd.concat([few, study(truth, sizes=(1000,)), untrained], ignore_index=True)
     named = {part.name: part for part in findings(Results(table=table)).sections}
     for name, recipes in {"settled-shortfall": ["strong", "plain"], "parts": ["strong", "plain", "plain"]}.items():
         made = named[name].tables[0]
