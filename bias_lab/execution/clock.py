@@ -66,6 +66,7 @@ class Clock:
         self.spent: dict[tuple[Kind, int], tuple[float, float]] = {}  # kind and images → weight, weighted seconds
         self.latest: list[tuple[tuple[Kind, int], float]] = []  # kind and images, seconds of the runs that ended last
         self.count = 0
+        self.freed = 0  # workers whose run ended and that have not begun another one yet
         self._fit: tuple[float, dict[Kind, float]] | None = None
         self.extend(runs)
 
@@ -92,6 +93,7 @@ class Clock:
     def begin(self, run: Run, share: float = 0.0) -> None:
         """Record the start of a run. share: of it that was done before, where it goes on from a checkpoint."""
         self.under_way[run_id(run)] = UnderWay(run, self.now(), share, share)
+        self.freed = max(0, self.freed - 1)
 
     def advance(self, run: Run, share: float) -> float | None:
         """Record which share of a run is done, and return the seconds that it has left, None where it is too early."""
@@ -106,6 +108,7 @@ class Clock:
         known = self.under_way.pop(run_id(run), UnderWay(run, self.now()))
         seconds = self.now() - known.began
         self.ahead[_key(run)] -= 1
+        self.freed += 1
         if finished and 1 - known.first >= TELLING:
             self.add(run, seconds / (1 - known.first))
         return seconds
@@ -135,8 +138,13 @@ class Clock:
             )
             total += rest - usual
             rests.append(rest)
-        at_once = min(self.workers, max(len(self.under_way), 1)) if self.under_way else self.workers
-        return max([0.0, total / at_once, *rests])
+        not_ended = sum(count for count in self.ahead.values() if count > 0)
+        with_work = len(self.under_way) + self.freed if self.under_way else self.workers
+        at_once = max(1, min(self.workers, with_work, not_ended))
+        waiting = self.ahead - Counter(
+            _key(known.run) for known in self.under_way.values()
+        )  # without what is not above 0
+        return max([0.0, total / at_once, *rests, *(self.cost(*key) for key in waiting)])
 
     def cost(self, kind: Kind, images: int) -> float:
         """Return the estimated seconds of one run of a kind that sees so many images, at the present load."""

@@ -172,6 +172,21 @@ def test_time_left_is_shared_by_the_workers_and_is_that_of_the_longest_run_at_le
     assert clock.left() == pytest.approx(10)
 
 
+def test_the_line_of_a_finished_run_counts_on_the_worker_that_it_frees() -> None:
+    """It is printed before the next run begins."""
+    runs, now = list(grid(ONE, draw=(0, 1, 2, 3, 4, 5))), SetTime()
+    clock = Clock(runs, 2, now=now)
+    clock.begin(runs[0])
+    clock.begin(runs[1])
+    now.time = 10
+    clock.end(runs[0], finished=True)
+    assert clock.left() == pytest.approx(20.5), "four runs of 10 s, and a last tenth of the one under way, for two"
+    clock.end(runs[1], finished=True)
+    assert clock.left() == pytest.approx(20)
+    clock.drop(runs[3:])
+    assert clock.left() == pytest.approx(10), "one run alone is not shared"
+
+
 def test_a_run_of_zero_steps_tells_no_speed() -> None:
     zero = replace(ONE, task="pretrain", regime="mae", source="pool", size=0, samples_seen=0)
     clock = Clock([zero, ONE], 1)
@@ -214,8 +229,8 @@ def replayed(study: str, workers: int) -> list[float]:
     while busy:
         now.time, number = heapq.heappop(busy)
         clock.end(runs[number][0], finished=True)
+        said.append((now(), clock.left() or 0.0))  # as in the line of the run, before another one begins
         begin()
-        said.append((now(), clock.left() or 0.0))
     return [left / (said[-1][0] - at) for at, left in said[9:-1] if at < said[-1][0]]
 
 
