@@ -36,17 +36,8 @@ def table(*folders: Path) -> pd.DataFrame:
 
 
 def is_settled(study: Study) -> bool:
-    """Return whether the report of a study has a headline, which only settled cells are allowed.
-
-    A study without a plain ViT is settled if its pair is, at some size.
-    """
-    if not study.pair:
-        return any(one.headline for one in page(*study.places).heads)
-    of, against = study.pair
-    rows = table(*study.places)
-    flagged = statistics.unsound(rows, of=of, against=against, comparison="settled")
-    gaps = statistics.gaps(rows, of=of, against=against, comparison="settled")
-    return bool(set(gaps["size"]) - set(flagged))
+    """Return whether the report of a study has a headline, which only settled cells are allowed."""
+    return any(one.headline for one in page(*study.places).heads)
 
 
 def sentences(study: Study) -> list[str]:
@@ -104,8 +95,7 @@ def sure(study: Study) -> str:
     if not is_settled(study):
         return page(*study.places).answers[0][2]
     view = findings.split(table(*study.places))[0][1]
-    of, against = study.pair or (head.OF, head.group(head.numbers(view)))
-    gaps = statistics.gaps(view, of=of, against=against, comparison="settled")
+    gaps = statistics.gaps(view, against=head.group(head.numbers(view)), comparison="settled")
     return f"{draws(view)} {method(gaps)}"
 
 
