@@ -141,9 +141,7 @@ class Clock:
         not_ended = sum(count for count in self.ahead.values() if count > 0)
         with_work = len(self.under_way) + self.freed if self.under_way else self.workers
         at_once = max(1, min(self.workers, with_work, not_ended))
-        waiting = self.ahead - Counter(
-            _key(known.run) for known in self.under_way.values()
-        )  # without what is not above 0
+        waiting = self.ahead - Counter(_key(known.run) for known in self.under_way.values())  # counts above 0 alone
         return max([0.0, total / at_once, *rests, *(self.cost(*key) for key in waiting)])
 
     def cost(self, kind: Kind, images: int) -> float:

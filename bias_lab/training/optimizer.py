@@ -115,7 +115,7 @@ class Float32Muon(muon.Muon):
     """timm's Muon whose orthogonalisation runs in float32 on CPUs. timm's runs in bfloat16 and has no option for it.
 
     The momentum of a filter that no longer learns decays to subnormal numbers and stays there, and CPUs multiply these
-    many times more slowly. So a step takes them as zeros, which moves weights by rounding at most.
+    many times more slowly. So a step takes them as zeros, which changes its result by rounding at most.
     """
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from bias_lab.report.replicates import flags
 from bias_lab.report.sentences import claims, compared, method, name_of, start_words
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_points, in_words, table_of
 from bias_lab.statistics import intervals
+from bias_lab.statistics.comparisons import SETTLED
 from bias_lab.statistics.conditions import is_from_scratch
 
 START = list(schema.START)
@@ -25,7 +26,11 @@ def of_view(view: pd.DataFrame) -> tuple[str, str, tuple[Table, ...]]:
     found = [pairs(view, name) for name in names or ("",)]
     findings = [one for one, _, _ in found if one]
     methods = dict.fromkeys(how for _, how, _ in found if how)
-    return " ".join(findings), next(iter(methods), ""), tuple(one for _, _, made in found for one in made)
+    if len(methods) > 1:
+        methods = dict.fromkeys(
+            compared(how, parts.COMPARISONS[name]) for name, (_, how, _) in zip(names, found, strict=True) if how
+        )
+    return " ".join(findings), " ".join(methods), tuple(one for _, _, made in found for one in made)
 
 
 def pairs(view: pd.DataFrame, comparison: str = "") -> tuple[str, str, tuple[Table, ...]]:
@@ -49,7 +54,7 @@ def pairs(view: pd.DataFrame, comparison: str = "") -> tuple[str, str, tuple[Tab
                 how = "" if is_from_scratch(one).all() else start_words(regime, protocol, source if many else "")
                 how += ", untrained" if flags(one)["untrained"] else ""
                 found.append((how, str(name), statistics.between(one, other)))
-    if comparison == "settled":
+    if comparison == SETTLED:
         found = [(how, name, _sound(part, view, name)) for how, name, part in found]
     found = [(how, name, part) for how, name, part in found if len(part)]
     if not found:
@@ -70,7 +75,7 @@ def pairs(view: pd.DataFrame, comparison: str = "") -> tuple[str, str, tuple[Tab
 
 def _sound(gaps: pd.DataFrame, view: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of a pair from scratch without the sizes that allow no claim about settled cells."""
-    return gaps[~gaps["size"].isin(list(statistics.unsound(view, of=name, comparison="settled")))]
+    return gaps[~gaps["size"].isin(list(statistics.unsound(view, of=name, comparison=SETTLED)))]
 
 
 def versus(scratch: pd.DataFrame) -> Table:

@@ -7,12 +7,12 @@ from bias_lab.report.findings import findings
 from bias_lab.results import Results
 from tests.report.evidence.studies import Cell, study
 
-SETTLED = {"mobilenetv3_micro": Cell(0.95, 0.8), "efficientvit_micro": Cell(0.95, 0.8)}
+CELLS = {"mobilenetv3_micro": Cell(0.95, 0.8), "efficientvit_micro": Cell(0.95, 0.8)}
 EQUAL = {"mobilenetv3_micro": Cell(0.9, 0.75), "efficientvit_micro": Cell(0.6, 0.55)}
 
 
 def test_settled_pairs_come_first_and_each_comparison_is_named() -> None:
-    view = study(SETTLED, equal=EQUAL, sizes=(300,))
+    view = study(CELLS, equal=EQUAL, sizes=(300,))
     finding, method, made = pairwise.of_view(view)
     assert finding.startswith(
         "With each cell settled, no difference between efficientvit_micro and mobilenetv3_micro is shown at N = 300."
@@ -28,14 +28,23 @@ def test_settled_pairs_come_first_and_each_comparison_is_named() -> None:
 
 @pytest.mark.parametrize("change", [{"settled": False}, {"collapsed": True}])
 def test_no_settled_pair_is_told_whose_cells_allow_no_claim(change: dict[str, bool]) -> None:
-    view = study(SETTLED, equal=EQUAL, sizes=(300,), changes={"efficientvit_micro": change})
+    view = study(CELLS, equal=EQUAL, sizes=(300,), changes={"efficientvit_micro": change})
     finding, _, made = pairwise.of_view(view)
     assert finding.startswith("At equal images, efficientvit_micro falls short of ")
     assert len(made) == 1
 
 
+def test_how_each_comparison_was_reached_is_said_where_they_differ() -> None:
+    view = study(CELLS, equal=EQUAL, sizes=(300,))
+    assert pairwise.of_view(view)[1].count("Student's t") == 1, "both alike"
+    fewer = view[(view["comparison"] != "equal") | (view["draw"] < 3)]
+    method = pairwise.of_view(fewer)[1]
+    assert method.startswith("With each cell settled, intervals are Student's t over 5 replicates")
+    assert "At equal images, intervals are Student's t over 3 replicates" in method
+
+
 def test_the_report_tells_both() -> None:
-    report = findings(Results(table=study(SETTLED, equal=EQUAL, sizes=(300,))))
+    report = findings(Results(table=study(CELLS, equal=EQUAL, sizes=(300,))))
     assert report.answers[0][1].startswith("With each cell settled, no difference between efficientvit_micro and ")
     (section,) = [part for part in report.sections if part.name == "shortfall"]
     assert section.title == "Pair by pair"
