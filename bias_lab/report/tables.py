@@ -107,12 +107,10 @@ ANY = in_ci("95 % CI that includes the sampling of test images", "low_any", "hig
 _P = as_number(
     "p_holm", "{:.3g}", "p, Holm", "two-sided, with test images where known, corrected over all rows of this table"
 )
-BACKBONE, FAMILY = in_words("backbone"), in_words("family")
+BACKBONE, _FAMILY = in_words("backbone"), in_words("family")
 
 
-def start(heading: str, meaning: str) -> Column:
-    """Return the column of where weights come from."""
-
+def _start(heading: str, meaning: str) -> Column:
     def cell(row: Row) -> Cell:
         words = start_words(row["regime"], row["protocol"], row.get("source", ""))
         return word(f"{words}, untrained" if row.get("untrained") else words)
@@ -134,7 +132,7 @@ def shortfall(frame: pd.DataFrame, title: str) -> Table:
     note = f"{capital(sign_flips(known))}, however large the difference is." if len(known) else ""
     collapsed = "runs among them that predict one class or have dead features, which stay in all means"
     return table_of(
-        title, frame, SIZE, *given(frame, "recipe"),
+        title, frame, SIZE, *given(frame, RECIPE),
         in_points("shortfall", "points", "mean accuracy of the reference minus the other's"), CI, ANY, PAIRS, _P,
         as_number("p_permutation", "{:.3g}", "p, sign flips", "paired permutation test, not corrected"),
         in_whole("collapsed", "collapsed", collapsed), note=note,
@@ -146,7 +144,7 @@ def shares(frame: pd.DataFrame, title: str, who: str) -> Table:
     is_own = "backbone" in frame
     note = ["At 100 % the gap is closed. Above it, the CNNs are passed.", _unbounded(frame, "low", "high")]
     return table_of(
-        title, frame, in_words("backbone", who) if is_own else start(who, ""), SIZE,
+        title, frame, in_words("backbone", who) if is_own else _start(who, ""), SIZE,
         in_points("shortfall", "shortfall", "points, CNN family minus plain ViT from scratch"),
         in_points("gain", "gain", "points over plain ViT"),
         _share("share" if is_own else "recovery", "share", "of the shortfall"),
@@ -160,7 +158,7 @@ def gains(frame: pd.DataFrame) -> Table:
     beside = "points above (+) or below (−) the CNN family from scratch, paired"
     before = "in the lab's own pretraining, before the first label (– for weights from elsewhere)"
     return table_of(
-        "What each start gains, and what it costs", ahead, BACKBONE, start("start", "where its weights come from"),
+        "What each start gains, and what it costs", ahead, BACKBONE, _start("start", "where its weights come from"),
         SIZE, in_points("top1", "test, %", "mean test accuracy"),
         in_points("gain", "gain", "points over its own runs from scratch, paired"), CI,
         ("beside CNNs", beside, lambda row: number(row["ahead"], "{:+.1f}", scale=100)),
@@ -171,7 +169,7 @@ def gains(frame: pd.DataFrame) -> Table:
 def likewise(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.likewise`: both sides after the same start."""
     return table_of(
-        "What is left of the shortfall where both start alike", frame, start("start of both", ""), SIZE,
+        "What is left of the shortfall where both start alike", frame, _start("start of both", ""), SIZE,
         in_points("shortfall", "points", "CNN family minus plain ViT, both after this start"), CI, ANY, _P, PAIRS,
         _share("left", "left", "of the shortfall from scratch", "left_low", "left_high"),
         _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", OF_IT),
@@ -201,7 +199,7 @@ def moved(axis: str, frame: pd.DataFrame) -> Table:
     is_scratch = set(frame["regime"]) <= {schema.DEFAULTS["regime"]}
     return table_of(
         "How far the accuracy of each backbone moves", frame, BACKBONE,
-        *(() if is_scratch else (start("start", "where its weights come from"),)), _value(axis), SIZE,
+        *(() if is_scratch else (_start("start", "where its weights come from"),)), _value(axis), SIZE,
         in_points("change", "points", "accuracy at this value minus that at the reference"), CI, ANY, _P, PAIRS,
     )  # fmt: skip
 
@@ -243,7 +241,7 @@ def curves(frame: pd.DataFrame) -> Table:
         "be trusted."
     )
     return table_of(
-        "Learning curves", frame, BACKBONE, start("regime", "where the weights come from"),
+        "Learning curves", frame, BACKBONE, _start("regime", "where the weights come from"),
         in_points("limit", "limit, %", "accuracy that the fit tends to"),
         as_number("exponent", "{:.2f}", "exponent", "how fast it gets there"),
         in_points("rmse", "misfit", "root mean square, points"),
@@ -318,7 +316,7 @@ def ranking(frame: pd.DataFrame) -> Table:
     return table_of(
         "Backbones from best to worst, from scratch", cut, SIZE, in_whole("rank", "rank"),
         ("ranks left open", "by paired t-tests, Holm-corrected over all pairs at the size", ranks),
-        BACKBONE, FAMILY, in_points("top1", "test, %", "mean test accuracy"), CI, in_whole("n", "n", "replicates"),
+        BACKBONE, _FAMILY, in_points("top1", "test, %", "mean test accuracy"), CI, in_whole("n", "n", "replicates"),
     )  # fmt: skip
 
 
@@ -339,8 +337,8 @@ def accuracies(rows: pd.DataFrame) -> Table:
     frame = pd.DataFrame(cells)
     slope = "change of the training loss in the last quarter of training, negative where it still fell"
     return table_of(
-        "Accuracy of every cell", frame, BACKBONE, FAMILY,
-        start("regime", "where the weights come from"), SIZE, *given(frame, RECIPE),
+        "Accuracy of every cell", frame, BACKBONE, _FAMILY,
+        _start("regime", "where the weights come from"), SIZE, *given(frame, RECIPE),
         in_points("top1", "test, %", "mean accuracy on the test images"), CI, in_whole("n", "n", "replicates"),
         in_points("train_top1", "train, %", "accuracy on its own training images, un-augmented"),
         as_number("loss_slope", "{:.3f}", "loss slope", slope),
