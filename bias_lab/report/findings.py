@@ -138,6 +138,7 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
     images = sorted({int(n) for n in done["test_images"].dropna()})
     parts += [f"{listed([f'{n:,}' for n in images])} test images"] if images else []
     minutes = done["seconds"].sum() / 60
-    if minutes >= 1:
-        parts.append(f"{plural(round(minutes), 'minute')} of one worker's time")
+    if minutes >= 1:  # what an interruption lost is not counted
+        least = "at least " if (done["attempts"].astype(float) > 1).any() else ""
+        parts.append(f"{least}{plural(round(minutes), 'minute')} of one worker's time")
     return (", ".join(parts) + ".",)

@@ -32,6 +32,23 @@ class Checkpoints(Callback):
             self.saved = time.monotonic()
 
 
+class Stopwatch(Callback):
+    """Counts the seconds that a run has taken, with those of interrupted attempts up to their last checkpoint."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.before = 0.0  # seconds of interrupted attempts
+
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = float(state_dict["seconds"])
+
+
 class CheckedCheckpointIO(CheckpointIO):
     """Writes a digest before the content, replaces the file atomically, and keeps the previous checkpoint.
 

@@ -5,7 +5,6 @@ The steps are files beside this one: `prepare`, `fit`, and the task's `measure`.
 
 import logging
 import platform
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bias_lab import __version__, ledger
 from bias_lab.definition import Run, Settings, run_id, steps, to_json, trains
 from bias_lab.tracking import live
 from bias_lab.training import recording
+from bias_lab.training.checkpoints import Stopwatch
 from bias_lab.training.fit import fit
 from bias_lab.training.hardware import device_name
 from bias_lab.training.preflight import preflight
@@ -44,10 +44,10 @@ def execute(run: Run, folder: Path, settings: Settings) -> dict[str, Any]:
         recording.log_to(here / ledger.LOG),
         live.tracked(run, folder, settings) as wandb,
     ):
-        began = time.perf_counter()
+        watch = Stopwatch()
         torch.set_num_threads(1)  # the number of threads changes the order of sums
         job = prepare(run, folder, settings)
-        rows = fit(job, attempt.folder, wandb)
+        rows = fit(job, attempt.folder, wandb, watch)
         metrics = job.task.measure(job, attempt.folder, rows)
         save_weights(job.task.encoder(job.method), attempt.folder / ledger.WEIGHTS)
         result = {
@@ -58,7 +58,7 @@ def execute(run: Run, folder: Path, settings: Settings) -> dict[str, Any]:
             "facts": job.facts,
             "steps": steps(run) if trains(run) else 0,
             "samples_seen": steps(run) * run.batch_size if trains(run) else run.size,
-            "seconds": round(time.perf_counter() - began, 3),
+            "seconds": round(watch.seconds(), 3),
             "attempts": attempt.number,
             "device": device_name(job.device),
             "versions": versions(),

@@ -19,8 +19,11 @@ from bias_lab.training.job import Job, Probe, Rows
 from bias_lab.training.modules.datamodule import DataModule
 
 
-def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
-    """Train to the last step and return the rows of metrics. folder: the attempt's."""
+def fit(job: Job, folder: Path, wandb: Logger | None, watch: checkpoints.Stopwatch) -> Rows:
+    """Train to the last step and return the rows of metrics.
+
+    folder: the attempt's. watch: goes on where that of an interrupted attempt was at its last checkpoint.
+    """
     if not trains(job.run):
         fit_probe(job)
         return []
@@ -42,7 +45,7 @@ def fit(job: Job, folder: Path, wandb: Logger | None) -> Rows:
         max_epochs=1,  # one endless epoch, since batches are keyed by the global step
         gradient_clip_val=(run.clip or None) if module.automatic_optimization else None,
         logger=loggers,
-        callbacks=[*measuring, checkpoints.Checkpoints(path)],
+        callbacks=[*measuring, watch, checkpoints.Checkpoints(path)],
         plugins=[checkpoints.CheckedCheckpointIO(), Bf16(job.device.type) if run.precision == "bf16" else Precision()],
         log_every_n_steps=0,  # nothing goes through `self.log`, since `Intervals` writes the rows
         limit_val_batches=0,

@@ -146,3 +146,11 @@ def test_a_control_without_parameters_is_no_backbone() -> None:
     pixels = [one | {"parameters": 0} for one in rows(lambda run: 0.6, backbones=["pixels"], protocol="linear_probe")]
     (line,) = facts(table([*trained, *pixels]))
     assert "4 backbones of 0.30 to 0.40 M parameters" in line
+
+
+def test_the_time_of_interrupted_runs_is_a_lower_bound() -> None:
+    made = table([one | {"seconds": 60.0} for one in rows(lambda run: 0.6)])
+    minutes = len(made)
+    assert facts(made)[0].endswith(f", {minutes} minutes of one worker's time.")
+    made.loc[0, "attempts"] = 2
+    assert facts(made)[0].endswith(f", at least {minutes} minutes of one worker's time.")

@@ -13,6 +13,7 @@ import torch
 from bias_lab import ledger
 from bias_lab.definition import run_id
 from bias_lab.errors import Diverged
+from bias_lab.training.checkpoints import Stopwatch
 from bias_lab.training.execute import execute
 from bias_lab.training.fit import fit
 from bias_lab.training.job import Examples
@@ -29,6 +30,22 @@ def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, monkeypatch, 
     result = finished(run, tmp_path / "cut")
     assert result["attempts"] == 2
     same_bytes(tmp_path / "whole", tmp_path / "cut", run)
+
+
+def test_the_seconds_of_interrupted_attempts_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun_long_ago(watch: Stopwatch) -> None:
+        begin(watch)
+        watch.began -= ago
+
+    begin, ago = Stopwatch.__init__, 1000.0
+    with monkeypatch.context() as patch:
+        patch.setattr(Stopwatch, "__init__", begun_long_ago)
+        interrupted(RUN, tmp_path, monkeypatch, 4)
+        ago = 500.0
+        interrupted(RUN, tmp_path, monkeypatch, 9)
+    result = finished(RUN, tmp_path)
+    assert result["attempts"] == 3
+    assert 1500 < result["seconds"] < 1900
 
 
 def test_batches_after_a_resume_are_those_that_were_due(tmp_path: Path, monkeypatch) -> None:
@@ -86,7 +103,7 @@ def test_a_frozen_encoder_and_its_probe_are_taken_to_the_device(tmp_path: Path) 
         examples=Examples(np.zeros(0), None, tuple("ab")),
         eval_loader=lambda *given: given,
     )
-    assert fit(job, tmp_path, None) == []  # type: ignore[arg-type]
+    assert fit(job, tmp_path, None, Stopwatch()) == []  # type: ignore[arg-type]
     assert moved == [second, "learned", second]
 
 
