@@ -136,7 +136,8 @@ def tiles(view: pd.DataFrame, found: Headline) -> tuple[Tile, ...]:
     if first.equal.n and first.equal_flags:
         equal = Tile("Shortfall at equal images", "–", f"nothing is claimed: {words.flagged(first)}")
     elif first.equal.n:
-        equal = Tile("Shortfall at equal images", _points(first.equal), _where(first.equal, first))
+        under = chosen.of_equal(view, OF, first).rstrip(",")
+        equal = Tile("Shortfall at equal images", _points(first.equal), _where(first.equal, first, under))
     return settled, equal, recovers_most(view)
 
 
@@ -144,12 +145,12 @@ def _points(gap: Gap) -> str:
     return f"{percent(gap.value)} points"
 
 
-def _where(gap: Gap, at: AtSize) -> str:
-    """Return 'against ResNet, at 100 labels (95 % CI 4.8 to 22.1)'."""
+def _where(gap: Gap, at: AtSize, under: str = "") -> str:
+    """Return 'against ResNet, at 100 labels (95 % CI 4.8 to 22.1)'. under: goes before the bracket."""
     low = gap.best_low
     inside = "one replicate, no interval" if low != low else f"95 % CI {span(low, gap.best_high)}"
     inside = "identical replicates, no interval" if is_identical(low, gap.best_high) else inside
-    return f"against {name_of(at.against)}, at {at.size:,} labels ({inside})"
+    return f"against {name_of(at.against)}, at {at.size:,} labels{under} ({inside})"
 
 
 def recovers_most(view: pd.DataFrame) -> Tile:

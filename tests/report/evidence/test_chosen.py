@@ -59,11 +59,15 @@ def test_another_size_or_runs_at_equal_images_under_another_recipe_say_so() -> N
     assert told.support[0].startswith('At equal images seen, under the "plain" recipe, it is ')
     (further,) = [text for text in told.support if text.startswith("At 1,000 labels")]
     assert further.startswith('At 1,000 labels, each trained under the "plain" recipe alone, plain ViT is ')
+    settled, equal, _ = (tile.note for tile in told.tiles)
+    assert equal.startswith('against ResNet, at 100 labels, under the "plain" recipe (95 % CI ')
+    assert settled.startswith("against ResNet, at 100 labels (95 % CI ")
 
     alike = of_view(
         view.assign(recipe="plain"), "", "desk", [row(n, "plain", 0.5, size=s) for n in PAIR for s in SIZES]
     )
     assert alike.support[0].startswith("At equal images seen it is ")
+    assert "recipe" not in alike.tiles[1].note
     (further,) = [text for text in alike.support if text.startswith("At 1,000 labels")]
     assert further.startswith("At 1,000 labels plain ViT is ")
 
