@@ -177,7 +177,7 @@ STUDIES = {
     "small data cifar10": Study(
         "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("budget-axis", 0), ("settled-shortfall", 0),
         ("each", "parts", "settled-cells", "controls", "ladders"), small_data,
-        parts=("small_data_cifar10_9000",),
+        parts=("small_data_cifar10_strong", "small_data_cifar10_9000"),
     ),
     "small data fashion": Study(
         "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),

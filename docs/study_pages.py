@@ -43,13 +43,19 @@ def is_settled(study: Study) -> bool:
 def sentences(study: Study) -> list[str]:
     """Return the headline of a settled study with what supports it, or else three sentences at equal images.
 
-    Two sentences support a headline, and one for each further size follows them.
+    Two sentences support a headline. The shortfall under each recipe, if there are several, and a sentence for each
+    further size follow them.
     """
     heads = [one for one in page(*study.places).heads if one.headline]
     if heads:
-        told = [heads[0].headline, *heads[0].support[:2], *further(heads[0])]
+        told = [heads[0].headline, *heads[0].support[:2], *by_recipe(heads[0]), *further(heads[0])]
         return list(dict.fromkeys(told))  # one of the two may be on a further size
     return study.say(table(*study.places))[:3]
+
+
+def by_recipe(of: pages.Head) -> list[str]:
+    """Return the sentence of a headline on its shortfall under each recipe alone, [] where its cells have one."""
+    return [text for text in of.support if text.startswith("With one recipe for all")]
 
 
 def further(of: pages.Head) -> list[str]:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bias_lab import catalogue, ledger
+from bias_lab import catalogue, ledger, tuning
 from bias_lab.errors import UserError
 from bias_lab.report.pages import Head
 
@@ -111,12 +111,16 @@ def test_a_study_that_is_not_settled_is_marked(monkeypatch: pytest.MonkeyPatch) 
 def test_a_settled_study_is_told_by_its_headline(monkeypatch: pytest.MonkeyPatch) -> None:
     study = studies().STUDIES["small data cifar10"]
 
+    recipes, optimizers = (f"With one {what} for all, the shortfall is 8.0 points." for what in ("recipe", "optimizer"))
+    size = "At 9,000 labels plain ViT is 9.0 points behind."
+    rest = ("Three.", recipes, optimizers, size)
+
     class Settled:
-        heads = (Head(headline="Plain ViT is 7.0 points behind.", support=("One.", "Two.", "Three.")),)
+        heads = (Head(headline="Plain ViT is 7.0 points behind.", support=("One.", "Two.", *rest)),)
 
     monkeypatch.setattr(studies(), "page", lambda *folders: Settled)
     assert studies().is_settled(study)
-    assert studies().sentences(study) == ["Plain ViT is 7.0 points behind.", "One.", "Two."]
+    assert studies().sentences(study) == ["Plain ViT is 7.0 points behind.", "One.", "Two.", recipes, size]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,13 @@ def cell(study: str, backbone: str, size: int, comparison: str = "settled", **wh
     return 100 * compared[["top1", "train_top1"]].astype(float)
 
 
+def tuned_rows(backbone: str) -> list[dict[str, Any]]:
+    """Return the rows of the tuning table of a settled backbone at 1,000 labels of CIFAR-10."""
+    cell = dict(dataset="cifar10_12k", backbone=backbone, size=1000, optimizer="muon", regime="scratch", priors="")
+    rows = studies().other_recipes.rows()
+    return [row for row in rows if row.get("settled") and all(tuning.value(row, n) == v for n, v in cell.items())]
+
+
 def after_mae(images: int) -> pd.DataFrame:
     """Return the ViT's cell after MAE with so many images, on Fashion-MNIST."""
     rows = pd.read_parquet(DOCS / "results" / CLOTHES / ledger.TABLE).set_index("run_id")
@@ -180,11 +191,13 @@ def after_mae(images: int) -> pd.DataFrame:
     return 100 * tuned[seen == images].set_index(["draw", "seed"])[["top1", "train_top1"]].astype(float)
 
 
-CLOTHES, PHOTOGRAPHS, MORE = "small_data_fashion", "small_data_cifar10", "small_data_cifar10_9000"
+CLOTHES, PHOTOGRAPHS = "small_data_fashion", "small_data_cifar10"
+STRONG, MORE = "small_data_cifar10_strong", "small_data_cifar10_9000"
 
 
-def gap(study: str, size: int, comparison: str = "settled") -> pd.DataFrame:
-    return cell(study, "resnet_micro", size, comparison) - cell(study, "vit_micro", size, comparison)
+def gap(study: str, size: int, comparison: str = "settled", recipe: str = "plain") -> pd.DataFrame:
+    resnet, vit = (cell(study, name, size, comparison, recipe=recipe) for name in ("resnet_micro", "vit_micro"))
+    return resnet - vit
 
 
 def linear(size: int) -> pd.DataFrame:
@@ -204,11 +217,18 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
     page = page.partition("## Run it")[0]
     vit, mlp = ({n: cell(CLOTHES, name, n) for n in (100, 1000)} for name in ("vit_micro", "mlp_micro"))
     mae, zero, equal = after_mae(80_000), after_mae(0), cell(CLOTHES, "vit_micro", 1000, "equal")
+    strong = {name: cell(STRONG, name, 1000, recipe="strong") for name in ("vit_micro", "resnet_micro")}
+    better = {name: under - cell(PHOTOGRAPHS, name, 1000) for name, under in strong.items()}
     told = {
+        "the ViT is {} points more accurate under `strong` (CI {})": better["vit_micro"],
+        "and the ResNet {} points (CI {})": better["resnet_micro"],
+        "So the shortfall is {} points smaller under `strong` (CI {})": gap(PHOTOGRAPHS, 1000)
+        - gap(STRONG, 1000, recipe="strong"),
         "is {} points smaller at 1,000 labels than at 100 (CI {})": gap(CLOTHES, 100) - gap(CLOTHES, 1000),
         "a settled MLP on pixels and the ViT is shown (CI {1})": mlp[1000] - vit[1000],
         "and the ResNet is shown there (CI {1})": cell(CLOTHES, "resnet_micro", 100) - linear(100),
-        "it is {} points larger on Fashion-MNIST (CI {})": gap(CLOTHES, 1000, "equal") - gap(CLOTHES, 1000),
+        "Under `plain` and at 1,000 labels it is {} points larger on Fashion-MNIST (CI {})": gap(CLOTHES, 1000, "equal")
+        - gap(CLOTHES, 1000),
         "and {} points smaller on CIFAR-10 (CI {})": gap(PHOTOGRAPHS, 1000) - gap(PHOTOGRAPHS, 1000, "equal"),
         "a ViT is {} points more accurate after MAE (CI {})": mae - equal,
         "no gain is shown (CI {1})": zero - equal,
@@ -221,7 +241,12 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
     assert page.count("(CI ") == len(told), "every interval is tested"
 
     for backbone in ("vit_micro", "resnet_micro"):
-        assert cell(PHOTOGRAPHS, backbone, 1000)["train_top1"].mean() > 99.5, "by heart"
+        for under in (cell(PHOTOGRAPHS, backbone, 1000), strong[backbone]):
+            assert under["train_top1"].mean() > 99.5, "by heart"
+        budgets = {row["recipe"]: row["samples_seen"] for row in tuned_rows(backbone)}
+        assert budgets["strong"] == budgets["plain"] * (16 if backbone == "vit_micro" else 4), "after so many times"
+        best = {row["recipe"]: row["holdout_top1"] for row in tuned_rows(backbone)}
+        assert best["strong"] > best["plain"], "the hold-out prefers it"
         gain = cell(MORE, backbone, 9000)["top1"].mean() - cell(PHOTOGRAPHS, backbone, 1000)["top1"].mean()
         assert gain > 20, "from nine times the labels"
     assert cell(MORE, "resnet_micro", 9000)["train_top1"].min() > 99.5

@@ -12,6 +12,7 @@ from bias_lab.report.evidence import claims as claims_of
 from bias_lab.report.evidence import head, pairwise
 from bias_lab.report.evidence import parts as parts_of
 from bias_lab.report.figures import charts
+from bias_lab.report.figures.labels import several_sources, start_label
 from bias_lab.report.pages import Section, Table, number, points, whole, word
 from bias_lab.report.replicates import captioned, flags
 from bias_lab.report.sentences import (
@@ -145,10 +146,10 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
     """
     is_scratch = is_from_scratch(rows)
     reference, vit = statistics.select(rows[is_scratch], "cnn"), statistics.select(rows, "vit")
-    lines = [(str(schema.DEFAULTS["regime"]), gaps, "ViT")]
+    lines = [(str(schema.DEFAULTS["regime"]), parts_of.with_recipes(gaps, rows[is_scratch], "cnn"), "ViT")]
     for (regime, protocol, source), part in vit[~is_scratch[vit.index]].groupby(START):
         shown = source if vit.loc[vit["regime"] == regime, "source"].nunique() > 1 else ""
-        label = charts.start_label("ViT", regime, protocol, shown)
+        label = start_label("ViT", regime, protocol, shown)
         label += ", untrained" if flags(part)["untrained"] else ""
         lines.append((str(regime), statistics.between(part, reference), label))
     return lines
@@ -192,7 +193,7 @@ def over_epochs(view: pd.DataFrame, curves: Mapping[str, Any], slug: str) -> lis
         backbone, regime, protocol, source, size = cell
         runs = part.groupby(list(schema.REPLICATE))["top1"].agg(["mean", "min", "max"])
         of, test = charts.mean_of(runs.reset_index().rename(columns={"mean": "top1"})), charts.mean_of(by_cell[cell])
-        shown = source if charts.several_sources(known, backbone, regime) else ""
+        shown = source if several_sources(known, backbone, regime) else ""
         rows_of_table.append(
             (
                 word(backbone), word(start_words(regime, protocol, shown)), whole(size), points(of.value),

@@ -8,7 +8,8 @@ import pandas as pd
 
 from bias_lab import schema
 from bias_lab.report.figures.chart import span
-from bias_lab.report.figures.charts import mean_of, several_sources
+from bias_lab.report.figures.charts import mean_of
+from bias_lab.report.figures.labels import several_sources
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
 from bias_lab.report.replicates import counted, flags, footnote, mark
 from bias_lab.report.sentences import (

@@ -99,6 +99,7 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
     scratch = statistics.comparable(view, comparison="settled")
     gaps = statistics.gaps(view, against=against, comparison="settled")
     chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
+    gaps = parts.with_recipes(gaps, scratch, against)
     line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows, against), "ViT")
     title = f"{capital(name_of(against))} minus plain ViT, from scratch, settled"
     return [
@@ -109,7 +110,7 @@ def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[S
             charts=(charts.shortfall([line], prefix=slug, comparison="settled", who=name_of(against)),)
             if len(gaps)
             else (),
-            tables=(tables.shortfall(parts.if_several(parts.with_recipes(gaps, scratch, against)), title),),
+            tables=(tables.shortfall(parts.if_several(gaps), title),),
         ),
     ]
 

@@ -7,7 +7,8 @@ import pandas as pd
 
 from bias_lab import catalogue, schema
 from bias_lab.report.figures.chart import Chart, Level, Point, Series, percent, span
-from bias_lab.report.figures.charts import MARKERS, shortened, value_dash
+from bias_lab.report.figures.charts import MARKERS, value_dash
+from bias_lab.report.figures.labels import shortened
 from bias_lab.report.figures.palette import HUES
 
 OF = "vit"  # the architecture whose line is bold

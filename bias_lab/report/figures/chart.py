@@ -11,7 +11,7 @@ class Point:
     """One value with its interval.
 
     low_any, high_any: the wider interval, if there is one. tip: shown on hovering. hollow: whether the marker is drawn
-    as an outline, which marks a cell that is not settled.
+    as an outline, which marks a cell that is not settled. apart: whether no line joins it to the point before.
     """
 
     x: float
@@ -22,6 +22,7 @@ class Point:
     high_any: float = math.nan
     tip: str = ""
     hollow: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,16 @@ class Series:
     dash: Dash = ()
     bold: bool = False
     panel: str = ""
+
+    @property
+    def pieces(self) -> tuple[tuple[Point, ...], ...]:
+        """Return the points that lines join, in order."""
+        pieces: list[list[Point]] = []
+        for point in self.points:
+            if point.apart or not pieces:
+                pieces.append([])
+            pieces[-1].append(point)
+        return tuple(map(tuple, pieces))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,14 @@ A hue is a family, a marker an architecture, a line pattern a regime or a value 
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
 from bias_lab import catalogue, schema
 from bias_lab.report.figures.chart import Chart, Dash, Level, Point, Series, percent, span
+from bias_lab.report.figures.labels import several_sources, shortened, start_label
 from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
@@ -49,11 +49,6 @@ def mean_of(rows: pd.DataFrame) -> intervals.Mean:
     return of._replace(low=max(of.low, 0.0), high=min(of.high, 1.0)) if of.k > 1 else of
 
 
-def several_sources(rows: pd.DataFrame, backbone: Hashable, regime: Hashable) -> bool:
-    """Return whether a backbone has runs of one regime from several sources, so that words must name the source."""
-    return bool(rows.loc[(rows["backbone"] == backbone) & (rows["regime"] == regime), "source"].nunique() > 1)
-
-
 def replicate_count(rows: pd.DataFrame, *further: str) -> str:
     """Return how many replicates the cells have: '5', or '3 to 5'. further: columns that tell cells apart too."""
     sizes = rows.drop_duplicates(["run_id", *further]).groupby(["backbone", *START, "size", *further]).size()
@@ -69,29 +64,6 @@ def _replicates(count: str) -> str:
     return f"n = {count} replicate{'' if count == '1' else 's'}"
 
 
-def shortened(backbones: Iterable[str]) -> tuple[dict[str, str], str]:
-    """Return backbone → its name in labels, and a sentence on the ending that was left out (`_micro`), or ''.
-
-    A user's factory is named by its function alone.
-    """
-    names = sorted(set(backbones))
-    listed = [name for name in names if name in catalogue.BACKBONES and not catalogue.traits(name).control]
-    endings = {name.rsplit("_", 1)[-1] if "_" in name else "" for name in listed}
-    ending = f"_{endings.pop()}" if len(listed) > 1 and len(endings) == 1 and "" not in endings else ""
-    short = {n: n.removesuffix(ending) if n in listed else n.rsplit(":", 1)[-1] for n in names}
-    return short, f" Names are shown without their ending {ending}." if ending else ""
-
-
-def start_label(name: str, regime: Any, protocol: Any, source: Any = "") -> str:
-    """Return a line's label: 'vit', 'vit + mae', 'vit + mae (knn), pool', 'vit (untrained, knn)'."""
-    is_scratch = regime == schema.DEFAULTS["regime"]
-    label = name if is_scratch else f"{name} + {regime}"
-    if protocol != schema.DEFAULTS["protocol"]:
-        untrained = "untrained, " if is_scratch and catalogue.traits(name).learns else ""
-        label += f" ({untrained}{str(protocol).replace('_', ' ')})"
-    return f"{label}, {source}" if source else label
-
-
 # --- accuracy --------------------------------------------------------------------------------------------------------
 
 
@@ -100,8 +72,9 @@ def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Poi
 
     settled: whether the rows are compared as settled, so that a point with a row that is not is hollow.
     """
-    points = []
+    points: list[Point] = []
     is_open = unsettled(rows) if settled else set()
+    recipes = recipes_by_size(rows)
     wide = rep.wide(rows)
     for size in wide.columns:
         frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
@@ -110,7 +83,28 @@ def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Poi
             points.append(
                 replace(point, hollow=True, tip=f"{point.tip}, not settled") if int(str(size)) in is_open else point
             )
-    return tuple(points)
+    return apart(points, recipes)
+
+
+def recipes_by_size(rows: pd.DataFrame) -> dict[int, frozenset[str]]:
+    """Return the recipes at each size of rows with a training budget of their own. Others have none."""
+    trained = rows[rows["comparison"].fillna("") != ""]
+    return {int(str(size)): frozenset(part) for size, part in trained.groupby("size")["recipe"]}
+
+
+def unjoined(series: Iterable[Series]) -> str:
+    """Return the sentence of a caption on lines that have a gap, '' without any."""
+    is_apart = any(point.apart for line in series for point in line.points)
+    return " No line joins cells that were trained under different recipes." if is_apart else ""
+
+
+def apart(points: Iterable[Point], recipes: Mapping[int, frozenset[str]]) -> tuple[Point, ...]:
+    """Return points by size, those marked whose recipes are others than those of the point before."""
+    found: list[Point] = []
+    for point in points:
+        before = recipes.get(int(found[-1].x)) if found else None
+        found.append(replace(point, apart=bool(before) and before != recipes.get(int(point.x))))
+    return tuple(found)
 
 
 def unsettled(rows: pd.DataFrame) -> set[int]:
@@ -177,7 +171,7 @@ def accuracy(
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over {_replicates(replicate_count(rows))}, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{shorter}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{unjoined(series)}{shorter}"
     )
     return Chart(
         name=f"{prefix}accuracy{_tail(comparison)}",
@@ -213,19 +207,22 @@ def shortfall(
     """Return the shortfall at each size with both intervals.
 
     by_start: (regime, table of `statistics.gaps`, label) for each line. A table may have a flag `settled`, False at
-    sizes whose points are hollow. comparison: of the rows, `settled` or `equal`. who: the group of the tables.
+    sizes whose points are hollow, and a column `recipe`: no line joins different ones. comparison: of the rows,
+    `settled` or `equal`. who: the group of the tables.
     """
     lines = list(by_start)
+    series = _gap_lines((label, table, _dash(regime)) for regime, table, label in lines)
     caption = (
         f"Mean accuracy of {who} minus that of plain ViT, paired over "
         f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS} The line pattern shows "
         f"where the ViT's weights come from. The CNNs are always trained from scratch.{HOW.get(comparison, '')}"
+        f"{unjoined(series)}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
         title=f"The shortfall: how far plain ViT lies below {who}",
         caption=caption,
-        series=_gap_lines((label, table, _dash(regime)) for regime, table, label in lines),
+        series=series,
         ylabel="shortfall, points",
         zero=True,
     )
@@ -250,7 +247,9 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
             tip += ", not settled" if is_open else ""
             points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, hollow=is_open, **ends))
         if points:
-            series.append(Series(label=label, points=tuple(points), hue="transformer", dash=dash, bold=not dash))
+            recipes = {row["size"]: frozenset([row["recipe"]]) for row in table.to_dict("records") if "recipe" in row}
+            joined = apart(points, recipes)
+            series.append(Series(label=label, points=joined, hue="transformer", dash=dash, bold=not dash))
     return tuple(series)
 
 

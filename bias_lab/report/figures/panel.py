@@ -153,14 +153,15 @@ def draw_lines(
         style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
         if line.bold and not bars:
             _draw_band(axes, line, low, high)
-        if len(line.points) > 1:
+        for piece in line.pieces:
             weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
-            x, y = zip(*((p.x, p.y) for p in line.points), strict=True)
             looks = dict(linewidth=scale * weight, alpha=alpha, linestyle=pattern(line.dash, scale))
-            axes.plot(x, y, zorder=2 + line.bold, **looks, **style)
+            if len(piece) > 1:
+                axes.plot([p.x for p in piece], [p.y for p in piece], zorder=2 + line.bold, **looks, **style)
+        alone = {piece[0] for piece in line.pieces if len(piece) == 1} if line.bold else set()  # no band shows these
         for point in line.points:
             for bottom, top, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
-                if bars and math.isfinite(bottom) and math.isfinite(top):
+                if (bars or point in alone) and math.isfinite(bottom) and math.isfinite(top):
                     ends = [max(bottom, low), min(top, high)]
                     axes.plot(
                         [point.x] * 2,
@@ -181,10 +182,11 @@ def draw_lines(
 
 def _draw_band(axes: Any, line: Series, low: float, high: float) -> None:
     """Fill between the ends of a line's intervals, cut at the ends of the y axis."""
-    band = [p for p in line.points if math.isfinite(p.low) and math.isfinite(p.high)]
-    if len(band) > 1:
+    for piece in line.pieces:
+        band = [p for p in piece if math.isfinite(p.low) and math.isfinite(p.high)]
         edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
-        axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
+        if len(band) > 1:
+            axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
 
 
 def _outline(line: Series, point: Point, scale: float) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from bias_lab.report.evidence import parts
 from bias_lab.report.figures import charts
-from bias_lab.report.figures.chart import span
+from bias_lab.report.figures.chart import Point, Series, span
 from bias_lab.statistics import gaps
+from bias_lab.statistics.comparisons import SETTLED
 from tests.planted import CNNS, curve, rows, table
 
 
@@ -60,7 +62,30 @@ def test_intervals_in_words() -> None:
     assert alike == ["20.00 to 20.04", "19.998 to 20.003", "0.1 to 0.3", "−0.04 to 0.03"]
 
 
-def test_a_frozen_backbone_from_scratch_is_called_untrained() -> None:
-    assert charts.start_label("vit", "scratch", "linear_probe") == "vit (untrained, linear probe)"
-    assert charts.start_label("pixels", "scratch", "knn") == "pixels (knn)"
-    assert charts.start_label("vit", "mae", "linear_probe") == "vit + mae (linear probe)"
+def test_no_line_joins_cells_under_different_recipes() -> None:
+    view = table(rows(lambda run: curve(run.size), sizes=(100, 300, 1000))).assign(comparison=SETTLED, settled=True)
+    view.loc[view["size"] == 100, "recipe"] = "strong"
+    chart = charts.accuracy(view, comparison=SETTLED)
+    told = " No line joins cells that were trained under different recipes."
+    assert told in chart.caption
+    assert {tuple(len(piece) for piece in line.pieces) for line in chart.series} == {(1, 2)}
+    found = parts.with_recipes(gaps(view), view, "cnn")
+    lead = charts.shortfall([("scratch", found, "ViT")], comparison=SETTLED)
+    assert told in lead.caption
+    assert [[point.x for point in piece] for piece in lead.series[0].pieces] == [[100.0], [300.0, 1000.0]]
+
+    alike = view.assign(recipe="strong")
+    joined = (charts.accuracy(alike), charts.shortfall([("scratch", gaps(alike), "ViT")]))
+    assert all(told not in one.caption for one in joined)
+    assert all(len(line.pieces) == 1 for one in joined for line in one.series)
+
+
+def test_controls_without_a_budget_are_joined_whatever_their_recipe() -> None:
+    view = table(rows(lambda run: curve(run.size), sizes=(100, 1000), protocol="linear_probe")).assign(comparison="")
+    view.loc[view["size"] == 100, "recipe"] = "strong"
+    assert all(len(line.pieces) == 1 for line in charts.accuracy(view).series)
+
+
+def test_a_line_without_points_has_no_pieces() -> None:
+    assert Series(label="", points=(), hue="cnn").pieces == ()
+    assert len(Series(label="", points=(Point(x=1, y=1, apart=True),), hue="cnn").pieces) == 1

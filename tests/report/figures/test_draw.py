@@ -84,3 +84,20 @@ def test_files_for_a_paper(tmp_path: Path) -> None:
     assert width == 2040  # 6.8 inches at 300 dpi
     draw.save(shapes.Chart(name="empty", title="", caption="", series=(), ylabel=""), tmp_path)
     assert (tmp_path / "empty.png").is_file()
+
+
+@pytest.mark.parametrize("bold", [True, False])
+def test_a_bold_point_that_no_line_joins_shows_its_interval_by_a_bar(bold: bool) -> None:
+    def lines(*, apart: bool, has_interval: bool) -> int:
+        low, high = (0.4, 0.6) if has_interval else (float("nan"), float("nan"))
+        points = (shapes.Point(x=10, y=0.5, low=low, high=high), shapes.Point(x=20, y=0.5, low=low, high=high))
+        line = shapes.Series(label="", hue="cnn", points=(points[0], replace(points[1], apart=apart)), bold=bold)
+        other = shapes.Series(label="", hue="other", points=(shapes.Point(x=10, y=0.1), shapes.Point(x=20, y=0.9)))
+        chart = shapes.Chart(name="x", title="", caption="", series=(line, other), ylabel="")
+        return draw.svg(chart).count("<path")
+
+    assert lines(apart=True, has_interval=True) - lines(apart=True, has_interval=False) == (2 if bold else 0), "bars"
+    assert lines(apart=False, has_interval=True) - lines(apart=False, has_interval=False) == (1 if bold else 0), (
+        "a band"
+    )
+    assert lines(apart=False, has_interval=False) - lines(apart=True, has_interval=False) == 1, "the line"
