@@ -24,7 +24,8 @@ class Study(NamedTuple):
 
     chart, table: (section of the report, which one of that section) of the figure and of the table that are shown.
     folded: further sections whose tables open on a click. say: results table → three sentences.
-    parts: further folders, of commands that ran another part of the study.
+    parts: further folders, of commands that ran another part of the study. pair: what a study without a plain ViT
+    settles, (of, against).
     """
 
     folder: str
@@ -35,6 +36,7 @@ class Study(NamedTuple):
     folded: tuple[str, ...]
     say: Callable[[pd.DataFrame], list[str]]
     parts: tuple[str, ...] = ()
+    pair: tuple[str, str] | tuple[()] = ()
 
     @property
     def places(self) -> tuple[Path, ...]:
@@ -168,6 +170,16 @@ def seed_claim(rows: pd.DataFrame) -> list[str]:
         said.append(f"From scratch with {int(row['size']):,} labels, {lead(row, NAMES['mobilenetv3'], NAMES[of])}.")
     row = statistics.likewise(rows, of="efficientvit", against="mobilenetv3").iloc[0]
     said.append(f"After the same pretraining, {lead(row, NAMES['mobilenetv3'], NAMES['efficientvit'])}.")
+    return said
+
+
+def seed_claim_settled(rows: pd.DataFrame) -> list[str]:
+    """Return how far the pair differs settled, and after the epochs of the observation."""
+    said = []
+    for comparison, how in (("settled", "each trained until it stops improving"), ("equal", "after 60 epochs each")):
+        row = statistics.gaps(rows, of="efficientvit", against="mobilenetv3", comparison=comparison).iloc[0]
+        told = lead(row, NAMES["mobilenetv3"], NAMES["efficientvit"])
+        said.append(f"From scratch with {int(row['size']):,} labels, {how}, {told}.")
     return said
 
 

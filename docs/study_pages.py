@@ -16,6 +16,7 @@ from study_list import FOLDER, STUDIES, Study, points
 from bias_lab import results, statistics
 from bias_lab.report import findings, pages, report
 from bias_lab.report.evidence import head
+from bias_lab.report.evidence.headline import ALONE
 from bias_lab.report.evidence.parts import COMPARISONS
 from bias_lab.report.figures import draw
 from bias_lab.report.figures.chart import Chart
@@ -36,26 +37,36 @@ def table(*folders: Path) -> pd.DataFrame:
 
 
 def is_settled(study: Study) -> bool:
-    """Return whether the report of a study has a headline, which only settled cells are allowed."""
-    return any(one.headline for one in page(*study.places).heads)
+    """Return whether the report of a study has a headline, which only settled cells are allowed.
+
+    A study without a plain ViT is settled if its pair is, at some size.
+    """
+    if not study.pair:
+        return any(one.headline for one in page(*study.places).heads)
+    of, against = study.pair
+    rows = table(*study.places)
+    flagged = statistics.unsound(rows, of=of, against=against, comparison="settled")
+    gaps = statistics.gaps(rows, of=of, against=against, comparison="settled")
+    return bool(set(gaps["size"]) - set(flagged))
 
 
 def sentences(study: Study) -> list[str]:
     """Return the headline of a settled study with what supports it, or else three sentences at equal images.
 
-    Two sentences support a headline. The shortfall under each recipe, if there are several, and a sentence for each
-    further size follow them.
+    The shortfall under each recipe, if there are several, two sentences of support and one for each further size follow
+    a headline.
     """
     heads = [one for one in page(*study.places).heads if one.headline]
     if heads:
-        told = [heads[0].headline, *heads[0].support[:2], *by_recipe(heads[0]), *further(heads[0])]
-        return list(dict.fromkeys(told))  # one of the two may be on a further size
+        alone = by_recipe(heads[0])
+        others = [text for text in heads[0].support if text not in alone]
+        return list(dict.fromkeys([heads[0].headline, *alone, *others[:2], *further(heads[0])]))
     return study.say(table(*study.places))[:3]
 
 
 def by_recipe(of: pages.Head) -> list[str]:
     """Return the sentence of a headline on its shortfall under each recipe alone, [] where its cells have one."""
-    return [text for text in of.support if text.startswith("With one recipe for all")]
+    return [text for text in of.support if text.startswith(ALONE.format(what="recipe"))]
 
 
 def further(of: pages.Head) -> list[str]:
@@ -101,7 +112,8 @@ def sure(study: Study) -> str:
     if not is_settled(study):
         return page(*study.places).answers[0][2]
     view = findings.split(table(*study.places))[0][1]
-    gaps = statistics.gaps(view, against=head.group(head.numbers(view)), comparison="settled")
+    of, against = study.pair or (head.OF, head.group(head.numbers(view)))
+    gaps = statistics.gaps(view, of=of, against=against, comparison="settled")
     return f"{draws(view)} {method(gaps)}"
 
 

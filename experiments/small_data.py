@@ -10,16 +10,16 @@ nearest neighbours on pixels, an MLP, untrained backbones read out linearly, ViT
 batch norm. Desk_1000 and full also have the pair under each recipe alone, and under AdamW with the plain recipe. Each
 replicate of MAE has a pretraining of its own, and one of zero steps as its control.
 Desk has several commands, whose tables `bl.open_results` joins: desk_1000 is the part that comes first (the pair at
-1,000 labels under each recipe and optimizer, with the controls on pixels and untrained features). Then come desk (100,
+1,000 labels under each recipe, and under AdamW, with the controls on pixels and untrained features). Then come desk (100,
 1,000 and 3,000 labels under the plain recipe, whose budgets are far smaller), desk_9000 (the pair at 9,000 labels,
 where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and DINO on
 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images in all).
 Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
 classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it. Found at 1,000 labels:
-CNNs are ahead. On CIFAR-10 they are under either recipe, and both backbones do better under the strong one. Under the
+the ResNet is ahead. On CIFAR-10 it is under either recipe, and both backbones do better under the strong one. Under the
 plain one the settled gap is larger than that at equal images on CIFAR-10, and smaller on Fashion-MNIST. At 9,000 labels
-of CIFAR-10 under the plain recipe both gain more than 20 points, and the settled gap is about as large.
+of CIFAR-10 under the plain recipe both gain more than 20 points.
 The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
 Laptop, desk, desk_9000 and shapes settle the pair under the plain recipe alone, since on CIFAR-10 it settled 4 to 16
@@ -97,7 +97,7 @@ PROFILES = {
         blocks={100: 5, 1000: 5, 3000: 3},
         mlp_at=(1000, 100, 3000),
         variants_at=(1000,),
-        recipe="plain",  # one ViT takes half an hour under the strong recipe: desk_1000 has both
+        recipe="plain",  # one ViT takes about an hour under the strong recipe: desk_1000 has both
     ),
     "desk_1000": Scale(  # a part of desk
         dataset="cifar10_12k",

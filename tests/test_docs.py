@@ -19,6 +19,7 @@ from scipy import stats
 
 from bias_lab import catalogue, ledger, tuning
 from bias_lab.errors import UserError
+from bias_lab.report.evidence.headline import ALONE
 from bias_lab.report.pages import Head
 
 ROOT = Path(__file__).parent.parent
@@ -111,16 +112,16 @@ def test_a_study_that_is_not_settled_is_marked(monkeypatch: pytest.MonkeyPatch) 
 def test_a_settled_study_is_told_by_its_headline(monkeypatch: pytest.MonkeyPatch) -> None:
     study = studies().STUDIES["small data cifar10"]
 
-    recipes, optimizers = (f"With one {what} for all, the shortfall is 8.0 points." for what in ("recipe", "optimizer"))
+    recipes, optimizers = (f"{ALONE.format(what=what)}, the shortfall is 8.0." for what in ("recipe", "optimizer"))
     size = "At 9,000 labels plain ViT is 9.0 points behind."
-    rest = ("Three.", recipes, optimizers, size)
+    told = (recipes, "One.", "Two.", optimizers, size)
 
     class Settled:
-        heads = (Head(headline="Plain ViT is 7.0 points behind.", support=("One.", "Two.", *rest)),)
+        heads = (Head(headline="Plain ViT is 7.0 points behind.", support=told),)
 
     monkeypatch.setattr(studies(), "page", lambda *folders: Settled)
     assert studies().is_settled(study)
-    assert studies().sentences(study) == ["Plain ViT is 7.0 points behind.", "One.", "Two.", recipes, size]
+    assert studies().sentences(study) == ["Plain ViT is 7.0 points behind.", recipes, "One.", "Two.", size]
 
 
 @pytest.mark.parametrize(
@@ -246,6 +247,8 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         budgets = {row["recipe"]: row["samples_seen"] for row in tuned_rows(backbone)}
         assert budgets["strong"] == budgets["plain"] * (16 if backbone == "vit_micro" else 4), "after so many times"
         best = {row["recipe"]: row["holdout_top1"] for row in tuned_rows(backbone)}
+        gained = {row["recipe"]: f"{100 * row['holdout_gain']:.1f}" for row in tuned_rows(backbone)}
+        assert (gained["strong"] == "0.8") is (backbone == "vit_micro"), "what its last doubling gained"
         assert best["strong"] > best["plain"], "the hold-out prefers it"
         gain = cell(MORE, backbone, 9000)["top1"].mean() - cell(PHOTOGRAPHS, backbone, 1000)["top1"].mean()
         assert gain > 20, "from nine times the labels"

@@ -151,7 +151,8 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
         shown = source if vit.loc[vit["regime"] == regime, "source"].nunique() > 1 else ""
         label = start_label("ViT", regime, protocol, shown)
         label += ", untrained" if flags(part)["untrained"] else ""
-        lines.append((str(regime), statistics.between(part, reference), label))
+        between = parts_of.with_recipes(statistics.between(part, reference), pd.concat([part, reference]), "cnn")
+        lines.append((str(regime), between, label))
     return lines
 
 

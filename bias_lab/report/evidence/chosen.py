@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bias_lab import schema, statistics, tuning
-from bias_lab.report.evidence.headline import HOW, UNTIL, in_quotes
+from bias_lab.report.evidence.headline import HOW, PREFERRED, UNTIL, in_quotes
 from bias_lab.statistics import AtSize
 from bias_lab.statistics.comparisons import EQUAL, SETTLED
 
@@ -32,9 +32,10 @@ def how(view: pd.DataFrame, of: str, at: AtSize, tuned: Iterable[Mapping[str, An
         for backbone, optimizer, recipe in cells
         if (known := searched[backbone, optimizer]) and (len(known) < 2 or known.get(recipe) != max(known.values()))
     ]
-    if not given:
-        return HOW
     recipes = {recipe for _, _, recipe in cells}
+    if not given:
+        is_chosen = len(recipes) == 1 and all(searched[backbone, optimizer] for backbone, optimizer, _ in cells)
+        return f'{PREFERRED} (recipe "{cells[0][2]}"){UNTIL}' if is_chosen else HOW
     under = f' under the "{given[0]}" recipe alone' if len(recipes) == 1 else ""
     return f"each trained{under}{UNTIL}"
 

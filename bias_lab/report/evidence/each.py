@@ -26,7 +26,8 @@ def section(view: pd.DataFrame, against: str = "cnn") -> Section:
         rows = by_optimizer if what == "optimizer" else view
         for value in statistics.values(rows, what, "settled"):
             asked: dict[str, Any] = dict(against=against, where={what: value}, comparison="settled")
-            frame = statistics.gaps(rows, **asked).assign(choice=what, value=headline.called(str(value)))
+            within = f" (recipe {headline.in_quotes(recipes)})" if what == "optimizer" and recipes else ""
+            frame = statistics.gaps(rows, **asked).assign(choice=what, value=headline.called(str(value)) + within)
             flagged = statistics.unsound(rows, **asked)
             known += [frame[~frame["size"].isin(list(flagged))]] if len(frame) else []
             if len(frame) and flagged:

@@ -53,9 +53,10 @@ def of_view(
     first = leading(found)
     others = [at for at in found.open_sizes if at is not first]
     how = chosen.how(view, OF, first, tuned)
-    support = [words.at_equal_images(OF, first, chosen.of_equal(view, OF, first)), words.on_pixels(first)]
-    support += [
+    support = [
         words.under_each("recipe", first.by_recipe),
+        words.at_equal_images(OF, first, chosen.of_equal(view, OF, first)),
+        words.on_pixels(first),
         words.under_each("optimizer", first.by_optimizer, first.optimizer_recipes),
     ]
     several = draws(view, first) > 1

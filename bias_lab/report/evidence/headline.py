@@ -14,7 +14,9 @@ from bias_lab.report.sentences import capital, is_identical, listed, name_of, si
 from bias_lab.statistics import ALPHA, AtSize, Gap
 
 UNTIL = " until it stops improving"
-HOW = f"each trained as its hold-out prefers{UNTIL}"
+PREFERRED = "each trained as its hold-out prefers"
+HOW = PREFERRED + UNTIL
+ALONE = "With one {what} for all"
 SMOKE = (
     "This shows the path, not an answer: the runs of this profile are too short and too few to mean anything.",
     "Run the profile `laptop` or `desk` for an answer.",
@@ -67,13 +69,16 @@ def amount(gap: Gap, against: str) -> str:
     return f"{percent(abs(gap.value))} points {side} {against}{_ci(gap, mirrored=gap.value < 0)}"
 
 
-def _ci(gap: Gap, *, mirrored: bool = False) -> str:
-    """Return ' (CI 4.8 to 7.4)', marked where it excludes 0 although the corrected test claims nothing."""
+def _ci(gap: Gap, *, mirrored: bool = False, n: int = 0) -> str:
+    """Return ' (CI 4.8 to 7.4)', marked where it excludes 0 although the corrected test claims nothing.
+
+    n: a number of replicates to add.
+    """
     low, high = (-gap.best_high, -gap.best_low) if mirrored else (gap.best_low, gap.best_high)
     if math.isnan(low) or is_identical(low, high):
         return ""
     is_off = side_of(gap) != 0 and gap.p_holm > ALPHA
-    return f" ({'uncorrected ' if is_off else ''}CI {span(low, high)})"
+    return f" ({'uncorrected ' if is_off else ''}CI {span(low, high)}{f', n = {n}' if n else ''})"
 
 
 def explained(at: AtSize, draws: int) -> str:
@@ -149,10 +154,16 @@ def under_each(what: str, gaps: Mapping[str, Gap], recipes: Sequence[str] = ()) 
     """
     if not gaps:
         return ""
-    texts = [f"{percent(gap.value)} points under {called(value)}{_ci(gap)}" for value, gap in gaps.items() if gap.n]
+    known = {value: gap for value, gap in gaps.items() if gap.n}
+    counts = len({gap.n for gap in known.values()}) > 1
+    texts = [
+        f"{percent(gap.value)} points under {called(value)}{_ci(gap, n=gap.n if counts else 0)}"
+        for value, gap in known.items()
+    ]
     lacking = [called(value) for value, gap in gaps.items() if not gap.n]
     within = f" with the {in_quotes(recipes)} recipe{'s' if len(recipes) > 1 else ''}" if recipes else ""
-    sentences = [f"With one {what} for all, the shortfall{within} is {listed(texts)}."] if texts else []
+    start = f"{ALONE.format(what=what)}, the settled shortfall{within}"
+    sentences = [f"{start} is {listed(texts)}."] if texts else []
     if not texts:
         return f"No {what} has sound cells on both sides, so the {what} may make the difference."
     if lacking:

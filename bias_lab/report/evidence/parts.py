@@ -79,7 +79,7 @@ def section(parts: pd.DataFrame, fits: pd.DataFrame) -> Section:
             "own training images. The generalisation part is how much more it loses from training to test images."
         )
         text += [" ".join(sentences(part, str(name))) for name, part in parts.groupby("comparison", sort=False)]
-    text.append(at_matched_fit(fits))
+    text.append(at_matched_fit(fits, parts))
     shown = (decomposition(parts), matched_fit(fits))
     return Section(name="parts", title="What the shortfall is made of", text=tuple(filter(None, text)), tables=shown)
 
@@ -105,10 +105,15 @@ def sentences(parts: pd.DataFrame, comparison: str) -> list[str]:
         lead = f"{capital(comparison)}, at" if comparison and not place else "At"
         training, rest = row["training"], row["generalisation"]
         told.append(
-            f"{lead} {row['size']:,} labels the shortfall of {percent(row['shortfall'])} points is {percent(training)} "
-            f"of training and {percent(rest)} of generalisation{_mostly(row)}."
+            f"{lead} {row['size']:,} labels the shortfall of {percent(row['shortfall'])} points{_under(row, parts)} is "
+            f"{percent(training)} of training and {percent(rest)} of generalisation{_mostly(row)}."
         )
     return told
+
+
+def _under(row: Any, parts: pd.DataFrame) -> str:
+    """Return ' under "plain"' where the rows of `statistics.decomposition` have several recipes, or ''."""
+    return f' under "{row[RECIPE]}"' if RECIPE in parts else ""
 
 
 def _mostly(row: Any) -> str:
@@ -138,11 +143,15 @@ def matched_fit(frame: pd.DataFrame) -> Table:
     )  # fmt: skip
 
 
-def at_matched_fit(fits: pd.DataFrame) -> str:
-    """Return the shortfall at the highest common training accuracy, for the smallest and the largest size."""
+def at_matched_fit(fits: pd.DataFrame, parts: pd.DataFrame) -> str:
+    """Return the shortfall at the highest common training accuracy, for the smallest and the largest size.
+
+    parts: rows of `statistics.decomposition`.
+    """
     highest = fits.sort_values("fit", kind="stable").drop_duplicates("size", keep="last").sort_values("size")
     amounts = [
         f"{percent(row['shortfall'])} points{interval(row)} at {row['size']:,} labels and {percent(row['fit'], 0)} %"
+        f"{_under(row, parts)}"
         for row in ends(highest)
     ]
     if not amounts:

@@ -30,7 +30,7 @@ def accuracy(points: pd.DataFrame, *, levels: tuple[Level, ...] = (), prefix: st
         name = names[str(backbone)]
         series.append(
             Series(
-                label=f"{name}, {recipe}" if place else name,
+                label=f"{name}, {recipe}" if len(recipes) > 1 else name,
                 points=tuple(_point(row) for row in part.sort_values("images_seen").to_dict("records")),
                 hue=family if family in HUES else "other",
                 marker=MARKERS.get(architecture, "star"),
@@ -39,7 +39,8 @@ def accuracy(points: pd.DataFrame, *, levels: tuple[Level, ...] = (), prefix: st
                 panel=title(size),
             )
         )
-    several = " The line pattern shows the recipe." if len(recipes) > 1 else ""
+    dashed = any(line.dash and len(line.points) > 1 for line in series)
+    several = " The line pattern shows the recipe." if dashed else ""
     return Chart(
         name=f"{prefix}budget-axis",
         title="Test accuracy against images seen, one panel for each number of labels",

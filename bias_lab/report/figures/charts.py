@@ -35,7 +35,7 @@ HOW = {  # how cells are compared → what that means, for captions
     "equal": " All backbones see equally many images in training at one size.",
 }
 NEAR = 0.1  # an accuracy this close to the chance level is near it
-BANDS = "Bands are 95 % intervals of the mean (Student's t)."
+BANDS = "Bands, or bars at lone points, are 95 % intervals of the mean (Student's t)."
 LOOKS = "The colour shows the family, the marker the backbone, and the line pattern"
 BARS = (
     "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
@@ -83,22 +83,22 @@ def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Poi
             points.append(
                 replace(point, hollow=True, tip=f"{point.tip}, not settled") if int(str(size)) in is_open else point
             )
-    return apart(points, recipes)
+    return mark_apart(points, recipes)
 
 
 def recipes_by_size(rows: pd.DataFrame) -> dict[int, frozenset[str]]:
-    """Return the recipes at each size of rows with a training budget of their own. Others have none."""
+    """Return size → recipes of the rows with a training budget of their own, without sizes that have no such rows."""
     trained = rows[rows["comparison"].fillna("") != ""]
     return {int(str(size)): frozenset(part) for size, part in trained.groupby("size")["recipe"]}
 
 
-def unjoined(series: Iterable[Series]) -> str:
+def gap_note(series: Iterable[Series]) -> str:
     """Return the sentence of a caption on lines that have a gap, '' without any."""
     is_apart = any(point.apart for line in series for point in line.points)
     return " No line joins cells that were trained under different recipes." if is_apart else ""
 
 
-def apart(points: Iterable[Point], recipes: Mapping[int, frozenset[str]]) -> tuple[Point, ...]:
+def mark_apart(points: Iterable[Point], recipes: Mapping[int, frozenset[str]]) -> tuple[Point, ...]:
     """Return points by size, those marked whose recipes are others than those of the point before."""
     found: list[Point] = []
     for point in points:
@@ -171,7 +171,7 @@ def accuracy(
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over {_replicates(replicate_count(rows))}, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{unjoined(series)}{shorter}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{gap_note(series)}{shorter}"
     )
     return Chart(
         name=f"{prefix}accuracy{_tail(comparison)}",
@@ -216,7 +216,7 @@ def shortfall(
         f"Mean accuracy of {who} minus that of plain ViT, paired over "
         f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS} The line pattern shows "
         f"where the ViT's weights come from. The CNNs are always trained from scratch.{HOW.get(comparison, '')}"
-        f"{unjoined(series)}"
+        f"{gap_note(series)}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
@@ -248,7 +248,7 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
             points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, hollow=is_open, **ends))
         if points:
             recipes = {row["size"]: frozenset([row["recipe"]]) for row in table.to_dict("records") if "recipe" in row}
-            joined = apart(points, recipes)
+            joined = mark_apart(points, recipes)
             series.append(Series(label=label, points=joined, hue="transformer", dash=dash, bold=not dash))
     return tuple(series)
 
@@ -277,7 +277,7 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
         title=f"Accuracy by {axis_words}",
         caption=(
             f"Mean test accuracy over {_replicates(replicate_count(pd.concat(every), 'value'))}. {BANDS} {LOOKS} the "
-            f"{axis_words}.{shorter}"
+            f"{axis_words}.{gap_note(series)}{shorter}"
         ),
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",

@@ -28,7 +28,7 @@ def both(plain: float, strong: float, **fields: Any) -> list[dict[str, Any]]:
     ("rows", "said"),
     [
         ([], HOW),  # the table has no more to say
-        (both(0.6, 0.5), HOW),
+        (both(0.6, 0.5), 'each trained as its hold-out prefers (recipe "plain") until it stops improving'),
         (both(0.5, 0.6), 'each trained under the "plain" recipe alone until it stops improving'),
         (
             [row(name, "plain", 0.5) for name in PAIR],
@@ -55,8 +55,9 @@ def test_another_size_or_runs_at_equal_images_under_another_recipe_say_so() -> N
     view = pd.concat([few, study(PAIR, sizes=(1000,), draws=3)], ignore_index=True)
     rows = [*both(0.5, 0.6), *(row(name, "plain", 0.5, size=1000) for name in PAIR)]
     told = of_view(view, "", "desk", rows)
-    assert told.headline.startswith(f"At 100 labels, {HOW}, plain ViT is ")
-    assert told.support[0].startswith('At equal images seen, under the "plain" recipe, it is ')
+    how = 'each trained as its hold-out prefers (recipe "strong") until it stops improving'
+    assert told.headline.startswith(f"At 100 labels, {how}, plain ViT is ")
+    assert told.support[1].startswith('At equal images seen, under the "plain" recipe, it is ')
     (further,) = [text for text in told.support if text.startswith("At 1,000 labels")]
     assert further.startswith('At 1,000 labels, each trained under the "plain" recipe alone, plain ViT is ')
     settled, equal, _ = (tile.note for tile in told.tiles)

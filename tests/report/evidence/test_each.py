@@ -43,6 +43,6 @@ def test_two_optimizers_are_compared_with_the_recipe_that_both_have() -> None:
     section = each.section(pd.concat(every, ignore_index=True))
     assert 'Optimizers are compared with the recipe that each of them has: "plain".' in section.text[0]
     lines = {line[1].text: float(line[3].text) for line in section.tables[0].rows}
-    assert abs(lines["Muon"] - 10) < 0.7
-    assert abs(lines["AdamW"] - 15) < 0.7
+    assert abs(lines['Muon (recipe "plain")'] - 10) < 0.7
+    assert abs(lines['AdamW (recipe "plain")'] - 15) < 0.7
     assert abs(lines["strong"] - 20) < 0.7

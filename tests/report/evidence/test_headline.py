@@ -215,9 +215,11 @@ def test_the_first_sentence_of_a_banner_has_at_most_four_numbers() -> None:
 def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
     both = headline.under_each("recipe", {"plain": gap(0.03, 0.01), "strong": gap(0.07, 0.01)})
     assert both == (
-        "With one recipe for all, the shortfall is 3.0 points under plain (CI 2.0 to 4.0) and 7.0 points under strong "
-        "(CI 6.0 to 8.0)."
+        "With one recipe for all, the settled shortfall is 3.0 points under plain (CI 2.0 to 4.0) and 7.0 points under "
+        "strong (CI 6.0 to 8.0)."
     )
+    fewer = headline.under_each("optimizer", {"muon": gap(0.03, 0.01), "adamw": gap(0.07, 0.01, n=3)})
+    assert "under Muon (CI 2.0 to 4.0, n = 5) and 7.0 points under AdamW (CI 6.0 to 8.0, n = 3)" in fewer
     one = headline.under_each("recipe", {"plain": gap(0.01, 0.02), "strong": gap(0.07, 0.01)})
     assert one.endswith(
         "A difference is shown under strong and not under plain, which does not mean that these differ."
@@ -225,7 +227,7 @@ def test_a_claim_that_holds_under_one_recipe_alone_is_said_to() -> None:
     sign = headline.under_each("optimizer", {"adamw": gap(-0.04, 0.02), "muon": gap(0.07, 0.01)})
     assert sign.endswith("Who is ahead depends on the optimizer.")
     confined = headline.under_each("optimizer", {"adamw": gap(0.04, 0.01), "muon": gap(0.07, 0.01)}, ("plain",))
-    assert confined.startswith('With one optimizer for all, the shortfall with the "plain" recipe is ')
+    assert confined.startswith('With one optimizer for all, the settled shortfall with the "plain" recipe is ')
     assert headline.under_each("recipe", {}) == ""
 
 

@@ -25,14 +25,27 @@ def test_each_comparison_is_named_in_sentence_and_table() -> None:
     assert [row[0].text for row in section.tables[0].rows] == ["with each cell settled", "at equal images"]
 
 
-def test_the_shortfall_at_matched_fit_names_the_training_accuracy() -> None:
-    fits = statistics.matched_fit(study(
+def fitted() -> pd.DataFrame:
+    return statistics.matched_fit(study(
         pair(Cell(0.95, 0.62), Cell(0.99, 0.75), ("resnet_micro",)),
         equal=pair(Cell(0.6, 0.5), Cell(0.7, 0.6), ("resnet_micro",)), sizes=(100,),
     ))  # fmt: skip
-    told = parts.at_matched_fit(fits)
+
+
+def test_the_shortfall_at_matched_fit_names_the_training_accuracy() -> None:
+    fits = fitted()
+    told = parts.at_matched_fit(fits, made("settled"))
     assert told.startswith("Where both sides have the same accuracy on their training images, the shortfall is ")
-    assert parts.at_matched_fit(fits.iloc[:0]) == ""
+    assert told.endswith(" %.")
+    assert parts.at_matched_fit(fits.iloc[:0], made("settled")) == ""
+
+
+def test_sentences_name_the_recipe_where_there_are_several() -> None:
+    both = pd.concat([made("settled").assign(recipe="strong"), made("equal").assign(recipe="plain")])
+    section = parts.section(both, fitted())
+    assert ' points under "strong" is ' in section.text[1]
+    assert ' points under "plain" is ' in section.text[2]
+    assert section.text[3].endswith(' under "plain".'), "the recipe of the budgets that were run"
 
 
 def test_the_comparison_of_a_view() -> None:
