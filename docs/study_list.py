@@ -217,6 +217,10 @@ STUDIES = {
         "weights_pets3", "Pets", "three breeds of Oxford-IIIT Pet, 180 + 60 photographs at 96 px", ("figure", 0),
         ("recovery", 2), ("recovery",), photographs,
     ),
+    "seed claim settled": Study(
+        "seed_claim_desk", "MobileNetV3 against EfficientViT, settled", CLOTHES, ("epochs", 0), ("shortfall", 1),
+        ("shortfall", "settled-cells", "epochs", "ladders"), seed_claim_settled, pair=("efficientvit", "mobilenetv3"),
+    ),
     "seed claim": Study(
         "seed_claim", "MobileNetV3 against EfficientViT", CLOTHES, ("epochs", 0), ("epochs", 0), ("shortfall",),
         seed_claim,

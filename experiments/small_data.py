@@ -10,10 +10,10 @@ nearest neighbours on pixels, an MLP, untrained backbones read out linearly, ViT
 batch norm. Desk_1000 and full also have the pair under each recipe alone, and under AdamW with the plain recipe. Each
 replicate of MAE has a pretraining of its own, and one of zero steps as its control.
 Desk has several commands, whose tables `bl.open_results` joins: desk_1000 is the part that comes first (the pair at
-1,000 labels under each recipe, and under AdamW, with the controls on pixels and untrained features). Then come desk (100,
-1,000 and 3,000 labels under the plain recipe, whose budgets are far smaller), desk_9000 (the pair at 9,000 labels,
-where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and DINO on
-80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images in all).
+1,000 labels under each recipe, and under AdamW, with the controls on pixels and untrained features). Then come desk
+(100, 1,000 and 3,000 labels under the plain recipe, whose budgets are far smaller), desk_9000 (the pair at 9,000
+labels, where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and
+DINO on 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images).
 Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
 classifier, and where a CNN can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it. Found at 1,000 labels:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bias_lab import catalogue, ledger, tuning
+from bias_lab import catalogue, ledger, statistics, tuning
 from bias_lab.errors import UserError
 from bias_lab.report.evidence.headline import ALONE
 from bias_lab.report.pages import Head
@@ -265,6 +265,25 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
     of_vit = table[(table["backbone"] == "vit_micro") & (table["size"] == 1000) & (table["protocol"] == "finetune")]
     seen = {word: set(of_vit.loc[of_vit["comparison"].eq(word), "samples_seen"]) for word in ("settled", "equal")}
     assert max(seen["settled"]) == 16 * max(seen["equal"]), "16 times as often"
+
+
+def test_the_observed_difference_of_the_seed_s_claim_is_excluded_in_both_tables() -> None:
+    """docs/studies/seed_claim.md: MobileNetV3 0.89 minus EfficientViT 0.58."""
+    pair = dict(of="efficientvit", against="mobilenetv3")
+    new, old = (studies().table(*studies().STUDIES[name].places) for name in ("seed claim settled", "seed claim"))
+    found = [statistics.gaps(new, comparison=name, **pair) for name in ("settled", "equal")]
+    found += [statistics.shortfall(old, **pair), statistics.likewise(old, **pair)]
+    for gap in found:
+        (row,) = gap[gap["size"] == 300].to_dict("records")
+        assert row["n"] == 3
+        assert row["low_any"] < 0 < row["high_any"] < 0.89 - 0.58, "no difference is shown, and none of 31 points"
+
+
+def test_a_study_without_a_plain_vit_is_settled_if_its_pair_is() -> None:
+    study = studies().STUDIES["seed claim settled"]
+    assert studies().is_settled(study)
+    assert not studies().is_settled(study._replace(pair=("efficientvit", "resnet"))), "no such cells"
+    assert not studies().is_settled(study._replace(pair=())), "no headline, which is of a plain ViT"
 
 
 def test_what_other_pages_say_of_a_linear_classifier_on_clothes_holds() -> None:

@@ -177,7 +177,7 @@ def skip_bad_images(sub: Parser) -> None:
 
 
 def recipe(sub: Parser) -> None:
-    sub.add_argument("--recipe", default="", help="plain, strong, or tuned (as the hold-out prefers), not the experiment's")
+    sub.add_argument("--recipe", default="", help="plain, strong, or tuned (the hold-out's choice), for all runs")
     sub.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field of every run (repeatable)"
     )
