@@ -176,7 +176,9 @@ def seed_claim(rows: pd.DataFrame) -> list[str]:
 def seed_claim_settled(rows: pd.DataFrame) -> list[str]:
     """Return how far the pair differs settled, and after the epochs of the observation."""
     said = []
-    for comparison, how in (("settled", "each trained until it stops improving"), ("equal", "after 60 epochs each")):
+    epochs = (rows["samples_seen"] / rows["size"])[rows["comparison"] == "equal"].mean()
+    budgets = {"settled": "each trained until it stops improving", "equal": f"after {epochs:.0f} epochs each"}
+    for comparison, how in budgets.items():
         row = statistics.gaps(rows, of="efficientvit", against="mobilenetv3", comparison=comparison).iloc[0]
         told = lead(row, NAMES["mobilenetv3"], NAMES["efficientvit"])
         said.append(f"From scratch with {int(row['size']):,} labels, {how}, {told}.")

@@ -9,9 +9,10 @@ from bias_lab.definition import Run
 from bias_lab.report.cautions import cautions
 from bias_lab.report.findings import findings
 from bias_lab.report.pages import Report, Section
+from bias_lab.report.sections import lines_of_starts
 from bias_lab.report.sentences import recovered
 from bias_lab.results import Results
-from bias_lab.statistics import recovery
+from bias_lab.statistics import gaps, recovery
 from tests.planted import curve, row, rows, table
 from tests.statistics.test_contrasts import FOUR, PAIR, photographs, study
 
@@ -157,3 +158,13 @@ def test_an_overlap_that_was_let_pass_is_shown() -> None:
         .caveats[0]
         .startswith("Overlap allowed: mine, the source of vit_micro's pretraining (mae), hol")
     )
+
+
+def test_the_line_of_each_start_knows_the_recipes_of_its_sizes() -> None:
+    made = rows(lambda run: curve(run.size), sizes=(100, 1000))
+    made += rows(lambda run: 0.7, backbones=["vit_micro"], sizes=(100, 1000), regime="mae", source="pool")
+    view = table(made).assign(comparison="settled", settled=True)
+    view.loc[view["size"] == 100, "recipe"] = "strong"
+    for _, found, label in lines_of_starts(view, gaps(view, comparison="settled")):
+        assert label in ("ViT", "ViT + mae")
+        assert dict(zip(found["size"], found["recipe"], strict=True)) == {100: "strong", 1000: "plain"}

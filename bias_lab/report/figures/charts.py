@@ -92,8 +92,8 @@ def recipes_by_size(rows: pd.DataFrame) -> dict[int, frozenset[str]]:
     return {int(str(size)): frozenset(part) for size, part in trained.groupby("size")["recipe"]}
 
 
-def gap_note(series: Iterable[Series]) -> str:
-    """Return the sentence of a caption on lines that have a gap, '' without any."""
+def break_note(series: Iterable[Series]) -> str:
+    """Return the sentence of a caption on lines that are broken, '' without any."""
     is_apart = any(point.apart for line in series for point in line.points)
     return " No line joins cells that were trained under different recipes." if is_apart else ""
 
@@ -171,7 +171,7 @@ def accuracy(
         series.append(_series(label, points, part, _dash(regime), bold=bold))
     caption = (
         f"Mean test accuracy over {_replicates(replicate_count(rows))}, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{gap_note(series)}{shorter}"
+        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{break_note(series)}{shorter}"
     )
     return Chart(
         name=f"{prefix}accuracy{_tail(comparison)}",
@@ -216,7 +216,7 @@ def shortfall(
         f"Mean accuracy of {who} minus that of plain ViT, paired over "
         f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS} The line pattern shows "
         f"where the ViT's weights come from. The CNNs are always trained from scratch.{HOW.get(comparison, '')}"
-        f"{gap_note(series)}"
+        f"{break_note(series)}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
@@ -277,7 +277,7 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
         title=f"Accuracy by {axis_words}",
         caption=(
             f"Mean test accuracy over {_replicates(replicate_count(pd.concat(every), 'value'))}. {BANDS} {LOOKS} the "
-            f"{axis_words}.{gap_note(series)}{shorter}"
+            f"{axis_words}.{break_note(series)}{shorter}"
         ),
         series=tuple(line for line in series if line.points),
         ylabel="test accuracy, %",

@@ -153,9 +153,9 @@ def draw_lines(
         style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
         if line.bold and not bars:
             _draw_band(axes, line, low, high)
+        weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
+        looks = dict(linewidth=scale * weight, alpha=alpha, linestyle=pattern(line.dash, scale))
         for piece in line.pieces:
-            weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
-            looks = dict(linewidth=scale * weight, alpha=alpha, linestyle=pattern(line.dash, scale))
             if len(piece) > 1:
                 axes.plot([p.x for p in piece], [p.y for p in piece], zorder=2 + line.bold, **looks, **style)
         alone = {piece[0] for piece in line.pieces if len(piece) == 1} if line.bold else set()  # no band shows these
