@@ -11,7 +11,7 @@ Expected, if locality is the cause: with permuted pixels ResNet's lead vanishes 
 backbones score far below their accuracy on the images as they are. With permuted patches the ViT scores as before,
 because it learns where patches belong, while the ResNet loses.
 The answer would be different if the lead stayed with permuted pixels, or if the ViT lost with permuted patches.
-Laptop: drawn shapes at a free position, where a linear classifier is near chance. Desk: the sample of CIFAR-10.
+Laptop: drawn shapes at a free position, where a linear classifier is far behind. Desk: the sample of CIFAR-10.
 Run it: make sweep-locality [PROFILE=smoke|laptop|desk|full]
 """
 

@@ -14,8 +14,8 @@ Desk has several commands, whose tables `bl.open_results` joins: desk_1000 is th
 (100, 1,000 and 3,000 labels under the plain recipe, whose budgets are far smaller), desk_9000 (the pair at 9,000
 labels, where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and
 DINO on 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images).
-Shapes is the case whose answer is known: drawn shapes at a free position, where pixels say nothing to a linear
-classifier, and where a CNN can reach 100 %.
+Shapes is the case whose answer is known: drawn shapes at a free position, where a linear classifier on pixels is far
+behind a CNN, which can reach 100 %.
 Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it. Found at 1,000 labels:
 the ResNet is ahead. On CIFAR-10 it is under either recipe, and both backbones do better under the strong one. Under the
 plain one the settled gap is larger than that at equal images on CIFAR-10, and smaller on Fashion-MNIST. At 9,000 labels

@@ -165,6 +165,8 @@ def test_the_line_of_each_start_knows_the_recipes_of_its_sizes() -> None:
     made += rows(lambda run: 0.7, backbones=["vit_micro"], sizes=(100, 1000), regime="mae", source="pool")
     view = table(made).assign(comparison="settled", settled=True)
     view.loc[view["size"] == 100, "recipe"] = "strong"
-    for _, found, label in lines_of_starts(view, gaps(view, comparison="settled")):
+    lines = list(lines_of_starts(view, gaps(view, comparison="settled")))
+    assert len(lines) == 2, "from scratch and after MAE"
+    for _, found, label in lines:
         assert label in ("ViT", "ViT + mae")
         assert dict(zip(found["size"], found["recipe"], strict=True)) == {100: "strong", 1000: "plain"}
