@@ -24,8 +24,8 @@ class Study(NamedTuple):
 
     chart, table: (section of the report, which one of that section) of the figure and of the table that are shown.
     folded: further sections whose tables open on a click. say: results table → three sentences.
-    parts: further folders, of commands that ran another part of the study. pair: what a study without a plain ViT
-    settles, (of, against).
+    parts: further folders, of commands that ran another part of the study. pair: what a study settles without a plain
+    ViT, or where both are too accurate for a headline, (of, against).
     """
 
     folder: str
@@ -185,7 +185,30 @@ def seed_claim_settled(rows: pd.DataFrame) -> list[str]:
     return said
 
 
+def drawn_shapes(rows: pd.DataFrame) -> list[str]:
+    """Return how accurate both are settled, even where that is too high for a headline, after how many images, and
+    what single pixels tell."""
+    said = []
+    known = rows[rows["comparison"].eq("settled")]
+    for size in sorted(known["size"].unique()):
+        vit, cnn = (known[known["size"].eq(size) & known["family"].eq(name)] for name in ("transformer", "cnn"))
+        gap = statistics.gaps(rows, comparison="settled").set_index("size").loc[size]
+        said.append(
+            f"At {size:,} labels, each trained until it stops improving, {VIT} reaches {points(vit['top1'].mean())} % "
+            f"after {int(vit['samples_seen'].max()):,} images seen, and a ResNet {points(cnn['top1'].mean())} % after "
+            f"{int(cnn['samples_seen'].max()):,}. There {lead(gap, 'the ResNet', 'the plain ViT')}."
+        )
+    pixels = rows[rows["backbone"].eq("pixels") & rows["protocol"].eq("linear_probe")]
+    largest = pixels[pixels["size"].eq(pixels["size"].max())]
+    level = statistics.chance(rows)
+    return [
+        *said,
+        f"A linear classifier on pixels is at {percent(largest['top1'].mean())}, and chance {percent(level)}.",
+    ]
+
+
 CLOTHES = "Fashion-MNIST, 10,000 + 2,000 grey images of 28 px"
+SHAPES = "drawn shapes at a free position, 10,000 + 2,000 grey images of 32 px"
 CIFAR = "CIFAR-10, a sample of 10,000 + 2,000 images of 32 px, compressed as JPEG"
 STUDIES = {
     "small data cifar10": Study(
@@ -197,6 +220,10 @@ STUDIES = {
         "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),
         ("parts", "settled-cells", "shortfall", "cells", "recovery", "pretraining_samples_seen", "controls", "ladders"),
         small_data,
+    ),
+    "small data shapes": Study(
+        "small_data_shapes", "On drawn shapes, settled", SHAPES, ("ladders", 0), ("ladders", 0),
+        ("shortfall", "controls"), drawn_shapes, pair=("vit", "resnet"),
     ),
     "locality": Study(
         "locality", "Is it locality?", CLOTHES, ("intervention", 0), ("intervention", 0), (), locality

@@ -286,6 +286,22 @@ def test_a_study_without_a_plain_vit_is_settled_if_its_pair_is() -> None:
     assert not studies().is_settled(study._replace(pair=())), "no headline, which is of a plain ViT"
 
 
+def test_a_study_too_accurate_for_a_headline_is_settled_all_the_same() -> None:
+    study = studies().STUDIES["small data shapes"]
+    table = studies().table(*study.places)
+    assert studies().is_settled(study)
+    assert not studies().is_settled(study._replace(pair=())), "no headline"
+    (said, pixels) = studies().sentences(study)
+    vit, resnet = (
+        table[table["backbone"].eq(name) & table["comparison"].eq("settled")] for name in ("vit_micro", "resnet_micro")
+    )
+    assert f"{100 * vit['top1'].mean():.1f} % after 512,000 images seen" in said
+    assert f"{100 * resnet['top1'].mean():.1f} % after 16,000" in said
+    assert "no difference between the plain ViT and the ResNet is shown" in said
+    linear_probe = table[table["backbone"].eq("pixels") & table["protocol"].eq("linear_probe")]["top1"].mean()
+    assert pixels.startswith(f"A linear classifier on pixels is at {100 * linear_probe:.0f} %")
+
+
 def test_what_other_pages_say_of_a_linear_classifier_on_clothes_holds() -> None:
     """README, docs/index.md and docs/studies/locality.md."""
     resnet, vit = (cell(CLOTHES, name, size) for name, size in (("resnet_micro", 100), ("vit_micro", 1000)))

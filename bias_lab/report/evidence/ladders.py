@@ -5,13 +5,18 @@ from typing import Any
 
 import pandas as pd
 
-from bias_lab import statistics
+from bias_lab import statistics, tuning
+from bias_lab.report.figures import rungs as figure
 from bias_lab.report.pages import Cell, Section, Table, word
-from bias_lab.report.tables import SIZE, as_number, in_points, in_whole, in_words, table_of
+from bias_lab.report.sentences import value_words
+from bias_lab.report.tables import SIZE, Column, as_number, in_points, in_whole, in_words, table_of
 
 
-def section(tuned: Iterable[Mapping[str, Any]], dataset: str) -> Section:
-    """Return the folded section on the ladders of one dataset. tuned: rows of the tuning table."""
+def section(tuned: Iterable[Mapping[str, Any]], dataset: str, slug: str = "") -> Section:
+    """Return the folded section on the ladders of one dataset.
+
+    tuned: rows of the tuning table. slug: the prefix of the figure's name.
+    """
     rungs = statistics.rungs([row for row in tuned if row.get("dataset") == dataset])
     if not len(rungs):
         return Section(name="ladders", title="")
@@ -21,7 +26,13 @@ def section(tuned: Iterable[Mapping[str, Any]], dataset: str) -> Section:
     if is_open.any():
         text.append(f"{int(is_open.sum())} of {len(chosen)} ladders have not ended, so their cells are not settled.")
     title = "The ladders: how long each cell was trained"
-    return Section(name="ladders", title=title, text=tuple(text), tables=(table(rungs),), folded=True)
+    chart = figure.accuracy(rungs, varying(rungs), prefix=slug)
+    return Section(name="ladders", title=title, text=tuple(text), charts=(chart,), tables=(table(rungs),), folded=True)
+
+
+def varying(rungs: pd.DataFrame) -> list[str]:
+    """Return the fields of a tuned cell, other than its backbone and size, that differ between these."""
+    return [name for name in tuning.KEY if name not in ("dataset", "backbone", "size") and rungs[name].nunique() > 1]
 
 
 def table(rungs: pd.DataFrame) -> Table:
@@ -30,15 +41,20 @@ def table(rungs: pd.DataFrame) -> Table:
         "A ladder ends where the mean gain of its last doubling is below 1 point over at least 3 tuning replicates. "
         "The settled budget is its best rung. Test images play no part in it."
     )
+    others = [name for name in varying(rungs) if name not in ("recipe", "optimizer")]
     return table_of(
         "Accuracy on the hold-out, rung by rung", rungs, in_words("backbone"), in_words("recipe"),
-        in_words("optimizer"), SIZE,
+        in_words("optimizer"), *map(_in_value_words, others), SIZE,
         as_number("learning_rate", "{:g}", "rate", "learning rate, the best one at a small budget"),
         in_whole("samples_seen", "images seen", "in training, on this rung"),
         in_points("holdout_top1", "hold-out, %", "mean accuracy on the hold-out over tuning replicates"),
         in_points("gain", "gain", "points over the rung before, which has half the images"),
         in_whole("n", "n", "tuning replicates"), ("chosen", "the rung whose budget the cell takes", _chosen), note=note,
     )  # fmt: skip
+
+
+def _in_value_words(name: str) -> Column:
+    return name.replace("_", " "), "", lambda row: word(value_words(name, row[name]))
 
 
 def _chosen(row: Mapping[str, Any]) -> Cell:

@@ -53,7 +53,7 @@ def of_view(view: pd.DataFrame, about: str, slug: str, profile: str, tuned: Mapp
     front = [*([on_budgets] if leads and on_budgets.charts else []), *(settled(view, slug, group) if both else [])]
     datasets = view["dataset"].unique()
     end = settled_cells(view) if both else []
-    end += [ladders.section(tuned.get("rows", []), str(datasets[0]))] if len(datasets) else []
+    end += [ladders.section(tuned.get("rows", []), str(datasets[0]), slug)] if len(datasets) else []
     return Evidence(head.of_view(view, about, profile, tuned.get("rows", []), found), front, after, end)
 
 

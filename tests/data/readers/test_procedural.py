@@ -1,5 +1,6 @@
 """Test that the cue alone determines the class, and that an image is a function of (seed, index)."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,20 @@ def test_wherever_a_figure_stands_it_is_whole(cue: str) -> None:
     assert not masks[:, :, [0, -1]].any()
     if cue in ("local", "global"):
         assert {ndimage.label(mask)[1] for mask in masks} == {4}
+
+
+def test_a_linear_classifier_tells_shapes_apart_by_where_their_corners_may_lie() -> None:
+    """docs/studies/small_data.md: their areas are equal, and shifted anywhere they tell it next to nothing."""
+    train, test = (shapes(np.arange(at, at + 2000), 32, position="free") for at in (0, TEST))
+    areas = [train.masks[train.labels == label].sum(axis=(1, 2)).mean() for label in range(4)]
+    assert max(areas) / min(areas) < 1.05
+
+    def correct(move: Callable[[np.ndarray], np.ndarray]) -> float:
+        x, y = (np.stack([move(one).ravel() / 255 for one in part.images]) for part in (train, test))
+        ridge = x.T @ x + 100 * np.eye(x.shape[1])
+        fitted = np.linalg.solve(ridge, x.T @ (np.eye(4)[train.labels] - 0.25))
+        return float(((y @ fitted).argmax(axis=1) == test.labels).mean())
+
+    rng = np.random.default_rng(0)
+    assert correct(lambda one: one) > 0.45
+    assert correct(lambda one: np.roll(one, rng.integers(32, size=2), axis=(0, 1))) < 0.32

@@ -28,3 +28,13 @@ def test_a_ladder_that_has_not_ended_is_said() -> None:
 def test_without_a_budget_search_there_is_no_section() -> None:
     old = {key: value for key, value in row("mnist", settled=True).items() if key != "samples_seen"}
     assert not ladders.section([old], "mnist")
+
+
+def test_cells_that_differ_in_more_than_their_recipe_are_told_apart() -> None:
+    rows = [row("mnist", settled=True), row("mnist", settled=True) | {"intervention": "permute_pixels"}]
+    section = ladders.section(rows, "mnist", "own-")
+    (table,), (chart,) = section.tables, section.charts
+    at = [name for name, _ in table.columns].index("intervention")
+    assert [line[at].text for line in table.rows] == ["images as they are"] * 3 + ["pixels permuted"] * 3
+    assert chart.name == "own-ladders"
+    assert len(chart.series) == 2
