@@ -24,6 +24,7 @@ FIRST_REPLICATE = 1000  # draw and seed of the first tuning replicate. No sweep 
 SETTLED = 0.01  # mean gain of a doubling, a fraction, below which more training no longer helps
 CLEAR = 0.03  # a gain or a lag above this is clear from one replicate
 LEAST = 3  # tuning replicates behind the word "settled"
+DIGITS = 6  # of a mean accuracy and of a gain in the tuning table
 EXTENSIONS = 2  # learning rates that may be added at either end of the grid
 
 
@@ -46,7 +47,7 @@ class Search:
 
     def rungs(self) -> list[Rung]:
         """Return the budgets that were tried at the best learning rate, the smallest first."""
-        return [Rung(images, sum(top1) / len(top1), len(top1)) for images, top1 in sorted(self.by_budget.items())]
+        return [Rung(images, _mean(top1), len(top1)) for images, top1 in sorted(self.by_budget.items())]
 
 
 def is_trial(run: Run) -> bool:
@@ -185,8 +186,15 @@ def _near_the_best(rungs: Sequence[Rung], replicates: int) -> list[int]:
 
 
 def gain(rungs: Sequence[Rung]) -> float:
-    """Return the gain of the last doubling, a fraction, infinite where there is none."""
-    return rungs[-1].top1 - rungs[-2].top1 if len(rungs) > 1 else float("inf")
+    """Return the gain of the last doubling, a fraction, infinite where there is none.
+
+    It is rounded as in the tuning table, so that a gain of exactly 1 point is never taken for less than one.
+    """
+    return round(rungs[-1].top1 - rungs[-2].top1, DIGITS) if len(rungs) > 1 else float("inf")
+
+
+def _mean(top1: Sequence[float]) -> float:
+    return round(sum(top1) / len(top1), DIGITS)
 
 
 def _is_hopeless(rungs: Sequence[Rung], others: Sequence[Rung]) -> bool:
@@ -264,7 +272,7 @@ def _row(values: dict[str, Any], runs: Sequence[Run], scores: Mapping[str, float
     for run in runs:
         groups[run.learning_rate or 0.0, run.samples_seen or 0].append(run)
     tried = {
-        point: Rung(point[1], round(sum(scores[run_id(run)] for run in group) / len(group), 6), len(group))
+        point: Rung(point[1], _mean([scores[run_id(run)] for run in group]), len(group))
         for point, group in sorted(groups.items())
         if all(run_id(run) in scores for run in group)
     }
@@ -285,7 +293,7 @@ def _row(values: dict[str, Any], runs: Sequence[Run], scores: Mapping[str, float
     failed = sum(rate == best for rate, _ in groups) > len(rungs)
     if not rungs:  # further replicates failed at the smallest budget, and the ladder ended there
         known = [scores[run_id(run)] for run in groups[best, least] if run_id(run) in scores]
-        rungs = [Rung(least, round(sum(known) / len(known), 6), len(known))]
+        rungs = [Rung(least, _mean(known), len(known))]
     return {**row, **settled(rungs, failed=failed)}
 
 
@@ -316,5 +324,5 @@ def settled(rungs: Sequence[Rung], *, failed: bool = False) -> dict[str, Any]:
     best = max((rung for rung in rungs if rung.n == most), key=lambda rung: (rung.top1, -rung.samples_seen))
     last, enough = gain(rungs), min(rung.n for rung in rungs[-2:]) >= LEAST
     ended = enough and last < SETTLED and not failed
-    numbers = dict(samples_seen=best.samples_seen, holdout_top1=best.top1, holdout_gain=round(last, 6))
+    numbers = dict(samples_seen=best.samples_seen, holdout_top1=best.top1, holdout_gain=last)
     return {**numbers, "settled": ended}

@@ -124,6 +124,21 @@ def test_the_gain_is_the_mean_over_replicates() -> None:
     assert max(run.samples_seen or 0 for run in trials) == 4 * HOW.first, "one unlucky replicate ends no ladder"
 
 
+def test_a_gain_of_exactly_one_point_is_not_less_than_one_although_its_binary_digits_are() -> None:
+    first, second = {1000: 0.274, 1001: 0.243, 1002: 0.276}, {1000: 0.272, 1001: 0.261, 1002: 0.29}
+    assert sum(second.values()) / 3 - sum(first.values()) / 3 < ladder.SETTLED, "by rounding alone"
+
+    def curve(run: Run) -> float:
+        if run.learning_rate != 1e-3:
+            return 0.1
+        return {1: first, 2: second}.get((run.samples_seen or 0) // HOW.first, second)[run.draw]
+
+    _, trials = searched(CELL, curve=curve)
+    assert max(run.samples_seen or 0 for run in trials) == 4 * HOW.first
+    chosen = row(trials, curve)
+    assert (chosen["settled"], chosen["samples_seen"]) == (True, 2 * HOW.first)
+
+
 def test_two_replicates_are_never_settled() -> None:
     curve = by_budget({1: 0.5, 2: 0.5})
     _, trials = searched(CELL, curve=curve, how=replace(HOW, replicates=2))
