@@ -24,8 +24,8 @@ class Study(NamedTuple):
 
     chart, table: (section of the report, which one of that section) of the figure and of the table that are shown.
     folded: further sections whose tables open on a click. say: results table → three sentences.
-    parts: further folders, of commands that ran another part of the study. pair: what a study settles without a plain
-    ViT, or where both are too accurate for a headline, (of, against).
+    parts: further folders, of commands that ran another part of the study. pair: (of, against), what a study settles
+    whose answer is not the report's headline.
     """
 
     folder: str
@@ -212,9 +212,9 @@ SHAPES = "drawn shapes at a free position, 10,000 + 2,000 grey images of 32 px"
 CIFAR = "CIFAR-10, a sample of 10,000 + 2,000 images of 32 px, compressed as JPEG"
 STUDIES = {
     "small data cifar10": Study(
-        "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("budget-axis", 0), ("settled-shortfall", 0),
-        ("each", "parts", "settled-cells", "controls", "ladders"), small_data,
-        parts=("small_data_cifar10_strong", "small_data_cifar10_9000"),
+        "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("settled", 0), ("settled-shortfall", 0),
+        ("each", "parts", "settled-cells", "shortfall", "cells", "priors", "controls", "ladders"), small_data,
+        parts=("small_data_cifar10_strong", "small_data_cifar10_desk", "small_data_cifar10_9000"),
     ),
     "small data fashion": Study(
         "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),

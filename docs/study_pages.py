@@ -42,7 +42,7 @@ def is_settled(study: Study) -> bool:
     A study that names its pair is settled if the pair is, at some size, though both may be too accurate for a headline.
     """
     if not study.pair:
-        return any(one.headline for one in page(*study.places).heads)
+        return bool(headed(study))
     of, against = study.pair
     rows = table(*study.places)
     flagged = statistics.unsound(rows, of=of, against=against, comparison="settled")
@@ -51,17 +51,21 @@ def is_settled(study: Study) -> bool:
 
 
 def sentences(study: Study) -> list[str]:
-    """Return the headline of a settled study with what supports it, or else three sentences at equal images.
+    """Return the headline of a settled study with what supports it, or else the study's own sentences, at most three.
 
     The shortfall under each recipe, if there are several, two sentences of support and one for each further size follow
     a headline.
     """
-    heads = [one for one in page(*study.places).heads if one.headline]
-    if heads:
+    if heads := headed(study):
         alone = by_recipe(heads[0])
         others = [text for text in heads[0].support if text not in alone]
         return list(dict.fromkeys([heads[0].headline, *alone, *others[:2], *further(heads[0])]))
     return study.say(table(*study.places))[:3]
+
+
+def headed(study: Study) -> list[pages.Head]:
+    """Return the heads of a study's report that have a headline, none for a study that names its pair."""
+    return [] if study.pair else [one for one in page(*study.places).heads if one.headline]
 
 
 def by_recipe(of: pages.Head) -> list[str]:
@@ -76,7 +80,7 @@ def further(of: pages.Head) -> list[str]:
 
 def in_full(study: Study) -> list[str]:
     """Return the sentences of the study's own page: with all that supports a headline, and what warns of it."""
-    heads = [one for one in page(*study.places).heads if one.headline]
+    heads = headed(study)
     return [heads[0].headline, *heads[0].support, *heads[0].banner] if heads else sentences(study)
 
 

@@ -123,10 +123,16 @@ def settled_cells(view: pd.DataFrame) -> list[Section]:
 
 
 def seen(view: pd.DataFrame, of_controls: list[controls.Control], slug: str) -> Section:
-    """Return the figure of accuracy against images seen, with the linear classifier on pixels as a thin line."""
+    """Return the figure of accuracy against images seen, with the linear classifier on pixels as a thin line.
+
+    A backbone with one budget that is not settled is left out, since its point says nothing of budgets.
+    """
     axis = statistics.by_budget(view)
-    if not (axis.groupby(["backbone", "size"])["images_seen"].nunique() > 1).any():
+    cells = axis.groupby(["backbone", "size"])
+    has_several = cells["images_seen"].transform("nunique") > 1
+    if not has_several.any():
         return Section(name="budget-axis", title="")
+    axis = axis[has_several | cells["settled"].transform("any")]
     levels = tuple(
         Level(y=float(part["top1"].mean()), words=one.words, panel=budget.title(size))
         for one in of_controls

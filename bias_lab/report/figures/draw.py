@@ -118,7 +118,7 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
         for title, of in zip(chart.panels, frames, strict=True):
             series = [line for line in chart.series if line.panel == title]
             axes = axes_of(figure, chart, of, points)
-            draw_levels(figure, axes, [level for level in chart.levels if level.panel in ("", title)], of)
+            draw_levels(figure, axes, [level for level in chart.levels if level.panel in ("", title)], series, of)
             drawn += draw_lines(figure, axes, chart, series, of.scale, len(drawn))
             draw_labels(figure, axes, series, of)
             if title:

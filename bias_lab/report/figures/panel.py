@@ -116,8 +116,11 @@ def pattern(dash: tuple[int, ...], scale: float = 1.0) -> Any:
 # --- lines and labels ------------------------------------------------------------------------------------------------
 
 
-def draw_levels(figure: Any, axes: Any, levels: Sequence[Level], frame: Frame) -> None:
-    """Draw thin lines across a panel, each with its words above its left end, which no other line strikes through."""
+def draw_levels(figure: Any, axes: Any, levels: Sequence[Level], series: Sequence[Series], frame: Frame) -> None:
+    """Draw thin lines across a panel, each with its words above its left end, which no other line strikes through.
+
+    The words of all stand at the right end where they would meet fewer points of the panel's lines. Points lie above.
+    """
     f = frame
     heights = [float(axes.transData.transform((1, level.y))[1]) for level in levels]
     for level in levels:
@@ -125,11 +128,24 @@ def draw_levels(figure: Any, axes: Any, levels: Sequence[Level], frame: Frame) -
             level.y, color=SOFT, linewidth=f.scale, linestyle=pattern((1, 3), f.scale), clip_on=False, zorder=1
         )
     size = 0.85 * f.font
-    for level, v in zip(
-        levels, push_apart([v + 0.7 * size for v in heights], 1.2 * size, f.bottom, f.height), strict=True
-    ):
+    middles = push_apart([v + 0.7 * size for v in heights], 1.2 * size, f.bottom, f.height)
+    points = [axes.transData.transform((point.x, point.y)) for line in series for point in line.points]
+    left, right = f.left + 4, f.width - f.right - 4
+
+    def met(at_right: bool) -> int:
+        boxes = [(len(level.words) * size * LETTER, v) for level, v in zip(levels, middles, strict=True)]
+        return sum(
+            abs(y - v) < size and (right - x if at_right else x - left) < wide for x, y in points for wide, v in boxes
+        )
+
+    at_right = met(True) < met(False)
+    for level, v in zip(levels, middles, strict=True):
         paper = dict(facecolor=PAPER, linewidth=0, pad=0.5 * f.scale)
-        put_text(figure, f.left + 4, v, level.words, dict(va="center", color=SOFT, fontsize=size, bbox=paper))
+        style: dict[str, Any] = dict(
+            va="center", ha="right" if at_right else "left", color=SOFT, fontsize=size, bbox=paper
+        )
+        at = (right if at_right else left) / 72, v / 72
+        axes.text(*at, level.words, transform=figure.dpi_scale_trans, zorder=3.5, clip_on=False, **style)
 
 
 def draw_lines(

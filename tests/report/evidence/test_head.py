@@ -1,6 +1,8 @@
 """The first screen: three tiles, and the architecture that plain ViT is compared with."""
 
-from bias_lab.report.evidence.head import against, of_view, problems_of, tiles
+import pandas as pd
+
+from bias_lab.report.evidence.head import against, leading, of_view, problems_of, tiles
 from bias_lab.statistics import headline
 from tests.planted import CNNS, rows, table
 from tests.report.evidence.studies import Cell, pair, study
@@ -34,6 +36,18 @@ def test_resnet_is_compared_or_else_the_first_cnn() -> None:
     made = table(rows(lambda run: 0.7, sizes=(100,)))
     assert against(made) == "resnet"
     assert against(made[made["backbone"] != CNNS[0]]) == "efficientnet"
+
+
+def test_a_size_at_which_the_hold_out_had_a_choice_of_recipes_leads() -> None:
+    cells = pair(Cell(0.9, 0.6), Cell(0.9, 0.7), CNNS[:1])
+    plain = study(cells, sizes=(100, 1000, 3000), recipe="plain", holdout_top1=0.6, pixels=0.3)
+    strong = study(cells, sizes=(1000,), recipe="strong", holdout_top1=0.7)
+    both = pd.concat([plain, strong], ignore_index=True)
+    assert [leading(headline(made)).size for made in (plain, both)] == [100, 1000]
+    told = of_view(both, "", "desk")
+    assert told.headline.startswith("At 1,000 labels")
+    further = [text[:14] for text in told.support if text.startswith("At ") and "labels" in text]
+    assert further == ["At 100 labels ", "At 3,000 label"], "both others are named"
 
 
 def test_problems_are_in_the_order_in_which_they_are_told() -> None:

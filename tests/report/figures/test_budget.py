@@ -57,3 +57,16 @@ def test_words_of_a_level_lie_on_paper_so_that_no_other_line_strikes_through_the
         ]
         assert papers
         assert papers[-1] > max(k for k in lines if k < at), "above the lines and below its words"
+
+
+def test_words_of_a_level_hide_no_point_where_the_other_end_is_free() -> None:
+    early = by_budget(MADE[(MADE["size"] == 100) & (MADE["comparison"] == "equal")])
+    points = early.assign(images_seen=[2_000 * 2**k for k in range(len(early) - 1)] + [1_024_000])
+    at = float(points["mean"].iloc[0])
+    anchors = []
+    for near in (at, at + 0.4):
+        chart = budget.accuracy(points, levels=(Level(y=near, words="pixels, linear probe", panel="N = 100"),))
+        root = ET.fromstring(draw.svg(chart, draw.WIDE))
+        node = next(node for node in root.iter("text") if node.text == "pixels, linear probe")
+        anchors.append("end" in node.get("style", ""))
+    assert anchors == [True, False], "at the right end only where points lie at the left"
