@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bias_lab import statistics
-from bias_lab.report import pages
+from bias_lab.report import findings, pages
 from bias_lab.report.evidence import claims
+from bias_lab.report.evidence import locality as evidence
 from bias_lab.report.sentences import listed, start_words, value_words
 
 FOLDER = Path(__file__).parent / "results"
@@ -128,12 +129,17 @@ def small_data(rows: pd.DataFrame) -> list[str]:
 
 
 def locality(rows: pd.DataFrame) -> list[str]:
+    """Return the report's answer at the largest size, and the lead where whole patches are permuted."""
+    ((_, view, *_),) = findings.split(rows)
+    (*_, answer) = evidence.section(view).text
     arms = statistics.arms(rows, axis="intervention")
     size = arms["size"].max()
-    sentences = []
-    for row in arms[arms["size"] == size].to_dict("records"):
+    sentences = [answer]
+    for row in arms[(arms["size"] == size) & arms["value"].str.startswith("permute_patches")].to_dict("records"):
         where = value_words("intervention", row["value"])
-        sentences.append(f"With {where} and {size:,} labels, {lead(row, 'the ResNet', 'the plain ViT')}.")
+        sentences.append(f"With {where}, {lead(row, 'the ResNet', 'the plain ViT')}.")
+    linear = rows[rows["backbone"].eq("pixels") & rows["size"].eq(size) & rows["intervention"].eq("")]
+    sentences.append(f"A linear classifier on pixels reaches {percent(linear['top1'].mean())}.")
     return sentences
 
 
@@ -190,12 +196,14 @@ def drawn_shapes(rows: pd.DataFrame) -> list[str]:
     what single pixels tell."""
     said = []
     known = rows[rows["comparison"].eq("settled")]
+    (recipe,) = known["recipe"].unique()
     for size in sorted(known["size"].unique()):
         vit, cnn = (known[known["size"].eq(size) & known["family"].eq(name)] for name in ("transformer", "cnn"))
         gap = statistics.gaps(rows, comparison="settled").set_index("size").loc[size]
         said.append(
-            f"At {size:,} labels, each trained until it stops improving, {VIT} reaches {points(vit['top1'].mean())} % "
-            f"after {int(vit['samples_seen'].max()):,} images seen, and a ResNet {points(cnn['top1'].mean())} % after "
+            f'At {size:,} labels, each trained under the "{recipe}" recipe alone until it stops improving, {VIT} '
+            f"reaches {points(vit['top1'].mean())} % after {int(vit['samples_seen'].max()):,} images seen, and a "
+            f"ResNet {points(cnn['top1'].mean())} % after "
             f"{int(cnn['samples_seen'].max()):,}. There {lead(gap, 'the ResNet', 'the plain ViT')}."
         )
     pixels = rows[rows["backbone"].eq("pixels") & rows["protocol"].eq("linear_probe")]

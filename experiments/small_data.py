@@ -1,29 +1,30 @@
 """How much accuracy does a plain vision transformer lose to CNNs when labels are few, and does pretraining buy it back?
 
-Question: the shortfall is the accuracy of ResNet, EfficientNet and MobileNetV3 minus that of the plain ViT, paired over
-replicates. How large is it where each backbone is trained as its hold-out prefers until more training no longer helps
-(settled), how large after the same number of images seen (equal images), and how much of it does MAE recover?
+Question: the shortfall is the accuracy of ResNet, EfficientNet and MobileNetV3 minus that of the plain ViT, paired
+over replicates. How large is it where each backbone is trained as its hold-out prefers until more training no longer
+helps (settled), how large after the same number of images seen (equal images), and how much of it does MAE recover?
 Runs: the pair ViT and ResNet is settled, each cell with the learning rate and budget that tuning found, and with the
-recipe that it found in desk_1000 and full. All seven backbones (0.3-0.5 M parameters) run at equal images under the
-plain recipe. Draws are disjoint, but for desk_9000. Controls say what an accuracy is worth: a linear classifier and
-nearest neighbours on pixels, an MLP, untrained backbones read out linearly, ViTs with single priors, a ResNet without
-batch norm. Desk_1000 and full also have the pair under each recipe alone, and under AdamW with the plain recipe. Each
-replicate of MAE has a pretraining of its own, and one of zero steps as its control.
+recipe that it found in desk_1000 and full. In laptop, desk and full all seven backbones run at equal images under the
+plain recipe. Draws are disjoint, but for smoke and desk_9000. Controls say what an accuracy is worth: a linear
+classifier and nearest neighbours on pixels, an MLP, untrained backbones read out linearly, ViTs with other priors, a
+ResNet without batch norm. Desk_1000 and full also have the pair under each recipe alone, and under AdamW with the
+plain recipe. Each replicate of MAE has a pretraining of its own, and one of zero steps as its control.
 Desk has several commands, whose tables `bl.open_results` joins: desk_1000 is the part that comes first (the pair at
 1,000 labels under each recipe, and under AdamW, with the controls on pixels and untrained features). Then come desk
 (100, 1,000 and 3,000 labels under the plain recipe, whose budgets are far smaller), desk_9000 (the pair at 9,000
-labels, where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE and
-DINO on 80,000 images, beside a ViT from scratch with MAE's positions, and the pair from scratch with as many images).
+labels, where almost the whole pool is used, so that its replicates differ by seed alone) and desk_pretraining (MAE
+and DINO over 80,000 images seen, beside a ViT from scratch with MAE's positions, and the pair from scratch with as
+many images).
 Shapes is the case whose answer is known: drawn shapes at a free position, where a linear classifier on pixels is far
 behind a CNN, which can reach 100 %.
-Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it. Found at 1,000 labels:
-the ResNet is ahead. On CIFAR-10 it is under either recipe, and both backbones do better under the strong one. Under the
-plain one the settled gap is larger than that at equal images on CIFAR-10, and smaller on Fashion-MNIST. Under it
-the gap on CIFAR-10 is smaller at 100 labels, and at 9,000 both gain more than 20 points.
+Expected: CNNs are ahead, by more where they can be trained longer, and MAE recovers part of it. Found at 1,000
+labels: the ResNet is ahead. On CIFAR-10 it is under either recipe, and both backbones do better under the strong one.
+Under the plain one the settled gap is larger than that at equal images on CIFAR-10, and smaller on Fashion-MNIST.
+Under it the gap on CIFAR-10 is smaller at 100 labels, and at 9,000 both gain more than 20 points.
 The answer would be different if the interval of the settled shortfall contained 0 at the largest size, or if a linear
 classifier on pixels came within 2 points of the ResNet there, since the images would then say nothing of locality.
 Laptop, desk, desk_9000 and shapes settle the pair under the plain recipe alone, since on CIFAR-10 it settled 4 to 16
-times later under the strong one. Smoke and desk_pretraining settle nothing. Profiles without committed rates are tuned
+times later under the strong one. Smoke and desk_pretraining settle nothing. Tune profiles without committed rates
 first (experiments/tuning.py).
 Run it: make sweep-small-data [PROFILE=smoke|laptop|desk|desk_1000|desk_9000|desk_pretraining|shapes|full]; desk needs
 CIFAR-10 (--data-root)

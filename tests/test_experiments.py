@@ -1,6 +1,7 @@
 """Test the experiments: their runs are pinned, paired and matched, and planning accepts all of them."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from bias_lab import catalogue
 from bias_lab.catalogue import TASKS
 from bias_lab.data.subsets import holdout_size
-from bias_lab.definition import Run, run_id
+from bias_lab.definition import LADDER, Run, run_id
 from bias_lab.planning import checks, experiment_files, plan
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -417,3 +418,11 @@ def test_segmentation_compares_heads_and_encoders_on_disjoint_images(profile: st
             assert run.size <= works, "a settled cell leaves the hold-out alone"
     made = plan.make(EXPERIMENTS / "segmentation.py", profile, tmp_path, plan.Request(tune=True))
     assert all(run.task == "tune_segment" for run in made.trials)
+
+
+def test_every_committed_row_has_tried_the_same_grid() -> None:
+    """A row that tried fewer rates would narrow the grid of all later searches, too (`Rates.grid`)."""
+    for row in json.loads((EXPERIMENTS / "tuned.json").read_text("utf-8"))["rows"]:
+        if row["trials"]:
+            tried = {trial["learning_rate"] for trial in row["trials"]}
+            assert tried >= set(LADDER.rates), (row["dataset"], row["backbone"], row["size"])

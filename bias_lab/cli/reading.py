@@ -63,16 +63,24 @@ def report(arguments: argparse.Namespace) -> int:
 
 def tuned(arguments: argparse.Namespace) -> int:
     """Choose learning rates and budgets from the finished tuning runs of a folder and write tuned.json."""
-    from bias_lab import catalogue, ledger
+    from bias_lab import catalogue, ledger, tuning
     from bias_lab.execution import status as state
     from bias_lab.execution import tune
     from bias_lab.planning import learning_rates
 
     current = state.read(arguments.folder)
-    trials = [run for run in current.runs.values() if catalogue.TASKS[run.task].evaluated_on == HOLDOUT]
+    found = {name: run for name, run in current.runs.items() if catalogue.TASKS[run.task].evaluated_on == HOLDOUT}
+    trials = list(found.values())
     if not trials:
         raise UserError(f"{arguments.folder} holds no tuning runs", remedy="make them with: bias-lab sweep tuning")
+    for run in tune.waiting({run: current.states[name] for name, run in found.items()}).values():
+        print(f"left out, as learning rates are still to be tried: {tuning.words(run)} at N = {run.size}")
     rows = tune.chosen(trials, arguments.folder)
+    if not rows:
+        raise UserError(
+            f"no search in {arguments.folder} has tried all its learning rates",
+            remedy="go on with its sweep, by the same command",
+        )
     path = arguments.out or arguments.folder / ledger.TUNED
     learning_rates.write(path, rows, current.head.get("command", ""))
     searched = sum("samples_seen" in row for row in rows)

@@ -1,18 +1,20 @@
 """Carry out the trials of a plan, each as soon as what it depends on is known, and adopt what they show."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bias_lab import ledger
+from bias_lab import ledger, tuning
 from bias_lab.definition import Run, pretrains, run_id
 from bias_lab.execution.progress import print_line
 from bias_lab.planning import ladder, learning_rates
 from bias_lab.planning.plan import Plan
 
 Follow = Callable[[Run], Sequence[Run]]  # runs that can start now that this run has ended
+ENDED = ("finished", "failed", "diverged")
 CarryOut = Callable[[Sequence[Run], Follow], None]
 
 
@@ -64,8 +66,31 @@ def adopt_trials(trials: Iterable[Run], folder: Path, command: str) -> int:
 
 
 def chosen(trials: Iterable[Run], folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of the tuning table that the carried-out trials of a folder give. Raises as `ladder.choose`."""
+    """Return the rows of the tuning table that the carried-out trials of a folder give. Raises as `ladder.choose`.
+
+    Cells of which some learning rates are still to be tried have no row (`waiting`).
+    """
+    trials = list(trials)
     states = {run: ledger.state(folder, run_id(run)) for run in trials}
-    ended = [run for run, state in states.items() if state in ("finished", "failed", "diverged")]
+    open_cells = waiting(states)
+    ended = [run for run, state in states.items() if state in ENDED and tuning.key(run) not in open_cells]
     measured = {run_id(run): ladder.measured(run, folder) for run in ended if states[run] == "finished"}
     return ladder.choose(ended, {name: top1 for name, top1 in measured.items() if top1 is not None})
+
+
+def waiting(states: Mapping[Run, str]) -> dict[tuple[Any, ...], Run]:
+    """Return the tuned cells (`tuning.key`) of which some learning rates are still to be tried, each with such a trial.
+
+    states: trial → its state in the ledger. A rate chosen among the others would not be tuned equally, and the grid of
+    the whole table would lack the rest (`Rates.grid`). Learning rates are tried at the smallest budget.
+    """
+    cells: dict[tuple[Any, ...], list[Run]] = defaultdict(list)
+    for run in states:
+        cells[tuning.key(run)].append(run)
+    found = {}
+    for key, group in cells.items():
+        least = min(run.samples_seen or 0 for run in group)
+        still = [run for run in group if (run.samples_seen or 0) == least and states[run] not in ENDED]
+        if still:
+            found[key] = still[0]
+    return found

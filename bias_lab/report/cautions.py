@@ -132,8 +132,8 @@ def lost(scratch: pd.DataFrame) -> list[str]:
         lacking = [f"{name} lacks {len(every - own)}" for name, own in there.items() if every - own]
         if lacking:
             sentences.append(
-                f"Of {len(every)} replicates at N = {int(str(size)):,}, {listed(lacking)}, for instance because a run "
-                f"diverged. The comparison there rests on the {len(whole)} that every backbone has."
+                f"Of {len(every)} replicates at N = {int(str(size)):,}, {listed(lacking)}, which were not run "
+                f"or diverged. The comparison there rests on the {len(whole)} that every backbone has."
             )
     return sentences
 

@@ -17,6 +17,24 @@ def test_tuned_writes_what_the_trials_chose(run: Call, study: Path) -> None:
     assert {row["learning_rate"] for row in ledger.read_json(Path("chosen.json"))["rows"]} == {1e-3}
 
 
+def test_tuned_leaves_out_cells_whose_learning_rates_are_not_all_tried(run: Call, study: Path) -> None:
+    study.write_text(EXPERIMENT.replace('"smoke": dict(', '"smoke": dict(task=("tune",), learning_rate=(1e-3, 3e-3), '))
+    assert run("sweep", study, "--profile", "smoke")[0] == 0
+    trials = {path.parent: ledger.read_json(path) for path in Path("results/labels-smoke/runs").glob("*/run.json")}
+    left = [place for place, trial in trials.items() if trial["backbone"] == "vit_micro"]
+    (left[0] / ledger.RESULT).unlink()
+    code, out, _ = run("tuned", "results/labels-smoke", "--out", "chosen.json")
+    assert code == 0
+    assert out.startswith("left out, as learning rates are still to be tried: vit_micro scratch at N = ")
+    assert out.endswith("1 learning rate in chosen.json\n")
+    assert [row["backbone"] for row in ledger.read_json(Path("chosen.json"))["rows"]] == ["resnet_micro"]
+    for place in trials:
+        (place / ledger.RESULT).unlink(missing_ok=True)
+    code, _, err = run("tuned", "results/labels-smoke")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no search in results/labels-smoke has tried all its learning rates; go on with its sweep" in err
+
+
 def test_the_dashboard_is_printed_and_not_saved_without_a_key(
     run: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -66,11 +66,15 @@ def test_an_interrupted_search_ends_like_one_that_was_not(tmp_path: Path) -> Non
     assert (part / ledger.TUNED).read_bytes() == (whole / ledger.TUNED).read_bytes()
 
 
-def test_unfinished_trials_choose_nothing(tmp_path: Path) -> None:
+def test_a_cell_has_no_row_until_all_its_learning_rates_are_tried(tmp_path: Path) -> None:
     done, _ = sweep(tmp_path, CELL)
     first = [run for run in done.trials if run.recipe == "plain"]
-    for run in first[1:]:
-        (ledger.run_folder(tmp_path, run_id(run)) / ledger.RESULT).unlink()
+    for run in first:
+        if run.samples_seen != HOW.first:
+            (ledger.run_folder(tmp_path, run_id(run)) / ledger.RESULT).unlink()
     (row,) = tune.chosen(first, tmp_path)
-    assert len(row["trials"]) == 1
-    assert "settled" not in row
+    assert {trial["learning_rate"] for trial in row["trials"]} >= set(HOW.rates)
+    assert not row.get("settled"), "one budget alone is known"
+    last = next(run for run in first if (run.learning_rate, run.samples_seen, run.draw) == (3e-3, HOW.first, 1000))
+    (ledger.run_folder(tmp_path, run_id(last)) / ledger.RESULT).unlink()
+    assert tune.chosen(first, tmp_path) == []

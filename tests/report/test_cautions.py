@@ -82,7 +82,7 @@ def test_a_replicate_that_is_lost_is_named() -> None:
     gone = {("efficientnet_micro", 100, 1), ("efficientnet_micro", 100, 2), ("vit_micro", 100, 0)}
     told = cautions(table([r for r in clean() if (r["backbone"], r["size"], r["draw"]) not in gone]), {})
     assert (
-        "Of 4 replicates at N = 100, efficientnet_micro lacks 2 and vit_micro lacks 1, for instance because a run "
+        "Of 4 replicates at N = 100, efficientnet_micro lacks 2 and vit_micro lacks 1, which were not run or "
         "diverged. The comparison there rests on the 1 that every backbone has."
     ) in told
     assert not any(text.startswith("Of 4 replicates at N = 1,000") for text in told)

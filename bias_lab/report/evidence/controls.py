@@ -24,8 +24,8 @@ NO_BUDGET = "any"  # comparison of what has no training budget
 PIXELS = "What a classifier reaches that sees single pixels: no neighbourhood, no learned feature."
 NETWORK = "What a trained network reaches that assumes nothing about images."
 UNTRAINED = "What the random features of this architecture are worth before anything is trained."
-VARIANT = "Another width and depth, so a difference is due to the size of the model and not to its kind."
-PRIOR = "The same backbone but for this one change, so the difference is due to it alone."
+VARIANT = "Another width and depth, so a difference is due to these and not to the kind of model."
+PRIOR = "The same backbone but for what is named: beside the unchanged one it shows what that is worth."
 
 
 class Control(NamedTuple):

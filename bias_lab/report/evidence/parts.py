@@ -86,7 +86,7 @@ def section(parts: pd.DataFrame, fits: pd.DataFrame) -> Section:
 
 def decomposition(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.decomposition`, in points."""
-    note = "The two parts add up to the shortfall. A negative part is one in which plain ViT does better."
+    note = "The two parts add up to the shortfall. A negative part is one in which plain ViT loses less."
     return table_of(
         "Shortfall = training part + generalisation part", frame, _HELD, SIZE, *given(frame, RECIPE),
         in_points("shortfall", "shortfall", "points of test accuracy, the CNNs minus plain ViT"),
