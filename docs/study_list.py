@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bias_lab import statistics
-from bias_lab.report import pages
+from bias_lab.report import findings, pages
 from bias_lab.report.evidence import claims
+from bias_lab.report.evidence import locality as evidence
+from bias_lab.report.metric_words import said as worded
 from bias_lab.report.sentences import listed, start_words, value_words
 
 FOLDER = Path(__file__).parent / "results"
@@ -128,12 +130,17 @@ def small_data(rows: pd.DataFrame) -> list[str]:
 
 
 def locality(rows: pd.DataFrame) -> list[str]:
+    """Return the report's answer at the largest size, and the lead where whole patches are permuted."""
+    ((_, view, *_),) = findings.split(rows)
+    (*_, answer) = worded(evidence.section(view), "classify", "ResNet").text
     arms = statistics.arms(rows, axis="intervention")
     size = arms["size"].max()
-    sentences = []
-    for row in arms[arms["size"] == size].to_dict("records"):
+    sentences = [answer]
+    for row in arms[(arms["size"] == size) & arms["value"].str.startswith("permute_patches")].to_dict("records"):
         where = value_words("intervention", row["value"])
-        sentences.append(f"With {where} and {size:,} labels, {lead(row, 'the ResNet', 'the plain ViT')}.")
+        sentences.append(f"With {where}, {lead(row, 'the ResNet', 'the plain ViT')}.")
+    linear = rows[rows["backbone"].eq("pixels") & rows["size"].eq(size) & rows["intervention"].eq("")]
+    sentences.append(f"A linear classifier on pixels reaches {percent(linear['top1'].mean())}.")
     return sentences
 
 
@@ -228,7 +235,8 @@ STUDIES = {
         ("shortfall", "controls"), drawn_shapes, pair=("vit", "resnet"),
     ),
     "locality": Study(
-        "locality", "Is it locality?", CLOTHES, ("intervention", 0), ("intervention", 0), (), locality
+        "locality_cifar10", "Is it locality?", CIFAR, ("intervention", 0), ("intervention", 0),
+        ("intervention", "ladders"), locality, pair=("vit", "resnet"),
     ),
     "pretraining cifar10": Study(
         "pretraining_cifar10", "On CIFAR-10", CIFAR, ("shortfall", 0), ("recovery", 0), ("recovery",), small_data

@@ -312,7 +312,7 @@ def test_a_study_too_accurate_for_a_headline_is_settled_all_the_same() -> None:
 
 
 def test_what_other_pages_say_of_a_linear_classifier_on_clothes_holds() -> None:
-    """README, docs/index.md and docs/studies/locality.md."""
+    """README and docs/index.md."""
     resnet, vit = (cell(CLOTHES, name, size) for name, size in (("resnet_micro", 100), ("vit_micro", 1000)))
     for difference in (resnet - linear(100), vit - linear(1000)):
         low, high = stats.ttest_1samp(difference["top1"], 0).confidence_interval(0.95)

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
+from scipy import stats
 
 from bias_lab import catalogue
-from bias_lab.data import store, subsets
 from bias_lab.planning import experiment_files, plan
-from bias_lab.training.protocols.frozen import linear_probe
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
 
@@ -64,21 +62,42 @@ def test_tuning_searches_every_arm(tmp_path: Path) -> None:
     assert searched == {(backbone, arm) for backbone in ("vit_micro", "resnet_micro") for arm in arms}
 
 
-@pytest.mark.slow
-def test_a_linear_classifier_on_raw_pixels_does_as_well_as_the_committed_resnet() -> None:
-    """Show why permuted pixels cost the ResNet nothing here: a linear classifier is as good, as the page states."""
-    page = " ".join((FILE.parents[1] / "docs" / "studies" / "locality.md").read_text("utf-8").split())
-    assert "a linear classifier on raw pixels is about as accurate as this ResNet, although it knows no" in page
-    table = pd.read_parquet(FILE.parents[1] / "docs" / "results" / "locality" / "results.parquet")
-    table = table[(table["backbone"] == "resnet_micro") & (table["size"] == 1000) & (table["intervention"] == "")]
-    images = store.open_images("fashion_mnist_12k", image_size=None, data_root=None, place=None)
-    scores = []
-    for draw in (0, 1, 2):
-        chosen = subsets.order(images.fingerprint, images.train_labels, draw)[:1000]
-        pixels, queries = (
-            torch.from_numpy(part.reshape(len(part), -1) / 255) for part in (images.train[chosen], images.test[:])
-        )
-        labels = torch.from_numpy(images.train_labels[chosen])
-        logits = linear_probe(pixels.float(), labels, queries.float(), classes=10, penalty=0.1)
-        scores.append(float((logits.argmax(1).numpy() == images.test_labels).mean()))
-    assert abs(sum(scores) / 3 - table["top1"].mean()) < 0.02
+def test_what_the_page_makes_of_locality_holds() -> None:
+    """Every interval of the section is computed here, and sentences without one are held against the tables."""
+    root = FILE.parents[1]
+    page = " ".join((root / "docs" / "studies" / "locality.md").read_text("utf-8").split())
+    page = page.partition("## What to make of it")[2].partition("## Run it")[0]
+    table = pd.read_parquet(root / "docs" / "results" / "locality_cifar10" / "results.parquet")
+    beside = pd.read_parquet(root / "docs" / "results" / "small_data_cifar10" / "results.parquet")
+
+    def cell(backbone: str, arm: str = "", protocol: str = "finetune") -> "pd.Series[float]":
+        named = {"backbone": backbone, "intervention": arm, "protocol": protocol}
+        rows = table[(table[list(named)] == list(named.values())).all(axis=1)]
+        assert len(rows) == 3
+        return 100 * rows.set_index(["draw", "seed"])["top1"].astype(float)
+
+    def told(difference: "pd.Series[float]") -> tuple[str, str]:
+        low, high = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+        return f"{difference.mean():.1f}", f"{low:.1f} to {high:.1f}".replace("-", "−")
+
+    resnet, vit, pixels = cell("resnet_micro"), cell("vit_micro"), cell("pixels", protocol="linear_probe")
+    for words, difference, is_shown in (
+        ("the ResNet is {} points ahead (CI {}), which is not shown", resnet - vit, False),
+        ("the ResNet by {} points (CI {})", resnet - pixels, True),
+        ("the ViT by {} points (CI {})", vit - pixels, True),
+    ):
+        assert words.format(*told(difference)) in page
+        assert is_shown == (stats.ttest_1samp(difference, 0).pvalue < 0.05)
+    assert page.count("(CI ") == 3
+    augmented = {"comparison": "settled", "recipe": "plain", "optimizer": "muon", "size": 1000}
+    rows = beside[(beside[list(augmented)] == list(augmented.values())).all(axis=1)]
+    means = 100 * rows.groupby("backbone")["top1"].mean()
+    assert f"it is {means['resnet_micro'] - means['vit_micro']:.1f} points ahead at 1,000 labels" in page
+    shown = f"{resnet.mean():.1f} % without it and {means['resnet_micro']:.1f} % with it, the ViT {vit.mean():.1f} %"
+    assert f"{shown} and {means['vit_micro']:.1f} %" in page
+    for backbone, own in (("resnet_micro", resnet), ("vit_micro", vit)):
+        for arm in ("permute_pixels", "permute_patches:4"):
+            low, high = stats.ttest_1samp(own - cell(backbone, arm), 0).confidence_interval(0.95)
+            assert low < 0 < 1 < high < 6.5, "not shown, with room for a loss of one to six points"
+    for arm in ("permute_pixels", "permute_patches:4"):
+        assert (cell("pixels", arm, "linear_probe") - pixels).abs().max() < 0.1
