@@ -28,6 +28,7 @@ PARTS = (
     "results/part_1",
     "results/part_2",
     "results/desk_1000",
+    "results/desk",
     "results/desk_9000",
 )  # those of a study that ran in parts
 
