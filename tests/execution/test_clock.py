@@ -248,7 +248,7 @@ CHANGED = [
     ("pretraining_cifar10", 0.9),
     ("small_data_cifar10", 0.95),
     ("segmentation_camvid", 0.95),
-    ("locality", 0.85),
+    ("locality_cifar10", 0.85),
     ("seed_claim", 0.5),
 ]
 
@@ -261,7 +261,8 @@ def test_where_the_machine_changed_its_speed_most_estimates_are_right_within_a_t
     """Replay studies that shared their machine. No estimate can foresee that another job begins or ends.
 
     The runs of `small_data_fashion` are of two days. In `pretraining_cifar10` equal runs took 101 seconds, later 53. In
-    `locality` they took 54 to 293 seconds, and the last six were faster than any before. In `seed_claim` they took 106
+    `locality_cifar10` the runs of one cell took four times as long as most others, and linear classifiers a few
+    seconds. In `seed_claim` they took 106
     to 186 seconds, and a third of the runs are of a backbone of which none had ended.
     """
     ratios = replayed(f"{study}/results.parquet", workers)
