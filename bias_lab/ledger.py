@@ -30,6 +30,7 @@ ATTEMPT, COMMITTED = "attempt-", "committed"  # folders of a run: an attempt at 
 LOCK = ".lock"  # held by the sweep that works on a folder, and by the process that works on an attempt
 TABLE, REPORT = "results.parquet", "report.html"
 EXPERIMENT, PLACES, TUNED = "experiment.json", "places.json", "tuned.json"
+ENDED = ("finished", "failed", "diverged")  # states of a run that is not continued
 
 
 def run_folder(folder: Path, run_id: str) -> Path:

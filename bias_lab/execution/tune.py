@@ -14,7 +14,6 @@ from bias_lab.planning import ladder, learning_rates
 from bias_lab.planning.plan import Plan
 
 Follow = Callable[[Run], Sequence[Run]]  # runs that can start now that this run has ended
-ENDED = ("finished", "failed", "diverged")
 CarryOut = Callable[[Sequence[Run], Follow], None]
 
 
@@ -73,7 +72,7 @@ def chosen(trials: Iterable[Run], folder: Path) -> list[dict[str, Any]]:
     trials = list(trials)
     states = {run: ledger.state(folder, run_id(run)) for run in trials}
     open_cells = waiting(states)
-    ended = [run for run, state in states.items() if state in ENDED and tuning.key(run) not in open_cells]
+    ended = [run for run, state in states.items() if state in ledger.ENDED and tuning.key(run) not in open_cells]
     measured = {run_id(run): ladder.measured(run, folder) for run in ended if states[run] == "finished"}
     return ladder.choose(ended, {name: top1 for name, top1 in measured.items() if top1 is not None})
 
@@ -90,7 +89,7 @@ def waiting(states: Mapping[Run, str]) -> dict[tuple[Any, ...], Run]:
     found = {}
     for key, group in cells.items():
         least = min(run.samples_seen or 0 for run in group)
-        still = [run for run in group if (run.samples_seen or 0) == least and states[run] not in ENDED]
+        still = [run for run in group if (run.samples_seen or 0) == least and states[run] not in ledger.ENDED]
         if still:
             found[key] = still[0]
     return found

@@ -233,7 +233,7 @@ def reader(folder: Path) -> Score:
         name = run_id(run)
         if name not in known:
             state = ledger.state(folder, name)
-            if state not in ("finished", "failed", "diverged"):
+            if state not in ledger.ENDED:
                 raise KeyError(name)
             known[name] = measured(run, folder) if state == "finished" else None
         return known[name]
