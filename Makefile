@@ -45,7 +45,7 @@ notebooks: $(READY)  ## install JupyterLab and open the notebooks
 audit: $(READY)  ## known vulnerabilities in the pinned versions
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
-# their rates and budgets are in no committed table, so they are searched first
+# the rates and budgets that no committed table has are searched first
 sweep-locality sweep-pretraining: SEARCH = $(if $(findstring tune,$(ARGS)),,--tune)
 
 sweep-%: $(READY)  ## run experiments/NAME.py (underscores as hyphens) into results/NAME/

@@ -140,7 +140,7 @@ def locality(rows: pd.DataFrame) -> list[str]:
         where = value_words("intervention", row["value"])
         sentences.append(f"With {where}, {lead(row, 'the ResNet', 'the plain ViT')}.")
     linear = rows[rows["backbone"].eq("pixels") & rows["size"].eq(size) & rows["intervention"].eq("")]
-    sentences.append(f"A linear classifier on pixels reaches {percent(linear['top1'].mean())}.")
+    sentences.append(f"A linear classifier on pixels reaches {points(linear['top1'].mean())} %.")
     return sentences
 
 
@@ -194,7 +194,7 @@ def seed_claim_settled(rows: pd.DataFrame) -> list[str]:
 
 def drawn_shapes(rows: pd.DataFrame) -> list[str]:
     """Return how accurate both are settled, even where that is too high for a headline, after how many images, and
-    what single pixels tell."""
+    what a linear classifier on pixels tells."""
     said = []
     known = rows[rows["comparison"].eq("settled")]
     (recipe,) = known["recipe"].unique()
@@ -212,7 +212,7 @@ def drawn_shapes(rows: pd.DataFrame) -> list[str]:
     level = statistics.chance(rows)
     return [
         *said,
-        f"A linear classifier on pixels is at {percent(largest['top1'].mean())}, and chance {percent(level)}.",
+        f"A linear classifier on pixels is at {points(largest['top1'].mean())} %, and chance is {percent(level)}.",
     ]
 
 

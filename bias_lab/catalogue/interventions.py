@@ -34,12 +34,12 @@ INTERVENTIONS = {
         # one permutation for all images
         Intervention(
             name="permute_patches", module=f"{_MODULE}:permute_patches", value=4.0, lowest=1.0, is_patch=True,
-            words="patches of {value:g} pixels permuted", arrangement=f"{_DRAWS}:permuted_patches",
+            words="patches of {value:g} × {value:g} pixels permuted", arrangement=f"{_DRAWS}:permuted_patches",
         ),
         # a new permutation for every image and step
         Intervention(
             name="shuffle_patches", module=f"{_MODULE}:shuffle_patches", value=4.0, lowest=1.0, is_patch=True,
-            words="patches of {value:g} pixels shuffled",
+            words="patches of {value:g} × {value:g} pixels shuffled",
         ),
         # the highest frequency that is kept, as a share of the Nyquist frequency
         Intervention(
@@ -89,7 +89,7 @@ def intervention_words(text: str) -> str:
     """Return an intervention in words. A name that is not in the table is returned with blanks for underscores.
 
     >>> intervention_words(""), intervention_words("permute_patches")
-    ('as they are', 'patches of 4 pixels permuted')
+    ('as they are', 'patches of 4 × 4 pixels permuted')
     >>> intervention_words("permute_pixels:3")
     'pixels permuted (3)'
     """

@@ -37,11 +37,12 @@ class Rates:
             self.rows.append(row)
             self._by_arm[values(row, _EXACT)].append(row)
 
-    def row(self, run: Run, *, own_data: bool = False) -> Row | None:
+    def row(self, run: Run, *, own: bool = False) -> Row | None:
         """Return the row for a run whose size is nearest in log N, or None.
 
-        Rows of the run's own dataset come first. Without any, rows of other datasets fit too, unless `own_data`.
-        A run whose budget is open fits only rows that have one.
+        Rows of the run's own dataset and recipe come first. Without any, those of other datasets fit too, and of the
+        recipe that its own was made from, unless `own`. A run whose budget is open fits only rows that have one, of its
+        own recipe: augmentation and batches decide when training stops to help.
         """
         rows = [
             row
@@ -50,10 +51,11 @@ class Rates:
             and (run.samples_seen is not None or "samples_seen" in row)
         ]
         here = [row for row in rows if row["dataset"] == run.dataset]
-        rows = here if here or own_data else rows
+        rows = here if here or own else rows
         exact = [row for row in rows if row["recipe"] == run.recipe]  # `plain+crop=0` before `plain`
-        rows = exact or [row for row in rows if "+" not in row["recipe"]]
-        return min(rows, key=lambda row: (abs(math.log(row["size"] / max(run.size, 1))), row["size"]), default=None)
+        if not exact and not own and run.samples_seen is not None:
+            exact = [row for row in rows if "+" not in row["recipe"]]
+        return min(exact, key=lambda row: (abs(math.log(row["size"] / max(run.size, 1))), row["size"]), default=None)
 
     def grid(self) -> tuple[float, ...]:
         """Return the learning rates that every row has tried, sorted: the grid without its extensions."""

@@ -102,11 +102,11 @@ class _Filling:
     def _looked_up(self, run: Run) -> Row | None:
         """Return the row of a run: of several recipes the one that the hold-out preferred."""
         names = list(RECIPES) if run.recipe == TUNED else [run.recipe]
-        own_data = self.tune is True
-        rows = [row for name in names if (row := self.rates.row(_under(run, name), own_data=own_data)) is not None]
+        own = self.tune is True
+        rows = [row for name in names if (row := self.rates.row(_under(run, name), own=own)) is not None]
         nearest = min((_distance(row, run) for row in rows), default=0.0)
         rows = [row for row in rows if _distance(row, run) == nearest]
-        if run.samples_seen is None and (own_data or self._is_joined(run)):
+        if run.samples_seen is None and (own or self._is_joined(run)):
             wanted = min(run.size, self.largest[run.dataset])  # a cell that is searched has its own size
             rows = [row for row in rows if row["size"] == wanted]
         self.used |= {id(row): row for row in rows}
@@ -118,8 +118,9 @@ class _Filling:
     def _borrowed(self, run: Run) -> Run:
         model = replace(run, **_fields(DEFAULTS["recipe"])) if run.recipe == TUNED else run
         rate, budget, whose = learning_rates.borrow(model, self.rates)
-        self.borrowed[f"learning rate {rate:g}, {whose}"][tuning.words(model)] = None
         seen = model.samples_seen if budget is None else budget
+        what = f"learning rate {rate:g}" if model.learning_rate is None else f"{seen:,} images seen"
+        self.borrowed[f"{what}, {whose}"][tuning.words(model)] = None
         return replace(model, learning_rate=model.learning_rate or rate, samples_seen=seen)
 
     def _noted(self, before: Run, run: Run, row: Row | None) -> Run:

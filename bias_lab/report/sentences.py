@@ -226,8 +226,11 @@ def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
         return ""
     n = sorted({int(n) for n in tested["n"]})
     count = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
-    images = "and include the sampling of test images" if tested["test_se"].notna().all() else "on this test set"
-    text = f"Intervals are Student's t over {count} replicates {images}."
+    text = f"Intervals are Student's t over {count} replicates."
+    if tested["test_se"].notna().all():
+        text += ' Those in sentences, and those named "with test images", include the sampling of test images too.'
+    else:
+        text += " They hold for this test set."
     if len(tested) > 1:
         text += f" Claims are Holm-corrected over {len(tested)} {what}."
     return f"{text} For comparison, {sign_flips(tested)}."

@@ -191,7 +191,7 @@ def arms(axis: str, frame: pd.DataFrame) -> Table:
     return table_of(
         f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), SIZE,
         in_points("shortfall", "points", "CNNs with such runs minus plain ViT's"), CI, ANY, _P, PAIRS,
-        in_points("gone", "gone", gone), in_ci(T, "gone_low", "gone_high", OF_IT),
+        in_points("gone", "decrease", gone), in_ci(T, "gone_low", "gone_high", OF_IT),
     )  # fmt: skip
 
 

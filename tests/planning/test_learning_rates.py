@@ -73,6 +73,20 @@ def test_a_changed_recipe_that_was_tuned_itself_takes_its_own_rate_and_lends_it_
     assert rate(replace(ONE, recipe="plain+mixup=0.2"), known) == 1e-3
 
 
+def test_a_changed_recipe_takes_no_settled_budget_of_what_it_was_made_from() -> None:
+    known = table(row(100, 1e-3, samples_seen=32_000, settled=True))
+    assert known.row(replace(ONE, samples_seen=None)) is not None
+    assert known.row(replace(ONE, samples_seen=None, recipe="plain+crop=0+flip=False")) is None
+    with pytest.raises(UserError, match=r"no tuned settled budget .*plain\+crop=0"):
+        filled(replace(ONE, samples_seen=None, recipe="plain+crop=0"), known)
+
+
+def test_a_changed_recipe_is_searched_itself_where_the_user_asks_for_tuning() -> None:
+    known = table(row(100, 1e-3))
+    assert known.row(ONE, own=True) is not None
+    assert known.row(replace(ONE, recipe="plain+mixup=0.2"), own=True) is None
+
+
 def test_an_edited_backbone_is_another_backbone() -> None:
     known = table(row(100, 1e-3, backbone="mine:net", backbone_source="old"))
     mine = replace(ONE, backbone="mine:net", backbone_source="new")

@@ -26,11 +26,11 @@ def test_locality_says_that_the_lead_is_gone_and_who_moved() -> None:
     sentence = report.answers[0][1]
     assert sentence.startswith("Plain ViT falls short of ResNet at N = 100 and 1,000")
     assert "With pixels permuted, no difference between plain ViT and ResNet is shown at N = 100 and 1,000" in sentence
-    assert "With patches of 4 pixels permuted, ResNet leads plain ViT at N = 100 and 1,000." in sentence
+    assert "With patches of 4 × 4 pixels permuted, ResNet leads plain ViT at N = 100 and 1,000." in sentence
     arms = section(report, "intervention")
     assert "With pixels permuted, the accuracy of resnet_micro falls by " in " ".join(arms.text)
     assert [chart.name for chart in arms.charts] == ["intervention", "intervention-shortfall"]
-    words = ["images as they are", "pixels permuted", "patches of 4 pixels permuted"]
+    words = ["images as they are", "pixels permuted", "patches of 4 × 4 pixels permuted"]
     assert [line.label for line in arms.charts[1].series] == words == [text for text, _ in arms.charts[0].legend]
     assert len({line.dash for line in arms.charts[1].series}) == 3
     assert [len(made.rows) for made in arms.tables] == [6, 8]

@@ -53,10 +53,12 @@ def test_an_answer_without_runs_or_with_a_crossing() -> None:
 
 def test_the_method_names_replicates_test_images_and_the_correction() -> None:
     told = method(statistics.gaps(study(0.1)))
-    assert told.startswith("Intervals are Student's t over 3 replicates on this test set.")
+    assert told.startswith("Intervals are Student's t over 3 replicates. They hold for this test set.")
     assert "Claims are Holm-corrected over 5 sizes." in told
     assert told.endswith("sign flips of 3 draws cannot reach a p below 0.25.")
     assert method(statistics.gaps(table([]))) == ""
+    sampled = method(statistics.gaps(study(0.1)).assign(test_se=0.01))
+    assert 'those named "with test images", include the sampling of test images too.' in sampled
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_a_start_in_words(start: tuple[str, str, str], words: str) -> None:
 
 def test_values_of_an_axis_in_words() -> None:
     assert value_words("intervention", "") == "images as they are"
-    assert value_words("intervention", "permute_patches:4") == "patches of 4 pixels permuted"
+    assert value_words("intervention", "permute_patches:4") == "patches of 4 × 4 pixels permuted"
     assert value_words("label_noise", 0.2) == "label noise 0.2"
 
 

@@ -21,7 +21,7 @@ from bias_lab.report.tables import PAIRS, SIZE, in_ci, in_points, in_words, tabl
 
 HOW = {"knn": "nearest neighbours"}  # protocol → words, where its name is none
 NO_BUDGET = "any"  # comparison of what has no training budget
-PIXELS = "What a classifier reaches that sees single pixels: no neighbourhood, no learned feature."
+PIXELS = "What a classifier reaches that takes pixels as they are: no neighbourhood, no learned feature."
 NETWORK = "What a trained network reaches that assumes nothing about images."
 UNTRAINED = "What the random features of this architecture are worth before anything is trained."
 VARIANT = "Another width and depth, so a difference is due to these and not to the kind of model."

@@ -138,7 +138,7 @@ def locality(at: AtSize) -> str:
     side = "within two points of" if at.lead.value > 0 else "no less than"
     of_cnn = at.control + at.lead.value
     return (
-        f"At {at.size:,} labels nothing can be said of locality: a linear classifier, which sees single pixels, "
+        f"At {at.size:,} labels these images do not show what locality is worth: a linear classifier on pixels "
         f"reaches {percent(at.control)} %, {side} {name_of(at.against)}'s {percent(of_cnn)} %."
     )
 

@@ -70,7 +70,7 @@ def test_the_pictures_hold_the_same_pixels_in_other_places() -> None:
     assert [caption for caption, _ in section.pictures] == [
         "A drawn image as it is",
         "The same with pixels permuted",
-        "The same with patches of 4 pixels permuted",
+        "The same with patches of 4 × 4 pixels permuted",
     ]
     first, *others = (np.asarray(Image.open(io.BytesIO(data))) for _, data in section.pictures)
     assert all(not np.array_equal(first, other) for other in others)
