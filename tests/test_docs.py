@@ -308,7 +308,7 @@ def test_a_study_too_accurate_for_a_headline_is_settled_all_the_same() -> None:
     assert f"{100 * resnet['top1'].mean():.1f} % after 16,000" in said
     assert "no difference between the plain ViT and the ResNet is shown" in said
     linear_probe = table[table["backbone"].eq("pixels") & table["protocol"].eq("linear_probe")]["top1"].mean()
-    assert pixels.startswith(f"A linear classifier on pixels is at {100 * linear_probe:.0f} %")
+    assert pixels.startswith(f"A linear classifier on pixels is at {100 * linear_probe:.1f} %")
 
 
 def test_what_other_pages_say_of_a_linear_classifier_on_clothes_holds() -> None:
