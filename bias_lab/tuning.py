@@ -124,3 +124,15 @@ def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:
     if len(tried) < 2 or row["learning_rate"] not in (tried[0], tried[-1]):
         return ""
     return "smallest" if row["learning_rate"] == tried[0] else "largest"
+
+
+def at_first_rung(row: Mapping[str, Any]) -> bool:
+    """Return whether a row's budget is the smallest that was tried at its learning rate. False where none was searched.
+
+    >>> trials = [{"learning_rate": 0.01, "samples_seen": images} for images in (16_000, 32_000)]
+    >>> at_first_rung({"learning_rate": 0.01, "samples_seen": 16_000, "trials": trials})
+    True
+    """
+    climbed = [trial for trial in row.get("trials", ()) if trial["learning_rate"] == row["learning_rate"]]
+    tried = [trial["samples_seen"] for trial in climbed if "samples_seen" in trial]
+    return bool(tried) and row.get("samples_seen") == min(tried)

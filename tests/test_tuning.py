@@ -80,6 +80,14 @@ def test_the_edge_of_the_grid(rate: float, tried: tuple[float, ...], edge: str) 
     assert tuning.at_grid_edge({**ROW, "learning_rate": rate, "trials": trials}) == edge
 
 
+def test_the_foot_of_a_ladder_is_its_smallest_budget_at_the_chosen_rate() -> None:
+    trials = [{"learning_rate": 1e-2, "samples_seen": 32_000}, {"learning_rate": 3e-3, "samples_seen": 16_000}]
+    row = {**ROW, "learning_rate": 1e-2, "samples_seen": 32_000, "trials": trials}
+    assert tuning.at_first_rung(row)
+    assert not tuning.at_first_rung(row | {"learning_rate": 3e-3})
+    assert not tuning.at_first_rung({**ROW, "learning_rate": 1e-2, "trials": [{"learning_rate": 1e-2}]}), "older rows"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

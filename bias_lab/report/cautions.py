@@ -1,6 +1,6 @@
 """Say what a reader must bear in mind, only where the data call for it: each caution is a function of the table."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -45,7 +45,8 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any], *, path_alone: bool =
         settled = statistics.comparable(view, comparison="settled")
         again = [text for check in (replicates, lost, collapsed, ceiling, test_images) for text in check(settled)]
         told += [f"Among settled cells: {text}" for text in again if text not in told]
-    return begun + told + lost_after(statistics.comparable(view, scratch=False)) + grid_edges(scratch, tuned)
+    told += lost_after(statistics.comparable(view, scratch=False))
+    return begun + told + grid_edges(scratch, tuned) + first_rungs(scratch, tuned)
 
 
 def claimed(view: pd.DataFrame) -> list[int]:
@@ -280,14 +281,26 @@ def origins(scratch: pd.DataFrame) -> list[str]:
 def grid_edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
     """Return the tuned learning rates at an edge of the grid, where a better one may lie outside."""
     rows = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
-    edges: dict[str, set[int]] = {}
-    for row in filter(tuning.at_grid_edge, rows):
-        words = [word for word in tuning.words(row).split() if word != schema.DEFAULTS["regime"]]
-        edges.setdefault(" + ".join(words), set()).add(int(row["size"]))
-    if not edges:
+    if not (names := cells(filter(tuning.at_grid_edge, rows))):
         return []
-    names = listed([f"{name} ({sizes_in_words(sorted(at))})" for name, at in edges.items()])
     text = f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside."
     others = sorted(set(scratch["size"]) - {int(row["size"]) for row in rows})
     borrowed = f" Runs at {sizes_in_words(others)} take the rate of the nearest tuned size." if others else ""
     return [text + borrowed]
+
+
+def first_rungs(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
+    """Return the settled budgets that were the smallest of their search, where less training may be better."""
+    rows = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
+    names = cells(row for row in rows if row.get("settled") and tuning.at_first_rung(row))
+    text = f"The best budget was the smallest that was tried for {names}, so less training may be better."
+    return [text] if names else []
+
+
+def cells(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return tuned cells in words, each with its sizes, and '' without any."""
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        words = [word for word in tuning.words(row).split() if word != schema.DEFAULTS["regime"]]
+        found.setdefault(" + ".join(words), set()).add(int(row["size"]))
+    return listed([f"{name} ({sizes_in_words(sorted(at))})" for name, at in found.items()]) if found else ""

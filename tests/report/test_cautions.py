@@ -140,3 +140,14 @@ def test_a_size_that_borrows_its_rate_is_named() -> None:
     tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
     (told,) = cautions(table(clean()), {"rows": [tuned]})
     assert told.endswith("outside. Runs at N = 1,000 take the rate of the nearest tuned size.")
+
+
+def test_a_budget_at_the_foot_of_its_ladder() -> None:
+    trials = [dict(learning_rate=0.003, samples_seen=images, top1=0.5, n=3) for images in (16_000, 32_000)]
+    trials += [dict(learning_rate=rate, samples_seen=16_000, top1=0.4, n=1) for rate in (0.001, 0.01)]
+    row = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.003, trials=trials)
+    first = row | {"samples_seen": 16_000, "settled": True}
+    foot = "The best budget was the smallest that was tried for vit_micro (N = 100), so less training may be better."
+    assert cautions(table(clean()), {"rows": [first, first | {"size": 1000, "samples_seen": 32_000}]}) == [foot]
+    assert cautions(table(clean()), {"rows": [row]}) == [], "no budget was searched"
+    assert cautions(table(clean()), {"rows": [first | {"settled": False}]}) == [], "it is said to be not settled"
