@@ -12,8 +12,8 @@ A start after a pretraining is tuned on a pretraining of its own, with seed 1000
 for no encoder of the sweep. That pretraining sees all images of the pool without labels, those of the hold-out too, as
 the sweep's pretrainings do. Its hold-out accuracy may therefore be a little higher than that on unseen images, for all
 learning rates alike, and no label of the hold-out reaches the encoder.
-Run it: make tune [PROFILE=laptop|desk|desk_1000|desk_9000|desk_pretraining|shapes|full] (the sweep, then `bias-lab
-tuned`, which writes experiments/tuned.json)
+Run it: make tune [PROFILE=laptop|desk|desk_1000|desk_9000|desk_pretraining|patches|shapes|full] (the sweep, then
+`bias-lab tuned`, which writes experiments/tuned.json)
 """
 
 from dataclasses import replace
@@ -41,6 +41,7 @@ PROFILES = (  # those of any of these experiments
     "desk_1000",
     "desk_9000",
     "desk_pretraining",
+    "patches",
     "shapes",
     "full",
 )

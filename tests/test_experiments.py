@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ PRETRAINING = ("smoke", "laptop", "desk", "full")  # profiles of the pretraining
 GOLDEN = {
     ("imagenet_weights", "smoke"): (8, "4885b5072ce6f286"),
     ("imagenet_weights", "laptop"): (12, "f554acd87a61e2c0"),
-    ("imagenet_weights", "desk"): (12, "cb2abd9fb0601b2f"),
+    ("imagenet_weights", "desk"): (12, "1195a75f48d35dca"),
+    ("imagenet_weights", "patches"): (6, "4dd644512de67dc1"),
     ("imagenet_weights", "full"): (36, "573f745a839ced39"),
     ("locality", "smoke"): (18, "ed19a755441955bc"),
     ("locality", "laptop"): (27, "b2eb2b2c59660fa3"),
@@ -50,10 +52,11 @@ GOLDEN = {
     ("tuning", "smoke"): (23, "ce8d751156208d76"),
     ("tuning", "laptop"): (58, "ed20ef983f340dc9"),
     ("tuning", "laptop_camvid"): (8, "56873e6025224f71"),
-    ("tuning", "desk"): (67, "b9f981ab75b6688d"),
+    ("tuning", "desk"): (67, "e098c844ec6ad806"),
     ("tuning", "desk_1000"): (10, "72352aac25747a4e"),
     ("tuning", "desk_9000"): (3, "f2bb8f14e06346a1"),
     ("tuning", "desk_pretraining"): (7, "de01377c4700a27a"),
+    ("tuning", "patches"): (2, "0386dde03fbd048d"),
     ("tuning", "shapes"): (12, "693262196080e61a"),
     ("tuning", "full"): (161, "db875ce7c5120826"),
 }
@@ -393,6 +396,17 @@ def test_weights_in_a_folder_are_taken_and_else_timm_s(tmp_path: Path, monkeypat
     (tmp_path / "weights" / "deit_tiny_patch16_224.fp16.safetensors").touch()
     named = {run.backbone: run.weights for run in runs_of("imagenet_weights", "laptop") if run.weights}
     assert named["deit_tiny_patch16_224"] == "weights/deit_tiny_patch16_224.fp16.safetensors"
+
+
+def test_patches_are_compared_from_the_same_weights_on_the_same_images_with_nothing_else_between_them() -> None:
+    own, half = (
+        [replace(run, patch=None) for run in runs_of("imagenet_weights", "patches") if run.patch == patch]
+        for patch in (16, 8)
+    )
+    assert own == half
+    assert {run.regime for run in own} == {"weights"}
+    assert {run.learning_rate for run in own} == {None}, "each patch gets its own"
+    assert len({run.draw for run in own}) == 3
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "laptop_camvid", "desk", "full"])
