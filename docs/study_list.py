@@ -150,14 +150,20 @@ def photographs(rows: pd.DataFrame) -> list[str]:
     size = scratch["size"].max()
     flagged = {at: flags for at, flags in statistics.unsound(rows).items() if at == size}
     gains = statistics.gains(rows)
-    (gain,) = gains[(gains["family"] == "transformer") & (gains["size"] == size)].to_dict("records")
+    gains = gains[gains["size"] == size].set_index("family")
     return [
         f"From scratch with {size:,} labels the two are not compared, since {not_sound(flagged, rows, vit, cnn)}."
         if flagged
         else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], cnn, vit)}.",
-        f"With as many labels, ImageNet's weights add {points(gain['gain'])} points to {vit} ({interval(gain)}).",
+        f"With as many labels, ImageNet's weights add {gained(gains.loc['transformer'])} to {vit}, and "
+        f"{gained(gains.loc['cnn'])} to {cnn}.",
         f"Where both start from these weights, {lead(likewise[likewise['size'] == size].iloc[0], cnn, vit)}.",
     ]
+
+
+def gained(row: Any) -> str:
+    """Return what a start adds. row: one of `statistics.gains`."""
+    return f"{points(row['gain'])} points ({interval(row)})"
 
 
 def not_sound(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], rows: pd.DataFrame, vit: str, cnn: str) -> str:
@@ -175,9 +181,12 @@ def seed_claim(rows: pd.DataFrame) -> list[str]:
     for of in ("efficientvit", "mobilevit"):
         row = statistics.shortfall(rows, of=of, against="mobilenetv3").iloc[0]
         said.append(f"From scratch with {int(row['size']):,} labels, {lead(row, NAMES['mobilenetv3'], NAMES[of])}.")
-    row = statistics.likewise(rows, of="efficientvit", against="mobilenetv3").iloc[0]
-    said.append(f"After the same pretraining, {lead(row, NAMES['mobilenetv3'], NAMES['efficientvit'])}.")
-    return said
+    after = []
+    for of in ("efficientvit", "mobilevit"):
+        row = statistics.likewise(rows, of=of, against="mobilenetv3").iloc[0]
+        given = " (one for all replicates)" if row["shared"] else ""
+        after.append(f"After the same pretraining{given}, {lead(row, NAMES['mobilenetv3'], NAMES[of])}.")
+    return [*said, " ".join(after)]
 
 
 def seed_claim_settled(rows: pd.DataFrame) -> list[str]:

@@ -114,7 +114,9 @@ def parts(study: Study) -> Iterator[str]:
 def sure(study: Study) -> str:
     """Return how the shortfall was tested that the page shows: that of settled cells where there is a headline."""
     if not is_settled(study):
-        return page(*study.places).answers[0][2]
+        told = page(*study.places).answers[0][2]
+        alike = statistics.likewise(findings.split(table(*study.places))[0][1])
+        return told if "Intervals" in told or not len(alike) else f"{told} {method(alike)}"  # none is from scratch
     view = findings.split(table(*study.places))[0][1]
     of, against = study.pair or (head.OF, head.group(head.numbers(view)))
     gaps = statistics.gaps(view, of=of, against=against, comparison="settled")

@@ -7,16 +7,16 @@ Runs: the three backbones, from scratch and pretrained, on the same images for t
 rate differs in smoke and laptop: from scratch each backbone has its tuned one, and all pretrained ones have the same.
 The curve is drawn on the hold-out, and nothing is chosen by it. The test split is read once, after the last step.
 Desk asks what the claim needs to be true. MobileNetV3 and EfficientViT are settled under the plain recipe, each with
-the learning rate and budget that its own hold-out prefers, and stand beside the same pair after 60 epochs. If the gap
-of the 60 epochs is gone once both are settled, the observation needs a training that stops before EfficientViT has
+the learning rate and budget that its own hold-out prefers, and stand beside the same pair after 60 epochs. If a gap of
+the 60 epochs were gone once both are settled, the observation would need a training that stops before EfficientViT has
 learnt.
 Expected: a gap between the two from scratch, and, pretrained, high accuracy of both with a small gap.
-The answer would be different without a gap from scratch (its interval contains 0), or with a gap that stays when both
-are pretrained. Then the observation shows the training or the luck of one seed, and not the architecture.
+The answer would be different if no gap from scratch were shown, or with one that stays when both are pretrained. Then
+these studies would not support an effect of the architecture. What caused the observation they could not say.
 Smoke and laptop: micro sizes of the three on Fashion-MNIST (ten classes, 28 px) with fewer epochs (4 and 60). Their
 pretraining is SimMIM on the images of the pool, without labels. They show the method and not the published numbers, in
 half an hour on 2 slow cores.
-Desk: the micro sizes on Fashion-MNIST, or with --data FOLDER --image-size 64 --tune on photographs of your own.
+Desk: the micro sizes on Fashion-MNIST, or with --data FOLDER --image-size 64 --sizes N --tune on your own photographs.
 Full: Oxford-IIIT Pet at 224 px, 37 breeds, the published sizes, 90 epochs and ImageNet's weights.
 Run it: make sweep-seed-claim [PROFILE=smoke|laptop|desk|full]
 """

@@ -279,14 +279,16 @@ def origins(scratch: pd.DataFrame) -> list[str]:
 
 
 def grid_edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
-    """Return the tuned learning rates at an edge of the grid, where a better one may lie outside."""
+    """Return the tuned learning rates at an edge of the grid, and the sizes that were not tuned themselves."""
     rows = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
-    if not (names := cells(filter(tuning.at_grid_edge, rows))):
-        return []
-    text = f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside."
-    others = sorted(set(scratch["size"]) - {int(row["size"]) for row in rows})
-    borrowed = f" Runs at {sizes_in_words(others)} take the rate of the nearest tuned size." if others else ""
-    return [text + borrowed]
+    names = cells(filter(tuning.at_grid_edge, rows))
+    others = sorted(set(scratch["size"]) - {int(row["size"]) for row in rows}) if rows else []
+    told = []
+    if names:
+        told.append(f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside.")
+    if others:
+        told.append(f"Runs at {sizes_in_words(others)} take the learning rate of the nearest tuned size.")
+    return [" ".join(told)] if told else []
 
 
 def first_rungs(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:

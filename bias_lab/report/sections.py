@@ -166,7 +166,8 @@ def starts_of(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...
         before = before[before[column].isin(view[column])]
     gained, alike = statistics.gains(pd.concat([view, before])), statistics.likewise(view)
     shown = [tables.gains(gained)] if len(gained) else []
-    shown += [tables.likewise(alike)] if len(alike) else []
+    is_worse = bool(((gained["family"] == "cnn") & (gained["gain"] < 0)).any())
+    shown += [tables.likewise(alike, is_worse=is_worse)] if len(alike) else []
     return tuple(shown), left_where_alike(alike)
 
 

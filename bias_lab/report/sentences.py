@@ -228,7 +228,7 @@ def method(gaps: pd.DataFrame, what: str = "sizes") -> str:
     count = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     text = f"Intervals are Student's t over {count} replicates."
     if tested["test_se"].notna().all():
-        text += ' Those in sentences, and those named "with test images", include the sampling of test images too.'
+        text += ' Those in sentences, of shares, and "with test images" include the sampling of test images.'
     else:
         text += " They hold for this test set."
     if len(tested) > 1:

@@ -130,6 +130,8 @@ def test_a_learning_rate_at_the_end_of_its_grid() -> None:
     inner = tuned | {"learning_rate": 0.003}
     edge = "The best learning rate was at an edge of the grid for vit_micro (N = 100), so a better one may lie outside."
     assert cautions(table(clean()), {"rows": [tuned, inner, inner | {"size": 1000}]}) == [edge]
+    borrowed = ["Runs at N = 1,000 take the learning rate of the nearest tuned size."]
+    assert cautions(table(clean()), {"rows": [inner]}) == borrowed, "at an edge or not"
     other = tuned | {"recipe": "strong", "regime": "mae"}
     (told,) = cautions(table(clean()), {"rows": [other, inner | {"size": 1000}]})
     assert "vit_micro + mae + strong (N = 100)" in told or "vit_micro + strong + mae (N = 100)" in told
@@ -139,7 +141,7 @@ def test_a_size_that_borrows_its_rate_is_named() -> None:
     trials = [{"learning_rate": rate, "top1": 0.5} for rate in (0.001, 0.003, 0.01)]
     tuned = dict(backbone="vit_micro", regime="scratch", recipe="plain", size=100, learning_rate=0.01, trials=trials)
     (told,) = cautions(table(clean()), {"rows": [tuned]})
-    assert told.endswith("outside. Runs at N = 1,000 take the rate of the nearest tuned size.")
+    assert told.endswith("outside. Runs at N = 1,000 take the learning rate of the nearest tuned size.")
 
 
 def test_a_budget_at_the_foot_of_its_ladder() -> None:
@@ -149,5 +151,8 @@ def test_a_budget_at_the_foot_of_its_ladder() -> None:
     first = row | {"samples_seen": 16_000, "settled": True}
     foot = "The best budget was the smallest that was tried for vit_micro (N = 100), so less training may be better."
     assert cautions(table(clean()), {"rows": [first, first | {"size": 1000, "samples_seen": 32_000}]}) == [foot]
-    assert cautions(table(clean()), {"rows": [row]}) == [], "no budget was searched"
-    assert cautions(table(clean()), {"rows": [first | {"settled": False}]}) == [], "it is said to be not settled"
+    large = row | {"size": 1000}
+    assert cautions(table(clean()), {"rows": [row, large]}) == [], "no budget was searched"
+    assert cautions(table(clean()), {"rows": [first | {"settled": False}, large]}) == [], (
+        "not settled, as is said elsewhere"
+    )

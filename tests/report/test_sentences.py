@@ -58,7 +58,7 @@ def test_the_method_names_replicates_test_images_and_the_correction() -> None:
     assert told.endswith("sign flips of 3 draws cannot reach a p below 0.25.")
     assert method(statistics.gaps(table([]))) == ""
     sampled = method(statistics.gaps(study(0.1)).assign(test_se=0.01))
-    assert 'those named "with test images", include the sampling of test images too.' in sampled
+    assert 'Those in sentences, of shares, and "with test images" include the sampling of test images.' in sampled
 
 
 @pytest.mark.parametrize(
