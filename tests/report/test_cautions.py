@@ -153,6 +153,4 @@ def test_a_budget_at_the_foot_of_its_ladder() -> None:
     assert cautions(table(clean()), {"rows": [first, first | {"size": 1000, "samples_seen": 32_000}]}) == [foot]
     large = row | {"size": 1000}
     assert cautions(table(clean()), {"rows": [row, large]}) == [], "no budget was searched"
-    assert cautions(table(clean()), {"rows": [first | {"settled": False}, large]}) == [], (
-        "not settled, as is said elsewhere"
-    )
+    assert cautions(table(clean()), {"rows": [first | {"settled": False}, large]}) == [], "that is said elsewhere"
