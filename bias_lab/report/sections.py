@@ -158,6 +158,8 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
 
 # --- starts ----------------------------------------------------------------------------------------------------------
 
+LOST = "Where a start costs the CNNs accuracy (see their gain), that loss makes the points smaller, too."
+
 
 def starts_of(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...], list[str]]:
     """Return tables of what each start gains and leaves, and sentences on what is left where both sides start alike."""
@@ -167,7 +169,7 @@ def starts_of(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...
     gained, alike = statistics.gains(pd.concat([view, before])), statistics.likewise(view)
     shown = [tables.gains(gained)] if len(gained) else []
     is_worse = bool(((gained["family"] == "cnn") & (gained["gain"] < 0)).any())
-    shown += [tables.likewise(alike, is_worse=is_worse)] if len(alike) else []
+    shown += [tables.likewise(alike, lost=LOST if is_worse else "")] if len(alike) else []
     return tuple(shown), left_where_alike(alike)
 
 

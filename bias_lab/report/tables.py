@@ -167,18 +167,14 @@ def gains(frame: pd.DataFrame) -> Table:
     )  # fmt: skip
 
 
-def likewise(frame: pd.DataFrame, *, is_worse: bool = False) -> Table:
-    """Return the rows of `statistics.likewise`: both sides after the same start.
-
-    is_worse: whether a start leaves CNNs less accurate than from scratch.
-    """
-    lost = "Where a start costs the CNNs accuracy (see their gain), that loss makes the points smaller, too."
+def likewise(frame: pd.DataFrame, *, lost: str = "") -> Table:
+    """Return the rows of `statistics.likewise`: both sides after the same start. lost: a note on losses of the CNNs."""
     return table_of(
         "What is left of the shortfall where both start alike", frame, _start("start of both", ""), SIZE,
         in_points("shortfall", "points", "CNN family minus plain ViT, both after this start"), CI, ANY, _P, PAIRS,
         _share("left", "left", "of the shortfall from scratch", "left_low", "left_high"),
         _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", OF_IT),
-        note=" ".join(filter(None, [lost if is_worse else "", _unbounded(frame, "left_low", "left_high")])),
+        note=" ".join(filter(None, [lost, _unbounded(frame, "left_low", "left_high")])),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from bias_lab import statistics
 from bias_lab.report import tables
 from bias_lab.report.evidence import pairwise
 from bias_lab.report.pages import Table
+from bias_lab.report.sections import starts_of
 from tests.planted import CNNS, curve, rows, table
 from tests.report.evidence.studies import Cell, pair, study
 
@@ -88,6 +89,16 @@ def test_a_share_whose_interval_is_too_wide_is_not_determined() -> None:
     assert column(unbounded, "share") == ["not determined"] * 5
     alike = statistics.likewise(table([*SCRATCH, *MAE, *rows(lambda run: 0.9, backbones=CNNS, **MAE_OF_CNNS)]))
     assert "not determined" in column(tables.likewise(alike.assign(left_low=-1.0, left_high=2.0)), "left")
+
+
+def test_what_is_left_says_that_a_loss_of_the_cnns_is_in_it() -> None:
+    said = {}
+    for change in (0.05, -0.05):
+        after = rows(lambda run, by=change: curve(run.size) + by, backbones=CNNS, **MAE_OF_CNNS)  # type: ignore[misc]
+        both = table([*SCRATCH, *MAE, *after])
+        (*_, left), _ = starts_of(both, both)
+        said[change] = "Where a start costs the CNNs accuracy (see their gain)" in left.note
+    assert said == {0.05: False, -0.05: True}
 
 
 def test_bounds_and_unbounded_intervals_are_words() -> None:
