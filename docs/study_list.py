@@ -129,6 +129,20 @@ def small_data(rows: pd.DataFrame) -> list[str]:
     return said[-3:]  # what recovers nothing is said too, rather than the shortfall at the smallest size
 
 
+def pretrained(rows: pd.DataFrame) -> list[str]:
+    """Return the shortfall at the largest size, what each pretraining recovers, and how zero steps compare."""
+    (*_, gap) = shortfalls(statistics.shortfall(rows), statistics.unsound(rows), cnns(rows))
+    moved = statistics.moved(rows, axis="pretraining_samples_seen")
+    beside = []
+    for row in moved[moved["value"].astype(float).eq(0)].to_dict("records"):
+        name = start_words(row["regime"])
+        trained = dict(shortfall=-row["change"], low_any=-row["high_any"], high_any=-row["low_any"])
+        beside.append(
+            f"At {row['size']:,} labels, {lead(trained, f'a ViT after {name}', f'a ViT after zero steps of {name}')}."
+        )
+    return [gap, " ".join(recovered(statistics.recovery(rows))), " ".join(beside)]
+
+
 def locality(rows: pd.DataFrame) -> list[str]:
     """Return the report's answer at the largest size, and the lead where whole patches are permuted."""
     ((_, view, *_),) = findings.split(rows)
@@ -248,7 +262,8 @@ STUDIES = {
         ("intervention", "ladders"), locality, pair=("vit", "resnet"),
     ),
     "pretraining cifar10": Study(
-        "pretraining_cifar10", "On CIFAR-10", CIFAR, ("shortfall", 0), ("recovery", 0), ("recovery",), small_data
+        "small_data_cifar10_pretraining", "On CIFAR-10", CIFAR, ("figure", 0), ("recovery", 1),
+        ("recovery", "pretraining_samples_seen", "priors", "samples_seen", "controls"), pretrained,
     ),
     "pretraining": Study(
         "pretraining", "On Fashion-MNIST", CLOTHES, ("figure", 0), ("recovery", 0), ("recovery",), small_data

@@ -185,11 +185,16 @@ def _value(axis: str) -> Column:
     return schema.axis_words(axis), "", lambda row: word(value_words(axis, row["value"]))
 
 
+def _named_start(frame: pd.DataFrame) -> tuple[Column, ...]:
+    from_scratch = set(frame["regime"]) <= {schema.DEFAULTS["regime"]}
+    return () if from_scratch else (_start("start", "of its weights; a side without this start is from scratch"),)
+
+
 def arms(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.arms`: the shortfall at each value of an axis."""
     gone = "points by which the difference at the first value is larger, paired over replicates"
     return table_of(
-        f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, _value(axis), SIZE,
+        f"The CNN family minus plain ViT by {schema.axis_words(axis)}", frame, *_named_start(frame), _value(axis), SIZE,
         in_points("shortfall", "points", "CNNs with such runs minus plain ViT's"), CI, ANY, _P, PAIRS,
         in_points("gone", "decrease", gone), in_ci(T, "gone_low", "gone_high", OF_IT),
     )  # fmt: skip
@@ -197,10 +202,8 @@ def arms(axis: str, frame: pd.DataFrame) -> Table:
 
 def moved(axis: str, frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.moved`: how far each value of an axis moves each backbone."""
-    is_scratch = set(frame["regime"]) <= {schema.DEFAULTS["regime"]}
     return table_of(
-        "How far the accuracy of each backbone moves", frame, BACKBONE,
-        *(() if is_scratch else (_start("start", "where its weights come from"),)), _value(axis), SIZE,
+        "How far the accuracy of each backbone moves", frame, BACKBONE, *_named_start(frame), _value(axis), SIZE,
         in_points("change", "points", "accuracy at this value minus that at the reference"), CI, ANY, _P, PAIRS,
     )  # fmt: skip
 
