@@ -262,7 +262,7 @@ STUDIES = {
         ("intervention", "ladders"), locality, pair=("vit", "resnet"),
     ),
     "pretraining cifar10": Study(
-        "small_data_cifar10_pretraining", "On CIFAR-10", CIFAR, ("figure", 0), ("recovery", 1),
+        "small_data_cifar10_pretraining", "On CIFAR-10", CIFAR, ("pretraining_samples_seen", 0), ("recovery", 1),
         ("recovery", "pretraining_samples_seen", "priors", "samples_seen", "controls"), pretrained,
     ),
     "pretraining": Study(
