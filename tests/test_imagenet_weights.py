@@ -1,0 +1,31 @@
+"""Test what the page on ImageNet's weights says of patches, from the table and its trials."""
+
+from pathlib import Path
+
+import pandas as pd
+from scipy import stats
+
+from bias_lab import results
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_what_the_page_says_of_patches_holds() -> None:
+    page = " ".join((ROOT / "docs" / "studies" / "imagenet_weights.md").read_text("utf-8").split())
+    said = page.partition("## Which patch?")[2].partition("## Run it")[0]
+    read = results.open_results(ROOT / "docs" / "results" / "weights_patches")
+    rows = read.table[read.table["task"] == "classify"]
+    accuracy = {patch: 100 * rows[rows["patch"] == patch].set_index("draw")["top1"].astype(float) for patch in (8, 16)}
+    assert {tuple(sorted(part.index)) for part in accuracy.values()} == {(0, 1, 2)}
+    gain: pd.Series[float] = accuracy[8] - accuracy[16]
+    low, high = stats.ttest_1samp(gain, 0).confidence_interval(0.95)
+    means = f"{accuracy[8].mean():.1f} % of the test photographs right with patches of 8 pixels and "
+    assert f"{means}{accuracy[16].mean():.1f} % with 16" in said
+    assert f"{gain.mean():.1f} points more (CI {low:.1f} to {high:.1f})".replace("-", "−") in said
+    assert (low > 0) == ("not shown" not in said)
+    tuned = {int(row["patch"]): row for row in read.tuned["rows"]}
+    best = {patch: max(trial["top1"] for trial in row["trials"]) for patch, row in tuned.items()}
+    assert f"the best trials had {100 * best[8]:.0f} and {100 * best[16]:.0f} %" in said
+    assert {len(row["trials"]) for row in tuned.values()} == {6}
+    minutes = {patch: float(rows[rows["patch"] == patch]["seconds"].mean()) / 60 for patch in (8, 16)}
+    assert f"about {minutes[8]:.0f} minutes in place of {minutes[16]:.0f}" in said
