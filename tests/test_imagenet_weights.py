@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from bias_lab import results
+from bias_lab import results, statistics, tuning
+from bias_lab.report import findings
 
 ROOT = Path(__file__).parents[1]
+NAMES = ("flowers8", "cifar10", "pets3")
 
 
 def test_what_the_page_says_of_patches_holds() -> None:
@@ -27,5 +29,22 @@ def test_what_the_page_says_of_patches_holds() -> None:
     best = {patch: max(trial["top1"] for trial in row["trials"]) for patch, row in tuned.items()}
     assert f"the best trials had {100 * best[8]:.0f} and {100 * best[16]:.0f} %" in said
     assert {len(row["trials"]) for row in tuned.values()} == {6}
+    assert sum(trial["top1"] == 1 for trial in tuned[8]["trials"]) == 3, "three rates had 100 %"
+    assert tuning.at_grid_edge(tuned[8]) == "smallest"
     minutes = {patch: float(rows[rows["patch"] == patch]["seconds"].mean()) / 60 for patch in (8, 16)}
     assert f"about {minutes[8]:.0f} minutes in place of {minutes[16]:.0f}" in said
+
+
+def test_what_the_page_makes_of_the_weights_holds() -> None:
+    page = " ".join((ROOT / "docs" / "studies" / "imagenet_weights.md").read_text("utf-8").split())
+    said = page.partition("## What to make of it")[2].partition("## Which patch?")[0]
+    tables = {name: results.open_results(ROOT / "docs" / "results" / f"weights_{name}").table for name in NAMES}
+    gains = {name: statistics.gains(findings.split(table)[0][1]) for name, table in tables.items()}
+    assert all((part["low_any"] > 0).all() for part in gains.values()), "each gain's interval excludes 0"
+    assert (gains["flowers8"]["p_holm"] > 0.05).sum() == 3
+    assert len(gains["flowers8"]) == 4
+    assert "three of the four gains on flowers are no longer shown" in said
+    assert all((gains[name]["p_holm"] <= 0.05).all() for name in ("cifar10", "pets3"))
+    scratch = tables["cifar10"][tables["cifar10"]["regime"] == "scratch"]
+    known = sorted(100 * scratch.groupby("backbone")["train_top1"].mean())
+    assert "know only {:.0f} and {:.0f} % of their training images".format(*known) in said

@@ -52,10 +52,10 @@ class Rates:
         ]
         here = [row for row in rows if row["dataset"] == run.dataset]
         rows = here if here or own else rows
-        exact = [row for row in rows if row["recipe"] == run.recipe]  # `plain+crop=0` before `plain`
-        if not exact and not own and run.samples_seen is not None:
-            exact = [row for row in rows if "+" not in row["recipe"]]
-        return min(exact, key=lambda row: (abs(math.log(row["size"] / max(run.size, 1))), row["size"]), default=None)
+        fit = [row for row in rows if row["recipe"] == run.recipe]  # `plain+crop=0` before `plain`
+        if not fit and not own and run.samples_seen is not None:
+            fit = [row for row in rows if "+" not in row["recipe"]]
+        return min(fit, key=lambda row: (abs(math.log(row["size"] / max(run.size, 1))), row["size"]), default=None)
 
     def grid(self) -> tuple[float, ...]:
         """Return the learning rates that every row has tried, sorted: the grid without its extensions."""

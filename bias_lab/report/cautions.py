@@ -46,7 +46,8 @@ def cautions(view: pd.DataFrame, tuned: Mapping[str, Any], *, path_alone: bool =
         again = [text for check in (replicates, lost, collapsed, ceiling, test_images) for text in check(settled)]
         told += [f"Among settled cells: {text}" for text in again if text not in told]
     told += lost_after(statistics.comparable(view, scratch=False))
-    return begun + told + grid_edges(scratch, tuned) + first_rungs(scratch, tuned)
+    searched = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
+    return begun + told + grid_edges(searched) + untuned_sizes(scratch, searched) + first_rungs(searched)
 
 
 def claimed(view: pd.DataFrame) -> list[int]:
@@ -278,23 +279,23 @@ def origins(scratch: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def grid_edges(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
-    """Return the tuned learning rates at an edge of the grid, and the sizes that were not tuned themselves."""
-    rows = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
-    names = cells(filter(tuning.at_grid_edge, rows))
-    others = sorted(set(scratch["size"]) - {int(row["size"]) for row in rows}) if rows else []
-    told = []
-    if names:
-        told.append(f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside.")
-    if others:
-        told.append(f"Runs at {sizes_in_words(others)} take the learning rate of the nearest tuned size.")
-    return [" ".join(told)] if told else []
+def grid_edges(tuned: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the tuned learning rates at an edge of the grid, where a better one may lie outside."""
+    names = cells(filter(tuning.at_grid_edge, tuned))
+    text = f"The best learning rate was at an edge of the grid for {names}, so a better one may lie outside."
+    return [text] if names else []
 
 
-def first_rungs(scratch: pd.DataFrame, tuned: Mapping[str, Any]) -> list[str]:
+def untuned_sizes(scratch: pd.DataFrame, tuned: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the sizes at which nothing was tuned, none for a table without a tuned row."""
+    known = {int(row["size"]) for row in tuned}
+    others = sorted(set(scratch["size"]) - known) if known else []
+    return [f"Runs at {sizes_in_words(others)} take the learning rate of the nearest tuned size."] if others else []
+
+
+def first_rungs(tuned: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the settled budgets that were the smallest of their search, where less training may be better."""
-    rows = [row for row in tuned.get("rows", []) if row["backbone"] in set(scratch["backbone"])]
-    names = cells(row for row in rows if row.get("settled") and tuning.at_first_rung(row))
+    names = cells(row for row in tuned if row.get("settled") and tuning.at_first_rung(row))
     text = f"The best budget was the smallest that was tried for {names}, so less training may be better."
     return [text] if names else []
 

@@ -158,7 +158,7 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
 
 # --- starts ----------------------------------------------------------------------------------------------------------
 
-LOST = "Where a start costs the CNNs accuracy (see their gain), that loss makes the points smaller, too."
+LOST = "Where a start costs the CNNs accuracy, that loss makes the points smaller, too."
 
 
 def starts_of(table: pd.DataFrame, view: pd.DataFrame) -> tuple[tuple[Table, ...], list[str]]:

@@ -97,7 +97,7 @@ def test_what_is_left_says_that_a_loss_of_the_cnns_is_in_it() -> None:
         after = rows(lambda run, by=change: curve(run.size) + by, backbones=CNNS, **MAE_OF_CNNS)  # type: ignore[misc]
         both = table([*SCRATCH, *MAE, *after])
         (*_, left), _ = starts_of(both, both)
-        said[change] = "Where a start costs the CNNs accuracy (see their gain)" in left.note
+        said[change] = "Where a start costs the CNNs accuracy, " in left.note
     assert said == {0.05: False, -0.05: True}
 
 
