@@ -31,7 +31,7 @@ class StudyPlan:
     """What was asked, and which runs answer it.
 
     run_ids: the planned ones in order. earlier: those of them that an earlier plan had. labels: run_id → words.
-    recipes: name → field → the values that it had.
+    recipes: name → field → the values that it had. names: identity of own data (`folder:…`) → what its place is called.
     """
 
     experiment: str = ""
@@ -44,6 +44,7 @@ class StudyPlan:
     earlier: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,7 @@ def _collect(folder: Path) -> tuple[Results, int]:
     path = folder / ledger.TABLE
     old, read_at = _read_table(path) if path.is_file() else (Results(table=empty()), 0)
     about = read_plan(folder)
-    plan = _study_plan(about) if about else old.plan
+    plan = replace(_study_plan(about) if about else old.plan, names=_names(folder) or old.plan.names)
     tuned = _read_tuned(folder, about) or old.tuned
     runs = folder / "runs"
     names = sorted(e.name for e in runs.iterdir() if not e.name.startswith(".")) if runs.is_dir() else []
@@ -247,6 +248,13 @@ def _study_plan(about: Mapping[str, Any]) -> StudyPlan:
     return StudyPlan(**words, run_ids=tuple(runs), earlier=earlier, labels=labels, recipes=recipes)
 
 
+def _names(folder: Path) -> dict[str, str]:
+    """Return the last part of the path of each of the user's own data. The path itself is nobody else's business."""
+    path = folder / ledger.PLACES
+    places = ledger.read_json(path) if path.is_file() else {}
+    return {name: Path(place["path"]).name for name, place in places.items() if "path" in place}
+
+
 def _read_tuned(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tuning table: the rows of `tuned.json` beside the runs, and those that the plan used."""
     path = folder / ledger.TUNED
@@ -311,6 +319,7 @@ def _joined(parts: Sequence[Results]) -> Results:
         earlier=frozenset().union(*(part.plan.earlier for part in parts)),
         labels={name: words for part in reversed(parts) for name, words in part.plan.labels.items()},
         recipes=_joined_recipes(parts),
+        names={name: words for part in reversed(parts) for name, words in part.plan.names.items()},
     )
     finished = set(table.loc[table["status"] == "finished", "run_id"])
     reasons = {name: why for part in parts for name, why in part.reasons.items() if name not in finished}

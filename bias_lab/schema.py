@@ -327,18 +327,17 @@ def labels(runs: Iterable[Run]) -> dict[str, str]:
         every = dict.fromkeys(field for values in full.values() for field in values)
         differ = [f for f in every if len({repr(values.get(f)) for values in full.values()}) > 1]
         if any(field.startswith("pretraining_") for field in differ):
-            differ = [field for field in differ if field != "pretraining"]
+            own = {f: f.removeprefix("pretraining_") for f in differ if f != "pretraining"}
+            differ = [f for f in own if f == own[f] or any(v.get(f) != v[own[f]] for v in full.values())]
         for name in names:
             words[name] = " ".join([text, *(f"({phrase(field, full[name].get(field))})" for field in differ)])
     return {name: words[name] for name in by_id}
 
 
 def _complete(run: Run, among: Mapping[str, Run]) -> dict[str, Any]:
-    values = {field.name: getattr(run, field.name) for field in fields(Run)}
     before = among.get(run.pretraining)
-    if before is not None:
-        values |= {f"pretraining_{name}": getattr(before, name) for name in DEFAULTS if name not in REPLICATE}
-    return values
+    its = {f"pretraining_{name}": getattr(before, name) for name in DEFAULTS if name not in REPLICATE} if before else {}
+    return {field.name: getattr(run, field.name) for field in fields(Run)} | its
 
 
 def as_json(value: Any) -> Any:

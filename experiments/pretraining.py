@@ -7,8 +7,9 @@ first label?
 Runs: a plain ViT and a ResNet of similar size, from scratch and after each regime. `supervised` and `formula` pretrain
 with labels on another source, `mae` (ViT alone, it needs patches), `simmim` and `dino` without labels on the pool. All
 rows are fine-tuned on the same labelled images, for the same images seen, and every start has the learning rate that
-its own hold-out prefers on the same grid (experiments/tuning.py). A replicate has a pretraining of its own, with its
-seed, so that intervals hold for pretrainings too. In smoke all replicates share one.
+its own hold-out prefers on the same grid (experiments/tuning.py). In laptop and desk the optimizer of fine-tuning is
+Muon, as in small_data, and that of every pretraining AdamW. A replicate has a pretraining of its own, with its seed,
+so that intervals hold for pretrainings too. In smoke all replicates share one.
 Controls: MAE of zero steps leaves its start, sines and cosines as positions, and no training. It has MAE's learning
 rate. `sincos_positions` gives these positions to the ViT from scratch. The ViT and the ResNet from scratch also see as
 many images as pretraining and fine-tuning together.
@@ -16,11 +17,11 @@ Expected: pretraining without labels on the target's own images recovers most, a
 The ResNet gains less, because it has locality already.
 The answer would be different if the interval of a recovery contained 0, if the ResNet gained as much as the ViT, or if
 a control gained as much as the regime.
-Laptop: Fashion-MNIST, 40,000 images for each pretraining. By the times of earlier runs 105 minutes of one core, so 53
-on two. `supervised` learns drawn shapes, and `formula` drawn fractals.
-Desk: CIFAR-10, 40,000 images for each pretraining, about 2.5 hours of one core by the same times. `supervised` learns
-drawn shapes, and Tiny-ImageNet: the folder ./tiny_imagenet20 with a folder for each class if it is there, else the
-dataset by name. --data FOLDER runs it on a sample of CIFAR-10.
+Laptop: Fashion-MNIST, 40,000 images for each pretraining. `supervised` learns drawn shapes, and `formula` drawn
+fractals.
+Desk: CIFAR-10, 40,000 images for each pretraining, and the draws of small_data's desk, so that both have the same runs
+from scratch. `supervised` learns drawn shapes, and Tiny-ImageNet: the folder ./tiny_imagenet20 with a folder for each
+class if it is there, else the dataset by name. --data FOLDER runs it on a sample of CIFAR-10.
 The momentum of DINO's teacher follows the number of steps in these short profiles.
 Full: CIFAR-10 and CIFAR-100 with Tiny-ImageNet as the source and strong augmentation, and Oxford-IIIT Pet at 224 px
 with ImageNet's weights. At all 50,000 labels the results can be compared with published ones, within 1.5 points. A ViT
@@ -84,8 +85,14 @@ PROFILES = {
         pretraining_batch=32,
         is_shared=True,
     ),
-    "laptop": Scale(seen={500: 16_000}),
-    "desk": Scale(datasets=("cifar10_12k",), sources=(TINY, SHAPES), seen={1000: 16_000}),
+    "laptop": Scale(seen={500: 16_000}, recipe=dict(optimizer="muon")),
+    "desk": Scale(
+        datasets=("cifar10_12k",),
+        sources=(TINY, SHAPES),
+        seen={1000: 16_000},
+        blocks=5,  # the draws of small_data's desk: both studies have the same runs from scratch
+        recipe=dict(optimizer="muon"),
+    ),
     "full": Scale(
         datasets=("cifar10", "cifar100"),
         sources=(TINY,),

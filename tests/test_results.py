@@ -185,6 +185,20 @@ def test_the_tuning_table_is_the_folder_s_and_what_the_plan_used(tmp_path: Path)
     assert results.read(alone).tuned == told
 
 
+def test_own_data_keep_the_name_of_their_place_and_not_its_path(tmp_path: Path) -> None:
+    run = Run(dataset="folder:1", backbone="vit_micro", size=100)
+    write_plan(tmp_path, [run])
+    write_run(tmp_path, run)
+    places = {"folder:1": {"path": "/home/me/flowers"}, "manifest:2": {"rows": 3}}
+    ledger.write_json(tmp_path / ledger.PLACES, places)
+    results.write(tmp_path)
+    alone = shutil.copy(tmp_path / ledger.TABLE, tmp_path / "alone.parquet")
+    assert results.open_results(tmp_path).plan.names == {"folder:1": "flowers"}
+    assert results.open_results(alone).plan.names == {"folder:1": "flowers"}
+    assert results.open_results(alone, results.Results(table=results.empty())).plan.names == {"folder:1": "flowers"}
+    assert b"/home/me" not in Path(alone).read_bytes()
+
+
 def test_curves_of_watched_runs_and_overlaps_travel_with_the_table(tmp_path: Path) -> None:
     watched = Run(dataset="fashion_mnist_12k", backbone="vit_micro", size=100, monitor=2)
     before = Run(dataset="fashion_mnist_12k", backbone="vit_micro", task="pretrain", regime="mae", source="mine")

@@ -71,6 +71,16 @@ def test_labels_name_the_field_in_which_two_pretrainings_differ() -> None:
     words = schema.labels([before, other, *after])
     assert words[run_id(after[1])] == "vit_micro mae N=100 draw 0 seed 0 (a pretraining with mask ratio 0.6)"
     assert len(set(words.values())) == 4
+    elsewhere = replace(before, source="fractals")
+    sources = [
+        before,
+        elsewhere,
+        *(replace(after[0], source=one.source, pretraining=run_id(one)) for one in (before, elsewhere)),
+    ]
+    told = schema.labels(sources)[run_id(sources[3])]
+    assert (
+        told == "vit_micro mae N=100 draw 0 seed 0 (source of the pretraining fractals)"
+    )  # which both runs have: once
     alone = schema.labels(after)  # the pretrainings are in another plan
     assert set(alone.values()) == {
         f"vit_micro mae N=100 draw 0 seed 0 (pretraining {run.pretraining})" for run in after

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from bias_lab import schema
-from bias_lab.catalogue import TASKS
+from bias_lab.catalogue import DATASETS, TASKS
 from bias_lab.errors import plural
 from bias_lab.report import provenance, sections
 from bias_lab.report.cautions import cautions, overlaps_by_hash
@@ -26,6 +26,7 @@ QUESTION = "How far does a plain ViT fall short of CNNs when labels are few?"
 def findings(results: Results) -> Report:
     """Return the report of results in any state. Without a finished run it says what is missing."""
     rep.check(results.table)
+    results = with_names(results)
     plan, missing = results.plan, results.missing()
     table, left_out = provenance.of_the_plan(rep.light(results.table), plan)
     failed = table[table["status"] == "failed"]
@@ -60,6 +61,29 @@ def findings(results: Results) -> Report:
         metric=metrics_in_words(table),
         heads=tuple(heads),
     )
+
+
+def with_names(results: Results) -> Results:
+    """Return results in which the user's own data are called as their place is: `flowers8`, not `folder:820eb675…`.
+
+    A name that two places have, or a dataset of the catalogue, is followed by the identity.
+    """
+    given = results.plan.names
+    taken = [*given.values(), *DATASETS]
+    words = {one: f"{name} ({one})" if taken.count(name) > 1 else name for one, name in given.items()}
+    if not words:
+        return results
+    columns = ("dataset", "source", "weights")
+    table = results.table.assign(**{name: results.table[name].replace(words) for name in columns})
+    rows = [
+        {name: words.get(value, value) if name in columns else value for name, value in row.items()}
+        for row in results.tuned.get("rows", [])
+    ]
+    labels = dict(results.plan.labels)
+    for one, name in words.items():
+        labels = {run: label.replace(one, name) for run, label in labels.items()}
+    tuned = {**results.tuned, "rows": rows} if rows else results.tuned
+    return replace(results, table=table, tuned=tuned, plan=replace(results.plan, labels=labels))
 
 
 def split(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

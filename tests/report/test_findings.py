@@ -123,6 +123,20 @@ def test_two_datasets_are_answered_apart() -> None:
     ]
 
 
+def test_own_data_are_called_as_their_place_is() -> None:
+    mine = "folder:820eb6759ffbaf0b"
+    made = table([one | {"dataset": mine, "regime": "supervised", "source": mine} for one in rows(accuracy)])
+    row = dict(backbone="vit_micro", regime="supervised", source=mine, recipe="plain", size=100, learning_rate=0.1)
+    tuned = {"rows": [row | {"dataset": mine, "trials": []}]}
+    plan = StudyPlan(names={mine: "flowers"}, run_ids=("z",), labels={"z": f"vit_micro supervised {mine}"})
+    text = str(findings(Results(table=made, plan=plan, tuned=tuned)))
+    assert "supervised pretraining (on flowers)" in text
+    assert "vit_micro supervised flowers" in text
+    assert mine not in text
+    same = replace(plan, names={mine: "cifar10"})
+    assert f"supervised pretraining (on cifar10 ({mine}))" in str(findings(Results(table=made, plan=same)))
+
+
 def test_an_own_backbone_is_told_first_with_its_interval() -> None:
     own = rows(lambda run: curve(run.size) - 0.04, backbones=["my.nets:stem"], noise=0.001)
     made = table([*rows(accuracy, noise=0.001), *own])
