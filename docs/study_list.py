@@ -97,7 +97,8 @@ def shortfalls(rows: pd.DataFrame, flagged: Collection[int], against: str) -> li
 
 def source(name: str) -> str:
     """Return the images of a pretraining in words, empty for the training images themselves."""
-    return {"": "", "pool": "", "fractals": "", "shapes:position=free": " on drawn shapes"}.get(name, f" on {name}")
+    own = {"shapes:position=free": "drawn shapes", "tiny_imagenet20": "20 classes of Tiny-ImageNet"}
+    return "" if name in ("", "pool", "fractals") else f" on {own.get(name, name)}"
 
 
 def recovered(rows: pd.DataFrame) -> list[str]:

@@ -33,7 +33,7 @@ def page(*folders: Path) -> pages.Report:
 
 @cache
 def table(*folders: Path) -> pd.DataFrame:
-    return results.open_results(*folders).table
+    return findings.with_names(results.open_results(*folders)).table
 
 
 def is_settled(study: Study) -> bool:
