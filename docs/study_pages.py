@@ -213,7 +213,7 @@ def pixels() -> str:
 PAGES = {  # page below studies/ → its question's short name, and its studies
     "small_data": ["small data cifar10", "small data fashion", "small data shapes"],
     "locality": ["locality"],
-    "pretraining": ["pretraining cifar10", "pretraining"],
+    "pretraining": ["pretraining regimes", "pretraining cifar10"],
     "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],
     "seed_claim": ["seed claim settled", "seed claim"],
 }
@@ -226,5 +226,5 @@ def overview() -> str:
         lines.append(f"### [{page(*STUDIES[names[0]].places).question}](studies/{page_name}.md)")
         for study in map(STUDIES.__getitem__, names):
             state = "settled" if is_settled(study) else "not settled"
-            lines.append(f"**{capital(study.data.split(',')[0])}** ({state}). {' '.join(sentences(study))}")
+            lines.append(f"**{capital(study.data.split(', ')[0])}** ({state}). {' '.join(sentences(study))}")
     return "\n\n".join(lines)

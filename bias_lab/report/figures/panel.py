@@ -251,12 +251,19 @@ def push_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> 
 
 
 def fitted(label: str, room: int) -> str:
-    """Return a label cut to `room` letters. What follows its '+' is kept: 'deit_tiny_p… + weights'."""
+    """Return a label cut to `room` letters. What tells a line from others is kept: 'deit_tiny_p… + weights'.
+
+    That is the part after its '+', or the last one of its parts: 'vit + …tiny_imagenet20'.
+    """
     name, plus, start = label.partition(" + ")
     left = room - 1 - len(plus + start)
     if len(label) <= room:
         return label
-    return f"{name[:left]}…{plus}{start}" if plus and left >= 4 else label[: room - 1] + "…"
+    if plus and left >= 4:
+        return f"{name[:left]}…{plus}{start}"
+    last = start.rpartition(", ")[2]
+    label = f"{name}{plus}…{last}" if last != start else label
+    return label if len(label) <= room else label[: room - 1] + "…"
 
 
 # --- ranges ----------------------------------------------------------------------------------------------------------

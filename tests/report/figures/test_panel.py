@@ -35,3 +35,5 @@ def test_a_long_label_keeps_what_it_starts_from() -> None:
     assert panel.fitted("vit + mae", 12) == "vit + mae"
     assert panel.fitted("deit_tiny_patch16_224 + weights", 22) == "deit_tiny_p… + weights"
     assert panel.fitted("deit_tiny_patch16_224", 12) == "deit_tiny_p…"
+    assert panel.fitted("vit + supervised, tiny_imagenet20", 22) == "vit + …tiny_imagenet20"
+    assert panel.fitted("vit + supervised, shapes:position=free", 22) == "vit + …shapes:positio…"
