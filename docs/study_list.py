@@ -146,9 +146,9 @@ def pretrained(rows: pd.DataFrame) -> list[str]:
     for row in moved[moved["value"].astype(float).eq(0)].to_dict("records"):
         name = start_words(row["regime"])
         trained = dict(shortfall=-row["change"], low_any=-row["high_any"], high_any=-row["low_any"])
-        beside.append(
-            f"At {row['size']:,} labels, {lead(trained, f'a ViT after {name}', f'a ViT after zero steps of {name}')}."
-        )
+        told = lead(trained, f"a ViT after {name}", f"a ViT after zero steps of {name}")
+        so = ", so no gain is shown to come from its training" if trained["low_any"] <= 0 else ""
+        beside.append(f"At {row['size']:,} labels, {told}{so}.")
     return [gap, " ".join(recovered(statistics.recovery(rows))), " ".join(beside)]
 
 

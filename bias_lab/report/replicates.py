@@ -14,6 +14,7 @@ from bias_lab.statistics import replicates as rep
 from bias_lab.statistics.conditions import UNTRAINED
 
 MARK = "†"  # after an interval over replicates that share one pretraining
+NOT_TRAINED = ", not all trained"  # after a start of which a pretraining did not train: the caution says how many
 
 # --- a pretraining ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from bias_lab.report.evidence import parts as parts_of
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.labels import several_sources, start_label
 from bias_lab.report.pages import Section, Table, number, points, whole, word
-from bias_lab.report.replicates import captioned, flags
+from bias_lab.report.replicates import NOT_TRAINED, captioned, flags
 from bias_lab.report.sentences import (
     ends,
     left_where_alike,
@@ -150,7 +150,7 @@ def lines_of_starts(rows: pd.DataFrame, gaps: pd.DataFrame) -> list[tuple[str, p
     for (regime, protocol, source), part in vit[~is_scratch[vit.index]].groupby(START):
         shown = source if vit.loc[vit["regime"] == regime, "source"].nunique() > 1 else ""
         label = start_label("ViT", regime, protocol, shown)
-        label += ", untrained" if flags(part)["untrained"] else ""
+        label += NOT_TRAINED if flags(part)["untrained"] else ""
         between = parts_of.with_recipes(statistics.between(part, reference), pd.concat([part, reference]), "cnn")
         lines.append((str(regime), between, label))
     return lines

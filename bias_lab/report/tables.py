@@ -11,7 +11,7 @@ from bias_lab.report.figures.chart import span
 from bias_lab.report.figures.charts import mean_of
 from bias_lab.report.figures.labels import several_sources
 from bias_lab.report.pages import Cell, Table, number, points, whole, word
-from bias_lab.report.replicates import counted, flags, footnote, mark
+from bias_lab.report.replicates import NOT_TRAINED, counted, flags, footnote, mark
 from bias_lab.report.sentences import (
     IDENTICAL,
     TOO_WIDE,
@@ -114,7 +114,7 @@ BACKBONE, _FAMILY = in_words("backbone"), in_words("family")
 def _start(heading: str, meaning: str) -> Column:
     def cell(row: Row) -> Cell:
         words = start_words(row["regime"], row["protocol"], row.get("source", ""))
-        return word(f"{words}, untrained" if row.get("untrained") else words)
+        return word(words + NOT_TRAINED * bool(row.get("untrained")))
 
     return heading, meaning, cell
 

@@ -60,10 +60,10 @@ def test_a_pretraining_that_did_not_train_is_not_named_as_a_method() -> None:
     assert caution.endswith("6 of 6 runs start from such a pretraining, and say nothing about the method.")
     shown = [made for section in told.sections for made in section.tables if made.title in RECOVERY]
     assert [made.rows[0][0 if made.title == RECOVERY[0] else 1].text for made in shown] == [
-        "MAE (on pool), untrained"
+        "MAE (on pool), not all trained"
     ] * 2
     lines = [line.label for section in told.sections for chart in section.charts for line in chart.series]
-    assert "ViT + mae, untrained" in lines
+    assert "ViT + mae, not all trained" in lines
     dashboard = study_of(study(untrained=True), figures=False)
     assert dashboard.summary["pretraining did not train"] == "vit_micro mae"
     assert not any(key.startswith("recovery/") for key in dashboard.logged_keys())

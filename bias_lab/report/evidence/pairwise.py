@@ -7,7 +7,7 @@ import pandas as pd
 from bias_lab import schema, statistics
 from bias_lab.report.evidence import parts
 from bias_lab.report.pages import Table
-from bias_lab.report.replicates import flags
+from bias_lab.report.replicates import NOT_TRAINED, flags
 from bias_lab.report.sentences import claims, compared, method, name_of, start_words
 from bias_lab.report.tables import ANY, CI, PAIRS, SIZE, in_points, in_words, table_of
 from bias_lab.statistics import intervals
@@ -52,7 +52,7 @@ def pairs(view: pd.DataFrame, comparison: str = "") -> tuple[str, str, tuple[Tab
         for name, own in ours.groupby("backbone"):
             for source, one, other in statistics.matched(own, theirs, str(regime)):
                 how = "" if is_from_scratch(one).all() else start_words(regime, protocol, source if many else "")
-                how += ", untrained" if flags(one)["untrained"] else ""
+                how += NOT_TRAINED if flags(one)["untrained"] else ""
                 found.append((how, str(name), statistics.between(one, other)))
     if comparison == SETTLED:
         found = [(how, name, _sound(part, view, name)) for how, name, part in found]
@@ -65,7 +65,7 @@ def pairs(view: pd.DataFrame, comparison: str = "") -> tuple[str, str, tuple[Tab
     for how, name, part in found:
         text = " ".join(claims(every.iloc[at : at + len(part)], (name, reference)))
         text = f"After {how}, {text.replace('No ', 'no ', 1)}" if how else text
-        if not how.endswith("untrained"):  # which says nothing about the start
+        if not how.endswith(NOT_TRAINED):  # which says nothing about the start
             sentences.append(compared(text, held))
         at += len(part)
     labelled = [(reference, f"{name} ({how or 'scratch'})", part) for how, name, part in found]
