@@ -295,6 +295,11 @@ STUDIES = {
         "seed_claim_desk", "MobileNetV3 against EfficientViT, settled", CLOTHES, ("epochs", 0), ("shortfall", 1),
         ("shortfall", "settled-cells", "epochs", "ladders"), seed_claim_settled, pair=("efficientvit", "mobilenetv3"),
     ),
+    "seed claim flowers": Study(
+        "seed_claim_flowers", "On photographs", "eight kinds of flowers, 360 + 120 photographs at 64 px", ("epochs", 0),
+        ("shortfall", 1), ("shortfall", "settled-cells", "epochs", "ladders"), seed_claim_settled,
+        pair=("efficientvit", "mobilenetv3"),
+    ),
     "seed claim": Study(
         "seed_claim", "MobileNetV3 against EfficientViT", CLOTHES, ("epochs", 0), ("epochs", 0), ("shortfall",),
         seed_claim,

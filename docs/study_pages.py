@@ -215,7 +215,7 @@ PAGES = {  # page below studies/ → its question's short name, and its studies
     "locality": ["locality"],
     "pretraining": ["pretraining regimes", "pretraining cifar10"],
     "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],
-    "seed_claim": ["seed claim settled", "seed claim"],
+    "seed_claim": ["seed claim settled", "seed claim flowers", "seed claim"],
 }
 
 
