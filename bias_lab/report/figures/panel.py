@@ -253,7 +253,7 @@ def push_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> 
 def fitted(label: str, room: int) -> str:
     """Return a label cut to `room` letters. What tells a line from others is kept: 'deit_tiny_p… + weights'.
 
-    That is the part after its '+', or the last one of its parts: 'vit + …tiny_imagenet20'.
+    That is the part after its '+', and of a long one with two parts the start of each: 'vit + supe…tiny_ima…'.
     """
     name, plus, start = label.partition(" + ")
     left = room - 1 - len(plus + start)
@@ -261,8 +261,9 @@ def fitted(label: str, room: int) -> str:
         return label
     if plus and left >= 4:
         return f"{name[:left]}…{plus}{start}"
-    last = start.rpartition(", ")[2]
-    label = f"{name}{plus}…{last}" if last != start else label
+    first, comma, last = start.partition(", ")
+    if comma and len(first) > 5:
+        label = f"{name}{plus}{first[:4]}…{last}"
     return label if len(label) <= room else label[: room - 1] + "…"
 
 

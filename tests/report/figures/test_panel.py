@@ -35,5 +35,6 @@ def test_a_long_label_keeps_what_it_starts_from() -> None:
     assert panel.fitted("vit + mae", 12) == "vit + mae"
     assert panel.fitted("deit_tiny_patch16_224 + weights", 22) == "deit_tiny_p… + weights"
     assert panel.fitted("deit_tiny_patch16_224", 12) == "deit_tiny_p…"
-    assert panel.fitted("vit + supervised, tiny_imagenet20", 22) == "vit + …tiny_imagenet20"
-    assert panel.fitted("vit + supervised, shapes:position=free", 22) == "vit + …shapes:positio…"
+    assert panel.fitted("vit + supervised, tiny_imagenet20", 26) == "vit + supe…tiny_imagenet20"
+    assert panel.fitted("vit + supervised, shapes:position=free", 20) == "vit + supe…shapes:p…"
+    assert panel.fitted("vit_micro + mae, a pretraining of zero steps", 20) == "vit_micro + mae, a …"
