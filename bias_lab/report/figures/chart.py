@@ -1,6 +1,7 @@
 """Hold a figure before it is drawn: lines of points with intervals, their looks, and numbers in words."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 Dash = tuple[int, ...]
@@ -84,6 +85,17 @@ class Chart:
     def panels(self) -> tuple[str, ...]:
         """Return the titles of the panels in order, one empty title for a figure of one panel."""
         return tuple(dict.fromkeys(line.panel for line in self.series)) or ("",)
+
+    @property
+    def is_lone(self) -> bool:
+        """Return whether there is one size only, so that no lines can be drawn, and each of them is a row."""
+        return self.log and one_size(self.series)
+
+
+def one_size(series: Iterable[Series]) -> bool:
+    """Return whether each of these lines is one point, and all are at one size."""
+    lines = list(series)
+    return all(len(line.points) == 1 for line in lines) and len({line.points[0].x for line in lines}) == 1
 
 
 # --- numbers in words -------------------------------------------------------------------------------------------------

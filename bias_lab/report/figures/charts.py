@@ -10,8 +10,8 @@ from dataclasses import replace
 import pandas as pd
 
 from bias_lab import catalogue, schema
-from bias_lab.report.figures.chart import Chart, Dash, Level, Point, Series, percent, span
-from bias_lab.report.figures.labels import several_sources, shortened, start_label
+from bias_lab.report.figures.chart import Chart, Dash, Level, Point, Series, one_size, percent, span
+from bias_lab.report.figures.labels import label_of, looks, patterned, shortened, start_label
 from bias_lab.report.figures.palette import HUES
 from bias_lab.statistics import intervals
 from bias_lab.statistics import replicates as rep
@@ -35,8 +35,6 @@ HOW = {  # how cells are compared → what that means, for captions
     "equal": " All backbones see equally many images in training at one size.",
 }
 NEAR = 0.1  # an accuracy this close to the chance level is near it
-BANDS = "Bands, or bars at lone points, are 95 % intervals of the mean (Student's t)."
-LOOKS = "The colour shows the family, the marker the backbone, and the line pattern"
 BARS = (
     "Thick bars are 95 % intervals over replicates on this test set. Thin bars include the sampling of test images. "
     "Above 0 the CNNs lead."
@@ -163,21 +161,21 @@ def accuracy(
         series.append(_series(names[str(backbone)], points, part, (), bold=bold))
     starts = rep.select(others, of)[START].drop_duplicates() if len(others) else others
     few = len(starts) <= 2  # more bands hide one another
-    for (name, regime, protocol, source), part in others.groupby(["backbone", *START]):
-        shown = source if several_sources(others, name, regime) else ""
-        label = start_label(names[str(name)], regime, protocol, shown)
+    for (name, regime, protocol, _), part in others.groupby(["backbone", *START]):
         points = curve(part, f"{name}, {regime}, {protocol}", settled=comparison == SETTLED)
         bold = not reference or (few and name in reference)
-        series.append(_series(label, points, part, _dash(regime), bold=bold))
+        series.append(_series(label_of(part, others, names), points, part, _dash(regime), bold=bold))
+    series = [line for line in series if line.points]
     caption = (
         f"Mean test accuracy over {_replicates(replicate_count(rows))}, each a draw of the labelled images and a "
-        f"seed. {BANDS} {LOOKS} where the weights come from.{HOW.get(comparison, '')}{break_note(series)}{shorter}"
+        f"seed. {looks(series, 'where the weights come from')}{HOW.get(comparison, '')}{break_note(series)}{shorter}"
     )
+    at = f"at {int(series[0].points[0].x):,}" if one_size(series) else "against"
     return Chart(
         name=f"{prefix}accuracy{_tail(comparison)}",
-        title="Accuracy against labelled training images, CNN against ViT, by regime",
+        title=f"Accuracy {at} labelled training images, CNN against ViT, by regime",
         caption=caption,
-        series=tuple(line for line in series if line.points),
+        series=tuple(series),
         ylabel="test accuracy, %",
         levels=chance(rows),
     )
@@ -212,11 +210,11 @@ def shortfall(
     """
     lines = list(by_start)
     series = _gap_lines((label, table, _dash(regime)) for regime, table, label in lines)
+    where = patterned(series, "where the ViT's weights come from")
     caption = (
         f"Mean accuracy of {who} minus that of plain ViT, paired over "
-        f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS} The line pattern shows "
-        f"where the ViT's weights come from. The CNNs are always trained from scratch.{HOW.get(comparison, '')}"
-        f"{break_note(series)}"
+        f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS}{where} The CNNs are always trained from scratch."
+        f"{HOW.get(comparison, '')}{break_note(series)}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
@@ -264,22 +262,22 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
     names, shorter = shortened(name for rows in by_value.values() for name in rows["backbone"])
     series = []
     for place, (words, rows) in enumerate(by_value.items()):
-        for (backbone, regime, protocol, source), part in rows.groupby(["backbone", *START]):
-            shown = source if several_sources(rows, backbone, regime) else ""
-            label = start_label(names[str(backbone)], regime, protocol, shown)
+        for (backbone, *_), part in rows.groupby(["backbone", *START]):
             points = curve(part, f"{backbone}, {words}")
+            label = label_of(part, rows, names)
             label = f"{label}, {words}" if place else label
             series.append(_series(label, points, part, value_dash(place), bold=place == 0))
+    series = [line for line in series if line.points]
     every = [rows.assign(value=words) for words, rows in by_value.items()]
     axis_words = schema.axis_words(axis)
     return Chart(
         name=f"{prefix}{axis}{tail}",
         title=f"Accuracy by {axis_words}",
         caption=(
-            f"Mean test accuracy over {_replicates(replicate_count(pd.concat(every), 'value'))}. {BANDS} {LOOKS} the "
-            f"{axis_words}.{break_note(series)}{shorter}"
+            f"Mean test accuracy over {_replicates(replicate_count(pd.concat(every), 'value'))}. "
+            f"{looks(series, f'the {axis_words}')}{break_note(series)}{shorter}"
         ),
-        series=tuple(line for line in series if line.points),
+        series=tuple(series),
         ylabel="test accuracy, %",
         legend=_patterns(list(by_value)),
     )
@@ -293,14 +291,15 @@ def shortfall_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefi
         for (regime, protocol, source), part in rows.groupby(START):
             many = rows[START].drop_duplicates().shape[0] > 1
             lines.append((start_label(words, regime, protocol, source) if many else words, part, value_dash(place)))
+    series = _gap_lines(lines)
     return Chart(
         name=f"{prefix}{axis}-shortfall{tail}",
         title=f"The CNNs minus plain ViT by {axis_words}",
         caption=(
             f"Mean accuracy of the CNNs with such runs minus that of plain ViT, paired over n = "
-            f"{_paired(by_value.values())} replicates. {BARS} The line pattern shows the {axis_words}."
+            f"{_paired(by_value.values())} replicates. {BARS}{patterned(series, f'the {axis_words}')}"
         ),
-        series=_gap_lines(lines),
+        series=series,
         ylabel="CNNs minus plain ViT, points",
         legend=_patterns(list(by_value)),
         zero=True,
@@ -323,9 +322,8 @@ def epochs(accuracies: pd.DataFrame, *, size: int, prefix: str = "", tail: str =
     """
     names, shorter = shortened(accuracies["backbone"])
     series = []
-    for (backbone, regime, protocol, source), part in accuracies.groupby(["backbone", *START]):
-        shown = source if several_sources(accuracies, backbone, regime) else ""
-        label = start_label(names[str(backbone)], regime, protocol, shown)
+    for (_, regime, *_), part in accuracies.groupby(["backbone", *START]):
+        label = label_of(part, accuracies, names)
         points = [
             _mean_point(float(str(epoch)), f"{label} · epoch {float(str(epoch)):.0f}", at)
             for epoch, at in part.groupby("epoch")
@@ -333,8 +331,8 @@ def epochs(accuracies: pd.DataFrame, *, size: int, prefix: str = "", tail: str =
         series.append(_series(label, tuple(points), part, _dash(regime), bold=True))
     n = accuracies.drop_duplicates(["backbone", *START, *schema.REPLICATE]).groupby(["backbone", *START]).size()
     caption = (
-        f"Mean accuracy on the hold-out over {_replicates(_ends(n))} at N = {size:,}. {BANDS} {LOOKS} where the "
-        f"weights come from. Nothing is chosen by these curves.{shorter}"
+        f"Mean accuracy on the hold-out over {_replicates(_ends(n))} at N = {size:,}. "
+        f"{looks(series, 'where the weights come from')} Nothing is chosen by these curves.{shorter}"
     )
     return Chart(
         name=f"{prefix}epochs{tail}",

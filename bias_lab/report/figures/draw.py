@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bias_lab.report.figures import forest
 from bias_lab.report.figures.chart import Chart
 from bias_lab.report.figures.palette import LIGHT
 from bias_lab.report.figures.panel import (
@@ -110,11 +111,14 @@ def _figure(chart: Chart, frame: Frame) -> tuple[Any, list[tuple[float, float, s
         if not points:
             figure.text(0.5, 0.5, _EMPTY, ha="center", color=SOFT)
             return figure, []
+        if chart.is_lone:
+            drawn = forest.figure(chart, frame, figure)
+            return figure, [(u, 72 * figure.get_figheight() - v, tip) for u, v, tip in drawn]
         frames = _frames(chart, frame)
         whole = frames[0]
         figure.set_figheight(whole.height / 72)
         _legend(figure, chart, whole._replace(top=frame.top))
-        drawn: list[tuple[float, float, str]] = []
+        drawn = []
         for title, of in zip(chart.panels, frames, strict=True):
             series = [line for line in chart.series if line.panel == title]
             axes = axes_of(figure, chart, of, points)

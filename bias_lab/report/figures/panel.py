@@ -8,8 +8,8 @@ from bias_lab.report.figures.chart import Chart, Level, Point, Series
 from bias_lab.report.figures.palette import HUES, LIGHT
 
 INK, SOFT, RULE, PAPER = (LIGHT[name] for name in ("ink", "soft", "rule", "paper"))
-_SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
-_LARGER = {"star": 1.6}  # a star fills less of its square than the other shapes
+SHAPES = dict(circle="o", square="s", triangle="^", diamond="D", pentagon="p", down="v", cross="X", star="*", none="")
+LARGER = {"star": 1.6}  # a star fills less of its square than the other shapes
 _LINE = 1.25  # height of a line of text over its font size
 TITLE = 1.9  # height of a panel's title over its font size
 LETTER = 0.6  # width of a letter over its font size, on average
@@ -73,8 +73,7 @@ def axes_of(figure: Any, chart: Chart, frame: Frame, points: Sequence[Point]) ->
     axes.minorticks_off()
     axes.tick_params(colors=SOFT, labelsize=f.font)
     axes.tick_params(axis="y", length=0)
-    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{round(100 * y, 6):g}".replace("-", "−")))
+    percent_ticks(axes.yaxis)
     sizes = sorted({p.x for p in points})
     axes.xaxis.set_major_locator(
         FixedLocator(_apart(axes, sizes, f.font)) if chart.log else MaxNLocator(8, steps=[1, 2, 5, 10], integer=True)
@@ -85,6 +84,14 @@ def axes_of(figure: Any, chart: Chart, frame: Frame, points: Sequence[Point]) ->
     if chart.zero:
         axes.axhline(0, color=SOFT, linewidth=1.2, clip_on=False, zorder=1)
     return axes
+
+
+def percent_ticks(axis: Any, most: int = 7) -> None:
+    """Set round ticks on an axis of fractions, shown in percent. most: how many."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}".replace("-", "−")))
 
 
 def _apart(axes: Any, sizes: Sequence[float], font: float) -> list[float]:
@@ -160,14 +167,13 @@ def draw_lines(
 
     drawn: list[tuple[float, float, str]] = []
     order = sorted(series, key=lambda line: line.bold)
-    bars = chart.zero or lone(chart)
     low, high = axes.get_ylim()
     for place, line in enumerate(order):
         # Intervals of several lines stand beside one another.
-        aside = min(7.0, 60 / len(order)) * (place - (len(order) - 1) / 2) if bars else 0.0
+        aside = min(7.0, 60 / len(order)) * (place - (len(order) - 1) / 2) if chart.zero else 0.0
         moved = axes.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
         style: dict[str, Any] = dict(color=HUES[line.hue], transform=moved, clip_on=False, solid_capstyle="butt")
-        if line.bold and not bars:
+        if line.bold and not chart.zero:
             _draw_band(axes, line, low, high)
         weight, alpha = (2.6, 1) if line.bold else (1.2, 0.8)
         looks = dict(linewidth=scale * weight, alpha=alpha, linestyle=pattern(line.dash, scale))
@@ -177,7 +183,7 @@ def draw_lines(
         alone = {piece[0] for piece in line.pieces if len(piece) == 1} if line.bold else set()  # no band shows these
         for point in line.points:
             for bottom, top, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
-                if (bars or point in alone) and math.isfinite(bottom) and math.isfinite(top):
+                if (chart.zero or point in alone) and math.isfinite(bottom) and math.isfinite(top):
                     ends = [max(bottom, low), min(top, high)]
                     axes.plot(
                         [point.x] * 2,
@@ -188,9 +194,9 @@ def draw_lines(
                         **style,
                     )
             axes.plot(
-                [point.x], [point.y], linestyle="none", marker=_SHAPES[line.marker or "none"], zorder=4,
-                markersize=scale * (8.6 if line.bold else 7) * _LARGER.get(line.marker, 1),
-                gid=f"point{first + len(drawn)}", **_outline(line, point, scale), **style,
+                [point.x], [point.y], linestyle="none", marker=SHAPES[line.marker or "none"], zorder=4,
+                markersize=scale * (8.6 if line.bold else 7) * LARGER.get(line.marker, 1),
+                gid=f"point{first + len(drawn)}", **outline(line, point, scale), **style,
             )  # fmt: skip
             drawn.append((*moved.transform((point.x, point.y)), point.tip))
     return drawn
@@ -205,7 +211,7 @@ def _draw_band(axes: Any, line: Series, low: float, high: float) -> None:
             axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
 
 
-def _outline(line: Series, point: Point, scale: float) -> dict[str, Any]:
+def outline(line: Series, point: Point, scale: float) -> dict[str, Any]:
     """Return how a marker is filled and outlined: a hollow one in the colour of its line."""
     if point.hollow:
         return dict(markerfacecolor=PAPER, markeredgecolor=HUES[line.hue], markeredgewidth=1.6 * scale)
@@ -270,14 +276,9 @@ def fitted(label: str, room: int) -> str:
 # --- ranges ----------------------------------------------------------------------------------------------------------
 
 
-def lone(chart: Chart) -> bool:
-    """Return whether there is one size only. Every line is then a point, and its interval a bar."""
-    return chart.log and len({point.x for line in chart.series for point in line.points}) == 1
-
-
 def shown(chart: Chart) -> list[Point]:
     """Return the points that set the axis, without the intervals that are not drawn."""
-    points = [(point, line.bold or chart.zero or lone(chart)) for line in chart.series for point in line.points]
+    points = [(point, line.bold or chart.zero or chart.is_lone) for line in chart.series for point in line.points]
     return [point if with_interval else Point(x=point.x, y=point.y) for point, with_interval in points]
 
 

@@ -9,7 +9,7 @@ from bias_lab import catalogue
 from bias_lab.report.figures.budget import OF, title
 from bias_lab.report.figures.chart import Chart, Point, Series, percent
 from bias_lab.report.figures.charts import MARKERS, value_dash
-from bias_lab.report.figures.labels import shortened
+from bias_lab.report.figures.labels import patterned, shortened
 from bias_lab.report.figures.palette import HUES
 from bias_lab.report.sentences import value_words
 
@@ -38,7 +38,7 @@ def accuracy(rungs: pd.DataFrame, apart: Sequence[str], *, prefix: str = "") -> 
                 panel=title(size),
             )
         )
-    several = " The line pattern shows how they were trained." if len(kinds) > 1 else ""
+    several = patterned(series, "how they were trained") if len(kinds) > 1 else ""
     return Chart(
         name=f"{prefix}ladders",
         title="Accuracy on the hold-out against images seen, rung by rung",
@@ -47,7 +47,7 @@ def accuracy(rungs: pd.DataFrame, apart: Sequence[str], *, prefix: str = "") -> 
         series=tuple(series),
         ylabel="accuracy on the hold-out, %",
         xlabel="images seen in training (log scale)",
-        legend=tuple((kind, value_dash(place)) for place, kind in enumerate(kinds)) if several else (),
+        legend=tuple((kind, value_dash(place)) for place, kind in enumerate(kinds)) if len(kinds) > 1 else (),
     )
 
 
