@@ -70,12 +70,18 @@ def rewrite_labelled(runs: Iterable[Run], change: Callable[[Run], Run]) -> list[
 def on_data(runs: Iterable[Run], dataset: str, image_size: int | None, *, typed: Collection[str] = ()) -> list[Run]:
     """Return the runs on other images: a user's data instead of the experiment's datasets.
 
-    Patch, window and stem are chosen anew for the image size. Kept are those that the user set (`typed`), and those in
-    which the runs of one backbone differ, since the experiment is about them.
+    Patch, window and stem are chosen anew for another image size. Kept are those that the user set (`typed`), and those
+    in which the runs of one backbone differ, since the experiment is about them. A run that names its image size keeps
+    its own at that size.
     """
     runs = list(runs)
     anew: dict[str, Any] = {n: None for n in ("patch", "window", "stem") if n not in typed and not _is_axis(runs, n)}
-    return rewrite(runs, lambda run: replace(run, dataset=dataset, image_size=image_size, drop_duplicates=True, **anew))
+
+    def move(run: Run) -> Run:
+        of_size = anew if image_size is None or run.image_size != image_size else {}
+        return replace(run, dataset=dataset, image_size=image_size, drop_duplicates=True, **of_size)
+
+    return rewrite(runs, move)
 
 
 def _is_axis(runs: Sequence[Run], name: str) -> bool:

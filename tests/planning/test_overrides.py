@@ -48,6 +48,13 @@ def test_other_data_choose_the_patch_anew_but_not_one_that_was_typed() -> None:
     assert (kept.patch, kept.window) == (16, None)
 
 
+def test_other_data_at_the_size_of_an_experiment_keep_its_patches() -> None:
+    given = replace(ONE, image_size=96, patch=16)
+    assert [run.patch for run in overrides.on_data([given], "folder:abc", 96)] == [16]
+    assert [run.patch for run in overrides.on_data([given], "folder:abc", 64)] == [None]
+    assert [run.patch for run in overrides.on_data([replace(given, image_size=None)], "folder:abc", None)] == [None]
+
+
 def test_other_data_keep_the_patches_that_an_experiment_compares() -> None:
     both = [replace(ONE, patch=16, window=7), replace(ONE, patch=8, window=7)]
     kept = overrides.on_data(both, "folder:abc", 96)
