@@ -266,8 +266,12 @@ STUDIES = {
         "small_data_shapes", "On drawn shapes, settled", SHAPES, ("ladders", 0), ("ladders", 0),
         ("shortfall", "controls"), drawn_shapes, pair=("vit", "resnet"),
     ),
-    "locality": Study(
-        "locality_cifar10", "Is it locality?", CIFAR, ("intervention", 0), ("intervention", 0),
+    "locality shapes": Study(
+        "locality_shapes", "On drawn shapes", SHAPES, ("intervention", 0), ("intervention", 0),
+        ("intervention", "ladders"), locality, pair=("vit", "resnet"),
+    ),
+    "locality cifar10": Study(
+        "locality_cifar10", "On CIFAR-10", CIFAR, ("intervention", 0), ("intervention", 0),
         ("intervention", "ladders"), locality, pair=("vit", "resnet"),
     ),
     "pretraining regimes": Study(

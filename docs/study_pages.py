@@ -212,7 +212,7 @@ def pixels() -> str:
 
 PAGES = {  # page below studies/ → its question's short name, and its studies
     "small_data": ["small data cifar10", "small data fashion", "small data shapes"],
-    "locality": ["locality"],
+    "locality": ["locality shapes", "locality cifar10"],
     "pretraining": ["pretraining regimes", "pretraining cifar10"],
     "imagenet_weights": ["weights flowers8", "weights cifar10", "weights pets3"],
     "seed_claim": ["seed claim settled", "seed claim flowers", "seed claim"],

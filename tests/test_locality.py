@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from scipy import stats
 
-from bias_lab import catalogue
+from bias_lab import catalogue, results, tuning
 from bias_lab.planning import experiment_files, plan
 
 FILE = Path(__file__).parents[1] / "experiments" / "locality.py"
@@ -63,30 +65,78 @@ def test_tuning_searches_every_arm(tmp_path: Path) -> None:
 
 
 def test_cells_that_have_no_settled_row_of_their_own_recipe_are_searched(tmp_path: Path) -> None:
-    """Those of shapes were tuned with shifts and flips alone: such a rate and budget belong to another cell."""
-    made = plan.make(FILE, "laptop", tmp_path, plan.Request(tune=True))
+    """A rate and budget that were tuned with shifts and flips belong to another cell."""
+    runs = plan.make(FILE, "laptop", tmp_path / "own", plan.Request(tune=True))
+    assert not runs.searched, "they have rows of their own"
+    flipped = plan.Request(tune=True, fields={"flip": True})
+    made = plan.make(FILE, "laptop", tmp_path / "other", flipped)
     searched = {(run.backbone, run.intervention) for cell in made.searched for run in cell}
     assert len(searched) == 6
 
 
-def test_what_the_page_makes_of_locality_holds() -> None:
+def accuracies(table: pd.DataFrame, backbone: str, arm: str = "", protocol: str = "finetune") -> "pd.Series[float]":
+    named = {"backbone": backbone, "intervention": arm, "protocol": protocol, "task": "classify"}
+    rows = table[(table[list(named)] == list(named.values())).all(axis=1)]
+    assert len(rows) == 3
+    return 100 * rows.set_index(["draw", "seed"])["top1"].astype(float)
+
+
+def told(difference: "pd.Series[float]") -> tuple[str, str]:
+    low, high = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    return f"{difference.mean():.1f}", f"{low:.1f} to {high:.1f}".replace("-", "−")
+
+
+def test_what_the_page_makes_of_drawn_shapes_holds() -> None:
+    """Every number of the section is computed here."""
+    root = FILE.parents[1]
+    page = " ".join((root / "docs" / "studies" / "locality.md").read_text("utf-8").split())
+    page = page.partition("### Drawn shapes")[2].partition("### CIFAR-10")[0]
+    table = pd.read_parquet(root / "docs" / "results" / "locality_shapes" / "results.parquet")
+    cell = partial(accuracies, table)
+    pixels, arms = cell("pixels", protocol="linear_probe"), ("", "permute_pixels", "permute_patches:4")
+    resnet, vit = ([cell(name, arm) for arm in arms] for name in ("resnet_micro", "vit_micro"))
+    leads = [(one - other).mean() for one, other in zip(resnet, vit, strict=True)]
+    assert "lead of {:.1f} points, {:.1f} are left with permuted pixels".format(*leads) in page
+    assert (resnet[0] == 100).all(), "names every test image right"
+    assert f"With permuted pixels it has {resnet[1].mean():.1f} %" in page
+    assert f"from a linear classifier on pixels is shown (CI {told(resnet[1] - pixels)[1]} points)" in page
+    assert stats.ttest_1samp(resnet[1] - pixels, 0).pvalue > 0.05
+    for words, difference in (
+        ("With permuted patches it is {} points behind that classifier (CI {})", pixels - resnet[2]),
+        ("behind the linear classifier by {} points on the images as they are (CI {})", pixels - vit[0]),
+        ("by {} with permuted pixels (CI {})", pixels - vit[1]),
+        ("and by {} with permuted patches (CI {})", pixels - vit[2]),
+    ):
+        assert words.format(*told(difference)) in page
+        assert stats.ttest_1samp(difference, 0).pvalue < 0.05
+    assert page.count("(CI ") == 5
+    assert all(stats.ttest_1samp(one - vit[0], 0).pvalue > 0.05 for one in vit[1:]), "no change is shown"
+    trained = table[(table["protocol"] == "finetune") & (table["task"] == "classify")]
+    assert trained["train_top1"].min() == 1, "knows every training image"
+    cells = trained.drop_duplicates(["backbone", "intervention"]).set_index(["backbone", "intervention"])
+    assert (cells["samples_seen"] == 16_000).sum() == 3, "the smallest budget that was tried"
+    beside = pd.read_parquet(root / "docs" / "results" / "small_data_shapes" / "results.parquet")
+    longer = beside[beside["comparison"].eq("settled") & beside["backbone"].eq("vit_micro")]
+    assert longer["top1"].mean() > 0.99
+    assert (longer["samples_seen"] == 32 * cells.loc[("vit_micro", ""), "samples_seen"]).all()
+    assert {row["backbone"] for row in tuned_at_edge(root)} == {"resnet_micro"}
+
+
+def tuned_at_edge(root: Path) -> list[dict[str, Any]]:
+    """Return the rows of the study's own rates that lie at the upper end of their grid."""
+    read = results.open_results(root / "docs" / "results" / "locality_shapes")
+    return [row for row in read.tuned["rows"] if tuning.at_grid_edge(row) == "largest"]
+
+
+def test_what_the_page_makes_of_locality_on_cifar10_holds() -> None:
     """Every interval of the section is computed here, and sentences without one are held against the tables."""
     root = FILE.parents[1]
     page = " ".join((root / "docs" / "studies" / "locality.md").read_text("utf-8").split())
-    page = page.partition("## What to make of it")[2].partition("## Run it")[0]
+    page = page.partition("### CIFAR-10")[2].partition("## Run it")[0]
     table = pd.read_parquet(root / "docs" / "results" / "locality_cifar10" / "results.parquet")
     beside = pd.read_parquet(root / "docs" / "results" / "small_data_cifar10" / "results.parquet")
 
-    def cell(backbone: str, arm: str = "", protocol: str = "finetune") -> "pd.Series[float]":
-        named = {"backbone": backbone, "intervention": arm, "protocol": protocol}
-        rows = table[(table[list(named)] == list(named.values())).all(axis=1)]
-        assert len(rows) == 3
-        return 100 * rows.set_index(["draw", "seed"])["top1"].astype(float)
-
-    def told(difference: "pd.Series[float]") -> tuple[str, str]:
-        low, high = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
-        return f"{difference.mean():.1f}", f"{low:.1f} to {high:.1f}".replace("-", "−")
-
+    cell = partial(accuracies, table)
     resnet, vit, pixels = cell("resnet_micro"), cell("vit_micro"), cell("pixels", protocol="linear_probe")
     permuted = {name: cell(name, "permute_pixels") for name in ("resnet_micro", "vit_micro")}
     for words, difference, is_shown in (
