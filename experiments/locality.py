@@ -11,8 +11,9 @@ Expected, if locality is the cause: with permuted pixels ResNet's lead shrinks, 
 both backbones score far below their accuracy on the images as they are. With permuted patches the ViT scores as before,
 since for a ViT they only rename the positions, while the ResNet loses.
 The answer would be different if the lead stayed with permuted pixels, or if the ViT lost with permuted patches.
-Laptop: drawn shapes at a free position, where the form alone tells the classes apart. At 1,000 labels the ViT still
-gained on the hold-out at 128,000 images seen, so a search there takes many hours. At 300 all cells settle early.
+Laptop: drawn shapes at a free position. Found at 300 labels: of the ResNet's lead of 69 points, 10 are left with
+permuted pixels, where no difference from a linear classifier on pixels (44 %) is shown. The ViT is near chance in every
+arm. At 1,000 labels it still gained on the hold-out at 128,000 images seen, so a search there takes many hours.
 Desk: the sample of CIFAR-10. Found there at 1,000 labels: without flips and crops no lead of the ResNet is shown on the
 images as they are, so the study cannot answer its question on these images.
 Run it: make sweep-locality [PROFILE=smoke|laptop|desk|full]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bias_lab import schema, statistics
+from bias_lab import catalogue, schema, statistics
 from bias_lab.report import tables
 from bias_lab.report.evidence import claims
 from bias_lab.report.figures import charts
@@ -100,14 +100,18 @@ def _cells(rows: pd.DataFrame) -> set[Any]:
 def _charts(
     part: pd.DataFrame, axis: str, arms: pd.DataFrame, moved: pd.DataFrame, slug: str, tail: str
 ) -> list[Chart]:
-    """Return accuracy and shortfall by value. Runs are those from scratch, or else of each start that varies."""
+    """Return accuracy and shortfall by value. Runs are those from scratch, or else of each start that varies.
+
+    A control that was run with each value is drawn too.
+    """
     is_scratch = is_from_scratch(moved)
     varying = moved[is_scratch] if is_scratch.any() else moved
     cells = set(varying[["backbone", *schema.START]].itertuples(index=False, name=None))
     by_value = {}
     for value in statistics.values(part, axis):
         rows = statistics.comparable(part, scratch=False, where={axis: value})
-        there = [cell in cells for cell in rows[["backbone", *schema.START]].itertuples(index=False, name=None)]
+        own = rows[["backbone", *schema.START]].itertuples(index=False, name=None)
+        there = [cell in cells or catalogue.traits(str(cell[0])).control for cell in own]
         by_value[value_words(axis, value)] = rows[there]
     lines = {value_words(axis, value): rows for value, rows in arms.groupby("value", sort=False)}
     return [

@@ -168,6 +168,20 @@ def test_a_lead_that_is_gone_is_not_claimed() -> None:
     assert "still lead" not in told
 
 
+@pytest.mark.parametrize(("change", "expected"), [(0.0, 1), (0.05, 2)])
+def test_a_control_is_drawn_once_where_a_value_does_not_change_it(change: float, expected: int) -> None:
+    control = replace(ONE, backbone="pixels", protocol="linear_probe")
+    runs = [
+        replace(one, intervention=arm)
+        for one in (*(replace(ONE, backbone=name) for name in PAIR), control)
+        for arm in ("", "permute_pixels")
+    ]
+    made = planted(runs, lambda run: level(run) + change * bool(run.intervention))
+    chart = axes.findings_of(table(made), "intervention").section.charts[0]
+    names = [line.label for line in chart.series if line.label.startswith("pixels")]
+    assert names == ["pixels (linear probe)", "pixels (linear probe), pixels permuted"][:expected]
+
+
 def test_where_some_cells_alone_vary_the_same_cells_are_compared() -> None:
     """Two backbones at one size have a longer run: their lead is compared, and the top of the report is silent."""
     usual = rows(lambda run: curve(run.size) - 0.1 * (run.backbone == "vit_micro"), sizes=(100, 1000), noise=0.002)

@@ -54,7 +54,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """A thin horizontal line across a panel that shows what a value is worth, such as the chance level."""
+    """A thin line across a panel that shows what a value is worth, such as the chance level."""
 
     y: float
     words: str

@@ -257,14 +257,19 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
 def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix: str = "", tail: str = "") -> Chart:
     """Return the accuracy of every backbone and start at each value of an axis.
 
-    by_value: a value in words → comparable rows, the reference first. prefix, tail: of the file's name.
+    by_value: a value in words → comparable rows, the reference first. prefix, tail: of the file's name. A control that
+    a value does not change is drawn once.
     """
     names, shorter = shortened(name for rows in by_value.values() for name in rows["backbone"])
-    series = []
+    series, once = [], dict[str, list[float]]()
     for place, (words, rows) in enumerate(by_value.items()):
         for (backbone, *_), part in rows.groupby(["backbone", *START]):
             points = curve(part, f"{backbone}, {words}")
             label = label_of(part, rows, names)
+            heights = [point.y for point in points]
+            if place and catalogue.traits(str(backbone)).control and once.get(label) == heights:
+                continue
+            once.setdefault(label, heights)
             label = f"{label}, {words}" if place else label
             series.append(_series(label, points, part, value_dash(place), bold=place == 0))
     series = [line for line in series if line.points]

@@ -4,7 +4,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
-from bias_lab.report.figures.chart import Chart, Level, Series, percent
+from bias_lab.report.figures.chart import Chart, Dash, Level, Series, percent
 from bias_lab.report.figures.palette import HUES
 from bias_lab.report.figures.panel import (
     INK,
@@ -21,7 +21,6 @@ from bias_lab.report.figures.panel import (
     percent_ticks,
     put_text,
     shown,
-    y_range,
 )
 
 _ROW = 1.9  # height of a row over the font size
@@ -44,9 +43,9 @@ def figure(chart: Chart, frame: Frame, whole: Any) -> list[tuple[float, float, s
     Returns (x, y, words) of each point, in pixels from the bottom left. Rows go from the largest value to the smallest.
     """
     rows, f = _rows(chart), frame
-    names = max(len(row.name) for row in rows) * f.font * LETTER + 16
-    is_above = names > _WIDEST * f.width
-    left, right = (_EDGE if is_above else names), 5 * f.font * LETTER + 14
+    widest = max(len(row.name) for row in rows) * f.font * LETTER + 16
+    is_above = widest > _WIDEST * f.width
+    left, right = (_EDGE if is_above else widest), 5 * f.font * LETTER + 14
     step = _ROW * f.font
     above = _NAME * f.font if is_above else 0.0
     heights = [step + (above if isinstance(row.what, Series) else 0.0) for row in rows]
@@ -87,23 +86,24 @@ def one_size_words(chart: Chart) -> str:
 
 def _rows(chart: Chart) -> list[_Row]:
     """Return a chart's rows from the top: of each panel its title, its levels, then its lines by value."""
-    kinds = {dash: words for words, dash in chart.legend}
+    kinds: dict[Dash, str] = {}
+    for words, dash in chart.legend:
+        kinds.setdefault(dash, words)  # patterns repeat after the sixth
     rows = []
     for place, title in enumerate(chart.panels):
         rows += [_Row(place, title)] if title else []
         rows += [_Row(place, level) for level in chart.levels if level.panel in ("", title)]
         lines = [line for line in chart.series if line.panel == title]
         for line in sorted(lines, key=lambda line: -line.points[0].y):
-            kind = kinds.get(line.dash, "")
-            rows.append(_Row(place, line, line.label if line.label.endswith(kind) else f"{line.label}, {kind}"))
+            is_told = any(words in line.label for words, _ in chart.legend)
+            kind = "" if is_told else kinds.get(line.dash, "")
+            rows.append(_Row(place, line, f"{line.label}, {kind}" if kind else line.label))
     return rows
 
 
 def _axes(chart: Chart, frame: Frame, axes: Any, height: float) -> Any:
     """Return axes whose y runs down in pixels, with the values along x."""
-    axes.set(
-        xlim=y_range(shown(chart), zero=chart.zero, levels=[level.y for level in chart.levels]), ylim=(height, 0.0)
-    )
+    axes.set(xlim=_reach(chart), ylim=(height, 0.0))
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(SOFT)
     axes.tick_params(colors=SOFT, labelsize=frame.font)
@@ -114,6 +114,16 @@ def _axes(chart: Chart, frame: Frame, axes: Any, height: float) -> Any:
     if chart.zero:
         axes.axvline(0, color=SOFT, linewidth=1.2, clip_on=False, zorder=1)
     return axes
+
+
+def _reach(chart: Chart) -> tuple[float, float]:
+    """Return the ends of the axis of values, which holds every interval as far as an accuracy or a gap can reach."""
+    points, least = shown(chart), -1.0 if chart.zero else 0.0
+    ends = [v for p in points for v in (p.y, p.low, p.high, p.low_any, p.high_any) if math.isfinite(v)]
+    ends += [*(level.y for level in chart.levels), *([0.0] if chart.zero else [])]
+    low, high = max(min(ends), least), min(max(ends), 1.0)
+    pad = max(0.04 * (high - low), 0.005)
+    return max(low - pad, least), min(high + pad, 1.0)
 
 
 def _level(axes: Any, level: Level, frame: Frame, ends: tuple[float, float]) -> None:

@@ -75,6 +75,21 @@ def test_a_pattern_is_named_in_its_row_where_a_chart_of_several_sizes_has_a_lege
     assert "strong" not in at
 
 
+def test_a_name_that_tells_its_value_is_given_none_and_patterns_may_repeat() -> None:
+    legend = (("v0", ()), ("v1", (7, 3)), ("v6", ()))
+    told = Series(label="v1 + mae", hue="transformer", dash=(7, 3), points=(Point(x=300, y=0.5),))
+    last = Series(label="vit, v6", hue="transformer", points=(Point(x=300, y=0.3),))
+    names = set(texts(draw.svg(chart(LOW, told, last, legend=legend))))
+    assert {"vit, v0", "v1 + mae", "vit, v6"} <= names
+
+
+def test_an_interval_is_never_cut_where_a_row_shows_it() -> None:
+    wide = Series(label="vit", hue="transformer", points=(Point(x=300, y=0.4, low=0.2, high=0.6),))
+    ticks = [int(text) for text in texts(draw.svg(chart(wide))) if text.isdigit()]
+    assert min(ticks) <= 20
+    assert max(ticks) >= 60
+
+
 def test_a_level_is_a_line_down_its_own_panel_with_its_words_above_the_rows() -> None:
     panels = [Series(label="vit", hue="cnn", panel=name, points=(Point(x=1, y=0.5),)) for name in ("a", "b")]
     at = texts(draw.svg(chart(*panels, levels=(Level(y=0.25, words="chance, 25 %", panel="b"),))))
