@@ -283,8 +283,14 @@ STUDIES = {
         CIFAR.replace(",", " with pretrainings of 80,000 images,", 1), ("pretraining_samples_seen", 0), ("recovery", 1),
         ("recovery", "pretraining_samples_seen", "priors", "samples_seen", "controls"), pretrained,
     ),
+    "weights flowers8 tuned": Study(
+        "weights_flowers8_tuned", "Flowers, each start tuned",
+        "eight kinds of flowers with tuned rates, 360 + 120 photographs at 96 px",
+        ("figure", 0), ("recovery", 2), ("recovery",), photographs,
+    ),
     "weights flowers8": Study(
-        "weights_flowers8", "Flowers", "eight kinds of flowers, 360 + 120 photographs at 96 px", ("figure", 0),
+        "weights_flowers8", "Flowers, more labels",
+        "eight kinds of flowers with rates chosen on CIFAR-10, 360 + 120 photographs at 96 px", ("figure", 0),
         ("recovery", 2), ("recovery",), photographs,
     ),
     "weights cifar10": Study(
