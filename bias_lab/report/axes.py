@@ -102,7 +102,7 @@ def _charts(
 ) -> list[Chart]:
     """Return accuracy and shortfall by value. Runs are those from scratch, or else of each start that varies.
 
-    A control that was run with each value is drawn too.
+    A control is drawn too, where it has runs of its own with a value.
     """
     is_scratch = is_from_scratch(moved)
     varying = moved[is_scratch] if is_scratch.any() else moved
@@ -110,8 +110,13 @@ def _charts(
     by_value = {}
     for value in statistics.values(part, axis):
         rows = statistics.comparable(part, scratch=False, where={axis: value})
-        own = rows[["backbone", *schema.START]].itertuples(index=False, name=None)
-        there = [cell in cells or catalogue.traits(str(cell[0])).control for cell in own]
+        of_value = has(rows, axis, value)  # a control without a pretraining stands for no value of one
+        there = [
+            cell in cells or (is_own and catalogue.traits(str(cell[0])).control)
+            for cell, is_own in zip(
+                rows[["backbone", *schema.START]].itertuples(index=False, name=None), of_value, strict=True
+            )
+        ]
         by_value[value_words(axis, value)] = rows[there]
     lines = {value_words(axis, value): rows for value, rows in arms.groupby("value", sort=False)}
     return [
