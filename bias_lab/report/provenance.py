@@ -40,9 +40,10 @@ def budgets(table: pd.DataFrame) -> Table:
         dataset, backbone, task, regime, protocol, recipe, budget, size, *values = cell
         how = start_words(regime, protocol) + (" (pretraining)" if task in PRETRAINS else "")
         seen = part["samples_seen"].dropna().astype(int).unique()
+        varied = recipe if part["steps"].max() else "–"  # a fit to frozen features takes images as they are
         rows.append(
             (
-                word(dataset), word(backbone), word(how), word(recipe), number(budget, "{:g}"),
+                word(dataset), word(backbone), word(how), word(varied), number(budget, "{:g}"),
                 *(word(schema.as_json(value)) for value in values),
                 whole(size) if size else word("pool"),
                 whole(seen[0]) if len(seen) == 1 else word(f"{min(seen):,}–{max(seen):,}" if len(seen) else "–"),

@@ -72,7 +72,8 @@ def moved(
     A backbone that is indifferent to the axis has a change whose interval is narrow and holds 0. Arguments and errors
     are those of `arms`. Runs of every start are compared with runs of the same start.
     Returns a row a value, backbone, start and size: value, backbone, regime, protocol, source, size, change (in the
-    metric's unit) and the columns of `gaps`. Empty where the axis has one value.
+    metric's unit) and the columns of `gaps`. Empty where the axis has one value. A backbone that moves in no replicate,
+    such as a linear classifier whose pixels are permuted, is not tested: its p is NaN and does not count for Holm.
     """
     key = ["backbone", *_START]
     by_value = _by_value(table, axis, metric, where, comparison)
@@ -85,6 +86,7 @@ def moved(
         for cell, part in cells if place else ():
             if cell in base:
                 own = between(base[cell], part, metric).rename(columns={"shortfall": "change"})
+                own["p"] = own["p"].mask((own[["change", "low", "high"]] == 0).all(axis=1))
                 parts.append(own.assign(value=value, **dict(zip(key, map(str, cell), strict=True))))
     return _joined(parts, MOVED)
 

@@ -33,6 +33,13 @@ def test_unequal_budgets_show() -> None:
     assert "8,000–16,000" in cells(provenance.budgets(table(made)))[0]
 
 
+def test_a_fit_that_takes_no_steps_has_no_recipe() -> None:
+    made = rows(lambda run: 0.5, sizes=[100], backbones=["pixels"], protocol="linear_probe")
+    for one in made:
+        one["steps"] = 0
+    assert cells(provenance.budgets(table(made)))[0][1:4] == ["pixels", "scratch, linear probe", "–"]
+
+
 def test_recipes_setting_by_setting() -> None:
     told = {"plain": {"mixup": [0.0], "samples_seen": [16_000, 24_000]}, "strong": {"mixup": [0.2]}}
     made = provenance.recipes(told, table(rows(lambda run: 0.5)))

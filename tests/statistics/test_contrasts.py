@@ -74,6 +74,18 @@ def test_p_is_corrected_over_all_rows() -> None:
     assert smallest["p_holm"] == pytest.approx(6 * smallest["p"])
 
 
+def test_a_backbone_that_moves_in_no_replicate_is_not_tested() -> None:
+    planted = study()
+    for index, name in enumerate(("", "permute_pixels", "permute_patches:4")):
+        control = rows(located, backbones=("pixels",), sizes=(100, 1000), replicates=FOUR, intervention=name, noise=0.0)
+        planted += [one | {"run_id": f"{one['run_id']}{index}", "top1": 0.3 + one["draw"] / 100} for one in control]
+    result = moved(table(planted)).set_index("backbone")
+    alone = moved(table(study())).set_index("backbone")
+    assert (result.loc["pixels", ["change", "low", "high"]] == 0).all(axis=None)
+    assert result.loc["pixels", ["p", "p_holm"]].isna().all(axis=None)
+    assert result.drop("pixels")["p_holm"].tolist() == alone["p_holm"].tolist()
+
+
 def test_no_intervention_no_rows() -> None:
     plain = table(rows(located, backbones=PAIR, sizes=(100,)))
     assert arms(plain).empty
