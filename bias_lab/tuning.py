@@ -107,11 +107,23 @@ def words(cell: Run | Mapping[str, Any]) -> str:
     >>> words({"backbone": "vit_micro", "regime": "scratch", "recipe": "plain", "size": 100})
     'vit_micro scratch'
     """
+    return " ".join(parts(cell))
+
+
+def parts(cell: Run | Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the arm of a run or of a row, a part for each field: the backbone, the start, then what is no default.
+
+    A source that is named like its backbone is left out.
+
+    >>> parts({"backbone": "vit_micro", "regime": "scratch", "patch": 8, "size": 100})
+    ('vit_micro', 'scratch', 'patch 8 px')
+    """
     first = ("backbone", "regime")
     others = (name for name in ARM if name not in (*first, "backbone_source", "method_source", "task"))
-    changed = [name for name in others if value(cell, name) not in ("", DEFAULTS[name])]
-    said = {name: f"patch {value(cell, name)} px" if name == "patch" else str(value(cell, name)) for name in changed}
-    return " ".join([*(str(value(cell, name)) for name in first), *said.values()])
+    told = ["", str(value(cell, "backbone"))]
+    changed = [name for name in others if value(cell, name) not in (*told, DEFAULTS[name])]
+    said = (f"patch {value(cell, name)} px" if name == "patch" else str(value(cell, name)) for name in changed)
+    return (*(str(value(cell, name)) for name in first), *said)
 
 
 def at_grid_edge(row: Mapping[str, Any]) -> Literal["smallest", "largest", ""]:

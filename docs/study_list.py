@@ -178,15 +178,24 @@ def photographs(rows: pd.DataFrame) -> list[str]:
         f"From scratch with {size:,} labels the two are not compared, since {not_sound(flagged, rows, vit, cnn)}."
         if flagged
         else f"From scratch with {size:,} labels, {lead(scratch.iloc[-1], cnn, vit)}.",
-        f"With as many labels, ImageNet's weights add {gained(gains.loc['transformer'])} to {vit}, and "
-        f"{gained(gains.loc['cnn'])} to {cnn}.",
+        added(gains.loc["transformer"], gains.loc["cnn"], vit, cnn),
         f"Where both start from these weights, {lead(likewise[likewise['size'] == size].iloc[0], cnn, vit)}.",
     ]
 
 
-def gained(row: Any) -> str:
-    """Return what a start adds. row: one of `statistics.gains`."""
-    return f"{points(row['gain'])} points ({interval(row)})"
+def added(vit: Any, cnn: Any, vit_words: str, cnn_words: str) -> str:
+    """Return what ImageNet's weights add to each backbone, or that it is not shown. vit, cnn: of `statistics.gains`."""
+    sides = {vit_words: vit, cnn_words: cnn}
+    shown = [f"{points(row['gain'])} points ({interval(row)}) to {name}" for name, row in sides.items() if is_gain(row)]
+    open_ = [f"{name} ({interval(row)} points)" for name, row in sides.items() if not is_gain(row)]
+    first = f"With as many labels, ImageNet's weights add {', and '.join(shown)}" if shown else "With as many labels"
+    rest = f"no gain of {' or '.join(open_)} from ImageNet's weights is shown" if not shown else ""
+    rest = rest or f"and no gain of {open_[0]} is shown" if open_ else ""
+    return ", ".join(part for part in (first, rest) if part) + "."
+
+
+def is_gain(row: Any) -> bool:
+    return bool(row["low_any"] > 0)
 
 
 def not_sound(flagged: Mapping[int, Mapping[str, tuple[str, ...]]], rows: pd.DataFrame, vit: str, cnn: str) -> str:
@@ -294,11 +303,13 @@ STUDIES = {
         ("recovery", 2), ("recovery",), photographs,
     ),
     "weights cifar10": Study(
-        "weights_cifar10", "CIFAR-10", f"{CIFAR}, enlarged to 96 px", ("figure", 0), ("recovery", 2), ("recovery",),
-        photographs,
+        "weights_cifar10", "CIFAR-10, each start tuned",
+        f"{CIFAR.replace(',', ' with tuned rates,', 1)}, enlarged to 96 px", ("figure", 0), ("recovery", 2),
+        ("recovery",), photographs,
     ),
     "weights pets3": Study(
-        "weights_pets3", "Pets", "three breeds of Oxford-IIIT Pet, 180 + 60 photographs at 96 px", ("figure", 0),
+        "weights_pets3", "Pets, each start tuned",
+        "three breeds of Oxford-IIIT Pet with tuned rates, 180 + 60 photographs at 96 px", ("figure", 0),
         ("recovery", 2), ("recovery",), photographs,
     ),
     "seed claim settled": Study(

@@ -214,7 +214,7 @@ PAGES = {  # page below studies/ → its question's short name, and its studies
     "small_data": ["small data cifar10", "small data fashion", "small data shapes"],
     "locality": ["locality shapes", "locality cifar10"],
     "pretraining": ["pretraining regimes", "pretraining cifar10"],
-    "imagenet_weights": ["weights flowers8 tuned", "weights flowers8", "weights cifar10", "weights pets3"],
+    "imagenet_weights": ["weights flowers8 tuned", "weights cifar10", "weights pets3", "weights flowers8"],
     "seed_claim": ["seed claim settled", "seed claim flowers", "seed claim"],
 }
 

@@ -101,6 +101,7 @@ PROFILES = {
         mlp_at=(1000, 100, 3000),
         variants_at=(1000,),
         recipe="plain",  # one ViT takes about an hour under the strong recipe: desk_1000 has both
+        ladder=Ladder(cap=1_024_000),  # at 3,000 labels the ResNet still gains at 256,000
     ),
     "desk_1000": Scale(  # a part of desk
         dataset="cifar10_12k",

@@ -9,7 +9,9 @@ from bias_lab import results, statistics, tuning
 from bias_lab.report import findings
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("flowers8_tuned", "flowers8", "cifar10", "pets3")
+TUNED = ("flowers8_tuned", "cifar10", "pets3")
+NAMES = (*TUNED, "flowers8")
+VIT, CNN = "deit_tiny_patch16_224", "tf_efficientnet_lite0"
 
 
 def test_what_the_page_says_of_patches_holds() -> None:
@@ -35,32 +37,70 @@ def test_what_the_page_says_of_patches_holds() -> None:
     assert f"about {minutes[8]:.0f} minutes in place of {minutes[16]:.0f}" in said
 
 
+def gains_of_draws(table: pd.DataFrame, backbone: str) -> "pd.Series[float]":
+    """Return what the weights add to a backbone in each draw, in points."""
+    rows = table[(table["task"] == "classify") & (table["backbone"] == backbone)].set_index("draw")
+    top1 = {regime: part["top1"].astype(float) for regime, part in rows.groupby("regime")}
+    return 100 * (top1["weights"] - top1["scratch"])
+
+
 def test_what_the_page_makes_of_the_weights_holds() -> None:
     page = " ".join((ROOT / "docs" / "studies" / "imagenet_weights.md").read_text("utf-8").split())
     said = page.partition("## What to make of it")[2].partition("## Which patch?")[0]
     tables = {name: results.open_results(ROOT / "docs" / "results" / f"weights_{name}").table for name in NAMES}
     gains = {name: statistics.gains(findings.split(table)[0][1]) for name, table in tables.items()}
-    assert all((part["low_any"] > 0).all() for part in gains.values()), "each gain's interval excludes 0"
+    shown = {
+        (name, str(row["backbone"]))
+        for name in TUNED
+        for row in gains[name].to_dict("records")
+        if row["low_any"] > 0 and row["p_holm"] <= 0.05
+    }
+    assert shown == {(name, model) for name in TUNED for model in (VIT, CNN)} - {("pets3", CNN)}
+    for name in TUNED:
+        more = gains_of_draws(tables[name], VIT) - gains_of_draws(tables[name], CNN)
+        low, high = stats.ttest_1samp(more, 0).confidence_interval(0.95)
+        assert (low > 0) == (name == "cifar10")
+        if low > 0:
+            told = (
+                f"add {more.mean():.1f} points more to the DeiT than to the EfficientNet (CI {low:.1f} to {high:.1f})"
+            )
+            assert told in said
+        scratch = statistics.gaps(findings.split(tables[name])[0][1])
+        assert (scratch["low_any"] > 0).all() == (name == "cifar10")
+        alike = statistics.likewise(findings.split(tables[name])[0][1])
+        assert (alike["low_any"] < 0).all()
+        assert (alike["high_any"] > 0).all()
+    assert "to the DeiT, and no gain of the EfficientNet (95 % CI −7.1 to 47.1 points) is shown." in page
     assert (gains["flowers8"]["p_holm"] > 0.05).sum() == 3
     assert len(gains["flowers8"]) == 4
-    assert "three of the four gains are no longer shown" in said
-    assert all((gains[name]["p_holm"] <= 0.05).all() for name in ("flowers8_tuned", "cifar10", "pets3"))
-    scratch = tables["cifar10"][tables["cifar10"]["regime"] == "scratch"]
-    known = sorted(100 * scratch.groupby("backbone")["train_top1"].mean())
-    assert "know only {:.0f} and {:.0f} % of their training images".format(*known) in said
+    assert "Three of its four gains are no longer shown" in said
+    known = 100 * tables["cifar10"].query("task == 'classify'").groupby(["regime", "backbone"])["train_top1"].mean()
+    low, high = sorted(known["scratch"])
+    assert f"know only {low:.0f} and {high:.0f} % of their training images by then" in said
+    assert {f"{value:.0f}" for value in known["weights"]} == {"88"}
+    assert "and from the weights 88 %" in said
+    rows = tables["pets3"].query("task == 'classify' and regime == 'scratch' and backbone == @VIT")
+    assert f"On pets the DeiT from scratch knows {100 * rows['train_top1'].mean():.0f} %" in said
+    assert set(tables["flowers8_tuned"]["test_images"].dropna()) == {120}
+    assert set(tables["pets3"]["test_images"].dropna()) == {60}
 
 
-def test_the_tuned_table_of_flowers_has_the_rates_that_its_page_names() -> None:
+def test_the_tuned_tables_have_the_rates_that_their_page_names() -> None:
     page = " ".join((ROOT / "docs" / "studies" / "imagenet_weights.md").read_text("utf-8").split())
-    read = results.open_results(ROOT / "docs" / "results" / "weights_flowers8_tuned")
-    assert "--set patch=16" in read.plan.command
-    tuned = {(row["backbone"], row["regime"]): row for row in read.tuned["rows"]}
-    assert len(tuned) == 4
-    assert not any(tuning.at_grid_edge(row) for row in tuned.values()), "none at an end of its grid"
-    assert {trial["n"] for row in tuned.values() for trial in row["trials"]} == {1}, "one run for each rate"
-    rates = {name: row["learning_rate"] for (name, regime), row in tuned.items() if regime == "scratch"}
-    vit, cnn = rates["deit_tiny_patch16_224"], rates["tf_efficientnet_lite0"]
-    assert f"has a rate of {vit}, and the tuned EfficientNet one of {cnn}, where" in page
-    rows = read.table[read.table["task"] == "classify"]
-    assert set(rows["patch"]) == {16}
-    assert set(rows["blocks"]) == {3}
+    ends = []
+    for name in TUNED:
+        read = results.open_results(ROOT / "docs" / "results" / f"weights_{name}")
+        assert "--set patch=16" in read.plan.command
+        tuned = {(row["backbone"], row["regime"]): row for row in read.tuned["rows"]}
+        assert len(tuned) == 4
+        ends += [(name, *key, len(row["trials"])) for key, row in tuned.items() if tuning.at_grid_edge(row)]
+        assert {trial["n"] for row in tuned.values() for trial in row["trials"]} == {1}, "one run for each rate"
+        rows = read.table[read.table["task"] == "classify"]
+        assert set(rows["size"]) == {row["size"] for row in tuned.values()}, "no rate of another size"
+        assert set(rows["patch"]) == {16}
+        assert set(rows["blocks"]) == {3}
+        if name == "flowers8_tuned":
+            vit, cnn = (tuned[model, "scratch"]["learning_rate"] for model in (VIT, CNN))
+            assert f"has a rate of {vit}, and the tuned EfficientNet one of {cnn}, where" in page
+    assert ends == [("pets3", VIT, "weights", 6)]
+    assert "the DeiT from the weights has the smallest of six" in page

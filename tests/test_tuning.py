@@ -46,6 +46,13 @@ def test_a_row_that_names_a_patch_serves_this_patch_alone() -> None:
     assert rates.row(replace(ONE, patch=8)) is not None
     assert rates.row(replace(ONE, patch=16)) is rates.row(ONE) is None
     assert tuning.words(replace(ONE, patch=8)).endswith("patch 8 px")
+    assert tuning.parts(replace(ONE, patch=8, optimizer="muon")) == ("vit_micro", "scratch", "muon", "patch 8 px")
+
+
+def test_a_source_is_named_where_it_has_another_name_than_its_backbone() -> None:
+    weights = replace(ONE, regime="weights", source="vit_micro")
+    assert tuning.words(weights) == "vit_micro weights"
+    assert tuning.words(replace(weights, source="other")) == "vit_micro weights other"
 
 
 def test_a_row_without_an_optimizer_stands_for_adamw() -> None:

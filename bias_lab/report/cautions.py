@@ -304,6 +304,6 @@ def cells(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return tuned cells in words, each with its sizes, and '' without any."""
     found: dict[str, set[int]] = {}
     for row in rows:
-        words = [word for word in tuning.words(row).split() if word != schema.DEFAULTS["regime"]]
+        words = [part for part in tuning.parts(row) if part != schema.DEFAULTS["regime"]]
         found.setdefault(" + ".join(words), set()).add(int(row["size"]))
     return listed([f"{name} ({sizes_in_words(sorted(at))})" for name, at in found.items()]) if found else ""

@@ -135,6 +135,8 @@ def test_a_learning_rate_at_the_end_of_its_grid() -> None:
     other = tuned | {"recipe": "strong", "regime": "mae"}
     (told,) = cautions(table(clean()), {"rows": [other, inner | {"size": 1000}]})
     assert "vit_micro + mae + strong (N = 100)" in told or "vit_micro + strong + mae (N = 100)" in told
+    (told,) = cautions(table(clean()), {"rows": [tuned | {"patch": 8}, inner | {"size": 1000}]})
+    assert "vit_micro + patch 8 px (N = 100)" in told
 
 
 def test_a_size_that_borrows_its_rate_is_named() -> None:
