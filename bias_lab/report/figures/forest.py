@@ -16,6 +16,7 @@ from bias_lab.report.figures.panel import (
     SOFT,
     Frame,
     fitted,
+    is_known,
     outline,
     pattern,
     percent_ticks,
@@ -145,7 +146,7 @@ def _line(axes: Any, line: Series, at: tuple[float, float], number: int) -> tupl
     low, high = axes.get_xlim()
     style: dict[str, Any] = dict(color=HUES[line.hue], clip_on=False)
     for start, end, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
-        if math.isfinite(start) and math.isfinite(end):
+        if is_known(start, end):
             ends = [max(start, low), min(end, high)]
             looks = dict(linewidth=scale * width, alpha=0.35 if width > 2 else 1, solid_capstyle="butt", zorder=2.5)
             axes.plot(ends, [y, y], **looks, **style)

@@ -183,11 +183,10 @@ def draw_lines(
         alone = {piece[0] for piece in line.pieces if len(piece) == 1} if line.bold else set()  # no band shows these
         for point in line.points:
             for bottom, top, width in ((point.low_any, point.high_any, 1.1), (point.low, point.high, 6)):
-                if (chart.zero or point in alone) and math.isfinite(bottom) and math.isfinite(top):
-                    ends = [max(bottom, low), min(top, high)]
+                if (chart.zero or point in alone) and is_known(bottom, top):
                     axes.plot(
                         [point.x] * 2,
-                        ends,
+                        [max(bottom, low), min(top, high)],
                         linewidth=scale * width,
                         alpha=0.35 if width > 2 else 1,
                         zorder=2.5,
@@ -205,10 +204,16 @@ def draw_lines(
 def _draw_band(axes: Any, line: Series, low: float, high: float) -> None:
     """Fill between the ends of a line's intervals, cut at the ends of the y axis."""
     for piece in line.pieces:
-        band = [p for p in piece if math.isfinite(p.low) and math.isfinite(p.high)]
+        band = [p for p in piece if is_known(p.low, p.high)]
         edges = [[min(max(getattr(p, end), low), high) for p in band] for end in ("low", "high")]
         if len(band) > 1:
             axes.fill_between([p.x for p in band], *edges, color=HUES[line.hue], alpha=0.14, linewidth=0, clip_on=False)
+
+
+def is_known(low: float, high: float) -> bool:
+    """Return whether an interval is drawn, which one open at both ends is not. One open at one goes on to the edge."""
+    is_open = math.isinf(low) and math.isinf(high)
+    return not (is_open or math.isnan(low) or math.isnan(high))
 
 
 def outline(line: Series, point: Point, scale: float) -> dict[str, Any]:

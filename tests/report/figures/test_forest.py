@@ -1,6 +1,7 @@
 """Charts of one size: a row for each line, with its name, its value and its interval, whatever the frame."""
 
 import itertools
+import math
 import re
 import xml.etree.ElementTree as ET
 
@@ -102,6 +103,19 @@ def test_intervals_that_are_not_known_have_no_bar() -> None:
     bare = Series(label="vit", hue="transformer", points=(Point(x=300, y=0.4),), bold=True)
     assert "opacity: 0.35" not in draw.svg(chart(bare))
     assert draw.svg(chart(LOW, HIGH)).count("opacity: 0.35") == 2
+    nothing = Series(label="vit", hue="transformer", points=(Point(x=300, y=0.4, low=-math.inf, high=math.inf),))
+    assert "opacity: 0.35" not in draw.svg(chart(nothing))
+
+
+def test_the_bar_of_an_interval_that_is_open_at_one_end_goes_on_to_the_edge() -> None:
+    """Of a share of a shortfall it is known at times that it is above some value, and no more."""
+    above = Series(label="vit", hue="transformer", points=(Point(x=300, y=0.4, low=0.3, high=math.inf),))
+    known = Series(label="resnet", hue="cnn", points=(Point(x=300, y=0.6, low=0.55, high=0.65),))
+    drawn = draw.svg(chart(above, known))
+    bars = [node.get("d", "") for node in ET.fromstring(drawn).iter("path") if "opacity: 0.35" in node.get("style", "")]
+    ends = sorted([float(x) for x in re.findall(r"[ML] ([\d.]+)", bar)] for bar in bars)
+    assert len(ends) == 2
+    assert ends[0][1] > ends[1][1] + 10, "past the end of every known interval"
 
 
 def test_words_speak_of_lines_only_where_there_are_some() -> None:
