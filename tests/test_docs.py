@@ -193,7 +193,7 @@ def after_mae(images: int) -> pd.DataFrame:
 
 
 CLOTHES, PHOTOGRAPHS = "small_data_fashion", "small_data_cifar10"
-STRONG, MORE, FEW = (f"small_data_cifar10_{part}" for part in ("strong", "9000", "desk"))
+STRONG, MORE, FEW, BETWEEN = (f"small_data_cifar10_{part}" for part in ("strong", "9000", "desk", "3000"))
 
 
 def gap(study: str, size: int, comparison: str = "settled", recipe: str = "plain") -> pd.DataFrame:
@@ -203,6 +203,14 @@ def gap(study: str, size: int, comparison: str = "settled", recipe: str = "plain
 
 def linear(size: int, study: str = CLOTHES) -> pd.DataFrame:
     return cell(study, "pixels", size, "", protocol="linear_probe", optimizer="adamw")
+
+
+def trials(study: str, backbone: str) -> pd.DataFrame:
+    """Return the mean accuracies of a backbone's trials at its best rate, on the hold-out: images seen → accuracies."""
+    rows = pd.read_parquet(DOCS / "results" / study / ledger.TABLE)
+    (rate,) = rows.loc[rows["comparison"].eq("settled") & rows["backbone"].eq(backbone), "learning_rate"].unique()
+    tried = rows[rows["backbone"].eq(backbone) & rows["learning_rate"].eq(rate) & rows["comparison"].fillna("").eq("")]
+    return tried.groupby("samples_seen")[["top1", "train_top1"]].mean()
 
 
 def interval(difference: pd.DataFrame) -> str:
@@ -230,6 +238,8 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         "the shortfall is {} points larger at 1,000 labels than at 100 (CI {})": gap(PHOTOGRAPHS, 1000) - gap(FEW, 100),
         "a linear classifier on pixels is shown there (CI {1}), and the ResNet": few["vit_micro"] - linear(100, FEW),
         "the ResNet is {} points ahead of that classifier (CI {})": few["resnet_micro"] - linear(100, FEW),
+        "It is {} points ahead of a settled MLP on pixels (CI {})": cell(BETWEEN, "vit_micro", 3000)
+        - cell(BETWEEN, "mlp_micro", 3000),
         "it is {} points more accurate (CI {})": priors - cell(PHOTOGRAPHS, "vit_micro", 1000, "equal"),
         "That is {} points more than the plain ViT settled under `plain` reaches, which saw four times as many images "
         "(CI {})": priors - cell(PHOTOGRAPHS, "vit_micro", 1000),
@@ -249,6 +259,10 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         is_shown = stats.ttest_1samp(difference["top1"].dropna(), 0).pvalue < 0.05
         assert is_shown == ("{1}" not in words)
     assert page.count("(CI ") == len(told), "every interval is tested"
+    sides = gap(BETWEEN, 3000)["top1"], gap(PHOTOGRAPHS, 1000)["top1"]
+    low, high = stats.ttest_ind(*sides, equal_var=False).confidence_interval(0.95)
+    larger = f"{sides[0].mean() - sides[1].mean():.1f} points larger, CI {low:.1f} to {high:.1f}"
+    assert f"is shown ({larger.replace('-', '−')})" in page
 
     for backbone in ("vit_micro", "resnet_micro"):
         for under in (cell(PHOTOGRAPHS, backbone, 1000), strong[backbone], few[backbone]):
@@ -262,7 +276,14 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         gain = cell(MORE, backbone, 9000)["top1"].mean() - cell(PHOTOGRAPHS, backbone, 1000)["top1"].mean()
         assert gain > 20, "from nine times the labels"
     assert cell(MORE, "resnet_micro", 9000)["train_top1"].min() > 99.5
-    assert 75 < cell(MORE, "vit_micro", 9000)["train_top1"].mean() < 85, "four fifths"
+    assert cell(BETWEEN, "resnet_micro", 3000)["train_top1"].min() > 99.5
+    for study, size in ((MORE, 9000), (BETWEEN, 3000)):
+        assert 75 < cell(study, "vit_micro", size)["train_top1"].mean() < 85, "four fifths"
+    parts = gap(BETWEEN, 3000).mean()
+    assert parts["train_top1"] > 0.9 * parts["top1"], "nearly all of the shortfall"
+    fitted = trials(BETWEEN, "vit_micro")
+    assert fitted.loc[128_000, "train_top1"].round(2) == 0.99
+    assert fitted.loc[128_000, "top1"] < fitted.loc[64_000, "top1"], "no better on the hold-out"
     assert (cell(MORE, "vit_micro", 9000)["top1"] - cell(MORE, "mlp_micro", 9000)["top1"]).mean() > 9.5
     (row,) = (row for row in studies().other_recipes.rows() if (row["backbone"], row["size"]) == ("vit_micro", 9000))
     assert row["holdout_gain"] < 0.0005, "the last doubling gained nothing"

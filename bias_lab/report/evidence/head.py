@@ -20,7 +20,7 @@ OF, AGAINST, FAMILY = "vit", "resnet", "cnn"
 PATH = "smoke"  # the profile whose runs only show that everything works
 PATH_ALONE = "Nothing is claimed: the runs of this profile show that everything works."
 NO_ANSWER = "this profile shows the path alone"
-FEW = 2  # further sizes that are all named. Of more, the largest and those that say something else
+FEW = 3  # further sizes that are all named. Of more, the largest and those that say something else
 SINGLE = "single runs"  # the profile of `bias-lab train`
 
 

@@ -1,7 +1,7 @@
 """The first sentence of a report is right in planted studies, and no headline is made where the runs allow none."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -245,14 +245,19 @@ def test_a_difference_at_equal_images_that_is_not_shown_is_said_to_be_none() -> 
     assert re.match(r"At equal images seen no difference is shown \(CI −\d\.\d to \d\.\d\)\.$", told.support[0])
 
 
-def test_a_size_between_the_ends_with_another_side_is_named() -> None:
-    parts = [
-        study(pair(Cell(0.9, 0.75 if size == 300 else 0.5), Cell(0.9, 0.7)), sizes=(size,))
-        for size in (100, 300, 1000, 3000)
-    ]
+def named(sizes: Sequence[int]) -> list[str]:
+    """Return the further sizes of which a study of these says who is ahead: the ViT at 300, the CNNs at all others."""
+    parts = [study(pair(Cell(0.9, 0.75 if size == 300 else 0.5), Cell(0.9, 0.7)), sizes=(size,)) for size in sizes]
     told = of_view(split(pd.concat(parts, ignore_index=True))[0][1], "", "desk")
-    named = [text[:14] for text in told.support if text.startswith("At ") and "labels plain ViT is" in text]
-    assert named == ["At 300 labels ", "At 3,000 label"]
+    return [text.split(" labels")[0] for text in told.support if text.startswith("At ") and "labels plain ViT" in text]
+
+
+def test_up_to_three_further_sizes_are_all_named() -> None:
+    assert named((100, 300, 1000, 3000)) == ["At 300", "At 1,000", "At 3,000"]
+
+
+def test_of_more_sizes_the_last_is_named_and_those_with_another_side() -> None:
+    assert named((100, 300, 1000, 2000, 3000)) == ["At 300", "At 3,000"]
 
 
 def test_a_further_size_whose_replicates_share_their_images_says_so() -> None:
