@@ -18,7 +18,6 @@ import study_pages  # noqa: E402
 
 from bias_lab import catalogue  # noqa: E402
 from bias_lab.report import pages  # noqa: E402
-from bias_lab.report.figures import charts  # noqa: E402
 from bias_lab.report.pages import Cell, Table  # noqa: E402
 
 ROOT = HERE.parent
@@ -28,12 +27,13 @@ BESIDE = study_list.STUDIES["small data fashion"]  # of the images that come wit
 
 def result() -> str:
     """Return what README and the first page say of the main study: a figure and three sentences."""
-    figure, broken = study_pages.figure(MAIN), charts.break_note(study_pages.chart_of(MAIN).series)
+    figure = study_pages.figure(MAIN)
+    caption = " ".join(filter(None, [f"{study_pages.words(MAIN)}.", study_pages.chart_of(MAIN).recipes]))
     picture = (
         f'<picture><source media="(max-width: 600px)" srcset="{figure}-narrow.svg">'
         f'<img alt="{study_pages.words(MAIN)}" src="{figure}-wide.svg" width="860"></picture>'
     )
-    return f"{picture}\n\n*{study_pages.words(MAIN)}.{broken}*\n\n{said()}\n\n{beside()}"
+    return f"{picture}\n\n*{caption}*\n\n{said()}\n\n{beside()}"
 
 
 def said() -> str:

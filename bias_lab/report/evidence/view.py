@@ -90,15 +90,16 @@ def _named(frame: pd.DataFrame, comparison: str) -> pd.DataFrame:
     return frame.assign(comparison=parts.COMPARISONS.get(comparison, ""))
 
 
-def settled(view: pd.DataFrame, slug: str, against: str = head.FAMILY) -> list[Section]:
+def settled(view: pd.DataFrame, slug: str, against: str = "") -> list[Section]:
     """Return the main figure and the shortfall of settled cells, for a view that has runs at equal images too.
 
-    against: the group that is compared, that of the headline.
+    against: the group that is compared, by default that of the headline.
     """
+    against = against or head.group(head.numbers(view))
     rows = statistics.comparable(view, scratch=False, comparison="settled")
     scratch = statistics.comparable(view, comparison="settled")
     gaps = statistics.gaps(view, against=against, comparison="settled")
-    chart = captioned(charts.accuracy(rows, prefix=slug, comparison="settled"), rows)
+    chart = captioned(charts.accuracy(rows, prefix=slug, against=against, comparison="settled"), rows)
     gaps = parts.with_recipes(gaps, scratch, against)
     line = (str(schema.DEFAULTS["regime"]), parts.with_settled(gaps, rows, against), "ViT")
     title = f"{capital(name_of(against))} minus plain ViT, from scratch, settled"

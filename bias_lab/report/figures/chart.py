@@ -67,7 +67,7 @@ class Chart:
 
     y is a fraction and is shown in percent or points. legend: words → the pattern of their lines. zero: whether 0 is on
     the axis, with a line there. log: whether x is on a log scale. name: of its file. levels: lines across the panels,
-    which share both axes.
+    which share both axes. recipes: the sentences of the caption on recipes.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Chart:
     zero: bool = False
     log: bool = True
     levels: tuple[Level, ...] = ()
+    recipes: str = ""
 
     @property
     def panels(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from bias_lab import catalogue, schema
+from bias_lab.report.figures import recipes
 from bias_lab.report.figures.chart import Chart, Dash, Level, Point, Series, one_size, percent, span
 from bias_lab.report.figures.labels import label_of, looks, patterned, shortened, start_label
 from bias_lab.report.figures.palette import HUES
@@ -72,7 +73,6 @@ def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Poi
     """
     points: list[Point] = []
     is_open = unsettled(rows) if settled else set()
-    recipes = recipes_by_size(rows)
     wide = rep.wide(rows)
     for size in wide.columns:
         frame = wide[[size]].set_axis(["top1"], axis=1).dropna()
@@ -81,28 +81,7 @@ def curve(rows: pd.DataFrame, label: str, *, settled: bool = False) -> tuple[Poi
             points.append(
                 replace(point, hollow=True, tip=f"{point.tip}, not settled") if int(str(size)) in is_open else point
             )
-    return mark_apart(points, recipes)
-
-
-def recipes_by_size(rows: pd.DataFrame) -> dict[int, frozenset[str]]:
-    """Return size → recipes of the rows with a training budget of their own, without sizes that have no such rows."""
-    trained = rows[rows["comparison"].fillna("") != ""]
-    return {int(str(size)): frozenset(part) for size, part in trained.groupby("size")["recipe"]}
-
-
-def break_note(series: Iterable[Series]) -> str:
-    """Return the sentence of a caption on lines that are broken, '' without any."""
-    is_apart = any(point.apart for line in series for point in line.points)
-    return " No line joins cells that were trained under different recipes." if is_apart else ""
-
-
-def mark_apart(points: Iterable[Point], recipes: Mapping[int, frozenset[str]]) -> tuple[Point, ...]:
-    """Return points by size, those marked whose recipes are others than those of the point before."""
-    found: list[Point] = []
-    for point in points:
-        before = recipes.get(int(found[-1].x)) if found else None
-        found.append(replace(point, apart=bool(before) and before != recipes.get(int(point.x))))
-    return tuple(found)
+    return recipes.mark_apart(points, recipes.by_size(rows))
 
 
 def unsettled(rows: pd.DataFrame) -> set[int]:
@@ -153,7 +132,9 @@ def accuracy(
     series = []
     if len(members) > 1:
         label = f"{against.upper() if len(against) <= 3 else against} mean of {len(members)}"
-        points = curve(rep.select(scratch, against), label, settled=comparison == SETTLED)
+        those = rep.select(scratch, against)
+        is_whole = those.groupby("size")["backbone"].transform("nunique") == len(members)
+        points = curve(those[is_whole], label, settled=comparison == SETTLED)
         series.append(Series(label=label, points=points, hue=against, marker=_alone(points), bold=True))
     for backbone, part in scratch.groupby("backbone"):
         bold = not reference or backbone in reference or members == [backbone]
@@ -166,9 +147,10 @@ def accuracy(
         bold = not reference or (few and name in reference)
         series.append(_series(label_of(part, others, names), points, part, _dash(regime), bold=bold))
     series = [line for line in series if line.points]
+    under = recipes.break_note(series) + recipes.side_by_side(rows, names)
     caption = (
         f"Mean test accuracy over {_replicates(replicate_count(rows))}, each a draw of the labelled images and a "
-        f"seed. {looks(series, 'where the weights come from')}{HOW.get(comparison, '')}{break_note(series)}{shorter}"
+        f"seed. {looks(series, 'where the weights come from')}{HOW.get(comparison, '')}{under}{shorter}"
     )
     at = f"at {int(series[0].points[0].x):,}" if one_size(series) else "against"
     return Chart(
@@ -178,6 +160,7 @@ def accuracy(
         series=tuple(series),
         ylabel="test accuracy, %",
         levels=chance(rows),
+        recipes=under.strip(),
     )
 
 
@@ -214,7 +197,7 @@ def shortfall(
     caption = (
         f"Mean accuracy of {who} minus that of plain ViT, paired over "
         f"{_replicates(_paired(t for _, t, _ in lines))}. {BARS}{where} The CNNs are always trained from scratch."
-        f"{HOW.get(comparison, '')}{break_note(series)}"
+        f"{HOW.get(comparison, '')}{recipes.break_note(series)}"
     )
     return Chart(
         name=f"{prefix}shortfall{_tail(comparison)}",
@@ -245,8 +228,8 @@ def _gap_lines(lines: Iterable[tuple[str, pd.DataFrame, Dash]]) -> tuple[Series,
             tip += ", not settled" if is_open else ""
             points.append(Point(x=float(row["size"]), y=row["shortfall"], tip=tip, hollow=is_open, **ends))
         if points:
-            recipes = {row["size"]: frozenset([row["recipe"]]) for row in table.to_dict("records") if "recipe" in row}
-            joined = mark_apart(points, recipes)
+            under = {row["size"]: frozenset([row["recipe"]]) for row in table.to_dict("records") if "recipe" in row}
+            joined = recipes.mark_apart(points, under)
             series.append(Series(label=label, points=joined, hue="transformer", dash=dash, bold=not dash))
     return tuple(series)
 
@@ -280,7 +263,7 @@ def accuracy_by_value(axis: str, by_value: Mapping[str, pd.DataFrame], *, prefix
         title=f"Accuracy by {axis_words}",
         caption=(
             f"Mean test accuracy over {_replicates(replicate_count(pd.concat(every), 'value'))}. "
-            f"{looks(series, f'the {axis_words}')}{break_note(series)}{shorter}"
+            f"{looks(series, f'the {axis_words}')}{recipes.break_note(series)}{shorter}"
         ),
         series=tuple(series),
         ylabel="test accuracy, %",

@@ -78,6 +78,9 @@ def test_settled_sections_compare_with_the_headlines_cnn_where_the_family_is_not
     assert [name for name, _ in parts.tables[1].columns if "CNN" in name] == [], "of one CNN"
     assert {"ResNet, %", "ResNet's images"} <= {name for name, _ in parts.tables[1].columns}
     assert "CNN" not in "".join(about for _, about in parts.tables[0].columns)
+    both = pd.concat([pair_of, fewer], ignore_index=True)
+    for figure, _ in (view.settled(both, ""), view.settled(both, "", "resnet")):
+        assert [line.label for line in figure.charts[0].series if line.bold] == ["resnet", "vit"], "no mean of two"
 
 
 def test_tables_name_the_recipe_where_sizes_or_comparisons_differ_in_it() -> None:

@@ -2,11 +2,9 @@
 
 import pytest
 
-from bias_lab.report.evidence import parts
 from bias_lab.report.figures import charts
 from bias_lab.report.figures.chart import Point, Series, span
 from bias_lab.statistics import gaps
-from bias_lab.statistics.comparisons import SETTLED
 from tests.planted import CNNS, curve, rows, table
 
 
@@ -62,28 +60,16 @@ def test_intervals_in_words() -> None:
     assert alike == ["20.00 to 20.04", "19.998 to 20.003", "0.1 to 0.3", "−0.04 to 0.03"]
 
 
-def test_no_line_joins_cells_under_different_recipes() -> None:
-    view = table(rows(lambda run: curve(run.size), sizes=(100, 300, 1000))).assign(comparison=SETTLED, settled=True)
-    view.loc[view["size"] == 100, "recipe"] = "strong"
-    chart = charts.accuracy(view, comparison=SETTLED)
-    told = " No line joins cells that were trained under different recipes."
-    assert told in chart.caption
-    assert {tuple(len(piece) for piece in line.pieces) for line in chart.series} == {(1, 2)}
-    found = parts.with_recipes(gaps(view), view, "cnn")
-    lead = charts.shortfall([("scratch", found, "ViT")], comparison=SETTLED)
-    assert told in lead.caption
-    assert [[point.x for point in piece] for piece in lead.series[0].pieces] == [[100.0], [300.0, 1000.0]]
-
-    alike = view.assign(recipe="strong")
-    joined = (charts.accuracy(alike), charts.shortfall([("scratch", gaps(alike), "ViT")]))
-    assert all(told not in one.caption for one in joined)
-    assert all(len(line.pieces) == 1 for one in joined for line in one.series)
-
-
-def test_controls_without_a_budget_are_joined_whatever_their_recipe() -> None:
-    view = table(rows(lambda run: curve(run.size), sizes=(100, 1000), protocol="linear_probe")).assign(comparison="")
-    view.loc[view["size"] == 100, "recipe"] = "strong"
-    assert all(len(line.pieces) == 1 for line in charts.accuracy(view).series)
+def test_a_mean_of_a_family_is_drawn_where_all_of_it_ran_and_names_no_other_size() -> None:
+    full = table(rows(lambda run: curve(run.size), sizes=(100, 300, 1000)))
+    part = full[~(full["backbone"].eq("efficientnet_micro") & full["size"].ne(300))]
+    mean = {line.label: line for line in charts.accuracy(part).series}["CNN mean of 3"]
+    assert [point.x for point in mean.points] == [300]
+    never = full[~(full["backbone"].eq("efficientnet_micro") & full["size"].lt(1000))]
+    never = never[~(never["backbone"].eq("resnet_micro") & never["size"].eq(1000))]
+    assert "mean" not in "".join(line.label for line in charts.accuracy(never).series)
+    against = {line.label: line for line in charts.accuracy(never, against="resnet").series}
+    assert [name for name, line in against.items() if line.bold] == ["resnet", "vit"]
 
 
 def test_a_line_without_points_has_no_pieces() -> None:
