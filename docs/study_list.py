@@ -264,7 +264,7 @@ STUDIES = {
     "small data cifar10": Study(
         "small_data_cifar10", "On CIFAR-10, settled", CIFAR, ("settled", 0), ("settled-shortfall", 0),
         ("each", "parts", "settled-cells", "shortfall", "cells", "priors", "controls", "ladders"), small_data,
-        parts=tuple(f"small_data_cifar10_{part}" for part in ("strong", "desk", "3000", "9000")),
+        parts=tuple(f"small_data_cifar10_{part}" for part in ("strong", "desk", "efficientnet", "3000", "9000")),
     ),
     "small data fashion": Study(
         "small_data_fashion", "On Fashion-MNIST, settled", CLOTHES, ("settled", 0), ("settled-shortfall", 0),

@@ -193,7 +193,9 @@ def after_mae(images: int) -> pd.DataFrame:
 
 
 CLOTHES, PHOTOGRAPHS = "small_data_fashion", "small_data_cifar10"
-STRONG, MORE, FEW, BETWEEN = (f"small_data_cifar10_{part}" for part in ("strong", "9000", "desk", "3000"))
+STRONG, MORE, FEW, BETWEEN, ANOTHER = (
+    f"small_data_cifar10_{part}" for part in ("strong", "9000", "desk", "3000", "efficientnet")
+)
 
 
 def gap(study: str, size: int, comparison: str = "settled", recipe: str = "plain") -> pd.DataFrame:
@@ -228,6 +230,7 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
     mae, zero, equal = after_mae(80_000), after_mae(0), cell(CLOTHES, "vit_micro", 1000, "equal")
     strong = {name: cell(STRONG, name, 1000, recipe="strong") for name in ("vit_micro", "resnet_micro")}
     better = {name: under - cell(PHOTOGRAPHS, name, 1000) for name, under in strong.items()}
+    another = cell(ANOTHER, "efficientnet_micro", 1000)
     few = {name: cell(FEW, name, 100) for name in ("vit_micro", "resnet_micro")}
     priors = cell(FEW, "vit_micro", 1000, "equal", priors="mean_pooling+sincos_positions")
     told = {
@@ -235,6 +238,9 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         "and the ResNet {} points (CI {})": better["resnet_micro"],
         "So the shortfall is {} points smaller under `strong` (CI {})": gap(PHOTOGRAPHS, 1000)
         - gap(STRONG, 1000, recipe="strong"),
+        "It is {} points more accurate than the ViT under the same recipe (CI {})": another
+        - cell(PHOTOGRAPHS, "vit_micro", 1000),
+        "no difference from the ResNet is shown (CI {1})": another - cell(PHOTOGRAPHS, "resnet_micro", 1000),
         "the shortfall is {} points larger at 1,000 labels than at 100 (CI {})": gap(PHOTOGRAPHS, 1000) - gap(FEW, 100),
         "a linear classifier on pixels is shown there (CI {1}), and the ResNet": few["vit_micro"] - linear(100, FEW),
         "the ResNet is {} points ahead of that classifier (CI {})": few["resnet_micro"] - linear(100, FEW),

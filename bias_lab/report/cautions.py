@@ -132,10 +132,12 @@ def lost(scratch: pd.DataFrame) -> list[str]:
         there = {str(name): set(zip(own["draw"], own["seed"], strict=True)) for name, own in part.groupby("backbone")}
         every, whole = set.union(*there.values()), set.intersection(*there.values())
         lacking = [f"{name} lacks {len(every - own)}" for name, own in there.items() if every - own]
+        several = part.loc[part["family"] == "cnn", "backbone"].nunique() > 1
+        compared = "A comparison with the mean of these CNNs" if several else "The comparison there"
         if lacking:
             sentences.append(
                 f"Of {len(every)} replicates at N = {int(str(size)):,}, {listed(lacking)}, which were not run "
-                f"or diverged. The comparison there rests on the {len(whole)} that every backbone has."
+                f"or diverged. {compared} rests on the {len(whole)} that every backbone has."
             )
     return sentences
 

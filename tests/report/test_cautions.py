@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bias_lab.report.cautions import cautions
+from bias_lab.report.cautions import cautions, lost
 from tests.planted import bits, rows, table
 
 Row = dict[str, Any]
@@ -83,9 +83,15 @@ def test_a_replicate_that_is_lost_is_named() -> None:
     told = cautions(table([r for r in clean() if (r["backbone"], r["size"], r["draw"]) not in gone]), {})
     assert (
         "Of 4 replicates at N = 100, efficientnet_micro lacks 2 and vit_micro lacks 1, which were not run or "
-        "diverged. The comparison there rests on the 1 that every backbone has."
+        "diverged. A comparison with the mean of these CNNs rests on the 1 that every backbone has."
     ) in told
     assert not any(text.startswith("Of 4 replicates at N = 1,000") for text in told)
+    one = table([r for r in clean() if r["backbone"] in ("vit_micro", "resnet_micro")])
+    (alone,) = lost(one[~(one["backbone"].eq("vit_micro") & one["size"].eq(100) & one["draw"].eq(0))])
+    assert alone.endswith(
+        "vit_micro lacks 1, which were not run or diverged. The comparison there rests on the 3 that "
+        "every backbone has."
+    )
 
 
 def test_fitted_training_images_are_not_under_trained_whatever_the_slope() -> None:

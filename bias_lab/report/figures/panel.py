@@ -1,5 +1,6 @@
 """Lay out one panel of a chart with matplotlib: axes, lines with intervals, labels, and the ranges of the axes."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -224,7 +225,10 @@ def outline(line: Series, point: Point, scale: float) -> dict[str, Any]:
 
 
 def draw_labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) -> None:
-    """Write each line's label at its right end with a hair line, or beside a curve that ends before the others."""
+    """Write each line's label at its right end with a hair line, or beside a curve that ends before the others.
+
+    A lone point before the end has it on its left where fewer lines pass there.
+    """
     f = frame
     ends = [axes.transData.transform((line.points[-1].x, line.points[-1].y)) for line in series]
     edge = round(max(u for u, _ in ends))
@@ -237,7 +241,27 @@ def draw_labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) 
             if where >= edge:
                 stroke(figure, (u + 7, x - 4), (v, y), dict(color=hue, linewidth=0.7, alpha=0.45))
             words = fitted(line.label, int((f.right - 22) / (f.font * LETTER)))
-            put_text(figure, x, y, words, dict(color=hue, va="center", fontweight="bold" if line.bold else "normal"))
+            looks: dict[str, Any] = dict(color=hue, va="center", fontweight="bold" if line.bold else "normal")
+            wide, at = len(words) * f.font * LETTER, (y - f.font / 2, y + f.font / 2)
+            passing = [_passing(axes, series, (left, left + wide), at) for left in (x, u - 10 - wide)]
+            if where < edge and len(line.points) == 1 and passing[1] < passing[0] and u - 10 - wide > f.left:
+                put_text(figure, u - 10, y, words, looks | dict(ha="right"))
+            else:
+                put_text(figure, x, y, words, looks)
+
+
+STEPS = 50  # places of a stretch between two points at which it is looked whether it passes through a label
+
+
+def _passing(axes: Any, series: Sequence[Series], across: tuple[float, float], up: tuple[float, float]) -> int:
+    """Return how many lines pass through a box. across, up: its ends in pixels."""
+    found = 0
+    for line in series:
+        ends = [[axes.transData.transform((point.x, point.y)) for point in piece] for piece in line.pieces]
+        joined = [pair for piece in ends for pair in itertools.pairwise(piece)]
+        steps = [a + (b - a) * k / STEPS for a, b in joined for k in range(STEPS + 1)]
+        found += any(across[0] <= u <= across[1] and up[0] <= v <= up[1] for u, v in steps)
+    return found
 
 
 def push_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -1,13 +1,14 @@
 """A panel of a chart: labels apart, a range that one wild interval does not stretch, panels beside one another."""
 
 import itertools
+import xml.etree.ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bias_lab.report.figures import panel
-from bias_lab.report.figures.chart import Point
+from bias_lab.report.figures import draw, panel
+from bias_lab.report.figures.chart import Chart, Point, Series
 
 
 @given(st.lists(st.floats(0, 400), min_size=1, max_size=20))
@@ -29,6 +30,27 @@ def test_one_wild_interval_does_not_flatten_the_rest() -> None:
     points = [Point(x=1, y=0.5, low=-3, high=4), Point(x=2, y=0.6, low=0.58, high=0.62)]
     low, high = panel.y_range(points, zero=False)
     assert high - low < 0.6
+
+
+def test_a_lone_point_has_its_label_on_the_side_where_fewer_lines_pass() -> None:
+    """As EfficientNet at 1,000 labels of CIFAR-10, on the right of which the line of the ViT rises."""
+    lone = Series(label="efficientnet", hue="cnn", points=(Point(x=1000, y=0.6),))
+    rising = Series(label="rising", hue="transformer", points=(Point(x=1000, y=0.5), Point(x=10_000, y=0.7)))
+    begun = Series(label="begun", hue="transformer", points=(Point(x=100, y=0.4), Point(x=10_000, y=0.4)))
+    falling = (Point(x=100, y=0.7), Point(x=1000, y=0.5), Point(x=10_000, y=0.5))
+    before = Series(label="before", hue="transformer", points=falling)
+
+    def place(*series: Series) -> float:
+        chart = Chart(name="x", title="t", caption="", series=(lone, begun, *series), ylabel="test accuracy, %")
+        texts = ET.fromstring(draw.svg(chart, draw.NARROW)).iter("text")
+        (label,) = (one for one in texts if one.text == "efficientnet")
+        is_left = "end" in label.get("style", "") + label.get("text-anchor", "")
+        return -float(label.get("x", "nan")) if is_left else float(label.get("x", "nan"))
+
+    free = place()
+    assert free > 0, "on the right where both sides are free"
+    assert -free < place(rising) < 0, "on the left"
+    assert place(rising, before) == free, "on the right where neither is"
 
 
 def test_a_long_label_keeps_what_it_starts_from() -> None:
