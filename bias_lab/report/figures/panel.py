@@ -227,7 +227,7 @@ def outline(line: Series, point: Point, scale: float) -> dict[str, Any]:
 def draw_labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) -> None:
     """Write each line's label at its right end with a hair line, or beside a curve that ends before the others.
 
-    A lone point before the end has it on its left where fewer lines pass there.
+    A lone point before the end, with no other there, has it where the fewest lines pass.
     """
     f = frame
     ends = [axes.transData.transform((line.points[-1].x, line.points[-1].y)) for line in series]
@@ -242,24 +242,38 @@ def draw_labels(figure: Any, axes: Any, series: Sequence[Series], frame: Frame) 
                 stroke(figure, (u + 7, x - 4), (v, y), dict(color=hue, linewidth=0.7, alpha=0.45))
             words = fitted(line.label, int((f.right - 22) / (f.font * LETTER)))
             looks: dict[str, Any] = dict(color=hue, va="center", fontweight="bold" if line.bold else "normal")
-            wide, at = len(words) * f.font * LETTER, (y - f.font / 2, y + f.font / 2)
-            passing = [_passing(axes, series, (left, left + wide), at) for left in (x, u - 10 - wide)]
-            if where < edge and len(line.points) == 1 and passing[1] < passing[0] and u - 10 - wide > f.left:
-                put_text(figure, u - 10, y, words, looks | dict(ha="right"))
-            else:
-                put_text(figure, x, y, words, looks)
+            if where < edge and len(here) == len(line.points) == 1:
+                x, y, side = _free(axes, series, (u, y), (len(words) * f.font * LETTER, f.font), f.left)
+                looks["ha"] = side
+            put_text(figure, x, y, words, looks)
+
+
+def _free(
+    axes: Any, series: Sequence[Series], at: tuple[float, float], size: tuple[float, float], start: float
+) -> tuple[float, float, str]:
+    """Return where the label of a lone point has the fewest lines in its way: beside it, above or below.
+
+    at: of the point. size: width and height of the label. start: of the axes, which no label passes. All in pixels.
+    """
+    (u, v), (wide, high) = at, size
+    left = {"left": 0.0, "right": wide, "center": wide / 2}  # of the place that a label is put at
+    places = [(u + 10, v, "left"), (u - 10, v, "right"), (u, v + 1.2 * high, "center"), (u, v - 1.2 * high, "center")]
+    boxes = [((x - left[side], x - left[side] + wide), (y - high / 2, y + high / 2)) for x, y, side in places]
+    passing = [_passing(axes, series, *box) if box[0][0] > start else math.inf for box in boxes]
+    return places[passing.index(min(passing))]
 
 
 STEPS = 50  # places of a stretch between two points at which it is looked whether it passes through a label
 
 
 def _passing(axes: Any, series: Sequence[Series], across: tuple[float, float], up: tuple[float, float]) -> int:
-    """Return how many lines pass through a box. across, up: its ends in pixels."""
+    """Return how many lines have a point in a box or pass through it. across, up: its ends in pixels."""
     found = 0
     for line in series:
         ends = [[axes.transData.transform((point.x, point.y)) for point in piece] for piece in line.pieces]
         joined = [pair for piece in ends for pair in itertools.pairwise(piece)]
         steps = [a + (b - a) * k / STEPS for a, b in joined for k in range(STEPS + 1)]
+        steps += [place for piece in ends for place in piece]
         found += any(across[0] <= u <= across[1] and up[0] <= v <= up[1] for u, v in steps)
     return found
 

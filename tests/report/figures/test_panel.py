@@ -1,6 +1,7 @@
 """A panel of a chart: labels apart, a range that one wild interval does not stretch, panels beside one another."""
 
 import itertools
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -32,25 +33,30 @@ def test_one_wild_interval_does_not_flatten_the_rest() -> None:
     assert high - low < 0.6
 
 
-def test_a_lone_point_has_its_label_on_the_side_where_fewer_lines_pass() -> None:
+def side(*lines: tuple[tuple[float, float], ...], at: float = 1000) -> str:
+    """Return the anchor of the label of a lone point of 60 % at a size, in a narrow figure with these lines."""
+    lone = Series(label="efficientnet", hue="cnn", points=(Point(x=at, y=0.6),))
+    level = ((100.0, 0.3), (10_000.0, 0.3))
+    drawn = [
+        Series(label=f"line {k}", hue="transformer", points=tuple(Point(x=x, y=y) for x, y in line))
+        for k, line in enumerate((level, *lines))
+    ]
+    chart = Chart(name="x", title="t", caption="", series=(lone, *drawn), ylabel="test accuracy, %")
+    texts = ET.fromstring(draw.svg(chart, draw.NARROW)).iter("text")
+    (label,) = (one for one in texts if one.text == "efficientnet")
+    (anchor,) = re.findall(r"text-anchor: (\w+)", label.get("style", "")) or ["start"]
+    return {"start": "right", "end": "left", "middle": "above or below"}[anchor]
+
+
+def test_a_lone_point_has_its_label_where_the_fewest_lines_pass() -> None:
     """As EfficientNet at 1,000 labels of CIFAR-10, on the right of which the line of the ViT rises."""
-    lone = Series(label="efficientnet", hue="cnn", points=(Point(x=1000, y=0.6),))
-    rising = Series(label="rising", hue="transformer", points=(Point(x=1000, y=0.5), Point(x=10_000, y=0.7)))
-    begun = Series(label="begun", hue="transformer", points=(Point(x=100, y=0.4), Point(x=10_000, y=0.4)))
-    falling = (Point(x=100, y=0.7), Point(x=1000, y=0.5), Point(x=10_000, y=0.5))
-    before = Series(label="before", hue="transformer", points=falling)
-
-    def place(*series: Series) -> float:
-        chart = Chart(name="x", title="t", caption="", series=(lone, begun, *series), ylabel="test accuracy, %")
-        texts = ET.fromstring(draw.svg(chart, draw.NARROW)).iter("text")
-        (label,) = (one for one in texts if one.text == "efficientnet")
-        is_left = "end" in label.get("style", "") + label.get("text-anchor", "")
-        return -float(label.get("x", "nan")) if is_left else float(label.get("x", "nan"))
-
-    free = place()
-    assert free > 0, "on the right where both sides are free"
-    assert -free < place(rising) < 0, "on the left"
-    assert place(rising, before) == free, "on the right where neither is"
+    rising = ((1500.0, 0.5), (10_000.0, 0.7))
+    falling = ((100.0, 0.7), (900.0, 0.5), (10_000.0, 0.5))
+    assert side() == "right"
+    assert side(rising) == "left"
+    assert side(rising, falling) == "above or below"
+    assert side(rising, at=400) == "right"
+    assert side(((400.0, 0.5), (10_000.0, 0.7)), at=300) == "above or below", "no room on the left"
 
 
 def test_a_long_label_keeps_what_it_starts_from() -> None:
