@@ -159,9 +159,14 @@ def words(study: Study) -> str:
     return f"{chart.title} ({chart.ylabel})"
 
 
+def caption(study: Study) -> str:
+    """Return what a study's figure shows, and the sentences on recipes that have to be known beside it."""
+    return " ".join(filter(None, [f"{words(study)}.", chart_of(study).recipes]))
+
+
 def image(study: Study, up: str) -> str:
     """Return the Markdown of a study's figure. up: the way from the page's folder to docs/."""
-    return f"![{words(study)}]({up}{figure(study).removeprefix('docs/')}-wide.svg)"
+    return f"![{caption(study)}]({up}{figure(study).removeprefix('docs/')}-wide.svg)"
 
 
 def drawings(study: Study) -> Iterator[tuple[str, str]]:

@@ -28,12 +28,11 @@ BESIDE = study_list.STUDIES["small data fashion"]  # of the images that come wit
 def result() -> str:
     """Return what README and the first page say of the main study: a figure and three sentences."""
     figure = study_pages.figure(MAIN)
-    caption = " ".join(filter(None, [f"{study_pages.words(MAIN)}.", study_pages.chart_of(MAIN).recipes]))
     picture = (
         f'<picture><source media="(max-width: 600px)" srcset="{figure}-narrow.svg">'
         f'<img alt="{study_pages.words(MAIN)}" src="{figure}-wide.svg" width="860"></picture>'
     )
-    return f"{picture}\n\n*{caption}*\n\n{said()}\n\n{beside()}"
+    return f"{picture}\n\n*{study_pages.caption(MAIN)}*\n\n{said()}\n\n{beside()}"
 
 
 def said() -> str:
