@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from bias_lab import results, statistics, tuning
 from bias_lab.report import findings
@@ -56,6 +57,15 @@ def test_what_the_page_makes_of_the_weights_holds() -> None:
         if row["low_any"] > 0 and row["p_holm"] <= 0.05
     }
     assert shown == {(name, model) for name in TUNED for model in (VIT, CNN)} - {("pets3", CNN)}
+    beside = {name: gains_of_draws(tables[name], VIT) - gains_of_draws(tables[name], CNN) for name in TUNED}
+    corrected = multipletests([stats.ttest_1samp(beside[name], 0).pvalue for name in TUNED], method="holm")[1]
+    assert f"after Holm's correction over the three it is not shown (p = {min(corrected):.2f})" in said
+    assert min(corrected) == corrected[TUNED.index("cifar10")] > 0.05
+    six = [(name, row["backbone"], row["p"]) for name in TUNED for row in gains[name].to_dict("records")]
+    left = multipletests([p for _, _, p in six], method="holm")[0]
+    assert {one[:2] for one, is_left in zip(six, left, strict=True) if is_left} == {
+        ("cifar10", VIT), ("cifar10", CNN), ("flowers8_tuned", VIT)
+    }  # fmt: skip
     for name in TUNED:
         more = gains_of_draws(tables[name], VIT) - gains_of_draws(tables[name], CNN)
         low, high = stats.ttest_1samp(more, 0).confidence_interval(0.95)
@@ -81,6 +91,26 @@ def test_what_the_page_makes_of_the_weights_holds() -> None:
     assert "and from the weights 88 %" in said
     rows = tables["pets3"].query("task == 'classify' and regime == 'scratch' and backbone == @VIT")
     assert f"On pets the DeiT from scratch knows {100 * rows['train_top1'].mean():.0f} %" in said
+    tuned = results.open_results(ROOT / "docs" / "results" / "weights_flowers8_tuned").tuned["rows"]
+    of_scratch = {row["backbone"]: row["trials"] for row in tuned if row["regime"] == "scratch"}
+    best = [100 * max(trial["top1"] for trial in of_scratch[model]) for model in (VIT, CNN)]
+    reached = tables["flowers8_tuned"].query("task == 'classify' and regime == 'scratch' and draw < 1000")
+    means = [100 * reached.loc[reached["backbone"] == model, "top1"].astype(float).mean() for model in (VIT, CNN)]
+    assert (
+        f"had {best[0]:.0f} and {best[1]:.0f} % on it from scratch, and {means[0]:.0f} and {means[1]:.0f} % of" in said
+    )
+    (row,) = (
+        row
+        for row in results.open_results(ROOT / "docs" / "results" / "weights_pets3").tuned["rows"]
+        if (row["backbone"], row["regime"]) == (VIT, "scratch")
+    )
+    first, second = sorted((trial["top1"] for trial in row["trials"]), reverse=True)[:2]
+    assert round(36 * (first - second)) == 1, "one more of 36 photographs"
+    smallest = min(trial["learning_rate"] for trial in row["trials"])
+    fitted = (
+        tables["pets3"].query("draw >= 1000 and regime == 'scratch' and backbone == @VIT").set_index("learning_rate")
+    )
+    assert fitted["train_top1"].astype(float)[smallest] == 1, "knew all of its training images"
     assert set(tables["flowers8_tuned"]["test_images"].dropna()) == {120}
     assert set(tables["pets3"]["test_images"].dropna()) == {60}
 
