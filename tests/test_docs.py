@@ -244,7 +244,7 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         "the shortfall is {} points larger at 1,000 labels than at 100 (CI {})": gap(PHOTOGRAPHS, 1000) - gap(FEW, 100),
         "a linear classifier on pixels is shown there (CI {1}), and the ResNet": few["vit_micro"] - linear(100, FEW),
         "the ResNet is {} points ahead of that classifier (CI {})": few["resnet_micro"] - linear(100, FEW),
-        "It is {} points ahead of a settled MLP on pixels (CI {})": cell(BETWEEN, "vit_micro", 3000)
+        "The settled ViT is {} points ahead of a settled MLP on pixels (CI {})": cell(BETWEEN, "vit_micro", 3000)
         - cell(BETWEEN, "mlp_micro", 3000),
         "it is {} points more accurate (CI {})": priors - cell(PHOTOGRAPHS, "vit_micro", 1000, "equal"),
         "That is {} points more than the plain ViT settled under `plain` reaches, which saw four times as many images "
@@ -267,6 +267,7 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
     assert page.count("(CI ") == len(told), "every interval is tested"
     sides = gap(BETWEEN, 3000)["top1"], gap(PHOTOGRAPHS, 1000)["top1"]
     low, high = stats.ttest_ind(*sides, equal_var=False).confidence_interval(0.95)
+    assert low < 0 < high, "not shown"
     larger = f"{sides[0].mean() - sides[1].mean():.1f} points larger, CI {low:.1f} to {high:.1f}"
     assert f"is shown ({larger.replace('-', '−')})" in page
 
