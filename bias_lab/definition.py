@@ -197,19 +197,21 @@ class Ladder:
     """How tuning searches for a learning rate and a settled budget (planning/ladder.py).
 
     first: images seen at the smallest budget, where every learning rate is tried. cap: the largest budget.
-    replicates: tuning replicates of the budgets that decide. rates: the grid of learning rates.
+    replicates: tuning replicates of the budgets that decide. rates: the grid of learning rates. ceiling: accuracy on
+    the hold-out above which a ladder ends too, at least 0.99, where no doubling can gain a point any more (1: none).
     """
 
     first: int = 16_000
     cap: int = 256_000
     replicates: int = 3
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    ceiling: float = 1.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.cap:
             raise UserError(f"a ladder from {self.first} to {self.cap} images has no rung", "first may not exceed cap")
-        if self.replicates < 1 or not self.rates or min(self.rates) <= 0:
-            raise UserError("a ladder needs at least one replicate and learning rates above 0")
+        if self.replicates < 1 or not self.rates or min(self.rates) <= 0 or not 0.99 <= self.ceiling <= 1:
+            raise UserError("a ladder needs a replicate or more, learning rates above 0, and a ceiling from 0.99 to 1")
 
 
 LADDER = Ladder()
@@ -298,11 +300,9 @@ def to_json(run: Run) -> dict[str, Any]:
 
 def from_json(values: Mapping[str, Any]) -> Run:
     """Return the run that `to_json` wrote. Raises UserError for an unknown field or a value of the wrong type."""
-    for name in values:
-        if name not in FIELDS:
-            raise unknown("field", name, FIELDS)
-    missing = {"dataset", "backbone"} - set(values)
-    if missing:
+    if others := [name for name in values if name not in FIELDS]:
+        raise unknown("field", others[0], FIELDS)
+    if missing := {"dataset", "backbone"} - set(values):
         raise UserError(f"the definition of a run lacks {' and '.join(sorted(missing))}")
     checked = dict(values)
     for one in fields(Run):

@@ -13,6 +13,7 @@ from bias_lab.catalogue import TASKS
 from bias_lab.definition import DEFAULTS, Run
 
 REQUIRED, ANY = "required", "any"
+FULL = 0.99  # accuracy on the hold-out above which no doubling can gain the point that a ladder asks for
 KEY = {  # field of `Run` that a learning rate depends on → what a row without that field stands for
     "dataset": REQUIRED,
     "backbone": REQUIRED,
@@ -113,13 +114,14 @@ def words(cell: Run | Mapping[str, Any]) -> str:
 def parts(cell: Run | Mapping[str, Any]) -> tuple[str, ...]:
     """Return the arm of a run or of a row, a part for each field: the backbone, the start, then what is no default.
 
-    A source that is named like its backbone is left out.
+    A source that is named like its backbone is left out, and a patch that the recipe names.
 
     >>> parts({"backbone": "vit_micro", "regime": "scratch", "patch": 8, "size": 100})
     ('vit_micro', 'scratch', 'patch 8 px')
     """
     first = ("backbone", "regime")
-    others = (name for name in ARM if name not in (*first, "backbone_source", "method_source", "task"))
+    of_recipe = [name for name in ("patch",) if f"{name}=" in str(value(cell, "recipe"))]
+    others = (name for name in ARM if name not in (*first, *of_recipe, "backbone_source", "method_source", "task"))
     told = ["", str(value(cell, "backbone"))]
     changed = [name for name in others if value(cell, name) not in (*told, DEFAULTS[name])]
     said = (f"patch {value(cell, name)} px" if name == "patch" else str(value(cell, name)) for name in changed)

@@ -140,6 +140,9 @@ A *slow* curve that gains 1 to 4 points a doubling is stopped by chance, because
 a gain below 1 point. So *settled* means that the last doubling that was tried gained less than 1 point, and not that
 the plateau was reached.
 
+A cell above 99 % on the hold-out is settled too, where the search ends there, since no doubling can gain a point more.
+So this adds no error of *1 point left*. The simulation has no such curves.
+
 ## By noise and replicates
 
 Means over the curves *flat*, *fast*, *middle*, *slow* and *peaked*. The noise is the standard deviation of a trial's

@@ -2,8 +2,8 @@
 
 Question: on photographs with few labels, what do ImageNet's weights add to a ViT and to a CNN of similar size, and how
 far is the ViT then still behind?
-Runs: DeiT-tiny and EfficientNet-Lite0, from scratch and from weights, everything else equal. With ImageNet's classifier
-they have 5.7 and 4.7 M parameters, and here 5.5 and 3.4 M.
+Runs: DeiT-tiny and EfficientNet-Lite0, from scratch and from weights, with the same images and number of steps. With
+ImageNet's classifier they have 5.7 and 4.7 M parameters, and here 5.5 and 3.4 M.
 The weights bring their own normalisation. DeiT's position embeddings are resampled to the grid of the images' size.
 Expected: from scratch the CNN is ahead. With weights both gain much, the ViT 15 points or more, and little is left.
 The answer would be different if the shortfall were as large with weights as without.

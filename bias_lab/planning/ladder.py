@@ -2,7 +2,8 @@
 
 A cell is searched in two stages (docs/design.md, A fair comparison). First every learning rate of the grid is tried at
 a small budget, and the grid is extended while its best value stands at an end. Then the images seen are doubled at the
-best rate until a doubling gains less than `SETTLED` on average over the tuning replicates, or the cap is reached.
+best rate until a doubling gains less than `SETTLED` on average over the tuning replicates, or the cap is reached. Where
+the last accuracy is above `tuning.FULL`, no doubling can gain as much, so the cell is settled there too.
 Nothing here reads a test image: a trial is evaluated on the hold-out of its own draw, and trials have draws and seeds
 that no sweep uses.
 """
@@ -167,12 +168,13 @@ def _climb(search: Search, rate: float, ladder: Ladder, score: Score) -> None:
         if not place:
             continue
         before = budgets[place - 1]
-        if top1 - search.by_budget[before][0] >= CLEAR and budget != budgets[-1]:
+        if top1 - search.by_budget[before][0] >= CLEAR and budget != budgets[-1] and top1 <= ladder.ceiling:
             continue
         whole = fill((before, budget))
         if whole is None:
             return
-        if not whole or gain(search.rungs()) < SETTLED:
+        rungs = search.rungs()
+        if not whole or gain(rungs) < SETTLED or rungs[-1].top1 > ladder.ceiling:
             break
     while near := _near_the_best(search.rungs(), ladder.replicates):
         if not fill(near):
@@ -316,6 +318,8 @@ def settled(rungs: Sequence[Rung], *, failed: bool = False) -> dict[str, Any]:
 
     >>> settled([Rung(16000, 0.500, 3), Rung(32000, 0.540, 3), Rung(64000, 0.536, 3)])
     {'samples_seen': 32000, 'holdout_top1': 0.54, 'holdout_gain': -0.004, 'settled': True}
+    >>> settled([Rung(16000, 0.950, 3), Rung(32000, 0.992, 3)])["settled"]  # the next can gain 0.8 points at most
+    True
     """
     if len(rungs) < 2:
         alone = rungs[0] if rungs and failed else None
@@ -323,6 +327,6 @@ def settled(rungs: Sequence[Rung], *, failed: bool = False) -> dict[str, Any]:
     most = max(rung.n for rung in rungs)
     best = max((rung for rung in rungs if rung.n == most), key=lambda rung: (rung.top1, -rung.samples_seen))
     last, enough = gain(rungs), min(rung.n for rung in rungs[-2:]) >= LEAST
-    ended = enough and last < SETTLED and not failed
+    ended = enough and (last < SETTLED or rungs[-1].top1 > tuning.FULL) and not failed
     numbers = dict(samples_seen=best.samples_seen, holdout_top1=best.top1, holdout_gain=last)
     return {**numbers, "settled": ended}

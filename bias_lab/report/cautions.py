@@ -200,10 +200,11 @@ def less_fitted(scratch: pd.DataFrame) -> list[str]:
         return []
     size = int(str(lag[lagging.index].idxmax()))
     ours, theirs = (percent(float(lagging[f"train_top1_{name}"][size]), 0) for name in ("vit", "cnn"))
+    where = f" at {size:,}" if len(lagging) > 1 else ""
     return [
         f"Plain ViT is less accurate on its own training images than the CNNs at {sizes_in_words(lagging.index)}: "
-        f"{ours} % against {theirs} % at {size:,}. There the shortfall comes from fitting within this budget "
-        "at least as much as from generalising from few labels."
+        f"{ours} % against {theirs} %{where}. So half of the shortfall there, or more, may come from fitting within "
+        "this budget rather than from generalising from few labels."
     ]
 
 
@@ -220,8 +221,9 @@ def under_trained(scratch: pd.DataFrame) -> list[str]:
     if not names:
         return []
     return [
-        f"The training loss still fell at the end of this budget for {listed(names)}. The brackets give the mean "
-        "accuracy on the training images, at the size where it is lowest. More steps may help."
+        f"From scratch, the training loss still fell at the end of this budget for {listed(names)}. The brackets give "
+        "the mean accuracy on the training images, at the size where it is lowest. More steps may help there. "
+        "Elsewhere a flat loss shows little, since the learning rate ends near 0."
     ]
 
 

@@ -155,7 +155,10 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
     if not len(done):
         return ()
     models = done[done["parameters"].astype(float).fillna(1) > 0]  # the control `pixels` has none, and is no backbone
-    parts = [plural(len(done), "run"), plural(models["backbone"].nunique(), "backbone")]
+    trials = int(done["task"].map({name: task.evaluated_on == "holdout" for name, task in TASKS.items()}).sum())
+    counts = (plural(len(done) - trials, "run"), plural(trials, "trial"))
+    ran = " and ".join(text for text in counts if not text.startswith("0 "))
+    parts = [ran, plural(models["backbone"].nunique(), "backbone")]
     size = models["parameters"].dropna().astype(float) / 1e6
     if len(size):
         parts[-1] += f" of {size.min():.2f} to {size.max():.2f} M parameters" if size.nunique() > 1 else ""

@@ -23,7 +23,7 @@ ONE = {  # what is said of several CNNs, in small letters → what is said of on
     "the cnns gain from their": "{} gains from its",
     "the cnns'": "{}'s",
     "the cnns": "{}",
-    "beside cnns": "beside {}",
+    "beside cnns from scratch": "beside {} from scratch",
     "cnns'": "{}'s",
     "cnns,": "{},",
 }

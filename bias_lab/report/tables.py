@@ -156,21 +156,22 @@ def shares(frame: pd.DataFrame, title: str, who: str) -> Table:
 def gains(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.gains`: every backbone after every start."""
     ahead = frame.assign(ahead=-frame["behind"], ahead_low=-frame["behind_high"], ahead_high=-frame["behind_low"])
-    beside = "points above (+) or below (−) the CNN family from scratch, paired"
-    before = "in the lab's own pretraining, before the first label (– for weights from elsewhere)"
+    beside = "points above (+) or below (−) the CNN family, paired"
+    cost = in_whole("seen_before", "images seen before", "in the lab's own pretraining (– for weights from elsewhere)")
+    costs = [cost] if frame["seen_before"].notna().any() else []
     return table_of(
-        "What each start gains, and what it costs", ahead, BACKBONE, _start("start", "where its weights come from"),
-        SIZE, in_points("top1", "test, %", "mean test accuracy"),
+        "What each start gains" + ", and what it costs" * len(costs), ahead, BACKBONE,
+        _start("start", "where its weights come from"), SIZE, in_points("top1", "test, %", "mean test accuracy"),
         in_points("gain", "gain", "points over its own runs from scratch, paired"), CI,
-        ("beside CNNs", beside, lambda row: number(row["ahead"], "{:+.1f}", scale=100)),
-        in_ci(T, "ahead_low", "ahead_high", OF_IT), in_whole("seen_before", "images seen before", before), PAIRS,
+        ("beside CNNs from scratch", beside, lambda row: number(row["ahead"], "{:+.1f}", scale=100)),
+        in_ci(T, "ahead_low", "ahead_high", OF_IT), *costs, PAIRS,
     )  # fmt: skip
 
 
 def likewise(frame: pd.DataFrame, *, lost: str = "") -> Table:
     """Return the rows of `statistics.likewise`: both sides after the same start. lost: a note on losses of the CNNs."""
     return table_of(
-        "What is left of the shortfall where both start alike", frame, _start("start of both", ""), SIZE,
+        "The shortfall where both have the same kind of start", frame, _start("start of both", ""), SIZE,
         in_points("shortfall", "points", "CNN family minus plain ViT, both after this start"), CI, ANY, _P, PAIRS,
         _share("left", "left", "of the shortfall from scratch", "left_low", "left_high"),
         _share_interval("Fieller's, of the ratio of two means", "left_low", "left_high", OF_IT),
@@ -240,10 +241,8 @@ def _times(row: Row) -> str:
 
 def curves(frame: pd.DataFrame) -> Table:
     """Return the rows of `statistics.learning_curve`."""
-    note = (
-        "The fit is accuracy(N) = limit − scale · N^(−exponent). Its error at the held-out size shows how far it can "
-        "be trusted."
-    )
+    fit = "The fit is accuracy(N) = limit − scale · N^(−exponent)."
+    note = f"{fit} Its error at the held-out size shows how far it can be trusted."
     return table_of(
         "Learning curves", frame, BACKBONE, _start("regime", "where the weights come from"),
         in_points("limit", "limit, %", "accuracy that the fit tends to"),

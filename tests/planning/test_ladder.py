@@ -104,6 +104,26 @@ def test_a_curve_that_still_gains_at_the_cap_is_not_settled() -> None:
     assert sum(run.samples_seen == 256_000 for run in trials) == 3, "the last word needs three replicates too"
 
 
+def test_where_no_doubling_can_gain_a_point_any_more_a_cell_is_settled_and_a_ceiling_ends_the_ladder() -> None:
+    curve = by_budget({1: 0.90, 2: 0.96, 4: 0.992, 8: 0.999, 16: 1.0})
+    _, whole = searched(CELL, curve=curve)
+    assert max(run.samples_seen or 0 for run in whole) == 8 * HOW.first, "without a ceiling the gain alone decides"
+    _, trials = searched(CELL, curve=curve, how=replace(HOW, ceiling=0.99))
+    assert max(run.samples_seen or 0 for run in trials) == 4 * HOW.first
+    assert sum(run.samples_seen == 4 * HOW.first for run in trials) == 3, "one replicate settles nothing"
+    chosen = row(trials, curve)
+    assert (chosen["samples_seen"], chosen["settled"]) == (4 * HOW.first, True)
+    assert chosen["holdout_gain"] == pytest.approx(0.032)
+    just = by_budget({1: 0.90, 2: 0.95, 4: 0.99, 8: 0.992})
+    _, trials = searched(CELL, curve=just, how=replace(HOW, ceiling=0.99))
+    assert max(run.samples_seen or 0 for run in trials) == 8 * HOW.first, "99 % leaves a point to gain"
+
+
+def test_a_ceiling_below_99_percent_is_refused() -> None:
+    with pytest.raises(UserError, match="a ceiling from 0.99 to 1"):
+        Ladder(ceiling=0.98)
+
+
 def test_a_clear_gain_needs_one_replicate_and_a_doubtful_one_needs_three() -> None:
     _, trials = searched(CELL, curve=by_budget({1: 0.30, 2: 0.50, 4: 0.52, 8: 0.525}))
     counts = {n: sum(run.samples_seen == n * HOW.first and run.learning_rate == 1e-3 for run in trials) for n in (1, 2)}

@@ -104,6 +104,9 @@ def test_a_vit_that_lags_on_its_own_training_images_is_said_to() -> None:
     assert told[0].startswith(
         "Plain ViT is less accurate on its own training images than the CNNs at N = 100 and 1,000: 57 % against 99 %"
     )
+    assert "So half of the shortfall there, or more, may come from fitting" in told[0], "means alone do not show it"
+    (single,) = (one for one in cautions(table([r for r in made if r["size"] == 100]), {}) if "own training" in one)
+    assert "at N = 100: 57 % against 99 %. So" in single
     assert cautions(table([r | {"top1": 0.4} if vit(r) else r for r in clean()]), {}) == []
 
 
@@ -111,7 +114,7 @@ def test_what_holds_at_equal_images_alone_says_so_where_cells_are_settled_too() 
     made = [r | {"train_top1": 0.57, "top1": 0.4, "loss_slope": -0.5} if vit(r) else r for r in clean()]
     settled = [r | {"comparison": "settled", "settled": True, "run_id": f"{r['run_id']}s"} for r in clean()]
     told = cautions(table([*(r | {"comparison": "equal"} for r in made), *settled]), {})
-    starts = ("At equal images plain ViT is less accurate on", "At equal images the training loss still fell")
+    starts = ("At equal images plain ViT is less accurate on", "At equal images from scratch, the training loss still")
     assert [text.startswith(starts) for text in told[:2]] == [True, True]
 
 
@@ -143,6 +146,8 @@ def test_a_learning_rate_at_the_end_of_its_grid() -> None:
     assert "vit_micro + mae + strong (N = 100)" in told or "vit_micro + strong + mae (N = 100)" in told
     (told,) = cautions(table(clean()), {"rows": [tuned | {"patch": 8}, inner | {"size": 1000}]})
     assert "vit_micro + patch 8 px (N = 100)" in told
+    (told,) = cautions(table(clean()), {"rows": [tuned | {"patch": 8, "recipe": "plain+patch=8"}]})[:1]
+    assert "vit_micro + plain+patch=8 (N = 100)" in told, "the patch is named once"
 
 
 def test_a_size_that_borrows_its_rate_is_named() -> None:

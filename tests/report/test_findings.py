@@ -168,3 +168,10 @@ def test_the_time_of_interrupted_runs_is_a_lower_bound() -> None:
     assert facts(made)[0].endswith(f", {minutes} minutes of one worker's time.")
     made.loc[0, "attempts"] = 2
     assert facts(made)[0].endswith(f", at least {minutes} minutes of one worker's time.")
+
+
+def test_trials_of_learning_rates_are_counted_apart_from_runs() -> None:
+    runs = rows(lambda run: 0.6)
+    trials = [one | {"task": "tune", "run_id": f"{one['run_id']}t"} for one in runs[:3]]
+    assert facts(table(runs))[0].startswith(f"{len(runs)} runs, ")
+    assert facts(table([*runs, *trials]))[0].startswith(f"{len(runs)} runs and 3 trials, ")

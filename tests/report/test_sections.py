@@ -50,7 +50,7 @@ def test_weights_say_how_much_of_the_shortfall_is_left() -> None:
     assert " % of the lead from scratch (95 % CI " in report.answers[0][1]
     titles = [made.title for made in section(report, "recovery").tables]
     assert titles[1:] == [
-        "What each start gains, and what it costs", "What is left of the shortfall where both start alike",
+        "What each start gains", "The shortfall where both have the same kind of start",
     ]  # fmt: skip
 
 

@@ -37,9 +37,11 @@ def varying(rungs: pd.DataFrame) -> list[str]:
 
 def table(rungs: pd.DataFrame) -> Table:
     """Return the rows of `statistics.rungs`: images seen, hold-out accuracy, and the gain over the rung before."""
+    may_end = " Above 99 % no doubling can gain as much, so a ladder may end there too."
     note = (
-        "A ladder ends where the mean gain of its last doubling is below 1 point over at least 3 tuning replicates. "
-        "The settled budget is its best rung. Test images play no part in it."
+        "A ladder ends where the mean gain of its last doubling is below 1 point over at least 3 tuning replicates."
+        f"{may_end * bool((rungs['holdout_top1'] > tuning.FULL).any())} The settled budget is its best rung. Test "
+        "images play no part in it."
     )
     others = [name for name in varying(rungs) if name not in ("recipe", "optimizer")]
     return table_of(

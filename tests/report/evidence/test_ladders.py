@@ -25,6 +25,14 @@ def test_a_ladder_that_has_not_ended_is_said() -> None:
     assert section.tables[0].rows[-1][-1].text == "best so far, not settled"
 
 
+def test_a_ladder_above_99_percent_says_that_it_may_end_there() -> None:
+    full = row("mnist", settled=True)
+    full["trials"] = [*full["trials"], dict(learning_rate=0.001, samples_seen=128_000, top1=0.992, n=3)]  # type: ignore[misc]
+    told = "Above 99 % no doubling can gain as much, so a ladder may end there too."
+    assert told in ladders.section([full], "mnist").tables[0].note
+    assert told not in ladders.section([row("mnist", settled=True)], "mnist").tables[0].note
+
+
 def test_without_a_budget_search_there_is_no_section() -> None:
     old = {key: value for key, value in row("mnist", settled=True).items() if key != "samples_seen"}
     assert not ladders.section([old], "mnist")
