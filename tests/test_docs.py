@@ -348,15 +348,42 @@ def test_a_study_too_accurate_for_a_headline_is_settled_all_the_same() -> None:
     table = studies().table(*study.places)
     assert studies().is_settled(study)
     assert not studies().is_settled(study._replace(pair=())), "no headline"
-    (said, pixels) = studies().sentences(study)
-    vit, resnet = (
-        table[table["backbone"].eq(name) & table["comparison"].eq("settled")] for name in ("vit_micro", "resnet_micro")
-    )
-    assert f"{100 * vit['top1'].mean():.1f} % after 512,000 images seen" in said
-    assert f"{100 * resnet['top1'].mean():.1f} % after 16,000" in said
-    assert "no difference between the plain ViT and the ResNet is shown" in said
-    linear_probe = table[table["backbone"].eq("pixels") & table["protocol"].eq("linear_probe")]["top1"].mean()
-    assert pixels.startswith(f"A linear classifier on pixels is at {100 * linear_probe:.1f} %")
+    (told, pixels) = studies().sentences(study)
+    recipe, *said = re.split(r"(?<=\.) (?=At )", told)
+    page = " ".join(text_of("docs/studies/small_data.md").split())
+    assert recipe == 'Each was trained under the "plain" recipe alone until it stopped improving.'
+    settled = table[table["comparison"].eq("settled")]
+    sizes = sorted(settled["size"].unique())
+    assert len(said) == len(sizes)
+    for size, text in zip(sizes, said, strict=True):
+        vit, resnet = (
+            settled[settled["backbone"].eq(name) & settled["size"].eq(size)] for name in ("vit_micro", "resnet_micro")
+        )
+        assert f"{100 * vit['top1'].mean():.1f} % after 512,000 images seen" in text
+        assert f"{100 * resnet['top1'].mean():.1f} % after {resnet['samples_seen'].iloc[0]:,}." in text
+        top1 = [one.set_index("draw")["top1"].astype(float) for one in (resnet, vit)]
+        low, high = stats.ttest_1samp(top1[0] - top1[1], 0).confidence_interval(0.95)
+        assert (low < 0 < high) == ("no difference between the plain ViT and the ResNet is shown" in text)
+        linear_probe = table["backbone"].eq("pixels") & table["protocol"].eq("linear_probe") & table["size"].eq(size)
+        assert f"{100 * table[linear_probe]['top1'].mean():.1f} % at {size:,} labels" in pixels
+        if size == 300:
+            ends = f"(CI {100 * low:.1f} to {100 * high:.1f})"
+            assert f"{100 * (top1[0] - top1[1]).mean():.1f} points behind the ResNet {ends}" in page
+    still = pd.read_parquet(DOCS / "results" / "locality_shapes" / ledger.TABLE)
+    as_is = still[still["backbone"].eq("vit_micro") & still["task"].eq("classify") & still["intervention"].eq("")]
+    as_is = as_is[as_is["protocol"].eq("finetune")]
+    assert (set(as_is["size"]), set(as_is["samples_seen"])) == ({300}, {16_000})
+    assert f"is right {100 * as_is['top1'].mean():.0f} % of the time" in page
+    plain = [
+        row
+        for row in studies().other_recipes.rows()
+        if (row["dataset"], row["backbone"], row["recipe"]) == ("shapes:position=free", "resnet_micro", "plain")
+    ]
+    assert {row["size"] for row in plain} == {300, 1000}
+    own = [trial for row in plain for trial in row["trials"] if trial["learning_rate"] == row["learning_rate"]]
+    first = [trial["top1"] for trial in own if trial["samples_seen"] == 16_000]
+    assert len(first) == 2
+    assert min(first) > 0.99, "the ResNet after the smallest number that was tried"
 
 
 def test_what_other_pages_say_of_a_linear_classifier_on_clothes_holds() -> None:
