@@ -71,6 +71,12 @@ def lead(row: Any, ahead: str, behind: str) -> str:
     return f"{behind} is {points(abs(gap))} points {word} accurate than {ahead} ({interval(row)})"
 
 
+def uncorrected(row: Any) -> str:
+    """Return that a difference of `statistics.gaps` is not shown once its table's sizes are corrected for, or ''."""
+    is_alone = row["p_holm"] > 0.05 and not row["low_any"] <= 0 <= row["high_any"]
+    return ", which is not shown after Holm's correction over the sizes" if is_alone else ""
+
+
 def whole(share: float) -> str:
     return f"{100 * share:.0f}".replace("-", "−")
 
@@ -249,7 +255,7 @@ def drawn_shapes(rows: pd.DataFrame) -> list[str]:
         said.append(
             f"At {size:,} labels {VIT} reaches {points(vit['top1'].mean())} % after {int(vit['samples_seen'].max()):,} "
             f"images seen, and a ResNet {points(cnn['top1'].mean())} % after {int(cnn['samples_seen'].max()):,}. There "
-            f"{lead(gap, 'the ResNet', 'the plain ViT')}."
+            f"{lead(gap, 'the ResNet', 'the plain ViT')}{uncorrected(gap)}."
         )
     pixels = rows[rows["backbone"].eq("pixels") & rows["protocol"].eq("linear_probe")].groupby("size")["top1"].mean()
     levels = [f"{points(pixels[size])} % at {size:,} labels" for size in sorted(known["size"].unique())]

@@ -253,6 +253,7 @@ def test_what_the_page_makes_of_the_small_data_shortfall_holds() -> None:
         "is {} points smaller at 1,000 labels than at 100 (CI {})": gap(CLOTHES, 100) - gap(CLOTHES, 1000),
         "a settled MLP on pixels and the ViT is shown (CI {1})": mlp[1000] - vit[1000],
         "and the ResNet is shown there (CI {1})": cell(CLOTHES, "resnet_micro", 100) - linear(100),
+        "With 300 labels the ViT is {} points behind the ResNet (CI {})": gap("small_data_shapes_300", 300),
         "Under `plain` and at 1,000 labels it is {} points larger on Fashion-MNIST (CI {})": gap(CLOTHES, 1000, "equal")
         - gap(CLOTHES, 1000),
         "and {} points smaller on CIFAR-10 (CI {})": gap(PHOTOGRAPHS, 1000) - gap(PHOTOGRAPHS, 1000, "equal"),
@@ -369,6 +370,10 @@ def test_a_study_too_accurate_for_a_headline_is_settled_all_the_same() -> None:
         if size == 300:
             ends = f"(CI {100 * low:.1f} to {100 * high:.1f})"
             assert f"{100 * (top1[0] - top1[1]).mean():.1f} points behind the ResNet {ends}" in page
+            p = min(1.0, len(sizes) * stats.ttest_1samp(top1[0] - top1[1], 0).pvalue)
+            assert p > 0.05
+            assert f"which is not shown after Holm's correction over the two sizes (p = {p:.2f})" in page
+            assert "which is not shown after Holm's correction over the sizes" in text
     still = pd.read_parquet(DOCS / "results" / "locality_shapes" / ledger.TABLE)
     as_is = still[still["backbone"].eq("vit_micro") & still["task"].eq("classify") & still["intervention"].eq("")]
     as_is = as_is[as_is["protocol"].eq("finetune")]
