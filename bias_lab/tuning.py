@@ -120,7 +120,7 @@ def parts(cell: Run | Mapping[str, Any]) -> tuple[str, ...]:
     ('vit_micro', 'scratch', 'patch 8 px')
     """
     first = ("backbone", "regime")
-    of_recipe = [name for name in ("patch",) if f"{name}=" in str(value(cell, "recipe"))]
+    of_recipe = ("patch",) if "patch=" in str(value(cell, "recipe")) else ()
     others = (name for name in ARM if name not in (*first, *of_recipe, "backbone_source", "method_source", "task"))
     told = ["", str(value(cell, "backbone"))]
     changed = [name for name in others if value(cell, name) not in (*told, DEFAULTS[name])]

@@ -154,9 +154,10 @@ def facts(table: pd.DataFrame) -> tuple[str, ...]:
     done = table[table["status"] == "finished"]
     if not len(done):
         return ()
-    models = done[done["parameters"].astype(float).fillna(1) > 0]  # the control `pixels` has none, and is no backbone
-    trials = int(done["task"].map({name: task.evaluated_on == "holdout" for name, task in TASKS.items()}).sum())
-    counts = (plural(len(done) - trials, "run"), plural(trials, "trial"))
+    is_trial = done["task"].map({name: task.evaluated_on == "holdout" for name, task in TASKS.items()})
+    runs = done if is_trial.all() else done[~is_trial]  # a backbone that was tuned alone is not compared
+    models = runs[runs["parameters"].astype(float).fillna(1) > 0]  # the control `pixels` has none, and is no backbone
+    counts = (plural(int((~is_trial).sum()), "run"), plural(int(is_trial.sum()), "trial"))
     ran = " and ".join(text for text in counts if not text.startswith("0 "))
     parts = [ran, plural(models["backbone"].nunique(), "backbone")]
     size = models["parameters"].dropna().astype(float) / 1e6

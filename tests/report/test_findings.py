@@ -175,3 +175,5 @@ def test_trials_of_learning_rates_are_counted_apart_from_runs() -> None:
     trials = [one | {"task": "tune", "run_id": f"{one['run_id']}t"} for one in runs[:3]]
     assert facts(table(runs))[0].startswith(f"{len(runs)} runs, ")
     assert facts(table([*runs, *trials]))[0].startswith(f"{len(runs)} runs and 3 trials, ")
+    tuned_alone = [one | {"backbone": "mlp_micro"} for one in trials]
+    assert facts(table([*runs, *tuned_alone]))[0].startswith(f"{len(runs)} runs and 3 trials, 4 backbones")
